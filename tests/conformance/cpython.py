@@ -1,0 +1,117 @@
+"""What of CPython's own asyncio tests runs against the loop, and what is expected of it.
+
+The tests are those of the interpreter that runs: nothing of them is kept here. Every class of
+the modules below that drives a loop is subclassed, and the subclass gets the tested loop
+wherever the original makes one.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# Modules of test.test_asyncio whose tests run on a real loop, or on the default one.
+MODULES = (
+    "test_base_events",
+    "test_buffered_proto",
+    "test_context",
+    "test_eager_task_factory",
+    "test_events",
+    "test_free_threading",
+    "test_futures",
+    "test_futures2",
+    "test_locks",
+    "test_pep492",
+    "test_queues",
+    "test_runners",
+    "test_sendfile",
+    "test_server",
+    "test_sock_lowlevel",
+    "test_ssl",
+    "test_sslproto",
+    "test_staggered",
+    "test_streams",
+    "test_subprocess",
+    "test_taskgroups",
+    "test_tasks",
+    "test_threads",
+    "test_timeouts",
+    "test_unix_events",
+    "test_waitfor",
+)
+
+# Modules that a CPython version does not have.
+ABSENT = {
+    "test_eager_task_factory": sys.version_info < (3, 12),
+    "test_free_threading": sys.version_info < (3, 14),
+    "test_staggered": sys.version_info < (3, 12),
+    "test_taskgroups": sys.version_info < (3, 11),
+    "test_timeouts": sys.version_info < (3, 11),
+    "test_threads": False,
+    "test_runners": False,
+}
+
+# Classes of those modules that say nothing about a loop, by reason.
+NOT_ABOUT_A_LOOP = {
+    "they test a part of the standard library's own loop in isolation, on mocks": (
+        "test_base_events.BaseEventTests",
+        "test_base_events.BaseEventLoopTests",
+        "test_base_events.BaseEventLoopWithSelectorTests",
+        "test_base_events.BaseLoopSockSendfileTests",
+        "test_base_events.TestSelectorUtils",
+        "test_sslproto.SslProtoHandshakeTests",
+        "test_subprocess.SubprocessTransportTests",
+        "test_unix_events.SelectorEventLoopSignalTests",
+        "test_unix_events.SelectorEventLoopUnixSockSendfileTests",
+        "test_unix_events.UnixReadPipeTransportTests",
+        "test_unix_events.UnixWritePipeTransportTests",
+    ),
+    "they test child watchers or policies, which belong to the standard library": (
+        "test_events.PolicyTests",
+        "test_subprocess.GenericWatcherTests",
+        "test_unix_events.AbstractChildWatcherTests",
+        "test_unix_events.BaseChildWatcherTests",
+        "test_unix_events.FastChildWatcherTests",
+        "test_unix_events.PolicyTests",
+        "test_unix_events.SafeChildWatcherTests",
+        "test_unix_events.TestForkServer",
+    ),
+    "they test abstract classes, or handles on a mock loop": (
+        "test_events.AbstractEventLoopTests",
+        "test_events.HandleTests",
+        "test_events.TestAbstractServer",
+        "test_events.TimerTests",
+    ),
+    "they are another selector's copy of SelectEventLoopTests": (
+        "test_events.EPollEventLoopTests",
+        "test_events.KqueueEventLoopTests",
+        "test_events.PollEventLoopTests",
+        "test_sendfile.EPollEventLoopTests",
+        "test_sendfile.KqueueEventLoopTests",
+        "test_sendfile.PollEventLoopTests",
+        "test_sock_lowlevel.EPollEventLoopTests",
+        "test_sock_lowlevel.KqueueEventLoopTests",
+        "test_sock_lowlevel.PollEventLoopTests",
+    ),
+    "they are for the Windows proactor": (
+        "test_buffered_proto.BufferedProtocolProactorTests",
+        "test_server.ProactorStartServerTests",
+        "test_sslproto.ProactorStartTLSTests",
+    ),
+}
+
+# Tests that cannot pass on any loop but the standard library's, each with its reason. Strict: one
+# that passes after all is a failure too. A key is "module.Class.test", or "module.*.test" for a
+# test that several classes of the module share.
+EXPECTED_FAILURES: dict[str, str] = {}
+
+
+def expected_failure(module, class_name, test):
+    """Why this test cannot pass on tokioloop, or None if it must."""
+    return EXPECTED_FAILURES.get(f"{module}.{class_name}.{test}") or EXPECTED_FAILURES.get(
+        f"{module}.*.{test}"
+    )
+
+
+def is_about_a_loop(module, class_name):
+    name = f"{module}.{class_name}"
+    return not any(name in names for names in NOT_ABOUT_A_LOOP.values())
