@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 
@@ -156,3 +157,24 @@ def read_all(sock):
 
 async def in_thread(function, *args):
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+
+
+def turns(loop, count=5):
+    """Let the loop look at its descriptors a few times."""
+
+    async def spin():
+        for _ in range(count):
+            # Longer than zero: a turn that has nothing ready must look at the descriptors.
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(spin())
+
+
+def fill(fd):
+    """Write until the kernel takes no more."""
+    total = 0
+    try:
+        while True:
+            total += os.write(fd, bytes(65536))
+    except BlockingIOError:
+        return total
