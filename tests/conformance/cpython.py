@@ -39,15 +39,14 @@ MODULES = (
     "test_waitfor",
 )
 
-# Modules that a CPython version does not have.
-ABSENT = {
-    "test_eager_task_factory": sys.version_info < (3, 12),
-    "test_free_threading": sys.version_info < (3, 14),
-    "test_staggered": sys.version_info < (3, 12),
-    "test_taskgroups": sys.version_info < (3, 11),
-    "test_timeouts": sys.version_info < (3, 11),
-    "test_threads": False,
-    "test_runners": False,
+# The first CPython that has a module, where that is not the first we support.
+SINCE = {
+    "test_eager_task_factory": (3, 12),
+    "test_free_threading": (3, 14),
+    "test_ssl": (3, 11),
+    "test_staggered": (3, 13),
+    "test_taskgroups": (3, 11),
+    "test_timeouts": (3, 11),
 }
 
 # Classes of those modules that say nothing about a loop, by reason.
@@ -110,6 +109,11 @@ def expected_failure(module, class_name, test):
     return EXPECTED_FAILURES.get(f"{module}.{class_name}.{test}") or EXPECTED_FAILURES.get(
         f"{module}.*.{test}"
     )
+
+
+def modules():
+    """The modules that this interpreter should have."""
+    return [name for name in MODULES if sys.version_info >= SINCE.get(name, (3, 0))]
 
 
 def is_about_a_loop(module, class_name):

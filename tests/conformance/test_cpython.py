@@ -12,7 +12,7 @@ import unittest
 
 import pytest
 
-from .cpython import ABSENT, MODULES, NOT_ABOUT_A_LOOP, is_about_a_loop
+from .cpython import MODULES, NOT_ABOUT_A_LOOP, is_about_a_loop, modules
 
 test_asyncio = pytest.importorskip(
     "test.test_asyncio",
@@ -74,13 +74,9 @@ def on_tested_loop(module, case):
 
 
 def generate():
-    for module_name in MODULES:
+    for module_name in modules():
         try:
             module = importlib.import_module(f"test.test_asyncio.{module_name}")
-        except ModuleNotFoundError:
-            if not ABSENT.get(module_name):
-                raise
-            continue
         except unittest.SkipTest:
             continue  # a module skips itself where, say, ssl is missing
         for case in list(vars(module).values()):
