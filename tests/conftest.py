@@ -90,9 +90,10 @@ def loop(loop_factory):
     before = open_descriptors()
     loop = loop_factory()
     yield loop
-    if not loop.is_closed():
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
+    try:
+        if not loop.is_closed():
+            loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
         loop.close()
     del loop
     if open_descriptors().keys() - before.keys():

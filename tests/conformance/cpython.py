@@ -19,6 +19,7 @@ MODULES = (
     "test_free_threading",
     "test_futures",
     "test_futures2",
+    "test_graph",
     "test_locks",
     "test_pep492",
     "test_queues",
@@ -43,6 +44,7 @@ MODULES = (
 SINCE = {
     "test_eager_task_factory": (3, 12),
     "test_free_threading": (3, 14),
+    "test_graph": (3, 14),
     "test_ssl": (3, 11),
     "test_staggered": (3, 13),
     "test_taskgroups": (3, 11),

@@ -1,0 +1,235 @@
+"""Handles: what call_soon and call_later return is asyncio's, in type and in behaviour."""
+
+import asyncio
+import contextvars
+import gc
+import sys
+import weakref
+
+import pytest
+
+
+def callback(*args):
+    pass
+
+
+def run_briefly(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+@pytest.fixture
+def handle(loop):
+    return loop.call_soon(callback, 1, 2)
+
+
+@pytest.fixture
+def timer(loop):
+    timer = loop.call_later(60, callback, 1, 2)
+    yield timer
+    timer.cancel()
+
+
+def test_handles_are_asyncio_handles(loop, handle, timer):
+    assert isinstance(handle, asyncio.Handle)
+    assert not isinstance(handle, asyncio.TimerHandle)
+    assert isinstance(timer, asyncio.TimerHandle)
+    assert isinstance(timer, asyncio.Handle)
+    assert isinstance(loop.call_at(0, callback), asyncio.TimerHandle)
+    assert isinstance(loop.call_soon_threadsafe(callback), asyncio.Handle)
+
+
+def test_cancelling_is_remembered_and_can_be_repeated(handle, timer):
+    for one in (handle, timer):
+        assert one.cancelled() is False
+        assert one.cancel() is None
+        assert one.cancelled() is True
+        one.cancel()
+        assert one.cancelled() is True
+
+
+def test_cancelling_after_it_ran_is_harmless(loop):
+    ran = []
+    handle = loop.call_soon(ran.append, 1)
+    timer = loop.call_later(0, ran.append, 2)
+    while len(ran) < 2:
+        run_briefly(loop)
+    assert not handle.cancelled()
+    assert not timer.cancelled()
+    handle.cancel()
+    timer.cancel()
+    run_briefly(loop)
+    assert sorted(ran) == [1, 2]
+
+
+def test_a_callback_can_cancel_its_own_handle_while_it_runs(loop):
+    ran = []
+
+    def own():
+        handle.cancel()
+        ran.append(handle.cancelled())
+
+    handle = loop.call_soon(own)
+    run_briefly(loop)
+    assert ran == [True]
+
+
+def test_cancelling_after_the_loop_was_closed_is_harmless(loop_factory):
+    loop = loop_factory()
+    handle = loop.call_soon(callback)
+    timer = loop.call_later(60, callback)
+    loop.close()
+    handle.cancel()
+    timer.cancel()
+    assert handle.cancelled()
+    assert timer.cancelled()
+
+
+def test_a_cancelled_handle_lets_go_of_callback_and_arguments(loop):
+    class Argument:
+        pass
+
+    for schedule in (loop.call_soon, lambda *args: loop.call_later(60, *args)):
+        argument = Argument()
+        gone = weakref.ref(argument)
+        handle = schedule(callback, argument)
+        del argument
+        assert gone() is not None
+        handle.cancel()
+        gc.collect()
+        assert gone() is None
+        del handle
+
+
+def test_the_repr_of_a_handle_names_the_callback_and_its_arguments(handle):
+    text = repr(handle)
+    assert text.startswith("<Handle ")
+    assert text.endswith(">")
+    assert "callback(1, 2)" in text
+    assert "test_handles.py:" in text
+
+
+def test_the_repr_of_a_cancelled_handle_says_so(handle):
+    handle.cancel()
+    assert repr(handle) == "<Handle cancelled>"
+
+
+def test_the_repr_of_a_timer_names_its_time(loop, timer):
+    text = repr(timer)
+    assert text.startswith(f"<TimerHandle when={timer.when()} ")
+    assert "callback(1, 2)" in text
+    timer.cancel()
+    assert repr(timer) == f"<TimerHandle cancelled when={timer.when()}>"
+
+
+def test_in_debug_mode_the_repr_tells_where_the_handle_was_made(loop):
+    loop.set_debug(True)
+    handle = loop.call_soon(callback, 1)
+    assert "created at " in repr(handle)
+    assert "test_handles.py:" in repr(handle).partition("created at ")[2]
+    handle.cancel()
+    text = repr(handle)
+    assert text.startswith("<Handle cancelled ")
+    # Arguments are kept as text in debug mode, for the log.
+    assert "callback(1)" in text
+
+
+def test_when_is_the_time_the_timer_is_due(loop):
+    before = loop.time()
+    timer = loop.call_later(10, callback)
+    after = loop.time()
+    assert before + 10 <= timer.when() <= after + 10
+    timer.cancel()
+    assert before + 10 <= timer.when() <= after + 10
+    exact = loop.call_at(12345.5, callback)
+    assert exact.when() == 12345.5
+    exact.cancel()
+
+
+def test_timers_order_by_their_time(loop):
+    early, late = loop.call_at(1e9, callback), loop.call_at(2e9, callback)
+    same = loop.call_at(1e9, callback)
+    assert early < late
+    assert late > early
+    assert early <= same
+    assert early <= late
+    assert late >= early
+    assert not late < early
+    assert sorted([late, early]) == [early, late]
+    for timer in (early, late, same):
+        timer.cancel()
+
+
+def test_equal_timers_compare_equal_as_the_standard_librarys_do(loop):
+    one, two = loop.call_at(1e9, callback, 1), loop.call_at(1e9, callback, 1)
+    other = loop.call_at(1e9, callback, 2)
+    assert one == two
+    assert one != other
+    assert one != "something else"
+    assert (one == 1) is False
+    assert hash(one) == hash(two)
+    for timer in (one, two, other):
+        timer.cancel()
+
+
+def test_timers_do_not_compare_with_anything_else(timer):
+    with pytest.raises(TypeError):
+        _ = timer < 5
+    with pytest.raises(TypeError):
+        _ = timer >= "text"
+
+
+def test_a_handle_can_be_weakly_referenced_and_hashed(handle, timer):
+    for one in (handle, timer):
+        assert weakref.ref(one)() is one
+        assert {one: 1}[one] == 1
+
+
+def test_a_handle_that_is_kept_is_never_used_for_another_callback(loop):
+    """Handles may be recycled inside the loop; one that somebody holds may not."""
+    kept = [loop.call_soon(callback, i) for i in range(50)]
+    run_briefly(loop)
+    ran = []
+    fresh = [loop.call_soon(ran.append, i) for i in range(50)]
+    for handle in kept:
+        handle.cancel()
+    run_briefly(loop)
+    assert ran == list(range(50))
+    assert not {id(handle) for handle in kept} & {id(handle) for handle in fresh}
+
+
+def test_a_timer_handle_that_is_kept_is_never_used_for_another_callback(loop):
+    kept = [loop.call_later(0, callback, i) for i in range(50)]
+    loop.run_until_complete(asyncio.sleep(0.001))
+    ran = []
+    for i in range(50):
+        loop.call_later(0, ran.append, i)
+    for timer in kept:
+        timer.cancel()
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert sorted(ran) == list(range(50))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Handle.get_context is new in 3.12")
+def test_get_context_is_the_context_of_the_callback(loop):
+    context = contextvars.copy_context()
+    handle = loop.call_soon(callback, context=context)
+    timer = loop.call_later(60, callback, context=context)
+    assert handle.get_context() is context
+    assert timer.get_context() is context
+    assert isinstance(loop.call_soon(callback).get_context(), contextvars.Context)
+    timer.cancel()
+
+
+def test_a_cycle_through_a_handle_is_collected(loop):
+    class Node:
+        pass
+
+    node = Node()
+    gone = weakref.ref(node)
+    node.handle = loop.call_soon(callback, node)
+    node.timer = loop.call_later(0, callback, node)
+    del node
+    loop.run_until_complete(asyncio.sleep(0.01))
+    gc.collect()
+    assert gone() is None

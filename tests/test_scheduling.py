@@ -1,0 +1,359 @@
+"""What runs when: call_soon, call_soon_threadsafe, the batch, the ready queue and contexts."""
+
+import asyncio
+import contextvars
+import functools
+import sys
+import threading
+import time
+
+import pytest
+
+name = contextvars.ContextVar("name", default="unset")
+
+
+def one_turn(loop):
+    """Run exactly one turn: stop() lets the batch that is ready finish."""
+    loop.stop()
+    loop.run_forever()
+
+
+def test_callbacks_run_in_the_order_they_were_scheduled(loop):
+    order = []
+    for i in range(1000):
+        loop.call_soon(order.append, i)
+    one_turn(loop)
+    assert order == list(range(1000))
+
+
+def test_a_callback_gets_exactly_the_arguments_it_was_scheduled_with(loop):
+    calls = []
+    for count in (0, 1, 2, 3, 4, 5, 8, 9, 50):
+        loop.call_soon(lambda *args: calls.append(args), *range(count))
+    one_turn(loop)
+    assert calls == [tuple(range(count)) for count in (0, 1, 2, 3, 4, 5, 8, 9, 50)]
+
+
+def test_call_soon_never_calls_the_callback_itself(loop):
+    called = []
+    loop.call_soon(called.append, 1)
+    assert called == []
+    one_turn(loop)
+    assert called == [1]
+
+
+def test_what_a_callback_schedules_runs_in_the_next_turn(loop):
+    order = []
+
+    def first():
+        order.append("first")
+        loop.call_soon(order.append, "scheduled by first")
+
+    loop.call_soon(first)
+    loop.call_soon(order.append, "second")
+    one_turn(loop)
+    assert order == ["first", "second"]
+    one_turn(loop)
+    assert order == ["first", "second", "scheduled by first"]
+
+
+def test_stop_lets_the_current_batch_finish_and_nothing_more(loop):
+    order = []
+
+    def stopping():
+        loop.stop()
+        order.append("stopping")
+        loop.call_soon(order.append, "next turn")
+
+    loop.call_soon(stopping)
+    loop.call_soon(order.append, "same batch")
+    loop.run_forever()
+    assert order == ["stopping", "same batch"]
+    one_turn(loop)
+    assert order == ["stopping", "same batch", "next turn"]
+
+
+def test_a_long_chain_of_callbacks_takes_one_turn_each(loop):
+    steps = []
+
+    def step(left):
+        steps.append(left)
+        if left:
+            loop.call_soon(step, left - 1)
+        else:
+            loop.stop()
+
+    loop.call_soon(step, 5000)
+    loop.run_forever()
+    assert steps == list(range(5000, -1, -1))
+
+
+def test_an_endless_chain_of_callbacks_starves_neither_timers_nor_other_threads(loop):
+    events = []
+
+    def chain():
+        if len(events) < 2:
+            loop.call_soon(chain)
+        else:
+            loop.stop()
+
+    loop.call_soon(chain)
+    loop.call_later(0.01, events.append, "timer")
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(events.append, "thread"))
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert sorted(events) == ["thread", "timer"]
+
+
+def test_a_cancelled_callback_does_not_run(loop):
+    called = []
+    handles = [loop.call_soon(called.append, i) for i in range(6)]
+    for handle in handles[::2]:
+        handle.cancel()
+    one_turn(loop)
+    assert called == [1, 3, 5]
+
+
+def test_a_callback_can_cancel_another_of_its_own_batch(loop):
+    called = []
+
+    def cancel_the_other():
+        other.cancel()
+
+    loop.call_soon(cancel_the_other)
+    other = loop.call_soon(called.append, "other")
+    one_turn(loop)
+    assert called == []
+
+
+def test_a_batch_of_cancelled_callbacks_does_not_keep_the_loop_from_parking(loop):
+    for _ in range(100):
+        loop.call_soon(lambda: None).cancel()
+    started = time.process_time()
+    loop.run_until_complete(asyncio.sleep(0.2))
+    assert time.process_time() - started < 0.15
+
+
+def test_the_callback_keeps_its_arguments_alive_only_until_it_has_run(loop):
+    class Argument:
+        pass
+
+    argument = Argument()
+    handle = loop.call_soon(lambda arg: None, argument)
+    base = sys.getrefcount(argument)
+    one_turn(loop)
+    del handle
+    assert sys.getrefcount(argument) == base - 1
+
+
+def test_any_callable_will_do(loop):
+    class Callable:
+        def __call__(self, value):
+            seen.append(value)
+
+    seen = []
+    loop.call_soon(Callable(), "object")
+    loop.call_soon(functools.partial(seen.append, "partial"))
+    loop.call_soon(Callable().__call__, "method")
+    one_turn(loop)
+    assert seen == ["object", "partial", "method"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+@pytest.mark.parametrize("what", [None, 42, "text", object()])
+def test_debug_mode_refuses_what_cannot_be_called(loop, method, what):
+    loop.set_debug(True)
+    with pytest.raises(TypeError, match=rf"a callable object was expected by {method}\(\)"):
+        getattr(loop, method)(what)
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_debug_mode_refuses_coroutines(loop, method):
+    async def coroutine_function():
+        pass
+
+    loop.set_debug(True)
+    coroutine = coroutine_function()
+    for what in (coroutine_function, coroutine):
+        with pytest.raises(TypeError, match=rf"coroutines cannot be used with {method}\(\)"):
+            getattr(loop, method)(what)
+    coroutine.close()
+
+
+def test_a_callback_that_cannot_be_called_is_reported_when_it_should_run(loop):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    loop.call_soon(42)
+    one_turn(loop)
+    (context,) = contexts
+    assert isinstance(context["exception"], TypeError)
+    assert "not callable" in str(context["exception"])
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_scheduling_takes_no_unknown_keywords(loop, method):
+    with pytest.raises(TypeError):
+        getattr(loop, method)(print, unknown=1)
+    with pytest.raises(TypeError):
+        getattr(loop, method)()
+
+
+# Contexts
+
+
+def test_a_callback_runs_in_the_context_it_was_scheduled_in(loop):
+    seen = []
+    token = name.set("scheduling")
+    loop.call_soon(lambda: seen.append(name.get()))
+    name.reset(token)
+    one_turn(loop)
+    assert seen == ["scheduling"]
+    assert name.get() == "unset"
+
+
+def test_what_a_callback_sets_stays_in_the_context_copied_for_it(loop):
+    seen = []
+    loop.call_soon(name.set, "changed")
+    loop.call_soon(lambda: seen.append(name.get()))
+    one_turn(loop)
+    assert seen == ["unset"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_a_callback_runs_in_the_context_it_is_given(loop, method):
+    delay = {"call_later": [0.001], "call_at": [loop.time()]}.get(method, [])
+    context = contextvars.copy_context()
+    context.run(name.set, "given")
+    seen = []
+
+    def callback():
+        seen.append(name.get())
+        name.set("left behind")
+        loop.stop()
+
+    getattr(loop, method)(*delay, callback, context=context)
+    loop.run_forever()
+    assert seen == ["given"]
+    assert context[name] == "left behind"
+    assert name.get() == "unset"
+
+
+def test_many_callbacks_can_share_one_context(loop):
+    context = contextvars.copy_context()
+    for i in range(10):
+        loop.call_soon(lambda i=i: name.set(f"{name.get()} {i}"), context=context)
+    one_turn(loop)
+    assert context[name] == "unset " + " ".join(map(str, range(10)))
+
+
+def test_a_context_that_is_none_means_a_copy_of_the_current_one(loop):
+    seen = []
+    token = name.set("current")
+    loop.call_soon(lambda: seen.append(name.get()), context=None)
+    name.reset(token)
+    one_turn(loop)
+    assert seen == ["current"]
+
+
+def test_a_callback_in_a_context_that_is_already_entered_is_reported(loop):
+    context = contextvars.copy_context()
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    loop.call_soon(lambda: None, context=context)
+    context.run(one_turn, loop)
+    assert [type(c["exception"]) for c in contexts] == [RuntimeError]
+    assert "already entered" in str(contexts[0]["exception"])
+
+
+# From other threads
+
+
+def test_call_soon_threadsafe_wakes_an_idle_loop(loop):
+    woken_after = []
+    threads = []
+
+    def wake():
+        # Only once the loop has had time to park is this a test of the wake-up.
+        time.sleep(0.1)
+        sent = time.monotonic()
+        loop.call_soon_threadsafe(lambda: woken_after.append(time.monotonic() - sent))
+        loop.call_soon_threadsafe(loop.stop)
+
+    threads.append(threading.Thread(target=wake))
+    loop.call_soon(threads[0].start)
+    loop.run_forever()
+    threads[0].join()
+    assert woken_after[0] < 0.5
+
+
+def test_call_soon_threadsafe_keeps_the_order_of_each_thread(loop):
+    each, thread_count = 2000, 4
+    seen = []
+
+    def flood(who):
+        for i in range(each):
+            loop.call_soon_threadsafe(seen.append, (who, i))
+
+    threads = [threading.Thread(target=flood, args=(who,)) for who in range(thread_count)]
+    for thread in threads:
+        thread.start()
+    while len(seen) < each * thread_count:
+        one_turn(loop)
+    for thread in threads:
+        thread.join()
+    for who in range(thread_count):
+        assert [i for w, i in seen if w == who] == list(range(each))
+
+
+def test_call_soon_threadsafe_from_the_loops_own_thread_keeps_its_place(loop):
+    order = []
+    loop.call_soon(order.append, 1)
+    loop.call_soon_threadsafe(order.append, 2)
+    loop.call_soon(order.append, 3)
+    one_turn(loop)
+    assert order == [1, 2, 3]
+
+
+def test_call_soon_threadsafe_returns_a_handle_that_can_be_cancelled(loop):
+    called = []
+    handles = []
+
+    def schedule():
+        handles.append(loop.call_soon_threadsafe(called.append, 1))
+
+    thread = threading.Thread(target=schedule)
+    thread.start()
+    thread.join()
+    assert isinstance(handles[0], asyncio.Handle)
+    handles[0].cancel()
+    one_turn(loop)
+    assert called == []
+
+
+def test_a_callback_scheduled_before_the_loop_runs_waits_for_it(loop):
+    seen = []
+
+    def schedule():
+        loop.call_soon_threadsafe(lambda: seen.append(threading.current_thread()))
+
+    thread = threading.Thread(target=schedule)
+    thread.start()
+    thread.join()
+    one_turn(loop)
+    assert seen == [threading.main_thread()]
+
+
+def test_sleep_zero_yields_exactly_one_turn(loop):
+    order = []
+
+    async def task(who):
+        for step in range(3):
+            order.append((who, step))
+            await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.gather(task("a"), task("b"))
+
+    loop.run_until_complete(main())
+    assert order == [(who, step) for step in range(3) for who in "ab"]
