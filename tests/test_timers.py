@@ -1,8 +1,10 @@
 """Timers: never early, in order, cancellable, and following the loop's own clock."""
 
 import asyncio
+import itertools
 import math
 import random
+import sys
 import time
 
 import pytest
@@ -135,8 +137,14 @@ def test_whole_numbers_and_booleans_are_numbers(loop):
 
 
 def test_a_delay_of_none_is_refused(loop):
-    with pytest.raises(TypeError, match="delay must not be None"):
+    with pytest.raises(TypeError) as refused:
         loop.call_later(None, print)
+    if sys.version_info >= (3, 11):
+        assert str(refused.value) == "delay must not be None"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio asserts instead before 3.11")
+def test_a_time_of_none_is_refused(loop):
     with pytest.raises(TypeError, match="when cannot be None"):
         loop.call_at(None, print)
 
@@ -229,7 +237,7 @@ def test_a_timer_set_from_a_timer_counts_from_its_own_start(loop):
 
     loop.call_soon(tick, 5)
     loop.run_forever()
-    assert all(b - a >= 0.0099 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= 0.0099 for a, b in itertools.pairwise(times))
 
 
 def test_timers_survive_between_two_runs(loop):
