@@ -1,0 +1,1 @@
+"""Measures event loops side by side; start with ``python -m benchmarks --help``."""

@@ -1,0 +1,95 @@
+"""Shows how far the run is: a bar on a terminal that has rich, a line a row elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from types import TracebackType
+from typing import Protocol
+
+from benchmarks.report import value
+from benchmarks.results import Series
+from benchmarks.rows import Row
+
+
+class Progress(Protocol):
+    def __enter__(self) -> Progress: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def step(self, label: str) -> None:
+        """One measurement begins."""
+
+    def row_done(self, row: Row, series: dict[str, Series]) -> None:
+        """All rounds of ``row`` are over."""
+
+
+def show(steps: int) -> Progress:
+    if sys.stderr.isatty() and importlib.util.find_spec("rich"):
+        return _Bar(steps)
+    return _Lines(steps)
+
+
+class _Lines:
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._begun = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def step(self, label: str) -> None:
+        self._begun += 1
+
+    def row_done(self, row: Row, series: dict[str, Series]) -> None:
+        medians = ", ".join(f"{loop} {value(row, entry)}" for loop, entry in series.items())
+        elapsed = time.monotonic() - self._started
+        percent = 100 * self._begun // self._steps
+        print(f"[{percent:3}% {elapsed:4.0f} s] {row.id}: {medians}", file=sys.stderr, flush=True)
+
+
+class _Bar:
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=steps)
+        self._begun = 0
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, label: str) -> None:
+        self._bar.update(self._task, completed=self._begun, description=label)
+        self._begun += 1
+
+    def row_done(self, row: Row, series: dict[str, Series]) -> None:
+        pass
