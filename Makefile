@@ -1,0 +1,146 @@
+# Everything from a fresh machine: needs a Rust toolchain and a Python with venv, nothing else.
+#
+#   make demo                                        build, then run the demo
+#   make test                                        build, then run every test
+#   make PYTHON=python3.13 VENV=.venv-3.13 test      the same on another interpreter
+
+PYTHON ?= python3
+VENV ?= .venv
+# Options for the demo, for pytest and for the benchmarks.
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+# Pinned, so that a new release of a tool does not turn a green tree red.
+LINT_TOOLS := ruff==0.17.5 mypy==2.4.1 'rich>=13'
+MATURIN := 'maturin>=1.9,<2'
+
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
+SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
+	$(wildcard Cargo.toml Cargo.lock pyproject.toml build.rs)
+
+# rustup puts cargo where a shell that was open before does not look.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# maturin installs into this environment, and into no other that happens to be active.
+export VIRTUAL_ENV := $(abspath $(VENV))
+unexport CONDA_PREFIX PYTHONHOME
+
+say = @printf '\033[1m==> %s\033[0m\n' $(1)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test test-rust test-python lint bench check-rust clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, BENCH_ARGS.\n' $(PYTHON) $(VENV)
+
+build: $(VENV)/.built ## Build the release extension into the virtual environment
+
+demo: build ## Build, then fetch a thousand pages on the loop
+	$(call say,"Demo: examples/fetch_thousand.py $(DEMO_ARGS)")
+	@$(BIN)/python examples/fetch_thousand.py $(DEMO_ARGS) || { \
+		echo 'The demo failed; its own message is above.' >&2; exit 1; }
+	$(call say,"The demo has finished: every line above came from a program on tokioloop.")
+
+test: test-rust test-python ## Build, then run all tests: Rust, Python, and the slow ones
+
+# The Rust unit tests are a program that embeds Python: it needs the shared libpython, which an
+# installation that only runs programs may lack.
+test-rust: check-rust $(VENV)/.built
+	$(call say,"Rust unit tests")
+	@libdir=$$($(BIN)/python -c "$$FIND_LIBPYTHON"); \
+	if [ -n "$$libdir" ]; then \
+		PYO3_PYTHON=$(BIN)/python \
+		LD_LIBRARY_PATH="$$libdir$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" cargo test --quiet; \
+	else \
+		echo 'Left out: this Python has no shared libpython to link with.'; \
+		echo 'On Debian and Ubuntu: apt-get install python3-dev'; \
+	fi
+
+test-python: $(VENV)/.built
+	$(call say,"Python tests")
+	@$(BIN)/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
+	$(call say,"Slow tests: one at a time; they count descriptors and memory")
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: none selected
+
+lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the stub against the module
+	$(call say,"Rust: rustfmt and clippy")
+	@cargo fmt --check
+	@cargo fmt --check $(LOADGEN)
+	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
+	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
+	$(call say,"Python: ruff and mypy")
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy -p benchmarks
+	$(call say,"The stub against the module")
+	@$(BIN)/python -m mypy.stubtest tokioloop._core
+
+bench: $(VENV)/.built $(VENV)/.bench ## Measure against asyncio, uvloop and rloop
+	$(call say,"Benchmarks; leave the machine alone meanwhile")
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove what was built
+	rm -rf $(VENV) target dist python/tokioloop/_core*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- How the environment is made; the files mark what is done ---------------------------------
+
+check-rust:
+	@command -v cargo >/dev/null || { echo 'cargo not found. Install Rust: https://rustup.rs' >&2; \
+		exit 1; }
+	@command -v cc >/dev/null || { echo 'No C compiler to link with (cc).' \
+		'On Debian and Ubuntu: apt-get install build-essential' >&2; exit 1; }
+	@need=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	have=$$(cargo --version | cut -d ' ' -f 2); \
+	[ "$$(printf '%s\n' "$$need" "$$have" | sort -V | head -n 1)" = "$$need" ] || { \
+		echo "Rust $$have is too old: $$need is needed. With rustup: rustup update stable" >&2; \
+		exit 1; }
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) not found. Install Python 3.10 or later,' \
+		'or name one: make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$$($(PYTHON) --version) is too old: 3.10 is needed." \
+		'Name another: make PYTHON=python3.13' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo '$(PYTHON) cannot make virtual environments.' \
+		'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(call say,"Virtual environment: $(VENV) with $$($(PYTHON) --version)")
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install $(MATURIN)
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.made $(SOURCES) | check-rust
+	$(call say,"Building the release extension; the first time takes a few minutes")
+	@$(BIN)/maturin develop --release --extras test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.made Makefile
+	$(call say,"Installing the checkers")
+	@$(PIP) install $(LINT_TOOLS)
+	@touch $@
+
+# A rival without a build for this interpreter must not keep the others from being measured.
+$(VENV)/.bench: $(VENV)/.built
+	$(call say,"Installing the rivals")
+	@$(BIN)/maturin develop --release --extras bench || for rival in rich uvloop rloop; do \
+		$(PIP) install --only-binary :all: $$rival || echo "$$rival: left out"; done
+	@touch $@
+
+define FIND_LIBPYTHON
+import os, sys, sysconfig
+name = sysconfig.get_config_var("INSTSONAME") or ""
+link = sysconfig.get_config_var("LDLIBRARY") or ""
+places = [sysconfig.get_config_var("LIBDIR"), os.path.join(sys.base_prefix, "lib")]
+for place in filter(None, places):
+    if ".so" in link and all(os.path.exists(os.path.join(place, file)) for file in (name, link)):
+        print(place)
+        break
+endef
+export FIND_LIBPYTHON
