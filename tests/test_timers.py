@@ -143,7 +143,7 @@ def test_a_delay_of_none_is_refused(loop):
         assert str(refused.value) == "delay must not be None"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio asserts instead before 3.11")
+@pytest.mark.native_only(when=sys.version_info < (3, 11), reason="asyncio asserts instead")
 def test_a_time_of_none_is_refused(loop):
     with pytest.raises(TypeError, match="when cannot be None"):
         loop.call_at(None, print)
