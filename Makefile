@@ -27,7 +27,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 unexport CONDA_PREFIX PYTHONHOME
 
-say = @printf '\033[1m==> %s\033[0m\n' $(1)
+say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> %s\n' $(1); fi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -49,7 +49,7 @@ test: test-rust test-python ## Build, then run all tests: Rust, Python, and the 
 
 # The Rust unit tests are a program that embeds Python: it needs the shared libpython, which an
 # installation that only runs programs may lack.
-test-rust: check-rust $(VENV)/.built
+test-rust: $(VENV)/.built
 	$(call say,"Rust unit tests")
 	@libdir=$$($(BIN)/python -c "$$FIND_LIBPYTHON"); \
 	if [ -n "$$libdir" ]; then \
@@ -102,7 +102,7 @@ check-rust:
 		echo "Rust $$have is too old: $$need is needed. With rustup: rustup update stable" >&2; \
 		exit 1; }
 
-$(VENV)/.made:
+$(VENV)/.made: | check-rust
 	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) not found. Install Python 3.10 or later,' \
 		'or name one: make PYTHON=/path/to/python' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -116,7 +116,7 @@ $(VENV)/.made:
 	@$(PIP) install $(MATURIN)
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.made $(SOURCES) | check-rust
+$(VENV)/.built: $(VENV)/.made $(SOURCES)
 	$(call say,"Building the release extension; the first time takes a few minutes")
 	@$(BIN)/maturin develop --release --extras test
 	@touch $@

@@ -86,7 +86,8 @@ def _cell(row: Row, series: Series) -> str:
     text = value(row, series)
     if not series.usable:
         return text
-    text += f" ±{100 * series.spread:.0f}%"
+    if len(series.values) > 1:
+        text += f" ±{100 * series.spread:.0f}%"
     if series.cpu_us:
         text += f" [{statistics.median(series.cpu_us):.1f}]"
     return text
