@@ -178,3 +178,11 @@ def fill(fd):
             total += os.write(fd, bytes(65536))
     except BlockingIOError:
         return total
+
+
+def read_exactly(sock, size):
+    """So many bytes from a blocking socket."""
+    data = bytearray()
+    while len(data) < size and (chunk := sock.recv(min(size - len(data), 1 << 20))):
+        data += chunk
+    return bytes(data)
