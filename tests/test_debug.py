@@ -1,0 +1,206 @@
+"""Debug mode: how it is switched on, what it checks, and what it tells."""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+
+import pytest
+
+PRINT_DEBUG = """
+    loop = new_event_loop()
+    print(loop.get_debug())
+    loop.close()
+"""
+
+
+def run_briefly(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_debug_is_off_until_it_is_switched_on(programs, loop):
+    assert programs.run(PRINT_DEBUG).stdout == "False\n"
+    loop.set_debug(True)
+    assert loop.get_debug() is True
+    loop.set_debug(False)
+    assert loop.get_debug() is False
+
+
+def test_the_environment_switches_debug_on(programs):
+    assert programs.run(PRINT_DEBUG, env={"PYTHONASYNCIODEBUG": "1"}).stdout == "True\n"
+    assert programs.run(PRINT_DEBUG, env={"PYTHONASYNCIODEBUG": ""}).stdout == "False\n"
+
+
+def test_development_mode_switches_debug_on(programs):
+    assert programs.run(PRINT_DEBUG, flags=["-X", "dev"]).stdout == "True\n"
+    assert programs.run(PRINT_DEBUG, env={"PYTHONDEVMODE": "1"}).stdout == "True\n"
+
+
+def test_without_the_environment_the_variable_means_nothing(programs):
+    done = programs.run(PRINT_DEBUG, flags=["-E"], env={"PYTHONASYNCIODEBUG": "1"})
+    assert done.stdout == "False\n"
+
+
+def test_run_can_switch_debug_on(programs):
+    done = programs.run(
+        """
+        import asyncio
+
+        async def main():
+            print(asyncio.get_running_loop().get_debug())
+
+        run(main(), debug=True)
+        run(main(), debug=False)
+        """
+    )
+    assert done.stdout == "True\nFalse\n"
+
+
+def test_a_slow_callback_is_warned_of(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+    loop.call_soon(time.sleep, 0.02)
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        run_briefly(loop)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("Executing <Handle ")
+    assert "sleep" in record.getMessage()
+    seconds = float(record.getMessage().rpartition(" took ")[2].removesuffix(" seconds"))
+    assert 0.02 <= seconds < 5
+
+
+def test_a_slow_step_of_a_task_is_warned_of_by_the_task(loop, caplog):
+    async def slow():
+        time.sleep(0.02)
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        loop.run_until_complete(loop.create_task(slow(), name="the slow one"))
+    assert any(
+        record.getMessage().startswith("Executing <Task ")
+        and "name='the slow one'" in record.getMessage()
+        for record in caplog.records
+    )
+
+
+def test_the_standard_slow_callback_duration_is_a_tenth_of_a_second(loop):
+    assert loop.slow_callback_duration == 0.1
+
+
+def test_a_slow_callback_is_no_matter_without_debug(loop, caplog):
+    loop.set_debug(False)
+    loop.slow_callback_duration = 0.001
+    loop.call_soon(time.sleep, 0.01)
+    run_briefly(loop)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at"])
+def test_debug_mode_refuses_calls_from_the_wrong_thread(loop, method):
+    delay = {"call_later": [60], "call_at": [0]}.get(method, [])
+    errors = []
+
+    def elsewhere():
+        try:
+            getattr(loop, method)(*delay, print)
+        except RuntimeError as error:
+            errors.append(str(error))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=elsewhere)
+    loop.set_debug(True)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    assert len(errors) == 1
+    assert errors[0].startswith("Non-thread-safe operation invoked on an event loop other than")
+
+
+def test_before_the_loop_runs_any_thread_may_schedule(loop):
+    loop.set_debug(True)
+    ran = []
+    thread = threading.Thread(target=loop.call_soon, args=(ran.append, 1))
+    thread.start()
+    thread.join()
+    run_briefly(loop)
+    assert ran == [1]
+
+
+def test_coroutine_origins_are_tracked_while_a_debugged_loop_runs(loop):
+    depths = []
+    before = sys.get_coroutine_origin_tracking_depth()
+    loop.set_debug(True)
+    loop.call_soon(lambda: depths.append(sys.get_coroutine_origin_tracking_depth()))
+    run_briefly(loop)
+    assert depths[0] > before
+    assert sys.get_coroutine_origin_tracking_depth() == before
+
+
+def test_coroutine_origins_are_not_tracked_without_debug(loop):
+    depths = []
+    before = sys.get_coroutine_origin_tracking_depth()
+    loop.set_debug(False)
+    loop.call_soon(lambda: depths.append(sys.get_coroutine_origin_tracking_depth()))
+    run_briefly(loop)
+    assert depths == [before]
+
+
+def test_debug_switched_while_running_switches_the_tracking_too(loop):
+    depths = []
+    before = sys.get_coroutine_origin_tracking_depth()
+
+    async def main():
+        for debug in (True, False, True):
+            loop.set_debug(debug)
+            await asyncio.sleep(0)
+            depths.append(sys.get_coroutine_origin_tracking_depth() > before)
+
+    loop.set_debug(False)
+    loop.run_until_complete(main())
+    assert depths == [True, False, True]
+    assert sys.get_coroutine_origin_tracking_depth() == before
+
+
+def test_the_tracking_is_restored_when_the_loop_is_left_by_an_exit(loop):
+    before = sys.get_coroutine_origin_tracking_depth()
+    loop.set_debug(True)
+    loop.call_soon(sys.exit)
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    assert sys.get_coroutine_origin_tracking_depth() == before
+
+
+def test_a_coroutine_that_was_never_awaited_tells_where_it_was_made(programs):
+    done = programs.run(
+        """
+        import asyncio, gc
+
+        async def forgotten():
+            pass
+
+        async def careless():
+            forgotten()
+            gc.collect()
+
+        run(careless(), debug=True)
+        """,
+    )
+    assert "coroutine 'forgotten' was never awaited" in done.stderr
+    assert "Coroutine created at (most recent call last)" in done.stderr
+
+
+def test_everything_works_in_debug_mode_too(loop):
+    loop.set_debug(True)
+
+    async def main():
+        assert await asyncio.to_thread(abs, -1) == 1
+        await asyncio.gather(*(asyncio.sleep(i / 1000) for i in range(10)))
+        future = loop.create_future()
+        loop.call_soon_threadsafe(future.set_result, "set")
+        return await asyncio.wait_for(future, 10)
+
+    assert loop.run_until_complete(main()) == "set"
