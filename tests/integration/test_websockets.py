@@ -1,0 +1,132 @@
+"""The websockets library's server and client, both on the tested loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+import websockets
+from websockets.asyncio import client as client_module
+from websockets.asyncio import server as server_module
+
+
+def on_server(loop, handler, scenario, **options):
+    """Run ``scenario(connect)`` beside a server; ``connect()`` opens a connection to it."""
+
+    async def wrapper():
+        async with server_module.serve(handler, "127.0.0.1", 0, **options) as server:
+            host, port = server.sockets[0].getsockname()
+
+            def connect(**client_options):
+                address = f"ws://{host}:{port}"
+                return client_module.connect(address, proxy=None, **client_options)
+
+            await asyncio.wait_for(scenario(connect), 60)
+        await asyncio.sleep(0.02)
+
+    loop.run_until_complete(wrapper())
+
+
+async def echo(socket):
+    async for message in socket:
+        await socket.send(message)
+
+
+def test_messages_come_back(loop):
+    async def scenario(connect):
+        async with connect() as socket:
+            for message in ("text", "", b"bytes", b"", "ünïcode" * 1000):
+                await socket.send(message)
+                assert await socket.recv() == message
+
+    on_server(loop, echo, scenario)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_a_large_message(loop, compression):
+    payload = random.Random(1).randbytes(4 << 20)
+
+    async def scenario(connect):
+        async with connect(max_size=None, compression=compression) as socket:
+            await socket.send(payload)
+            assert await socket.recv() == payload
+
+    on_server(loop, echo, scenario, max_size=None, compression=compression)
+
+
+def test_many_clients_at_once(loop):
+    async def scenario(connect):
+        async def client(i):
+            async with connect() as socket:
+                for j in range(10):
+                    await socket.send(f"{i}.{j}")
+                    assert await socket.recv() == f"{i}.{j}"
+
+        await asyncio.gather(*(client(i) for i in range(30)))
+
+    on_server(loop, echo, scenario)
+
+
+def test_a_broadcast_reaches_everybody(loop):
+    everybody = set()
+
+    async def handler(socket):
+        everybody.add(socket)
+        try:
+            async for message in socket:
+                server_module.broadcast(everybody, message)
+        finally:
+            everybody.discard(socket)
+
+    async def scenario(connect):
+        sockets = [await connect() for _ in range(20)]
+        while len(everybody) < 20:
+            await asyncio.sleep(0.005)
+        await sockets[0].send("to all")
+        assert [await socket.recv() for socket in sockets] == ["to all"] * 20
+        await asyncio.gather(*(socket.close() for socket in sockets))
+
+    on_server(loop, handler, scenario)
+    assert everybody == set()
+
+
+def test_pings_are_answered(loop):
+    async def scenario(connect):
+        async with connect() as socket:
+            latency = await asyncio.wait_for(await socket.ping(), 10)
+            assert 0 <= latency < 10
+
+    on_server(loop, echo, scenario)
+
+
+def test_the_reason_of_the_close_arrives(loop):
+    async def handler(socket):
+        await socket.close(4321, "that is all")
+
+    async def scenario(connect):
+        async with connect() as socket:
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await socket.recv()
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4321, "that is all")
+
+    on_server(loop, handler, scenario)
+
+
+def test_a_client_that_vanishes_ends_its_handler(loop):
+    ended = asyncio.Event()
+
+    async def handler(socket):
+        try:
+            await socket.recv()
+        except websockets.ConnectionClosedError:
+            ended.set()
+
+    async def scenario(connect):
+        socket = await connect()
+        socket.transport.abort()
+        await ended.wait()
+        await socket.wait_closed()
+
+    on_server(loop, handler, scenario)
+    assert ended.is_set()
