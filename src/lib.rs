@@ -1,1 +1,49 @@
-//! tokioloop
+//! An asyncio event loop for CPython whose engine is tokio.
+//!
+//! The Python package `tokioloop` is the face; this crate is its core, `tokioloop._core`:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`event_loop`] | the loop: ready queue, turns, running |
+//! | [`handles`] | `Handle` and `TimerHandle` |
+//! | [`timers`] | the timer heap, the clock, the alarm |
+//! | [`reactor`] | the tokio runtime and registrations with it |
+//! | [`sources`] | who gets a registration's events |
+//! | [`descriptors`] | descriptors that the user owns |
+//! | [`sockets`] | `sock_recv`, `sock_recv_into`, `sock_sendall` |
+//! | [`transports`] | stream transports |
+//! | [`listener`] | accepting connections |
+//! | [`names`] | literal addresses |
+
+#[cfg(Py_GIL_DISABLED)]
+compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
+
+mod cached;
+mod descriptors;
+mod errors;
+mod event_loop;
+mod gil;
+mod handles;
+mod listener;
+mod names;
+mod object;
+mod reactor;
+mod sockets;
+mod sources;
+mod timers;
+mod transports;
+
+use pyo3::prelude::*;
+
+/// The extension module `tokioloop._core`.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    event_loop::register(module)?;
+    handles::register(module)?;
+    transports::register(module)?;
+    sockets::register(module)?;
+    module.add_class::<listener::Listener>()?;
+    module.add_function(wrap_pyfunction!(names::literal_addrinfo, module)?)?;
+    module.add_function(wrap_pyfunction!(names::looks_numeric, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
+}

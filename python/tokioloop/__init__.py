@@ -1,0 +1,25 @@
+"""An asyncio event loop whose engine is tokio.
+
+    import asyncio, tokioloop
+
+    tokioloop.run(main())                                             # one program
+    asyncio.Runner(loop_factory=tokioloop.new_event_loop)             # one runner
+    tokioloop.install()                                               # the whole process
+
+A program that cannot be edited runs under ``python -m tokioloop script.py``.
+"""
+
+from tokioloop._core import __version__
+from tokioloop.loop import Loop, new_event_loop
+from tokioloop.policy import EventLoopPolicy, install, uninstall
+from tokioloop.runner import run
+
+__all__ = [
+    "EventLoopPolicy",
+    "Loop",
+    "__version__",
+    "install",
+    "new_event_loop",
+    "run",
+    "uninstall",
+]

@@ -1,0 +1,172 @@
+"""``python -m tokioloop``: a program, unmodified, on this loop; alone, the asyncio REPL."""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import importlib.machinery
+import io
+import os
+import runpy
+import signal
+import sys
+import types
+from typing import Any, NoReturn
+
+import tokioloop
+
+USAGE = """\
+usage: python -m tokioloop [--debug] (SCRIPT | -m MODULE | -c CODE) [ARGS...]
+       python -m tokioloop [--debug]
+
+Runs a Python program with tokioloop as asyncio's event loop, or alone the asyncio REPL on it.
+
+options:
+  -m MODULE      run a module, as python -m does
+  -c CODE        run a program passed as text, as python -c does
+  --debug        switch asyncio's debug mode on
+  --version      print the version
+  -h, --help     print this text
+"""
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    while arguments and arguments[0].startswith("-") and arguments[0] not in ("-", "-m", "-c"):
+        option = arguments.pop(0)
+        if option in ("-h", "--help"):
+            print(USAGE, end="")
+            return
+        if option == "--version":
+            print(f"tokioloop {tokioloop.__version__}")
+            return
+        if option != "--debug":
+            _usage_error(f"unknown option {option}")
+        # asyncio asks the environment each time it makes a loop.
+        os.environ["PYTHONASYNCIODEBUG"] = "1"
+    tokioloop.install()
+    if not arguments:
+        sys.argv = ["asyncio"]
+        runpy.run_module("asyncio", run_name="__main__", alter_sys=True)
+        return
+    _hide_our_frames()
+    kind = arguments.pop(0)
+    try:
+        if kind == "-m":
+            _run_module(arguments)
+        elif kind == "-c":
+            _run_code(arguments)
+        else:
+            _run_script(kind, arguments)
+    except KeyboardInterrupt:
+        _die_of_sigint_at_exit()
+        raise
+
+
+def _run_module(arguments: list[str]) -> None:
+    if not arguments:
+        _usage_error("-m needs a module's name")
+    _fresh_main()
+    sys.argv = ["-m", *arguments[1:]]
+    # What the interpreter itself calls for -m: it finds the module and corrects sys.argv[0].
+    runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined]
+
+
+def _run_code(arguments: list[str]) -> None:
+    if not arguments:
+        _usage_error("-c needs a program's text")
+    sys.argv = ["-c", *arguments[1:]]
+    sys.path[0] = ""
+    exec(compile(arguments[0], "<string>", "exec"), _fresh_main().__dict__)
+
+
+def _run_script(path: str, arguments: list[str]) -> None:
+    sys.argv = [path, *arguments]
+    if os.path.isdir(path) or _is_archive(path):
+        sys.path[0] = path
+        _fresh_main()
+        runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
+        return
+    sys.path[0] = os.path.dirname(os.path.realpath(path))
+    try:
+        with io.open_code(os.path.abspath(path)) as file:
+            source = file.read()
+    except OSError as error:
+        python = sys.executable or "python"
+        print(
+            f"{python}: can't open file {os.path.abspath(path)!r}: "
+            f"[Errno {error.errno}] {error.strerror}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    module = _fresh_main()
+    module.__file__ = path
+    module.__dict__["__cached__"] = None
+    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    exec(compile(source, path, "exec"), module.__dict__)
+
+
+def _is_archive(path: str) -> bool:
+    import zipfile
+
+    return os.path.isfile(path) and not path.endswith(".py") and zipfile.is_zipfile(path)
+
+
+def _fresh_main() -> types.ModuleType:
+    """An empty ``__main__`` for the program, as the interpreter would start it with."""
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    module.__dict__["__annotations__"] = {}
+    sys.modules["__main__"] = module
+    return module
+
+
+def _hide_our_frames() -> None:
+    """Tracebacks start with the program's own frames."""
+    ours = {__file__, runpy.__file__, "<frozen runpy>"}
+    show = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+    ) -> Any:
+        start = trace
+        while start is not None and start.tb_frame.f_code.co_filename in ours:
+            start = start.tb_next
+        # A mistake in the program's text has no frame of the program's.
+        if start is None and not isinstance(error, SyntaxError):
+            start = trace
+        return show(kind, error.with_traceback(start), start)
+
+    sys.excepthook = hook
+
+
+def _die_of_sigint_at_exit() -> None:
+    """A script that Ctrl-C ends dies of the signal, after its exit handlers."""
+
+    def die() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    exit_callbacks.append(die)
+
+
+#: Run after the program's own exit handlers, which are registered later than this.
+exit_callbacks: list[Any] = []
+
+
+@atexit.register
+def _run_exit_callbacks() -> None:
+    for callback in exit_callbacks:
+        callback()
+
+
+def _usage_error(message: str) -> NoReturn:
+    print(f"python -m tokioloop: {message}\n{USAGE}", end="", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

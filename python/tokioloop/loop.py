@@ -1,0 +1,204 @@
+"""``Loop``: the native core under asyncio's own selector loop.
+
+What runs per callback or per packet is native (``tokioloop._core``). What runs once a connection
+or once a loop - argument checks, happy eyeballs, executors, exception handlers - is asyncio's
+own code, so it is exact on every version of CPython.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from asyncio import constants, events, trsock
+from collections.abc import Callable
+from typing import Any
+
+from tokioloop import _core
+from tokioloop.registry import NativeSelector, TransportMap
+from tokioloop.signals import SignalHandling
+
+
+class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
+    """An asyncio event loop driven by tokio.
+
+    Accepts no arguments. Use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: dict[int, _core.Listener] = {}
+        super().__init__(NativeSelector(self))
+        self._transports = TransportMap(self)
+
+    # -- running and closing ------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run until ``stop()`` is called.
+
+        Raises ``RuntimeError`` if a loop is running in this thread already, if this loop is
+        closed, or if a tokio runtime is at work in this thread.
+        """
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        old_hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook,
+                finalizer=self._asyncgen_finalizer_hook,
+            )
+            events._set_running_loop(self)
+            with self._listening_to_signals():
+                self._run()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*old_hooks)
+
+    def close(self) -> None:
+        """Close the loop; what was scheduled and not run is dropped.
+
+        Raises ``RuntimeError`` if the loop is running. Closing twice does no harm.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._stop_signal_handling()
+        super().close()
+        self._listeners.clear()
+        self._dispose()
+
+    def _make_self_pipe(self) -> None:
+        """asyncio's wake-up socket: the native core wakes itself, signals have their own."""
+
+    def _close_self_pipe(self) -> None:
+        """See ``_make_self_pipe``."""
+
+    # -- connections --------------------------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **_unused: Any,
+    ) -> asyncio.Transport:
+        if sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
+            # As asyncio: small writes do not wait for an acknowledgement.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._stream_transport(sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: Any,
+    ) -> asyncio.Transport:
+        from asyncio import sslproto
+
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
+        transport: asyncio.Transport = ssl_protocol._app_transport
+        return transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts: Any,
+        **more: Any,
+    ) -> None:
+        if sslcontext is not None:
+            super()._start_serving(  # type: ignore[misc]
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
+            )
+            return
+        fd = sock.fileno()
+        self._listeners[fd] = self._listen(fd, backlog, protocol_factory, server)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._stop_listening(sock.fileno())
+        super()._stop_serving(sock)  # type: ignore[misc]
+
+    def _stop_listening(self, fd: int) -> _core.Listener | None:
+        listener = self._listeners.pop(fd, None)
+        if listener is not None and not self.is_closed():
+            self._unlisten(listener)
+        return listener
+
+    def _accept_exhausted(self, fd: int, error: OSError) -> None:
+        """``accept`` failed for want of descriptors or memory: try again in a second."""
+        listener = self._stop_listening(fd)
+        if listener is None:
+            return
+        sock = socket.socket(fileno=fd)
+        try:
+            self.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource",
+                    "exception": error,
+                    "socket": trsock.TransportSocket(sock),
+                }
+            )
+        finally:
+            sock.detach()
+        self._listeners[fd] = listener
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listener)
+
+    def _accept_again(self, fd: int, listener: _core.Listener) -> None:
+        # The server may have been closed meanwhile, and the number be another socket's.
+        if self._listeners.get(fd) is listener:
+            self._relisten(listener)
+
+    # -- names --------------------------------------------------------------------------------
+
+    async def getaddrinfo(  # type: ignore[override]
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """As ``socket.getaddrinfo``. Literals are answered here, names by the executor."""
+        answer = _core.literal_addrinfo(host, port, family, type, proto, flags)
+        if answer is not None:
+            return answer
+        if host is None or _core.looks_numeric(host):
+            try:
+                return socket.getaddrinfo(
+                    host, port, family, type, proto, flags | socket.AI_NUMERICHOST
+                )
+            except socket.gaierror as error:
+                if error.errno != socket.EAI_NONAME:
+                    raise
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+
+def new_event_loop() -> Loop:
+    """Make a new :class:`Loop`; a ``loop_factory`` for ``asyncio.Runner`` and others."""
+    return Loop()

@@ -1,0 +1,50 @@
+//! Python objects looked up once and kept: asyncio's classes, our helper module.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+pub struct Asyncio {
+    pub handle: Py<PyAny>,
+    pub timer_handle: Py<PyAny>,
+    pub future: Py<PyAny>,
+    pub transport: Py<PyType>,
+    pub buffered_protocol: Py<PyAny>,
+    pub stream_reader_protocol: Py<PyAny>,
+    pub stream_reader: Py<PyAny>,
+}
+
+pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
+    static CACHE: PyOnceLock<Asyncio> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        let module = py.import("asyncio")?;
+        let get = |name: &str| module.getattr(name).map(Bound::unbind);
+        Ok(Asyncio {
+            handle: get("Handle")?,
+            timer_handle: get("TimerHandle")?,
+            future: get("Future")?,
+            transport: module.getattr("Transport")?.cast_into::<PyType>()?.unbind(),
+            buffered_protocol: get("BufferedProtocol")?,
+            stream_reader_protocol: get("StreamReaderProtocol")?,
+            stream_reader: get("StreamReader")?,
+        })
+    })
+}
+
+/// `tokioloop._helpers`: what reads better in Python and runs once an error or a connection.
+pub fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+    static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || Ok(py.import("tokioloop._helpers")?.unbind()))
+}
+
+/// `socket.socket`.
+pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "socket", "socket")
+}
+
+/// `asyncio.trsock.TransportSocket`.
+pub fn transport_socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "asyncio.trsock", "TransportSocket")
+}

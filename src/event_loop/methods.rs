@@ -1,0 +1,286 @@
+//! Methods called for every callback, as plain C functions: no argument tuple, no wrapper.
+
+use std::ptr::null_mut;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+
+use super::{Entry, NativeLoop};
+use crate::cached;
+use crate::handles::{Call, Handle};
+use crate::object::{
+    self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
+};
+use crate::sockets;
+use crate::timers::alarm::monotonic;
+
+/// Where a method's own parameters end and the callback's arguments begin.
+struct Scheduled<'a> {
+    time: Object,
+    call: Call<'a>,
+}
+
+/// Reads `([time,] callback, *args, context=None)`.
+#[inline]
+fn parse<'a>(
+    py: Python<'_>,
+    method: &str,
+    time: Option<&'static str>,
+    args: &'a Args<'a>,
+) -> PyResult<Scheduled<'a>> {
+    let own = 1 + usize::from(time.is_some());
+    let (bound_time, callback, context) = if args.has_keywords() {
+        let names = [time.unwrap_or("callback"), "callback", "context"];
+        let [first, second, context] = match time {
+            Some(_) => args.bind(py, method, names, 2, 2)?,
+            None => {
+                let [callback, context] = args.bind(py, method, ["callback", "context"], 1, 1)?;
+                [null_mut(), callback, context]
+            }
+        };
+        (first, second, context)
+    } else {
+        let missing = args.positional.len() < own;
+        if missing {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() missing {} required positional argument{}",
+                own - args.positional.len(),
+                if own - args.positional.len() == 1 { "" } else { "s" },
+            )));
+        }
+        match time {
+            Some(_) => (args.positional[0], args.positional[1], null_mut()),
+            None => (null_mut(), args.positional[0], null_mut()),
+        }
+    };
+    // SAFETY: `None` lives for ever.
+    let context = if context == unsafe { ffi::Py_None() } { null_mut() } else { context };
+    let rest = args.positional.get(own..).unwrap_or(&[]);
+    Ok(Scheduled { time: bound_time, call: Call { callback, args: rest, context } })
+}
+
+/// What asyncio checks in debug mode, and the traceback it keeps.
+#[cold]
+fn check_in_debug(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    method: &str,
+    callback: Object,
+    same_thread: bool,
+) -> PyResult<()> {
+    let event_loop = event_loop.bind(py);
+    if same_thread {
+        event_loop.call_method0("_check_thread")?;
+    }
+    // SAFETY: borrowed from the caller's arguments.
+    let callback = unsafe { Bound::from_borrowed_ptr(py, callback) };
+    event_loop.call_method1("_check_callback", (callback, method))?;
+    Ok(())
+}
+
+#[cold]
+fn remember_source(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    let traceback = cached::helpers(py)?.bind(py).call_method0("extract_stack")?;
+    handle.set_source_traceback(py, traceback.unbind());
+    Ok(())
+}
+
+#[inline]
+fn soon(
+    py: Python<'_>,
+    slf: Object,
+    args: &Args<'_>,
+    method: &'static str,
+    same_thread: bool,
+) -> PyResult<Object> {
+    // SAFETY: a method of the loop's class.
+    let event_loop = unsafe { NativeLoop::of(slf) };
+    let call = parse(py, method, None, args)?.call;
+    event_loop.check_closed(py)?;
+    let debug = event_loop.debug.get(py);
+    if debug {
+        check_in_debug(py, event_loop, method, call.callback, same_thread)?;
+    }
+    let handle = Handle::new(py, event_loop, &call)?;
+    if debug {
+        remember_source(py, &handle)?;
+    }
+    let result = handle.clone_ref(py).into_ptr();
+    event_loop.push(py, Entry::Handle(handle));
+    Ok(result)
+}
+
+fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64) -> PyResult<Object> {
+    // SAFETY: a method of the loop's class.
+    let event_loop = unsafe { NativeLoop::of(slf) };
+    event_loop.check_closed(py)?;
+    if when.is_nan() {
+        return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
+    }
+    let debug = event_loop.debug.get(py);
+    if debug {
+        check_in_debug(py, event_loop, "call_at", call.callback, true)?;
+    }
+    let handle = Handle::timer(py, event_loop, call, when)?;
+    if debug {
+        remember_source(py, &handle)?;
+    }
+    let result = handle.clone_ref(py).into_ptr();
+    event_loop.add_timer(py, handle);
+    Ok(result)
+}
+
+unsafe extern "C" fn call_soon(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| soon(py, slf, &args, "call_soon", true))
+}
+
+unsafe extern "C" fn call_soon_threadsafe(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments. The GIL serialises the queue; `push` wakes a parked loop.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| soon(py, slf, &args, "call_soon_threadsafe", false))
+}
+
+unsafe extern "C" fn call_later(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| {
+        let Scheduled { time: delay, call } = parse(py, "call_later", Some("delay"), &args)?;
+        // SAFETY: `parse` saw to it that the delay is there; `slf` is a loop.
+        let (delay, event_loop) =
+            unsafe { (Bound::from_borrowed_ptr(py, delay), NativeLoop::of(slf)) };
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let now = event_loop.now(py)?;
+        // SAFETY: exact types, checked.
+        let when = unsafe {
+            if ffi::PyFloat_CheckExact(delay.as_ptr()) != 0 {
+                now + ffi::PyFloat_AS_DOUBLE(delay.as_ptr())
+            } else {
+                // Anything that adds to a float, and asyncio's error for what does not.
+                now.into_pyobject(py)?.as_any().add(&delay)?.extract::<f64>()?
+            }
+        };
+        later(py, slf, &call, when)
+    })
+}
+
+unsafe extern "C" fn call_at(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| {
+        let Scheduled { time: when, call } = parse(py, "call_at", Some("when"), &args)?;
+        // SAFETY: `parse` saw to it that the time is there.
+        let when = unsafe { Bound::from_borrowed_ptr(py, when) };
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        later(py, slf, &call, when.extract::<f64>()?)
+    })
+}
+
+unsafe extern "C" fn time(_slf: Object, _: Object) -> Object {
+    // SAFETY: called with the GIL held.
+    unsafe { ffi::PyFloat_FromDouble(monotonic()) }
+}
+
+macro_rules! flag {
+    ($name:ident, |$py:ident, $event_loop:ident| $value:expr) => {
+        unsafe extern "C" fn $name(slf: Object, _: Object) -> Object {
+            // SAFETY: a method of the loop's class, called with the GIL held.
+            unsafe {
+                let ($py, $event_loop) = (Python::assume_attached(), NativeLoop::of(slf));
+                ffi::PyBool_FromLong($value.into())
+            }
+        }
+    };
+}
+
+flag!(get_debug, |py, event_loop| event_loop.debug.get(py));
+flag!(is_closed, |py, event_loop| event_loop.closed.get(py));
+flag!(is_running, |py, event_loop| event_loop.is_running(py));
+
+unsafe extern "C" fn check_closed(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: a method of the loop's class.
+        unsafe { NativeLoop::of(slf) }.check_closed(py)?;
+        Ok(py.None().into_ptr())
+    })
+}
+
+unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: a method of the loop's class.
+        unsafe { NativeLoop::of(slf) }.stopping.set(py, true);
+        Ok(py.None().into_ptr())
+    })
+}
+
+unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
+    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    enter(null_mut(), |py| {
+        let names = KEYWORDS
+            .get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["loop"])?.unbind()))?;
+        let arguments = [slf];
+        // SAFETY: one keyword argument; a new reference or null with an exception set.
+        let future = unsafe {
+            object::owned(
+                py,
+                ffi::PyObject_Vectorcall(
+                    cached::asyncio(py)?.future.as_ptr(),
+                    arguments.as_ptr(),
+                    0,
+                    names.as_ptr(),
+                ),
+            )?
+        };
+        Ok(future.into_ptr())
+    })
+}
+
+static METHODS: Table<[ffi::PyMethodDef; 15]> = Table([
+    fast_method(c"call_soon", call_soon, c"call_soon($self, callback, /, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
+    fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
+    fast_method(c"call_later", call_later, c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
+    fast_method(c"call_at", call_at, c"call_at($self, when, callback, /, *args, context=None)\n--\n\nLike call_later(), at a time of loop.time() in seconds."),
+    plain_method(c"time", time, c"time($self, /)\n--\n\nSeconds of a monotonic clock; equal to time.monotonic()."),
+    plain_method(c"get_debug", get_debug, c"get_debug($self, /)\n--\n\nWhether the debug mode is on."),
+    plain_method(c"is_closed", is_closed, c"is_closed($self, /)\n--\n\nWhether close() was called."),
+    plain_method(c"is_running", is_running, c"is_running($self, /)\n--\n\nWhether the loop is running."),
+    plain_method(c"_check_closed", check_closed, c"_check_closed($self, /)\n--\n\n"),
+    plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
+    plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
+    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n, /)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
+    fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf, /)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
+    fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data, /)\n--\n\nSend all of data. Coroutine."),
+    METHODS_END,
+]);
+
+pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_methods(class, &METHODS.0)
+}

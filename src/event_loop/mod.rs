@@ -1,0 +1,434 @@
+//! `NativeLoop`: the part of the event loop that runs per callback.
+//!
+//! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
+//! runs per connection or per loop.
+
+mod methods;
+mod ready;
+mod run;
+mod services;
+mod turn;
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+pub use ready::{Entry, Step};
+
+use crate::cached;
+use crate::descriptors::Descriptors;
+use crate::gil::{GilCell, GilFlag, GilHandover, PySlot};
+use crate::handles::Handle;
+use crate::object::Object;
+use crate::reactor::{Key, Reactor};
+use crate::sources::{Source, Sources};
+use crate::timers::Timers;
+use crate::timers::alarm::monotonic;
+use ready::Ready;
+
+/// The size of the buffer that reads go through; asyncio's `max_size`.
+const SCRATCH: usize = 256 * 1024;
+
+#[pyclass(subclass, frozen, module = "tokioloop._core")]
+pub struct NativeLoop {
+    /// Borrowed pointer to the Python object that this struct is part of.
+    this: GilFlag<Object>,
+    pub closed: GilFlag<bool>,
+    pub debug: GilFlag<bool>,
+    stopping: GilFlag<bool>,
+    /// `threading.get_ident()` of the running thread, or 0.
+    thread: GilFlag<u64>,
+    ready: GilCell<Ready>,
+    timers: GilCell<Timers>,
+    /// A timer was asked for that is due already: look before the next batch.
+    timer_due: GilFlag<bool>,
+    clock: Clock,
+    gil: Arc<GilHandover>,
+    reactor: GilCell<Option<Arc<Reactor>>>,
+    pub sources: GilCell<Sources>,
+    pub descriptors: GilCell<Descriptors>,
+    /// Transports with unsent writes of this turn.
+    pub unflushed: GilCell<Vec<Py<PyAny>>>,
+    scratch: GilCell<Vec<u8>>,
+    /// The loop's task waits; whoever makes something ready must wake it.
+    idle: GilFlag<bool>,
+    task: GilCell<Option<Waker>>,
+    fired: GilCell<Vec<Key>>,
+}
+
+/// Whether `time()` is ours, so that it need not be called.
+struct Clock {
+    type_version: GilFlag<u32>,
+    type_custom: GilFlag<bool>,
+    instance_custom: GilFlag<bool>,
+    /// The descriptor that `time` is when nobody overrode it.
+    native: PySlot,
+}
+
+#[pymethods]
+impl NativeLoop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, pyo3::types::PyTuple>,
+        _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+    ) -> PyResult<Self> {
+        let native = py.get_type::<Self>().getattr("time")?.unbind();
+        Ok(Self {
+            this: GilFlag::new(std::ptr::null_mut()),
+            closed: GilFlag::new(false),
+            debug: GilFlag::new(false),
+            stopping: GilFlag::new(false),
+            thread: GilFlag::new(0),
+            ready: GilCell::new(Ready::default()),
+            timers: GilCell::new(Timers::default()),
+            timer_due: GilFlag::new(false),
+            clock: Clock {
+                type_version: GilFlag::new(0),
+                type_custom: GilFlag::new(false),
+                instance_custom: GilFlag::new(false),
+                native: PySlot::new(native),
+            },
+            gil: Arc::default(),
+            reactor: GilCell::new(None),
+            sources: GilCell::new(Sources::default()),
+            descriptors: GilCell::new(Descriptors::default()),
+            unflushed: GilCell::new(Vec::new()),
+            scratch: GilCell::new(Vec::new()),
+            idle: GilFlag::new(false),
+            task: GilCell::new(None),
+            fired: GilCell::new(Vec::new()),
+        })
+    }
+
+    #[getter(_closed)]
+    fn get_closed(&self, py: Python<'_>) -> bool {
+        self.closed.get(py)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, py: Python<'_>, closed: bool) {
+        self.closed.set(py, closed);
+    }
+
+    #[getter(_debug)]
+    fn get_debug_flag(&self, py: Python<'_>) -> bool {
+        self.debug.get(py)
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.set(debug.py(), debug.is_truthy()?);
+        Ok(())
+    }
+
+    #[getter(_stopping)]
+    fn get_stopping(&self, py: Python<'_>) -> bool {
+        self.stopping.get(py)
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+        self.stopping.set(py, stopping);
+    }
+
+    #[getter(_thread_id)]
+    fn get_thread_id(&self, py: Python<'_>) -> Option<u64> {
+        Some(self.thread.get(py)).filter(|id| *id != 0)
+    }
+
+    #[setter(_thread_id)]
+    fn set_thread_id(&self, py: Python<'_>, id: Option<u64>) {
+        self.thread.set(py, id.unwrap_or(0));
+    }
+
+    /// Runs turns until `stop()`; the Python `run_forever` sets the scene.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        // SAFETY: `slf` is an instance of this class.
+        unsafe { Self::of(slf.as_ptr()) }.run(slf.py())
+    }
+
+    /// Lets go of everything; called once by `close()`.
+    fn _dispose(&self, py: Python<'_>) {
+        self.release_all(py);
+    }
+
+    /// Wakes the loop if it sleeps.
+    fn _write_to_self(&self, py: Python<'_>) {
+        self.wake(py);
+    }
+
+    fn __setattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: generic attribute setting on a live object.
+        let result = unsafe {
+            ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr())
+        };
+        slf.get().attribute_changed(&name, result, true)
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: as above; a null value deletes.
+        let result = unsafe {
+            ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
+        };
+        slf.get().attribute_changed(&name, result, false)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A cell that is borrowed right now is skipped: what is not visited is only kept alive.
+        if let Some(ready) = self.ready.peek() {
+            ready.traverse(&visit)?;
+        }
+        if let Some(timers) = self.timers.peek() {
+            for handle in timers.handles() {
+                visit.call(handle.object_ref())?;
+            }
+        }
+        if let Some(sources) = self.sources.peek() {
+            sources.traverse(&visit)?;
+        }
+        if let Some(descriptors) = self.descriptors.peek() {
+            descriptors.traverse(&visit)?;
+        }
+        if let Some(unflushed) = self.unflushed.peek() {
+            for transport in unflushed.iter() {
+                visit.call(transport)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().release_all(slf.py());
+    }
+}
+
+impl NativeLoop {
+    /// The loop behind a Python object.
+    ///
+    /// # Safety
+    /// `object` must be a live instance of `NativeLoop` (or of a class derived from it) that
+    /// outlives `'a`, and the GIL must be held.
+    #[inline]
+    pub unsafe fn of<'a>(object: Object) -> &'a Self {
+        // SAFETY: the caller's promise; the struct's address is fixed for the object's life.
+        unsafe {
+            let py = Python::assume_attached();
+            let bound = pyo3::Borrowed::from_ptr(py, object);
+            let this = std::ptr::from_ref::<Self>(bound.cast_unchecked::<Self>().get());
+            (*this).this.set(py, object);
+            &*this
+        }
+    }
+
+    /// The Python object, borrowed.
+    #[inline]
+    pub fn object(&self) -> Object {
+        // SAFETY: only reached through `of`, which the GIL guards and which set the pointer.
+        self.this.get(unsafe { Python::assume_attached() })
+    }
+
+    pub fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: `self` lives inside this object.
+        unsafe { Bound::from_borrowed_ptr(py, self.object()) }
+    }
+
+    /// Some thread is inside `run_forever`.
+    pub fn is_running(&self, py: Python<'_>) -> bool {
+        self.thread.get(py) != 0
+    }
+
+    #[inline]
+    pub fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.get(py) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Puts an entry at the end of the ready queue and sees to it that it is run.
+    #[inline]
+    pub fn push(&self, py: Python<'_>, entry: Entry) {
+        self.ready.with(py, |ready| ready.push(entry));
+        self.wake(py);
+    }
+
+    #[inline]
+    pub fn wake(&self, py: Python<'_>) {
+        if self.idle.get(py) {
+            self.idle.set(py, false);
+            self.task.with(py, |task| {
+                if let Some(task) = task {
+                    task.wake_by_ref();
+                }
+            });
+        }
+    }
+
+    pub fn add_timer(&self, py: Python<'_>, handle: Handle) {
+        let when = handle.when(py);
+        if !self.has_custom_time(py) && when <= monotonic() {
+            self.timer_due.set(py, true);
+        }
+        self.timers.with(py, |timers| timers.push(handle, when));
+        self.wake(py);
+    }
+
+    /// A timer in the heap was cancelled.
+    pub fn timer_cancelled(&self, py: Python<'_>) {
+        drop(self.timers.with(py, |timers| timers.count_cancelled(py)));
+    }
+
+    /// `self.time()`, without the call when nobody overrode it.
+    pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        if self.has_custom_time(py) {
+            self.bind(py).call_method0(pyo3::intern!(py, "time"))?.extract()
+        } else {
+            Ok(monotonic())
+        }
+    }
+
+    #[inline]
+    pub fn has_custom_time(&self, py: Python<'_>) -> bool {
+        // SAFETY: the type of a live object.
+        let version = unsafe { (*ffi::Py_TYPE(self.object())).tp_version_tag } as u32;
+        if version == 0 || version != self.clock.type_version.get(py) {
+            self.look_up_time(py, version);
+        }
+        self.clock.instance_custom.get(py) || self.clock.type_custom.get(py)
+    }
+
+    #[cold]
+    fn look_up_time(&self, py: Python<'_>, version: u32) {
+        let found = self.bind(py).get_type().getattr(pyo3::intern!(py, "time"));
+        self.clock.type_custom.set(py, found.is_ok_and(|time| !self.clock.native.holds(&time)));
+        self.clock.type_version.set(py, version);
+    }
+
+    fn attribute_changed(&self, name: &Bound<'_, PyAny>, result: i32, set: bool) -> PyResult<()> {
+        if result != 0 {
+            return Err(PyErr::fetch(name.py()));
+        }
+        if name.eq("time")? {
+            self.clock.instance_custom.set(name.py(), set);
+        }
+        Ok(())
+    }
+
+    /// The runtime, made at first need and made anew in a forked child.
+    pub fn reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        if let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone()) {
+            if !reactor.is_forked() {
+                return Ok(reactor);
+            }
+        }
+        self.check_closed(py)?;
+        let reactor = Arc::new(Reactor::new(&self.gil)?);
+        let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
+        if inherited.is_some() {
+            drop(inherited);
+            crate::sources::move_to(py, self, &reactor)?;
+        }
+        Ok(reactor)
+    }
+
+    /// Registers a descriptor and what its events are for.
+    pub fn add_source(
+        &self,
+        py: Python<'_>,
+        fd: i32,
+        source: Source,
+    ) -> PyResult<(Key, crate::reactor::Registration)> {
+        let reactor = self.reactor(py)?;
+        let key = self.sources.with(py, |sources| sources.insert(source));
+        match reactor.register(fd, key) {
+            Ok(registration) => Ok((key, registration)),
+            Err(error) => {
+                drop(self.sources.with(py, |sources| sources.remove(key)));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Lends the scratch buffer that reads go through.
+    pub fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.scratch.with(py, |scratch| {
+            if scratch.is_empty() {
+                scratch.resize(SCRATCH, 0);
+            }
+            f(scratch)
+        })
+    }
+
+    /// Calls a handle; what it raises goes to the exception handler, save what ends the loop.
+    #[inline]
+    pub fn run_handle(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        match handle.call(py) {
+            Ok(()) => Ok(()),
+            Err(error) => self.callback_failed(py, handle, error),
+        }
+    }
+
+    #[cold]
+    fn callback_failed(&self, py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        cached::helpers(py)?.bind(py).call_method1(
+            pyo3::intern!(py, "report_callback_error"),
+            (self.bind(py), handle.bind(py), error.into_value(py)),
+        )?;
+        Ok(())
+    }
+
+    /// `call_exception_handler` with asyncio's context keys.
+    pub fn report(
+        &self,
+        py: Python<'_>,
+        message: &str,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        let about = pyo3::types::PyDict::new(py);
+        about.set_item("message", message)?;
+        about.set_item("exception", error.into_value(py))?;
+        for (key, value) in context {
+            about.set_item(key, value)?;
+        }
+        self.bind(py).call_method1(pyo3::intern!(py, "call_exception_handler"), (about,))?;
+        Ok(())
+    }
+
+    fn release_all(&self, py: Python<'_>) {
+        // Each part is taken out first and dropped after: destructors may call back.
+        drop(self.ready.take(py));
+        drop(self.timers.with(py, Timers::clear));
+        drop(self.unflushed.take(py));
+        crate::sources::detach_all(py, self);
+        drop(self.sources.take(py));
+        drop(self.descriptors.take(py));
+        self.task.with(py, |task| *task = None);
+        drop(self.reactor.take(py));
+        drop(self.scratch.take(py));
+    }
+}
+
+/// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.
+pub fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+/// Adds what PyO3 cannot express, and puts the class into the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let class: Bound<'_, PyType> = module.py().get_type::<NativeLoop>();
+    methods::install(&class)?;
+    module.add("NativeLoop", class)
+}

@@ -1,0 +1,61 @@
+//! The ready queue: what runs in the next batch, first in, first out.
+
+use std::collections::VecDeque;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::handles::Handle;
+use crate::reactor::Key;
+
+/// A stage in a transport's life that waits for its turn.
+#[derive(Clone, Copy)]
+pub enum Step {
+    Made,
+    Lost,
+}
+
+pub enum Entry {
+    Handle(Handle),
+    /// A source is ready (or may be: handlers check).
+    Io(Key),
+    Transport(Py<PyAny>, Step),
+}
+
+#[derive(Default)]
+pub struct Ready(VecDeque<Entry>);
+
+impl Ready {
+    #[inline]
+    pub fn push(&mut self, entry: Entry) {
+        self.0.push_back(entry);
+    }
+
+    #[inline]
+    pub fn pop(&mut self) -> Option<Entry> {
+        self.0.pop_front()
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Gives back the memory of a burst.
+    pub fn trim(&mut self) {
+        if self.0.is_empty() && self.0.capacity() > 16_384 {
+            self.0.shrink_to(1024);
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for entry in &self.0 {
+            match entry {
+                Entry::Handle(handle) => visit.call(handle.object_ref())?,
+                Entry::Transport(transport, _) => visit.call(transport)?,
+                Entry::Io(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

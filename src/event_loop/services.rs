@@ -1,0 +1,170 @@
+//! Methods called once a connection or a descriptor, by the Python side of the loop.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::NativeLoop;
+use crate::descriptors;
+use crate::handles::{Call, Handle};
+use crate::listener::Listener;
+use crate::object::Object;
+use crate::reactor::Direction;
+use crate::transports::{self, New, address};
+
+impl NativeLoop {
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        direction: Direction,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        this.check_closed(py)?;
+        let fd = descriptor(fd)?;
+        let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
+        let call =
+            Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
+        let handle = Handle::new(py, this, &call)?;
+        let object = handle.bind(py).clone();
+        descriptors::add(py, this, fd, direction, handle)?;
+        Ok(object)
+    }
+
+    fn unwatch(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        direction: Direction,
+    ) -> PyResult<bool> {
+        let py = slf.py();
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        if this.closed.get(py) {
+            return Ok(false);
+        }
+        descriptors::remove(py, this, descriptor(fd)?, direction)
+    }
+}
+
+/// A descriptor's number, with `selectors`' errors for what is none.
+fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    match fd.extract::<RawFd>() {
+        Ok(number) if number >= 0 => Ok(number),
+        _ => fd
+            .py()
+            .import("selectors")?
+            .call_method1("_fileobj_to_fd", (fd,))?
+            .extract::<RawFd>(),
+    }
+}
+
+#[pymethods]
+impl NativeLoop {
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::watch(slf, fd, Direction::Read, callback, args)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::watch(slf, fd, Direction::Write, callback, args)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Direction::Read)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Direction::Write)
+    }
+
+    /// `selectors` events that `fd` is watched for, 0 for none.
+    fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> u32 {
+        // SAFETY: an instance of this class.
+        descriptors::mask(slf.py(), unsafe { Self::of(slf.as_ptr()) }, fd)
+    }
+
+    /// The native transport that uses `fd`.
+    fn _fd_owner(slf: &Bound<'_, Self>, fd: RawFd) -> Option<Py<PyAny>> {
+        slf.get().sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
+    }
+
+    /// Forgets that a native transport uses `fd`; whether one did.
+    fn _disown_fd(slf: &Bound<'_, Self>, fd: RawFd) -> bool {
+        slf.get().sources.with(slf.py(), |sources| sources.disown_fd(fd))
+    }
+
+    /// Takes `_disown_fd` back; whether this is a native transport.
+    fn _own_fd(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+        transports::claim(slf.py(), slf.get(), transport)
+    }
+
+    /// A transport over a connected socket; `connection_made` is scheduled.
+    fn _stream_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+        server: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        transports::new(
+            py,
+            this,
+            New {
+                fd,
+                socket: Some(sock),
+                protocol,
+                waiter,
+                extra,
+                server,
+                peername: address::remote(py, fd),
+            },
+        )
+    }
+
+    /// Accepts connections for `server` on the listening socket `fd`.
+    fn _listen<'py>(
+        slf: &Bound<'py, Self>,
+        fd: RawFd,
+        backlog: usize,
+        protocol_factory: Bound<'py, PyAny>,
+        server: Bound<'py, PyAny>,
+    ) -> PyResult<Py<Listener>> {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        Listener::start(slf.py(), this, fd, backlog, protocol_factory, server)
+    }
+
+    /// Goes on accepting after `_unlisten`.
+    fn _relisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) -> PyResult<()> {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        Listener::resume(listener, this)
+    }
+
+    /// Stops accepting; the socket stays open.
+    fn _unlisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        listener.get().stop(slf.py(), this);
+    }
+}

@@ -1,0 +1,168 @@
+//! A turn: events and timers become ready entries, batches run, writes leave, then tokio.
+//!
+//! The order is asyncio's: what was ready, then I/O, then timers that came due, each first in
+//! first out; what a callback schedules runs in the next batch. Several batches may pass between
+//! two looks at the reactor, because a look costs a system call.
+
+use std::task::{Context, Poll};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::run::yield_to_driver;
+use super::{Entry, NativeLoop, Step};
+use crate::cached;
+use crate::handles::Handle;
+use crate::sources::{self, Kind};
+use crate::timers::Timers;
+use crate::transports;
+
+/// Callbacks after which the reactor is looked at, even while more are ready.
+const CALLBACKS_PER_LOOK: usize = 64;
+
+impl NativeLoop {
+    pub(super) fn turn(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<()>> {
+        self.idle.set(py, false);
+        // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            return Poll::Ready(Err(PyErr::fetch(py)));
+        }
+        match self.batches(py) {
+            Ok(false) => {}
+            Ok(true) => return Poll::Ready(self.flush(py)),
+            Err(error) => {
+                // What was written before must leave all the same: nobody may run the loop again.
+                let _ = self.flush(py);
+                return Poll::Ready(Err(error));
+            }
+        }
+        if let Err(error) = self.flush(py) {
+            return Poll::Ready(Err(error));
+        }
+        if self.ready.with(py, |ready| ready.len()) > 0 {
+            return yield_to_driver(context);
+        }
+        self.ready.with(py, |ready| ready.trim());
+        match self.prepare_to_park(py) {
+            Ok(true) => {
+                self.idle.set(py, true);
+                Poll::Pending
+            }
+            Ok(false) => yield_to_driver(context),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Runs what is ready. `true`: `stop()` was called.
+    fn batches(&self, py: Python<'_>) -> PyResult<bool> {
+        self.collect_events(py)?;
+        self.collect_timers(py)?;
+        let mut ran = 0;
+        loop {
+            let batch = self.ready.with(py, |ready| ready.len());
+            for _ in 0..batch {
+                let Some(entry) = self.ready.with(py, |ready| ready.pop()) else { break };
+                self.run_entry(py, entry)?;
+            }
+            if self.stopping.get(py) {
+                return Ok(true);
+            }
+            ran += batch;
+            if batch == 0 || ran >= CALLBACKS_PER_LOOK {
+                return Ok(false);
+            }
+            if self.timer_due.get(py) {
+                self.collect_timers(py)?;
+            }
+        }
+    }
+
+    #[inline]
+    fn run_entry(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
+        match entry {
+            Entry::Handle(handle) => {
+                if handle.is_cancelled(py) {
+                    return Ok(());
+                }
+                if self.debug.get(py) {
+                    return self.run_in_debug(py, &handle);
+                }
+                self.run_handle(py, &handle)
+            }
+            Entry::Io(key) => sources::dispatch(py, self, key),
+            Entry::Transport(transport, Step::Made) => transports::connection_made(py, &transport),
+            Entry::Transport(transport, Step::Lost) => transports::connection_lost(py, &transport),
+        }
+    }
+
+    /// asyncio's debug mode: the handle in hand is known, and a slow one is logged.
+    #[cold]
+    fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        cached::helpers(py)?
+            .bind(py)
+            .call_method1("run_in_debug", (self.bind(py), handle.bind(py)))?;
+        Ok(())
+    }
+
+    fn collect_events(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone()) else {
+            return Ok(());
+        };
+        let mut fired = self.fired.take(py);
+        fired.clear();
+        reactor.events.drain(&mut fired);
+        for key in &fired {
+            match self.sources.with(py, |sources| sources.kind(*key)) {
+                None => {}
+                Some(Kind::Alarm) => sources::alarm_fired(py, self),
+                Some(Kind::Descriptors) => {
+                    self.descriptors.with(py, |descriptors| descriptors.set_pending());
+                }
+                Some(_) => self.ready.with(py, |ready| ready.push(Entry::Io(*key))),
+            }
+        }
+        self.fired.with(py, |slot| *slot = fired);
+        crate::descriptors::collect(py, self)
+    }
+
+    fn collect_timers(&self, py: Python<'_>) -> PyResult<()> {
+        self.timer_due.set(py, false);
+        if self.timers.with(py, |timers| timers.is_empty()) {
+            return Ok(());
+        }
+        let now = self.now(py)?;
+        while let Some(handle) = self.timers.with(py, |timers| timers.pop_due(py, now)) {
+            if !handle.is_cancelled(py) {
+                self.ready.with(py, |ready| ready.push(Entry::Handle(handle)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what transports wrote since the last flush.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let unflushed = self.unflushed.take(py);
+        let mut result = Ok(());
+        for transport in unflushed {
+            // One that ends the loop does not keep the others' bytes back.
+            result = result.and(transports::flush(py, &transport));
+        }
+        result
+    }
+
+    /// Arms the alarm for the next timer. `false`: something is due already.
+    fn prepare_to_park(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.descriptors.with(py, |descriptors| descriptors.is_pending()) {
+            return Ok(false);
+        }
+        let Some(when) = self.timers.with(py, |timers: &mut Timers| timers.next()) else {
+            return Ok(true);
+        };
+        let wait = when - self.now(py)?;
+        if wait <= 0.0 {
+            return Ok(false);
+        }
+        sources::arm_alarm(py, self, wait)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,269 @@
+//! Listening sockets: accepts in bursts, and makes a transport of each connection.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+use crate::cached;
+use crate::errors::{check, os_error};
+use crate::event_loop::{Entry, NativeLoop, ends_loop};
+use crate::gil::{GilCell, GilFlag, PySlot};
+use crate::object;
+use crate::reactor::{After, Direction, Key, Reactor, Registration};
+use crate::sources::Source;
+use crate::transports::{self, address};
+
+/// A socket that accepts connections for a `Server`.
+#[pyclass(frozen, module = "tokioloop._core")]
+pub struct Listener {
+    fd: RawFd,
+    backlog: usize,
+    protocol_factory: PySlot,
+    server: PySlot,
+    /// Each connection's callbacks run in a copy of it.
+    context: PySlot,
+    key: GilFlag<Option<Key>>,
+    registration: GilCell<Option<Registration>>,
+}
+
+/// An accepted descriptor, closed unless a transport takes it over.
+struct Accepted(RefCell<Option<RawFd>>);
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            // SAFETY: ours, and nobody else has seen it.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+impl Listener {
+    /// Starts accepting on `fd`.
+    pub fn start(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        fd: RawFd,
+        backlog: usize,
+        protocol_factory: Bound<'_, PyAny>,
+        server: Bound<'_, PyAny>,
+    ) -> PyResult<Py<Self>> {
+        // SAFETY: the GIL is held; a new reference or null with an exception set.
+        let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+        // Accepted sockets inherit it, which saves a system call a connection. (Fails on sockets
+        // that are not TCP, which have no such delay.)
+        let on: libc::c_int = 1;
+        // SAFETY: a live descriptor and a local value of the right size.
+        unsafe {
+            libc::setsockopt(
+                fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_NODELAY,
+                (&raw const on).cast(),
+                size_of_val(&on) as libc::socklen_t,
+            );
+        }
+        let listener = Py::new(
+            py,
+            Self {
+                fd,
+                backlog: backlog.max(1),
+                protocol_factory: PySlot::new(protocol_factory.unbind()),
+                server: PySlot::new(server.unbind()),
+                context: PySlot::new(context.unbind()),
+                key: GilFlag::new(None),
+                registration: GilCell::new(None),
+            },
+        )?;
+        Self::resume(listener.bind(py), event_loop)?;
+        Ok(listener)
+    }
+
+    /// Registers with the reactor, at first or after `stop`.
+    pub fn resume(listener: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
+        let (py, this) = (listener.py(), listener.get());
+        let source = Source::Listener(listener.clone().unbind());
+        let (key, registration) = event_loop.add_source(py, this.fd, source)?;
+        this.key.set(py, Some(key));
+        drop(this.registration.with(py, |slot| slot.replace(registration)));
+        this.arm(py, event_loop);
+        Ok(())
+    }
+
+    fn arm(&self, py: Python<'_>, event_loop: &NativeLoop) {
+        let ready = self.registration.with(py, |registration| {
+            registration.as_ref().is_some_and(|registration| registration.arm(Direction::Read))
+        });
+        if let (true, Some(key)) = (ready, self.key.get(py)) {
+            event_loop.push(py, Entry::Io(key));
+        }
+    }
+
+    /// Stops accepting; the socket stays open.
+    pub fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) {
+        self.detach(py);
+        if let Some(key) = self.key.get(py) {
+            self.key.set(py, None);
+            drop(event_loop.sources.with(py, |sources| sources.remove(key)));
+        }
+    }
+
+    pub fn detach(&self, py: Python<'_>) {
+        drop(self.registration.with(py, Option::take));
+    }
+
+    pub fn move_to(&self, py: Python<'_>, reactor: &Arc<Reactor>, key: Key) -> PyResult<()> {
+        let registration = reactor.register(self.fd, key).map_err(|error| os_error(&error))?;
+        registration.arm(Direction::Read);
+        drop(self.registration.with(py, |slot| slot.replace(registration)));
+        Ok(())
+    }
+
+    /// The listening socket is ready: accepts up to a backlog of connections.
+    pub fn accept(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+        for _ in 0..self.backlog {
+            let mut peer = address::Raw::new();
+            let accepted = self.registration.with(py, |registration| match registration {
+                Some(registration) => {
+                    registration.attempt(Direction::Read, || accept(self.fd, &mut peer))
+                }
+                None => Ok(None),
+            });
+            match accepted {
+                Ok(Some(fd)) => {
+                    let accepted = Accepted(RefCell::new(Some(fd)));
+                    self.connected(py, event_loop, &accepted, peer)?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return self.failed(py, event_loop, &error),
+            }
+        }
+        self.arm(py, event_loop);
+        Ok(())
+    }
+
+    /// Makes protocol and transport of a new connection.
+    fn connected(
+        &self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        accepted: &Accepted,
+        peer: address::Raw,
+    ) -> PyResult<()> {
+        let made = self.in_own_context(py, || -> PyResult<()> {
+            let (Some(factory), Some(fd)) = (self.protocol_factory.get(py), *accepted.0.borrow())
+            else {
+                return Ok(());
+            };
+            let protocol = factory.call0()?;
+            let peername = peer.into_address(py)?;
+            let transport = transports::new(
+                py,
+                event_loop,
+                transports::New {
+                    fd,
+                    socket: None,
+                    protocol,
+                    waiter: None,
+                    extra: None,
+                    server: self.server.get(py),
+                    peername,
+                },
+            )?;
+            accepted.0.take();
+            if event_loop.debug.get(py) {
+                let server = self.server.get(py);
+                cached::helpers(py)?
+                    .bind(py)
+                    .call_method1("log_accepted", (server, transport))?;
+            }
+            Ok(())
+        });
+        match made {
+            Err(error) if ends_loop(py, &error) => Err(error),
+            // As asyncio: only told in debug mode, the connection is closed.
+            Err(error) if event_loop.debug.get(py) => event_loop.report(
+                py,
+                "Error on transport creation for incoming connection",
+                error,
+                &[],
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs `f` in a copy of the context that the server was started in.
+    fn in_own_context(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let Some(context) = self.context.get(py) else { return f() };
+        // SAFETY: a context object; what is entered is left again.
+        unsafe {
+            let copy = object::owned(py, ffi::PyContext_Copy(context.as_ptr()))?;
+            if ffi::PyContext_Enter(copy.as_ptr()) != 0 {
+                return Err(object::fetch(py));
+            }
+            let result = f();
+            if ffi::PyContext_Exit(copy.as_ptr()) != 0 {
+                return result.and(Err(object::fetch(py)));
+            }
+            result
+        }
+    }
+
+    /// Out of descriptors or memory: says so, and tries again in a second.
+    fn failed(
+        &self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        error: &io::Error,
+    ) -> PyResult<()> {
+        let exhausted = matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+        );
+        let raised = os_error(error);
+        if exhausted {
+            let raised = raised.into_value(py);
+            event_loop.bind(py).call_method1("_accept_exhausted", (self.fd, raised))?;
+            return Ok(());
+        }
+        debug_assert!(raised.is_instance_of::<PyOSError>(py));
+        event_loop.report(py, "Exception in accept on a listening socket", raised, &[])?;
+        self.arm(py, event_loop);
+        Ok(())
+    }
+}
+
+fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(RawFd, After)> {
+    let (address, length) = peer.as_mut_ptrs();
+    // SAFETY: `Raw`'s own storage and length.
+    let accepted = check(unsafe {
+        libc::accept4(fd, address, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
+    } as isize)?;
+    Ok((accepted as RawFd, After::StillReady))
+}
+
+#[pymethods]
+impl Listener {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.protocol_factory.traverse(&visit)?;
+        self.server.traverse(&visit)?;
+        self.context.traverse(&visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let (py, this) = (slf.py(), slf.get());
+        this.protocol_factory.set(py, None);
+        this.server.set(py, None);
+        this.context.set(py, None);
+    }
+}

@@ -1,0 +1,309 @@
+//! What the hand-written extension types share: trampolines, type creation, argument parsing.
+//!
+//! PyO3 writes most of our classes. The few made here need what it does not offer: arguments that
+//! arrive as a plain slice, recycled memory, or a base class that is written in Python.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+
+pub type Object = *mut ffi::PyObject;
+
+/// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
+#[inline]
+pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+    Python::attach(|py| match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            error.restore(py);
+            failed
+        }
+        Err(payload) => {
+            panic_error(&*payload).restore(py);
+            failed
+        }
+    })
+}
+
+/// A panic of ours, told in Python's terms.
+pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic");
+    PyRuntimeError::new_err(format!("tokioloop internal error: {text}"))
+}
+
+/// The Python error that a C call left behind.
+pub fn fetch(py: Python<'_>) -> PyErr {
+    PyErr::fetch(py)
+}
+
+/// Turns a C call's new reference into an owned object, or the raised error into `Err`.
+///
+/// # Safety
+/// `object` must be a new reference, or null with an exception set.
+#[inline]
+pub unsafe fn owned<'py>(py: Python<'py>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { Bound::from_owned_ptr_or_err(py, object) }
+}
+
+/// The arguments of a vectorcall, as borrowed pointers.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    pub positional: &'a [Object],
+    keywords: &'a [Object],
+    names: Object,
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// The three must be what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function.
+    #[inline]
+    pub unsafe fn new(args: *const Object, count: ffi::Py_ssize_t, names: Object) -> Self {
+        let count = count as usize;
+        // SAFETY: CPython passes `count` positional values, then one per keyword name.
+        unsafe {
+            let slice = |at: *const Object, len| {
+                if len == 0 { &[][..] } else { std::slice::from_raw_parts(at, len) }
+            };
+            let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+            Self {
+                positional: slice(args, count),
+                keywords: slice(args.wrapping_add(count), keywords),
+                names,
+            }
+        }
+    }
+
+    #[inline]
+    pub fn has_keywords(&self) -> bool {
+        !self.keywords.is_empty()
+    }
+
+    /// Matches keywords against `names` (the method's parameters, positional ones included).
+    ///
+    /// Gives one borrowed value or null a name. `required` of them must be there; positional
+    /// values past `names.len()` are left to the caller, who reads them from `positional`.
+    pub fn bind<const N: usize>(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        names: [&str; N],
+        positional: usize,
+        required: usize,
+    ) -> PyResult<[Object; N]> {
+        let mut bound = [std::ptr::null_mut(); N];
+        for (slot, value) in bound[..positional].iter_mut().zip(self.positional) {
+            *slot = *value;
+        }
+        for (at, value) in self.keywords.iter().enumerate() {
+            // SAFETY: CPython guarantees a tuple of str with one entry a keyword value.
+            let name = unsafe {
+                Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(self.names, at as isize))
+            };
+            let name = name.extract::<std::borrow::Cow<'_, str>>()?;
+            let Some(index) = names.iter().position(|known| *known == name) else {
+                return Err(PyTypeError::new_err(format!(
+                    "{method}() got an unexpected keyword argument '{name}'"
+                )));
+            };
+            if !bound[index].is_null() {
+                return Err(PyTypeError::new_err(format!(
+                    "{method}() got multiple values for argument '{name}'"
+                )));
+            }
+            bound[index] = *value;
+        }
+        let missing: Vec<_> = (0..required).filter(|at| bound[*at].is_null()).collect();
+        if let Some(first) = missing.first() {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() missing {} required positional argument{}: '{}'",
+                missing.len(),
+                if missing.len() == 1 { "" } else { "s" },
+                missing.iter().map(|at| names[*at]).collect::<Vec<_>>().join("', '"),
+            )))
+            .inspect_err(|_| debug_assert!(*first < N));
+        }
+        Ok(bound)
+    }
+
+    /// Refuses positional values past the `most` that a method takes.
+    pub fn at_most(&self, method: &str, most: usize) -> PyResult<()> {
+        if self.positional.len() > most {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() takes at most {most} positional arguments ({} given)",
+                self.positional.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+pub type FastCall =
+    unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;
+pub type NoArgs = unsafe extern "C" fn(Object, Object) -> Object;
+
+/// A `METH_FASTCALL | METH_KEYWORDS` method.
+pub const fn fast_method(
+    name: &'static CStr,
+    function: FastCall,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// A `METH_NOARGS` method.
+pub const fn plain_method(
+    name: &'static CStr,
+    function: NoArgs,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// A `METH_O` method.
+pub const fn unary_method(
+    name: &'static CStr,
+    function: NoArgs,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_flags: ffi::METH_O,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+pub const METHODS_END: ffi::PyMethodDef = ffi::PyMethodDef::zeroed();
+
+pub const fn getter(
+    name: &'static CStr,
+    get: unsafe extern "C" fn(Object, *mut c_void) -> Object,
+) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: None,
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+pub const GETTERS_END: ffi::PyGetSetDef = ffi::PyGetSetDef {
+    name: std::ptr::null(),
+    get: None,
+    set: None,
+    doc: std::ptr::null(),
+    closure: std::ptr::null_mut(),
+};
+
+/// Tells CPython where an instance keeps its `__dict__` or its weak references.
+pub const fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
+    }
+}
+
+pub const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
+    name: std::ptr::null(),
+    type_code: 0,
+    offset: 0,
+    flags: 0,
+    doc: std::ptr::null(),
+};
+
+/// A table that CPython keeps a pointer to. Its raw pointers only ever point to statics.
+#[repr(transparent)]
+pub struct Table<T: 'static>(pub T);
+
+// SAFETY: the tables are constants that nobody writes to.
+unsafe impl<T> Sync for Table<T> {}
+
+/// Makes a heap type from slots, derived from `base`.
+pub fn new_type<'py>(
+    py: Python<'py>,
+    name: &'static CStr,
+    size: usize,
+    base: &Bound<'py, PyType>,
+    mut slots: Vec<ffi::PyType_Slot>,
+) -> PyResult<Bound<'py, PyType>> {
+    slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
+    let mut spec = ffi::PyType_Spec {
+        name: name.as_ptr(),
+        basicsize: size as c_int,
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT
+            | ffi::Py_TPFLAGS_HAVE_GC
+            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
+        slots: slots.as_mut_ptr(),
+    };
+    let bases = PyTuple::new(py, [base])?;
+    // SAFETY: the spec outlives the call; what it points to (names, tables, functions) is static.
+    let made = unsafe { ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()) };
+    // SAFETY: a new reference or null with an exception set.
+    let made = unsafe { owned(py, made)? };
+    Ok(made.cast_into::<PyType>()?)
+}
+
+pub const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot: id, pfunc: function }
+}
+
+/// Puts C-level methods into a class that PyO3 made.
+pub fn add_methods(class: &Bound<'_, PyType>, methods: &'static [ffi::PyMethodDef]) -> PyResult<()> {
+    for method in methods {
+        if method.ml_name.is_null() {
+            break;
+        }
+        // SAFETY: the definition is static, and the class is a type object.
+        let descriptor = unsafe {
+            owned(
+                class.py(),
+                ffi::PyDescr_NewMethod(
+                    class.as_type_ptr(),
+                    std::ptr::from_ref(method).cast_mut(),
+                ),
+            )?
+        };
+        // SAFETY: `ml_name` is a static C string.
+        let name = unsafe { CStr::from_ptr(method.ml_name) };
+        class.setattr(name.to_string_lossy().as_ref(), descriptor)?;
+    }
+    Ok(())
+}
+
+/// Visits one pointer for the collector, in a `tp_traverse`.
+#[macro_export]
+macro_rules! visit {
+    ($visit:expr, $arg:expr, $object:expr) => {{
+        let object: *mut pyo3::ffi::PyObject = $object;
+        if !object.is_null() {
+            let result = $visit(object, $arg);
+            if result != 0 {
+                return result;
+            }
+        }
+    }};
+}

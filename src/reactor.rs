@@ -1,0 +1,240 @@
+//! One tokio current-thread runtime a loop, and descriptors registered with its reactor.
+//!
+//! A registration does not own a task: its waker puts a key into the loop's event list, and the
+//! loop's one task dispatches the list. So a connection costs a waker, not a task, and the loop
+//! alone decides the order in which things run.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::gil::GilHandover;
+
+/// Which source an event is for; an index into the loop's table.
+pub type Key = u32;
+
+/// How often this process is a fork of one that had a reactor.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn forks() -> u32 {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        // SAFETY: the handler only touches an atomic, which is safe after a fork.
+        unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+    });
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Keys of sources that became ready, in the order the kernel told of them.
+#[derive(Default)]
+pub struct Events(Mutex<Pending>);
+
+#[derive(Default)]
+struct Pending {
+    keys: Vec<Key>,
+    task: Option<Waker>,
+}
+
+impl Events {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // Nothing in here panics halfway, so a poisoned list is still a good list.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, key: Key) {
+        let mut pending = self.lock();
+        pending.keys.push(key);
+        if pending.keys.len() == 1
+            && let Some(task) = &pending.task
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Swaps the list with an empty one.
+    pub fn drain(&self, into: &mut Vec<Key>) {
+        std::mem::swap(&mut self.lock().keys, into);
+    }
+
+    /// Names the task to wake; `None` when the loop stops running.
+    pub fn set_task(&self, task: Option<Waker>) {
+        self.lock().task = task;
+    }
+}
+
+struct SourceWaker {
+    events: Arc<Events>,
+    key: Key,
+}
+
+impl Wake for SourceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.events.notify(self.key);
+    }
+}
+
+pub struct Reactor {
+    runtime: ManuallyDrop<Runtime>,
+    pub events: Arc<Events>,
+    forks: u32,
+}
+
+impl Reactor {
+    /// A runtime that hands the GIL over whenever it parks.
+    pub fn new(gil: &Arc<GilHandover>) -> io::Result<Self> {
+        let (release, acquire) = (Arc::clone(gil), Arc::clone(gil));
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .on_thread_park(move || release.release())
+            .on_thread_unpark(move || acquire.acquire())
+            .build()?;
+        Ok(Self {
+            runtime: ManuallyDrop::new(runtime),
+            events: Arc::default(),
+            forks: forks(),
+        })
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Whether this is a child process's copy: its epoll instance is the parent's too.
+    pub fn is_forked(&self) -> bool {
+        self.forks != forks()
+    }
+
+    pub fn register(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
+        let _runtime = self.runtime.enter();
+        // SAFETY: whoever holds a registration drops it before the descriptor is closed.
+        let io = unsafe { AsyncFd::register(Fd(fd))? };
+        let waker = Waker::from(Arc::new(SourceWaker { events: Arc::clone(&self.events), key }));
+        Ok(Registration { io: ManuallyDrop::new(io), waker, forks: self.forks })
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // SAFETY: dropped once, here. In a forked child it leaks instead: taking it apart
+            // would remove the parent's descriptors from the epoll instance both share.
+            let runtime = unsafe { ManuallyDrop::take(&mut self.runtime) };
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Fd(RawFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Read,
+    Write,
+}
+
+/// What an attempt did to the descriptor's readiness.
+pub enum After {
+    /// More may be there at once.
+    StillReady,
+    /// A short read or write: the kernel has no more, and another call would only say so.
+    Drained,
+}
+
+/// A descriptor in the reactor. Drop it before the descriptor is closed.
+pub struct Registration {
+    io: ManuallyDrop<AsyncFd<Fd>>,
+    waker: Waker,
+    forks: u32,
+}
+
+impl Registration {
+    /// Runs `op` if the descriptor is thought ready. `None`: it is not, and the key will come.
+    pub fn attempt<R>(
+        &self,
+        direction: Direction,
+        mut op: impl FnMut() -> io::Result<(R, After)>,
+    ) -> io::Result<Option<R>> {
+        let mut context = Context::from_waker(&self.waker);
+        loop {
+            let polled = match direction {
+                Direction::Read => self.io.poll_read_ready(&mut context),
+                Direction::Write => self.io.poll_write_ready(&mut context),
+            };
+            let mut ready = match polled {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(ready) => ready?,
+            };
+            match op() {
+                Ok((value, After::StillReady)) => {
+                    ready.retain_ready();
+                    return Ok(Some(value));
+                }
+                Ok((value, After::Drained)) => {
+                    ready.clear_ready();
+                    return Ok(Some(value));
+                }
+                // Cleared, the next poll leaves the waker and says so.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => ready.retain_ready(),
+                Err(error) => {
+                    ready.retain_ready();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Asks for the key at the next readiness; `true` if the descriptor is ready already.
+    pub fn arm(&self, direction: Direction) -> bool {
+        let mut context = Context::from_waker(&self.waker);
+        match direction {
+            Direction::Read => self.io.poll_read_ready(&mut context).is_ready(),
+            Direction::Write => self.io.poll_write_ready(&mut context).is_ready(),
+        }
+    }
+
+    /// Tells the reactor that a call made outside of `attempt` would have blocked, and arms.
+    pub fn blocked(&self, direction: Direction) {
+        let mut context = Context::from_waker(&self.waker);
+        loop {
+            let polled = match direction {
+                Direction::Read => self.io.poll_read_ready(&mut context),
+                Direction::Write => self.io.poll_write_ready(&mut context),
+            };
+            match polled {
+                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
+                Poll::Pending | Poll::Ready(Err(_)) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if self.forks == forks() {
+            // SAFETY: dropped once, here; leaked in a forked child, see `Reactor::drop`.
+            unsafe { ManuallyDrop::drop(&mut self.io) };
+        }
+    }
+}

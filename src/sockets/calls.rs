@@ -1,0 +1,147 @@
+//! The system calls behind the operations, and the buffers they read and write.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors::{check, os_error};
+use crate::event_loop::NativeLoop;
+use crate::reactor::Direction;
+
+pub enum Call {
+    Recv(Py<PyAny>),
+    RecvInto(Py<PyAny>),
+    SendAll { data: Py<PyAny>, sent: usize },
+}
+
+/// A buffer of a Python object, given back when dropped.
+pub struct Buffer(ffi::Py_buffer);
+
+impl Buffer {
+    pub fn new(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
+        let mut view = ffi::Py_buffer::new();
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        // SAFETY: a live object and a local view.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut view, flags) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self(view))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len as usize
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        if self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: a contiguous buffer of `len` bytes, held until `self` is dropped.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.0.buf.cast()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: got in `new`, released once; whoever holds a `Buffer` holds the GIL.
+        unsafe { ffi::PyBuffer_Release(&mut self.0) };
+    }
+}
+
+/// `recv` that never waits.
+pub fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
+    // SAFETY: callers pass a buffer of `room` bytes that lives through the call.
+    check(unsafe { libc::recv(fd, at.cast(), room, libc::MSG_DONTWAIT) })
+}
+
+/// `send` that neither waits nor raises `SIGPIPE`.
+pub fn send(fd: RawFd, data: *const u8, length: usize) -> io::Result<usize> {
+    // SAFETY: as above.
+    check(unsafe {
+        libc::send(fd, data.cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    })
+}
+
+fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
+    loop {
+        match call() {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(os_error(&error)),
+        }
+    }
+}
+
+impl Call {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Recv(_) => "sock_recv",
+            Self::RecvInto(_) => "sock_recv_into",
+            Self::SendAll { .. } => "sock_sendall",
+        }
+    }
+
+    pub const fn direction(&self) -> Direction {
+        match self {
+            Self::Recv(_) | Self::RecvInto(_) => Direction::Read,
+            Self::SendAll { .. } => Direction::Write,
+        }
+    }
+
+    pub const fn argument(&self) -> &Py<PyAny> {
+        match self {
+            Self::Recv(object) | Self::RecvInto(object) => object,
+            Self::SendAll { data, .. } => data,
+        }
+    }
+
+    /// Does what can be done without waiting. `None`: not finished.
+    pub fn attempt(
+        &mut self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        fd: RawFd,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        match self {
+            Self::Recv(count) => {
+                let count = count.bind(py).extract::<isize>()?;
+                let count = usize::try_from(count)
+                    .map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
+                let received = event_loop.with_scratch(py, |scratch| {
+                    let room = count.min(scratch.len());
+                    retrying(|| receive(fd, scratch.as_mut_ptr(), room)).map(|length| {
+                        length.map(|length| PyBytes::new(py, &scratch[..length]).into_any())
+                    })
+                })?;
+                Ok(received.map(Bound::unbind))
+            }
+            Self::RecvInto(buffer) => {
+                let buffer = Buffer::new(buffer.bind(py), true)?;
+                let received = retrying(|| receive(fd, buffer.as_ptr(), buffer.len()))?;
+                received.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
+            }
+            Self::SendAll { data, sent } => {
+                let buffer = Buffer::new(data.bind(py), false)?;
+                while *sent < buffer.len() {
+                    let left = buffer.len() - *sent;
+                    // SAFETY: `sent` is within the buffer.
+                    let at = unsafe { buffer.as_ptr().add(*sent) };
+                    match retrying(|| send(fd, at, left))? {
+                        Some(count) => *sent += count,
+                        None => return Ok(None),
+                    }
+                }
+                Ok(Some(py.None()))
+            }
+        }
+    }
+}

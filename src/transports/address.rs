@@ -1,0 +1,145 @@
+//! Socket addresses as `socket.getsockname()` gives them.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+/// An address kept small, made a Python object when somebody asks.
+#[derive(Default)]
+pub enum Address {
+    /// Not known (yet).
+    #[default]
+    Unknown,
+    V4(libc::sockaddr_in),
+    V6(Box<libc::sockaddr_in6>),
+    Other(Py<PyAny>),
+}
+
+/// Room for any address that the kernel writes.
+pub struct Raw {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl Raw {
+    pub fn new() -> Self {
+        // SAFETY: all zeros is a valid value of this plain C struct.
+        let storage = unsafe { std::mem::zeroed() };
+        Self { storage, length: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+    }
+
+    /// Pointers for a system call that fills the address in.
+    pub fn as_mut_ptrs(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        ((&raw mut self.storage).cast(), &raw mut self.length)
+    }
+
+    pub fn into_address(self, py: Python<'_>) -> PyResult<Address> {
+        // SAFETY: the kernel filled in an address of the family that it names.
+        unsafe {
+            Ok(match i32::from(self.storage.ss_family) {
+                libc::AF_INET => Address::V4(*(&raw const self.storage).cast()),
+                libc::AF_INET6 => Address::V6(Box::new(*(&raw const self.storage).cast())),
+                libc::AF_UNIX => Address::Other(self.unix(py)?),
+                _ => Address::Unknown,
+            })
+        }
+    }
+
+    /// A path as `str`, an abstract name as `bytes`, no name as `''`.
+    fn unix(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let header = std::mem::offset_of!(libc::sockaddr_un, sun_path);
+        let length = (self.length as usize).saturating_sub(header);
+        // SAFETY: within the storage; the kernel wrote `length` bytes of path.
+        let path = unsafe {
+            let start = (&raw const self.storage).cast::<u8>().add(header);
+            std::slice::from_raw_parts(start, length.min(size_of_val(&self.storage) - header))
+        };
+        if path.first() == Some(&0) && path.len() > 1 {
+            return Ok(PyBytes::new(py, path).into_any().unbind());
+        }
+        let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+        let path = PyBytes::new(py, &path[..end]);
+        Ok(py.import("os")?.call_method1("fsdecode", (path,))?.unbind())
+    }
+}
+
+/// `getsockname`; `Unknown` if the kernel will not say.
+pub fn local(py: Python<'_>, fd: RawFd) -> Address {
+    ask(py, |address, length| {
+        // SAFETY: `Raw`'s own storage and length.
+        unsafe { libc::getsockname(fd, address, length) }
+    })
+}
+
+/// `getpeername`; `Unknown` if there is no peer (any more).
+pub fn remote(py: Python<'_>, fd: RawFd) -> Address {
+    ask(py, |address, length| {
+        // SAFETY: as above.
+        unsafe { libc::getpeername(fd, address, length) }
+    })
+}
+
+fn ask(
+    py: Python<'_>,
+    call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> i32,
+) -> Address {
+    let mut raw = Raw::new();
+    let (address, length) = raw.as_mut_ptrs();
+    if call(address, length) != 0 {
+        return Address::Unknown;
+    }
+    raw.into_address(py).unwrap_or_default()
+}
+
+impl Address {
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+
+    pub fn to_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(match self {
+            Self::Unknown => py.None(),
+            Self::V4(address) => {
+                let octets = address.sin_addr.s_addr.to_ne_bytes();
+                let host = std::net::Ipv4Addr::from(octets).to_string();
+                (host, u16::from_be(address.sin_port)).into_pyobject(py)?.into_any().unbind()
+            }
+            Self::V6(address) => PyTuple::new(
+                py,
+                [
+                    PyString::new(py, &v6_host(address)).into_any(),
+                    u16::from_be(address.sin6_port).into_pyobject(py)?.into_any(),
+                    u32::from_be(address.sin6_flowinfo).into_pyobject(py)?.into_any(),
+                    address.sin6_scope_id.into_pyobject(py)?.into_any(),
+                ],
+            )?
+            .into_any()
+            .unbind(),
+            Self::Other(object) => object.clone_ref(py),
+        })
+    }
+}
+
+/// The host as libc prints it, with its zone.
+fn v6_host(address: &libc::sockaddr_in6) -> String {
+    let mut host = [0 as libc::c_char; 128];
+    // SAFETY: a whole address, and a buffer longer than any numeric host with a zone.
+    let result = unsafe {
+        libc::getnameinfo(
+            std::ptr::from_ref(address).cast(),
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t,
+            host.as_mut_ptr(),
+            host.len() as libc::socklen_t,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NUMERICHOST,
+        )
+    };
+    if result != 0 {
+        return std::net::Ipv6Addr::from(address.sin6_addr.s6_addr).to_string();
+    }
+    // SAFETY: on success libc ends the text with a NUL inside the buffer.
+    unsafe { CStr::from_ptr(host.as_ptr()) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,256 @@
+//! From the socket to the protocol: one `recv` an event, so that no connection starves another.
+
+use std::io;
+use std::ptr::null_mut;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::object::stream;
+use super::{Delivery, Life, Stream, feed};
+use crate::event_loop::{Entry, NativeLoop};
+use crate::object;
+use crate::reactor::{After, Direction};
+use crate::sockets::{Buffer, receive};
+
+/// What one look at the socket gave.
+pub enum Received<T> {
+    Nothing,
+    End,
+    Data(T),
+}
+
+/// The reactor says that the socket is ready for something.
+pub fn ready(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+    let slf = slf.bind(py);
+    let stream = stream(slf);
+    if stream.blocked.get() {
+        stream.writable(py, slf)?;
+    }
+    if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
+        stream.read(py, slf)?;
+    }
+    Ok(())
+}
+
+impl Stream {
+    fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (Some(protocol), Some((_loop, native))) = (self.protocol.get(py), self.native(py))
+        else {
+            return Ok(());
+        };
+        match self.delivery.get() {
+            Delivery::Data => self.read_bytes(py, slf, native, &protocol)?,
+            Delivery::Buffer => self.read_into(py, slf, native, &protocol)?,
+            Delivery::Reader => feed::read(py, self, slf, native, &protocol)?,
+        }
+        self.read_on(py, native);
+        Ok(())
+    }
+
+    /// Sees to it that the next data is heard of.
+    pub(super) fn read_on(&self, py: Python<'_>, native: &NativeLoop) {
+        if self.life.get() != Life::Open || self.paused.get() || self.ended.get() {
+            return;
+        }
+        let ready = match &*self.registration.borrow() {
+            Some(registration) => registration.arm(Direction::Read),
+            None => false,
+        };
+        if ready {
+            native.push(py, Entry::Io(self.key));
+        }
+    }
+
+    /// One `recv` into `room` bytes at `at`.
+    fn receive(&self, at: *mut u8, room: usize) -> io::Result<Received<usize>> {
+        let registration = self.registration.borrow();
+        let Some(registration) = &*registration else { return Ok(Received::Nothing) };
+        let received = registration.attempt(Direction::Read, || {
+            let count = receive(self.fd, at, room)?;
+            // A short read emptied the socket. (An end comes with a readiness that stays.)
+            Ok((count, if count < room && count > 0 { After::Drained } else { After::StillReady }))
+        })?;
+        Ok(match received {
+            None => Received::Nothing,
+            Some(0) => Received::End,
+            Some(count) => Received::Data(count),
+        })
+    }
+
+    /// Reads through the loop's scratch buffer and hands `take` the bytes.
+    pub(super) fn receive_scratch<T>(
+        &self,
+        py: Python<'_>,
+        native: &NativeLoop,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<Received<T>> {
+        native.with_scratch(py, |scratch| {
+            Ok(match self.receive(scratch.as_mut_ptr(), scratch.len())? {
+                Received::Nothing => Received::Nothing,
+                Received::End => Received::End,
+                Received::Data(count) => Received::Data(take(&scratch[..count])),
+            })
+        })
+    }
+
+    fn read_bytes(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match self.receive_scratch(py, native, |data| PyBytes::new(py, data)) {
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::End) => self.received_end(py, slf, native, protocol),
+            Ok(Received::Data(data)) => {
+                let name = pyo3::intern!(py, "data_received");
+                match self.call_protocol(py, protocol, name, Some(data.as_any())) {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.fatal(
+                        py,
+                        slf,
+                        error,
+                        "Fatal error: protocol.data_received() call failed.",
+                    ),
+                }
+            }
+            Err(error) => self.read_failed(py, slf, &error),
+        }
+    }
+
+    /// Reads straight into the buffer of a `BufferedProtocol`.
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let buffer = self
+            .call_protocol(
+                py,
+                protocol,
+                pyo3::intern!(py, "get_buffer"),
+                Some(&(-1i32).into_pyobject(py)?.into_any()),
+            )
+            .and_then(|object| Buffer::new(&object, true))
+            .and_then(|buffer| {
+                if buffer.len() == 0 {
+                    return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+                }
+                Ok(buffer)
+            });
+        let buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                let message = "Fatal error: protocol.get_buffer() call failed.";
+                return self.fatal(py, slf, error, message);
+            }
+        };
+        // `get_buffer` may have closed or paused the transport.
+        if self.life.get() != Life::Open {
+            return Ok(());
+        }
+        let received = self.receive(buffer.as_ptr(), buffer.len());
+        drop(buffer);
+        match received {
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::End) => self.received_end(py, slf, native, protocol),
+            Ok(Received::Data(count)) => {
+                let count = count.into_pyobject(py)?.into_any();
+                let name = pyo3::intern!(py, "buffer_updated");
+                match self.call_protocol(py, protocol, name, Some(&count)) {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.fatal(
+                        py,
+                        slf,
+                        error,
+                        "Fatal error: protocol.buffer_updated() call failed.",
+                    ),
+                }
+            }
+            Err(error) => self.read_failed(py, slf, &error),
+        }
+    }
+
+    pub(super) fn read_failed(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        error: &io::Error,
+    ) -> PyResult<()> {
+        let error = crate::errors::os_error(error);
+        self.fatal(py, slf, error, "Fatal read error on socket transport")
+    }
+
+    /// The peer sends no more: the protocol decides whether we do.
+    pub(super) fn received_end(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if native.debug.get(py) {
+            self.log(py, "%r received EOF", slf)?;
+        }
+        let keep_open = self
+            .call_protocol(py, protocol, pyo3::intern!(py, "eof_received"), None)
+            .and_then(|answer| answer.is_truthy());
+        match keep_open {
+            Ok(true) => {
+                self.ended.set(true);
+                self.relax(py, slf);
+                Ok(())
+            }
+            Ok(false) => self.close(py, slf),
+            Err(error) => {
+                self.fatal(py, slf, error, "Fatal error: protocol.eof_received() call failed.")
+            }
+        }
+    }
+
+    /// Calls a method of the protocol in the transport's context.
+    pub(super) fn call_protocol<'py>(
+        &self,
+        py: Python<'py>,
+        protocol: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+        argument: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let args = [
+            null_mut(),
+            protocol.as_ptr(),
+            argument.map_or(null_mut(), |argument| argument.as_ptr()),
+        ];
+        let count = 1 + usize::from(argument.is_some());
+        let context = self.context.get(py);
+        // SAFETY: live objects; the slot before the arguments is ours to lend; every context that
+        // is entered is left again.
+        unsafe {
+            if let Some(context) = &context
+                && ffi::PyContext_Enter(context.as_ptr()) != 0
+            {
+                return Err(object::fetch(py));
+            }
+            let result = ffi::PyObject_VectorcallMethod(
+                name.as_ptr(),
+                args.as_ptr().add(1),
+                count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                null_mut(),
+            );
+            let result = object::owned(py, result);
+            if let Some(context) = &context
+                && ffi::PyContext_Exit(context.as_ptr()) != 0
+            {
+                let error = object::fetch(py);
+                return result.and(Err(error));
+            }
+            result
+        }
+    }
+}
