@@ -14,6 +14,7 @@ import pytest
 from recording import (
     Recorder,
     blocking_pair,
+    in_thread,
     listener,
     refused_address,
     transport_pair,
@@ -365,8 +366,8 @@ def test_connecting_to_a_unix_socket(loop, tmp_path):
         connection, _ = server.accept()
         with connection:
             transport.write(b"hello")
-            connection.setblocking(True)
-            assert connection.recv(10) == b"hello"
+            connection.settimeout(20)
+            assert await in_thread(connection.recv, 10) == b"hello"
             transport.close()
             await protocol.lost()
 
@@ -443,7 +444,7 @@ def test_an_accepted_socket_becomes_a_transport(loop):
         far.sendall(b"question")
         await protocol.got(8)
         transport.write(b"answer")
-        assert far.recv(100) == b"answer"
+        assert await in_thread(far.recv, 100) == b"answer"
         far.close()
         await protocol.lost()
         assert protocol.story == [
