@@ -1,4 +1,4 @@
-//! State that the GIL protects, and the slot that hands the GIL over while the loop sleeps.
+//! State that the GIL protects.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 
@@ -127,75 +127,4 @@ impl PySlot {
         // SAFETY: only read; callers hold the GIL or are the collector, which does.
         unsafe { (*self.0.get()).as_ref().map_or(std::ptr::null_mut(), |value| value.as_ptr()) }
     }
-}
-
-/// Where the running thread's state waits while tokio parks.
-///
-/// The GIL is held through a whole turn and released only here, so a callback costs no
-/// `PyGILState_Ensure`.
-#[derive(Default)]
-pub struct GilHandover(Cell<*mut ffi::PyThreadState>);
-
-// SAFETY: only the thread that runs the loop touches the cell (`run`, and tokio's park hooks on
-// the same thread); one thread runs a loop at a time.
-unsafe impl Send for GilHandover {}
-// SAFETY: as above.
-unsafe impl Sync for GilHandover {}
-
-impl GilHandover {
-    /// Gives the GIL away, if this thread has it through us.
-    pub fn release(&self) {
-        if self.0.get().is_null() {
-            // SAFETY: between `acquire` and `release` this thread holds the GIL.
-            self.0.set(unsafe { ffi::PyEval_SaveThread() });
-        }
-    }
-
-    /// Takes the GIL back. Hangs, as CPython asks of foreign threads, once the interpreter ends.
-    pub fn acquire(&self) {
-        let state = self.0.replace(std::ptr::null_mut());
-        if !state.is_null() {
-            // SAFETY: the state was saved by `release` on this very thread.
-            unsafe { ffi::PyEval_RestoreThread(state) };
-        }
-    }
-
-    /// Runs `f` on this thread with the GIL held, in the way that lets `f` hand it over.
-    ///
-    /// PyO3 counts the thread as detached meanwhile: what drops a `Py` while tokio is parked
-    /// must not touch a reference count.
-    pub fn scope<R>(&self, py: Python<'_>, f: impl FnOnce() -> R) -> R {
-        struct OneThread<T>(T);
-        // SAFETY: `Python::detach` runs its closure at once on this same thread.
-        unsafe impl<T> Send for OneThread<T> {}
-
-        struct Held<'a>(&'a GilHandover);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                // A panic may come with the GIL already released: make both cases alike.
-                self.0.release();
-                self.0.0.set(std::ptr::null_mut());
-            }
-        }
-
-        let body = OneThread((self, f));
-        py.detach(move || {
-            let OneThread((slot, f)) = { body };
-            // SAFETY: detached just now, on a thread that has a thread state of its own.
-            slot.0.set(unsafe { thread_state() });
-            slot.acquire();
-            let _held = Held(slot);
-            OneThread(f())
-        })
-        .0
-    }
-}
-
-/// This thread's Python thread state, attached or not.
-///
-/// # Safety
-/// The thread must have been attached to the interpreter before.
-unsafe fn thread_state() -> *mut ffi::PyThreadState {
-    // SAFETY: callable without the GIL; the caller's thread has a state.
-    unsafe { ffi::PyGILState_GetThisThreadState() }
 }

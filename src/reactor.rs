@@ -1,9 +1,10 @@
 //! One tokio current-thread runtime a loop, and descriptors registered with its reactor.
 //!
 //! A registration does not own a task: its waker puts a key into the loop's event list, and the
-//! loop's one task dispatches the list. So a connection costs a waker, not a task, and the loop
-//! alone decides the order in which things run.
+//! loop dispatches the list. So a connection costs a waker, not a task, and the loop alone decides
+//! the order in which things run.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
@@ -13,8 +14,6 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
-
-use crate::gil::GilHandover;
 
 /// Which source an event is for; an index into the loop's table.
 pub type Key = u32;
@@ -42,7 +41,10 @@ pub struct Events(Mutex<Pending>);
 #[derive(Default)]
 struct Pending {
     keys: Vec<Key>,
-    task: Option<Waker>,
+    /// Somebody wants the loop's attention for something else.
+    called: bool,
+    /// What ends a look that waits.
+    sleeper: Option<Waker>,
 }
 
 impl Events {
@@ -54,10 +56,8 @@ impl Events {
     fn notify(&self, key: Key) {
         let mut pending = self.lock();
         pending.keys.push(key);
-        if pending.keys.len() == 1
-            && let Some(task) = &pending.task
-        {
-            task.wake_by_ref();
+        if pending.keys.len() == 1 {
+            pending.wake();
         }
     }
 
@@ -66,10 +66,36 @@ impl Events {
         std::mem::swap(&mut self.lock().keys, into);
     }
 
-    /// Names the task to wake; `None` when the loop stops running.
-    pub fn set_task(&self, task: Option<Waker>) {
-        self.lock().task = task;
+    /// Ready once something happened; until then `context` is woken by what does.
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut pending = self.lock();
+        if pending.called || !pending.keys.is_empty() {
+            pending.called = false;
+            return Poll::Ready(());
+        }
+        match &mut pending.sleeper {
+            Some(sleeper) => sleeper.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
+}
+
+impl Pending {
+    fn wake(&self) {
+        if let Some(sleeper) = &self.sleeper {
+            sleeper.wake_by_ref();
+        }
+    }
+}
+
+/// How long to look at the reactor.
+#[derive(Clone, Copy)]
+pub enum Look {
+    /// Collects what is there.
+    Glance,
+    /// Sleeps until something happens.
+    Wait,
 }
 
 struct SourceWaker {
@@ -94,15 +120,8 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A runtime that hands the GIL over whenever it parks.
-    pub fn new(gil: &Arc<GilHandover>) -> io::Result<Self> {
-        let (release, acquire) = (Arc::clone(gil), Arc::clone(gil));
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .on_thread_park(move || release.release())
-            .on_thread_unpark(move || acquire.acquire())
-            .build()?;
+    pub fn new() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         Ok(Self {
             runtime: ManuallyDrop::new(runtime),
             events: Arc::default(),
@@ -110,8 +129,20 @@ impl Reactor {
         })
     }
 
-    pub fn runtime(&self) -> &Runtime {
-        &self.runtime
+    /// Lets the runtime collect events and run its tasks. Called without the GIL.
+    pub fn look(&self, look: Look) {
+        match look {
+            // Comes back after one poll of the driver that does not wait.
+            Look::Glance => self.runtime.block_on(tokio::task::yield_now()),
+            Look::Wait => self.runtime.block_on(poll_fn(|context| self.events.poll(context))),
+        }
+    }
+
+    /// Ends a look that waits; from any thread.
+    pub fn wake(&self) {
+        let mut pending = self.events.lock();
+        pending.called = true;
+        pending.wake();
     }
 
     /// Whether this is a child process's copy: its epoll instance is the parent's too.

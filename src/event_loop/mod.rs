@@ -10,7 +10,6 @@ mod services;
 mod turn;
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
@@ -21,7 +20,7 @@ pub use ready::{Entry, Step};
 
 use crate::cached;
 use crate::descriptors::Descriptors;
-use crate::gil::{GilCell, GilFlag, GilHandover, PySlot};
+use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::Handle;
 use crate::object::Object;
 use crate::reactor::{Key, Reactor};
@@ -47,16 +46,14 @@ pub struct NativeLoop {
     /// A timer was asked for that is due already: look before the next batch.
     timer_due: GilFlag<bool>,
     clock: Clock,
-    gil: Arc<GilHandover>,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
     /// Transports with unsent writes of this turn.
     pub unflushed: GilCell<Vec<Py<PyAny>>>,
     scratch: GilCell<Vec<u8>>,
-    /// The loop's task waits; whoever makes something ready must wake it.
+    /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
-    task: GilCell<Option<Waker>>,
     fired: GilCell<Vec<Key>>,
 }
 
@@ -94,14 +91,12 @@ impl NativeLoop {
                 instance_custom: GilFlag::new(false),
                 native: PySlot::new(native),
             },
-            gil: Arc::default(),
             reactor: GilCell::new(None),
             sources: GilCell::new(Sources::default()),
             descriptors: GilCell::new(Descriptors::default()),
             unflushed: GilCell::new(Vec::new()),
             scratch: GilCell::new(Vec::new()),
             idle: GilFlag::new(false),
-            task: GilCell::new(None),
             fired: GilCell::new(Vec::new()),
         })
     }
@@ -262,9 +257,9 @@ impl NativeLoop {
     pub fn wake(&self, py: Python<'_>) {
         if self.idle.get(py) {
             self.idle.set(py, false);
-            self.task.with(py, |task| {
-                if let Some(task) = task {
-                    task.wake_by_ref();
+            self.reactor.with(py, |reactor| {
+                if let Some(reactor) = reactor {
+                    reactor.wake();
                 }
             });
         }
@@ -328,7 +323,7 @@ impl NativeLoop {
             }
         }
         self.check_closed(py)?;
-        let reactor = Arc::new(Reactor::new(&self.gil)?);
+        let reactor = Arc::new(Reactor::new()?);
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
             drop(inherited);
@@ -415,7 +410,6 @@ impl NativeLoop {
         crate::sources::detach_all(py, self);
         drop(self.sources.take(py));
         drop(self.descriptors.take(py));
-        self.task.with(py, |task| *task = None);
         drop(self.reactor.take(py));
         drop(self.scratch.take(py));
     }

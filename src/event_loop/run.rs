@@ -1,29 +1,18 @@
-//! `run_forever`'s engine room: one task on the loop's runtime, driven until it ends.
-
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+//! `run_forever`'s engine room: turns, and looks at the reactor between them.
+//!
+//! Callbacks run outside of tokio's `block_on`, which is entered for each look. So a callback may
+//! do what asyncio allows it: fork and run another loop in the child, or drive another loop here.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
-use crate::object::{Object, panic_error};
+use crate::reactor::Look;
 
-/// A future that tokio may call `Send`.
-struct OneThread<F>(F);
-
-// SAFETY: `run` spawns it on a current-thread runtime that `block_on` drives on this very thread
-// until it is done, so nothing else ever polls or drops it.
-unsafe impl<F> Send for OneThread<F> {}
-
-impl<F: Future> Future for OneThread<F> {
-    type Output = OneThread<F::Output>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: a plain projection to the only field.
-        unsafe { self.map_unchecked_mut(|this| &mut this.0) }.poll(context).map(OneThread)
-    }
+/// What follows a turn.
+pub(super) enum Next {
+    Stop,
+    Look(Look),
 }
 
 impl NativeLoop {
@@ -34,49 +23,18 @@ impl NativeLoop {
                 "Cannot run the event loop while a tokio runtime is running in this thread",
             ));
         }
-        let reactor = self.reactor(py)?;
-        let this = self.object();
-        let mut started = false;
-        let task = OneThread(poll_fn(move |context| poll(this, &mut started, context)));
-        let done = self.gil.scope(py, || {
-            // The task, not `block_on`'s own future, does the work: waking a task from the
-            // reactor's thread costs no system call, and it is not budgeted as I/O code is.
-            let runtime = reactor.runtime();
-            OneThread(runtime.block_on(runtime.spawn(tokio::task::unconstrained(task))))
-        });
-        self.idle.set(py, false);
-        self.task.with(py, |task| *task = None);
-        reactor.events.set_task(None);
-        match done.0 {
-            Ok(OneThread(result)) => result,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(payload) => Err(panic_error(&*payload)),
-                Err(failed) => Err(PyRuntimeError::new_err(failed.to_string())),
-            },
+        // asyncio looks at its descriptors before the first batch.
+        let mut look = Look::Glance;
+        loop {
+            // Asked for each time: a callback may have forked, and this be the child.
+            let reactor = self.reactor(py)?;
+            // The GIL is held through a whole turn and released only here.
+            py.detach(|| reactor.look(look));
+            self.idle.set(py, false);
+            match self.turn(py)? {
+                Next::Stop => return Ok(()),
+                Next::Look(next) => look = next,
+            }
         }
     }
-}
-
-fn poll(this: Object, started: &mut bool, context: &mut Context<'_>) -> Poll<PyResult<()>> {
-    Python::attach(|py| {
-        // SAFETY: `run`'s caller holds a reference to the loop until the task is done.
-        let this = unsafe { NativeLoop::of(this) };
-        if !*started {
-            *started = true;
-            this.task.with(py, |task| *task = Some(context.waker().clone()));
-            if let Some(reactor) = this.reactor.with(py, |reactor| reactor.clone()) {
-                reactor.events.set_task(Some(context.waker().clone()));
-            }
-            // asyncio looks at its descriptors before the first batch.
-            return yield_to_driver(context);
-        }
-        this.turn(py, context)
-    })
-}
-
-/// Comes back after one look at the reactor that does not wait.
-pub(super) fn yield_to_driver<T>(context: &mut Context<'_>) -> Poll<T> {
-    let mut yielding = std::pin::pin!(tokio::task::yield_now());
-    let _ = yielding.as_mut().poll(context);
-    Poll::Pending
 }

@@ -4,15 +4,14 @@
 //! first out; what a callback schedules runs in the next batch. Several batches may pass between
 //! two looks at the reactor, because a look costs a system call.
 
-use std::task::{Context, Poll};
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::run::yield_to_driver;
+use super::run::Next;
 use super::{Entry, NativeLoop, Step};
 use crate::cached;
 use crate::handles::Handle;
+use crate::reactor::Look;
 use crate::sources::{self, Kind};
 use crate::timers::Timers;
 use crate::transports;
@@ -21,36 +20,24 @@ use crate::transports;
 const CALLBACKS_PER_LOOK: usize = 64;
 
 impl NativeLoop {
-    pub(super) fn turn(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<()>> {
-        self.idle.set(py, false);
+    pub(super) fn turn(&self, py: Python<'_>) -> PyResult<Next> {
         // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
-            return Poll::Ready(Err(PyErr::fetch(py)));
+            return Err(PyErr::fetch(py));
         }
-        match self.batches(py) {
-            Ok(false) => {}
-            Ok(true) => return Poll::Ready(self.flush(py)),
-            Err(error) => {
-                // What was written before must leave all the same: nobody may run the loop again.
-                let _ = self.flush(py);
-                return Poll::Ready(Err(error));
-            }
+        let stopped = self.batches(py);
+        // Also after an error: nobody may run the loop again, and what was written must leave.
+        let flushed = self.flush(py);
+        if stopped? {
+            return flushed.map(|()| Next::Stop);
         }
-        if let Err(error) = self.flush(py) {
-            return Poll::Ready(Err(error));
-        }
-        if self.ready.with(py, |ready| ready.len()) > 0 {
-            return yield_to_driver(context);
+        flushed?;
+        if self.ready.with(py, |ready| ready.len()) > 0 || !self.prepare_to_park(py)? {
+            return Ok(Next::Look(Look::Glance));
         }
         self.ready.with(py, |ready| ready.trim());
-        match self.prepare_to_park(py) {
-            Ok(true) => {
-                self.idle.set(py, true);
-                Poll::Pending
-            }
-            Ok(false) => yield_to_driver(context),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        self.idle.set(py, true);
+        Ok(Next::Look(Look::Wait))
     }
 
     /// Runs what is ready. `true`: `stop()` was called.
