@@ -120,8 +120,7 @@ impl Descriptors {
 
     /// Tells the kernel what a descriptor's watchers want now.
     fn update(&mut self, fd: RawFd) -> io::Result<()> {
-        let (Some(epoll), MapEntry::Occupied(mut entry)) =
-            (&self.epoll, self.watched.entry(fd))
+        let (Some(epoll), MapEntry::Occupied(mut entry)) = (&self.epoll, self.watched.entry(fd))
         else {
             return Ok(());
         };
@@ -174,7 +173,8 @@ pub fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
     })
 }
 
-fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+/// Makes the epoll instance, once.
+pub fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if event_loop.descriptors.with(py, |descriptors| descriptors.epoll.is_some()) {
         return Ok(());
     }
@@ -277,15 +277,12 @@ pub fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     }
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_LOOK];
     let count = event_loop.descriptors.with(py, |descriptors| {
-        let Some(epoll) = &descriptors.epoll else { return 0 };
+        let Some(epoll) = &descriptors.epoll else {
+            return 0;
+        };
         // SAFETY: room for as many events as we say; the time-out of 0 never waits.
         let count = unsafe {
-            libc::epoll_wait(
-                epoll.fd.as_raw_fd(),
-                events.as_mut_ptr(),
-                EVENTS_A_LOOK as i32,
-                0,
-            )
+            libc::epoll_wait(epoll.fd.as_raw_fd(), events.as_mut_ptr(), EVENTS_A_LOOK as i32, 0)
         };
         usize::try_from(count).unwrap_or(0)
     });
@@ -325,12 +322,7 @@ pub fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     Ok(())
 }
 
-fn ready(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-) -> PyResult<()> {
+fn ready(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd, direction: Direction) -> PyResult<()> {
     let handle = event_loop.descriptors.with(py, |descriptors| {
         let handle = descriptors.watched.get_mut(&fd)?.handle(direction).as_ref()?;
         Some(handle.clone_ref(py))
@@ -347,7 +339,9 @@ fn ready(
             let operation = descriptors.watched.get_mut(&fd)?.operations(direction).front()?;
             Some(operation.clone_ref(py))
         });
-        let Some(operation) = operation else { return Ok(()) };
+        let Some(operation) = operation else {
+            return Ok(());
+        };
         if !operation.retry(py)? {
             return Ok(());
         }

@@ -14,9 +14,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
-use crate::cached;
 use crate::object::{
     self, GETTERS_END, METHODS_END, Object, Table, enter, getter, plain_method, slot,
 };
@@ -258,6 +258,7 @@ fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
             return Ok(());
         }
         let event_loop = NativeLoop::of((*handle).event_loop);
+        (*handle).cancelled = true;
         if event_loop.debug.get(py) {
             let repr = ffi::PyObject_Repr(handle.cast());
             if repr.is_null() {
@@ -265,7 +266,6 @@ fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
             }
             (*handle).repr = repr;
         }
-        (*handle).cancelled = true;
         if (*handle).scheduled {
             event_loop.timer_cancelled(py);
         }
@@ -452,9 +452,8 @@ unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
 unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: both are alive for the call.
-        let pair = unsafe {
-            (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right))
-        };
+        let pair =
+            unsafe { (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right)) };
         let timer = &types(py)?.timer;
         if !pair.0.get_type().is(timer) || !pair.1.get_type().is(timer) {
             return Ok(py.NotImplemented().into_ptr());
@@ -480,11 +479,31 @@ unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Ob
 }
 
 static METHODS: Table<[ffi::PyMethodDef; 6]> = Table([
-    plain_method(c"cancel", method_cancel, c"cancel($self, /)\n--\n\nCancel the callback; as asyncio.Handle.cancel."),
-    plain_method(c"cancelled", method_cancelled, c"cancelled($self, /)\n--\n\nWhether the callback was cancelled."),
-    plain_method(c"get_context", method_get_context, c"get_context($self, /)\n--\n\nThe contextvars.Context the callback runs in."),
-    plain_method(c"_run", method_run, c"_run($self, /)\n--\n\nCall the callback; errors go to the loop's exception handler."),
-    plain_method(c"when", method_when, c"when($self, /)\n--\n\nThe scheduled time, in seconds of loop.time()."),
+    plain_method(
+        c"cancel",
+        method_cancel,
+        c"cancel($self, /)\n--\n\nCancel the callback; as asyncio.Handle.cancel.",
+    ),
+    plain_method(
+        c"cancelled",
+        method_cancelled,
+        c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
+    ),
+    plain_method(
+        c"get_context",
+        method_get_context,
+        c"get_context($self, /)\n--\n\nThe contextvars.Context the callback runs in.",
+    ),
+    plain_method(
+        c"_run",
+        method_run,
+        c"_run($self, /)\n--\n\nCall the callback; errors go to the loop's exception handler.",
+    ),
+    plain_method(
+        c"when",
+        method_when,
+        c"when($self, /)\n--\n\nThe scheduled time, in seconds of loop.time().",
+    ),
     METHODS_END,
 ]);
 
@@ -544,8 +563,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
                 slots.push(slot(ffi::Py_tp_hash, timer_hash as *mut c_void));
                 slots.push(slot(ffi::Py_tp_richcompare, timer_compare as *mut c_void));
             }
-            let class =
-                object::new_type(py, name, size_of::<HandleObject>(), &object, slots)?;
+            let class = object::new_type(py, name, size_of::<HandleObject>(), &object, slots)?;
             if !timer {
                 class.delattr("when")?;
             }

@@ -179,9 +179,7 @@ impl Listener {
             accepted.0.take();
             if event_loop.debug.get(py) {
                 let server = self.server.get(py);
-                cached::helpers(py)?
-                    .bind(py)
-                    .call_method1("log_accepted", (server, transport))?;
+                cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
             }
             Ok(())
         });
@@ -199,12 +197,10 @@ impl Listener {
     }
 
     /// Runs `f` in a copy of the context that the server was started in.
-    fn in_own_context(
-        &self,
-        py: Python<'_>,
-        f: impl FnOnce() -> PyResult<()>,
-    ) -> PyResult<()> {
-        let Some(context) = self.context.get(py) else { return f() };
+    fn in_own_context(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let Some(context) = self.context.get(py) else {
+            return f();
+        };
         // SAFETY: a context object; what is entered is left again.
         unsafe {
             let copy = object::owned(py, ffi::PyContext_Copy(context.as_ptr()))?;
@@ -220,12 +216,7 @@ impl Listener {
     }
 
     /// Out of descriptors or memory: says so, and tries again in a second.
-    fn failed(
-        &self,
-        py: Python<'_>,
-        event_loop: &NativeLoop,
-        error: &io::Error,
-    ) -> PyResult<()> {
+    fn failed(&self, py: Python<'_>, event_loop: &NativeLoop, error: &io::Error) -> PyResult<()> {
         let exhausted = matches!(
             error.raw_os_error(),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)

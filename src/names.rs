@@ -108,7 +108,9 @@ pub fn looks_numeric(host: &Bound<'_, PyAny>) -> bool {
     let numeric = |text: &[u8]| {
         text.contains(&b':')
             || (text.first().is_some_and(u8::is_ascii_digit)
-                && text.iter().all(|byte| matches!(byte, b'.' | b'x' | b'X') || byte.is_ascii_hexdigit()))
+                && text
+                    .iter()
+                    .all(|byte| matches!(byte, b'.' | b'x' | b'X') || byte.is_ascii_hexdigit()))
     };
     if let Ok(text) = host.extract::<std::borrow::Cow<'_, str>>() {
         return numeric(text.as_bytes());

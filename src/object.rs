@@ -146,8 +146,7 @@ impl<'a> Args<'a> {
     }
 }
 
-pub type FastCall =
-    unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;
+pub type FastCall = unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;
 pub type NoArgs = unsafe extern "C" fn(Object, Object) -> Object;
 
 /// A `METH_FASTCALL | METH_KEYWORDS` method.
@@ -272,7 +271,10 @@ pub const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
 }
 
 /// Puts C-level methods into a class that PyO3 made.
-pub fn add_methods(class: &Bound<'_, PyType>, methods: &'static [ffi::PyMethodDef]) -> PyResult<()> {
+pub fn add_methods(
+    class: &Bound<'_, PyType>,
+    methods: &'static [ffi::PyMethodDef],
+) -> PyResult<()> {
     for method in methods {
         if method.ml_name.is_null() {
             break;
@@ -281,10 +283,7 @@ pub fn add_methods(class: &Bound<'_, PyType>, methods: &'static [ffi::PyMethodDe
         let descriptor = unsafe {
             owned(
                 class.py(),
-                ffi::PyDescr_NewMethod(
-                    class.as_type_ptr(),
-                    std::ptr::from_ref(method).cast_mut(),
-                ),
+                ffi::PyDescr_NewMethod(class.as_type_ptr(), std::ptr::from_ref(method).cast_mut()),
             )?
         };
         // SAFETY: `ml_name` is a static C string.

@@ -122,11 +122,7 @@ pub struct Reactor {
 impl Reactor {
     pub fn new() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self {
-            runtime: ManuallyDrop::new(runtime),
-            events: Arc::default(),
-            forks: forks(),
-        })
+        Ok(Self { runtime: ManuallyDrop::new(runtime), events: Arc::default(), forks: forks() })
     }
 
     /// Lets the runtime collect events and run its tasks. Called without the GIL.

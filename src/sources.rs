@@ -207,4 +207,3 @@ pub fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
         }
     }
 }
-

@@ -29,6 +29,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._listeners: dict[int, _core.Listener] = {}
         super().__init__(NativeSelector(self))
+        self._open()
         self._transports = TransportMap(self)
 
     # -- running and closing ------------------------------------------------------------------

@@ -51,6 +51,12 @@ class TransportMap(weakref.WeakValueDictionary[int, Any]):
         super().__init__()
         self._loop = weakref.ref(loop)
 
+    def __getitem__(self, fd: int) -> Any:
+        transport = self.get(fd)
+        if transport is None:
+            raise KeyError(fd)
+        return transport
+
     def get(self, fd: int, default: Any = None) -> Any:
         loop = self._loop()
         native = loop._fd_owner(fd) if loop is not None else None

@@ -244,8 +244,8 @@ unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
 unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
     static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     enter(null_mut(), |py| {
-        let names = KEYWORDS
-            .get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["loop"])?.unbind()))?;
+        let names =
+            KEYWORDS.get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["loop"])?.unbind()))?;
         let arguments = [slf];
         // SAFETY: one keyword argument; a new reference or null with an exception set.
         let future = unsafe {

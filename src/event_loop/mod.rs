@@ -158,11 +158,14 @@ impl NativeLoop {
         self.wake(py);
     }
 
-    fn __setattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: Bound<'_, PyAny>,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         // SAFETY: generic attribute setting on a live object.
-        let result = unsafe {
-            ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr())
-        };
+        let result =
+            unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
         slf.get().attribute_changed(&name, result, true)
     }
 
@@ -317,10 +320,10 @@ impl NativeLoop {
 
     /// The runtime, made at first need and made anew in a forked child.
     pub fn reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
-        if let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone()) {
-            if !reactor.is_forked() {
-                return Ok(reactor);
-            }
+        if let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone())
+            && !reactor.is_forked()
+        {
+            return Ok(reactor);
         }
         self.check_closed(py)?;
         let reactor = Arc::new(Reactor::new()?);
@@ -369,8 +372,9 @@ impl NativeLoop {
         }
     }
 
+    /// Reports what a callback raised, as asyncio's handles do.
     #[cold]
-    fn callback_failed(&self, py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+    pub fn callback_failed(&self, py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
         if ends_loop(py, &error) {
             return Err(error);
         }

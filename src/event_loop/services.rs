@@ -27,8 +27,7 @@ impl NativeLoop {
         this.check_closed(py)?;
         let fd = descriptor(fd)?;
         let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
-        let call =
-            Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
+        let call = Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
         let handle = Handle::new(py, this, &call)?;
         let object = handle.bind(py).clone();
         descriptors::add(py, this, fd, direction, handle)?;
@@ -54,11 +53,7 @@ impl NativeLoop {
 fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     match fd.extract::<RawFd>() {
         Ok(number) if number >= 0 => Ok(number),
-        _ => fd
-            .py()
-            .import("selectors")?
-            .call_method1("_fileobj_to_fd", (fd,))?
-            .extract::<RawFd>(),
+        _ => fd.py().import("selectors")?.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>(),
     }
 }
 
@@ -90,6 +85,13 @@ impl NativeLoop {
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         Self::unwatch(slf, fd, Direction::Write)
+    }
+
+    /// Opens the descriptors that the loop itself needs. Not left to first need: a number that the
+    /// user has just closed must not come back as one of ours.
+    fn _open(slf: &Bound<'_, Self>) -> PyResult<()> {
+        // SAFETY: an instance of this class.
+        descriptors::open(slf.py(), unsafe { Self::of(slf.as_ptr()) })
     }
 
     /// `selectors` events that `fd` is watched for, 0 for none.

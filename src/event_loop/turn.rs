@@ -17,7 +17,7 @@ use crate::timers::Timers;
 use crate::transports;
 
 /// Callbacks after which the reactor is looked at, even while more are ready.
-const CALLBACKS_PER_LOOK: usize = 64;
+const CALLBACKS_PER_LOOK: usize = 32;
 
 impl NativeLoop {
     pub(super) fn turn(&self, py: Python<'_>) -> PyResult<Next> {
@@ -48,7 +48,9 @@ impl NativeLoop {
         loop {
             let batch = self.ready.with(py, |ready| ready.len());
             for _ in 0..batch {
-                let Some(entry) = self.ready.with(py, |ready| ready.pop()) else { break };
+                let Some(entry) = self.ready.with(py, |ready| ready.pop()) else {
+                    break;
+                };
                 self.run_entry(py, entry)?;
             }
             if self.stopping.get(py) {

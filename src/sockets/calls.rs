@@ -65,9 +65,7 @@ pub fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
 /// `send` that neither waits nor raises `SIGPIPE`.
 pub fn send(fd: RawFd, data: *const u8, length: usize) -> io::Result<usize> {
     // SAFETY: as above.
-    check(unsafe {
-        libc::send(fd, data.cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    })
+    check(unsafe { libc::send(fd, data.cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {

@@ -61,8 +61,9 @@ macro_rules! socket_method {
 }
 
 socket_method!(sock_recv, "sock_recv", "n", |py, value| Call::Recv(value.unbind()));
-socket_method!(sock_recv_into, "sock_recv_into", "buf", |py, value| Call::RecvInto(value.unbind()));
-socket_method!(sock_sendall, "sock_sendall", "data", |py, value| Call::SendAll {
-    data: value.unbind(),
-    sent: 0
+socket_method!(sock_recv_into, "sock_recv_into", "buf", |py, value| {
+    Call::RecvInto(value.unbind())
+});
+socket_method!(sock_sendall, "sock_sendall", "data", |py, value| {
+    Call::SendAll { data: value.unbind(), sent: 0 }
 });

@@ -98,7 +98,9 @@ impl Operation {
         // SAFETY: this reference keeps the state alive; nothing here runs `step` or `drop` on it
         // while the borrows live: a future's `done` and `set_*` only schedule callbacks.
         let State { event_loop, call, phase, .. } = unsafe { &mut *self.state() };
-        let Phase::Waiting { fd, future, .. } = phase else { return Ok(true) };
+        let Phase::Waiting { fd, future, .. } = phase else {
+            return Ok(true);
+        };
         let future = future.bind(py).clone();
         // Cancelled, it must not take data that nobody will get.
         if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
@@ -110,8 +112,9 @@ impl Operation {
             Ok(None) => return Ok(false),
             Ok(Some(value)) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
             Err(error) if ends_loop(py, &error) => return Err(error),
-            Err(error) => future
-                .call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?,
+            Err(error) => {
+                future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?
+            }
         };
         Ok(true)
     }
@@ -171,7 +174,12 @@ impl Operation {
         }
     }
 
-    fn send(&self, py: Python<'_>, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
+    fn send(
+        &self,
+        py: Python<'_>,
+        value: Object,
+        result: *mut Object,
+    ) -> PyResult<ffi::PySendResult> {
         // SAFETY: read under the GIL.
         if let Phase::Fresh = unsafe { &(*self.state()).phase } {
             // SAFETY: a live object.
@@ -229,11 +237,7 @@ fn borrowed(py: Python<'_>, slf: Object) -> Operation {
     Operation(unsafe { Bound::from_borrowed_ptr(py, slf).unbind() })
 }
 
-unsafe extern "C" fn am_send(
-    slf: Object,
-    value: Object,
-    result: *mut Object,
-) -> ffi::PySendResult {
+unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
     // SAFETY: the caller's out parameter, which must be null on error.
     unsafe { *result = null_mut() };
     enter(ffi::PySendResult::PYGEN_ERROR, |py| borrowed(py, slf).send(py, value, result))
@@ -421,12 +425,9 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
         ];
         let object = py.get_type::<PyAny>();
         let size = size_of::<OperationObject>();
-        let class =
-            object::new_type(py, c"tokioloop._core.SocketOperation", size, &object, slots)?;
+        let class = object::new_type(py, c"tokioloop._core.SocketOperation", size, &object, slots)?;
         // `create_task` and `iscoroutine` ask this base class.
-        py.import("collections.abc")?
-            .getattr("Coroutine")?
-            .call_method1("register", (&class,))?;
+        py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
         Ok(class.unbind())
     })
 }

@@ -98,6 +98,18 @@ impl Address {
         matches!(self, Self::Unknown)
     }
 
+    /// A closed socket of the family that this is an address of.
+    pub fn closed_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let family = match self {
+            Self::V4(_) => libc::AF_INET,
+            Self::V6(_) => libc::AF_INET6,
+            Self::Unknown | Self::Other(_) => libc::AF_UNIX,
+        };
+        let socket = crate::cached::socket_class(py)?.call1((family,))?;
+        socket.call_method0("close")?;
+        Ok(socket.unbind())
+    }
+
     pub fn to_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(match self {
             Self::Unknown => py.None(),

@@ -13,11 +13,10 @@ use super::reading::Received;
 use crate::cached;
 use crate::event_loop::NativeLoop;
 
-/// The methods that this file stands in for, as asyncio has them.
+/// The functions that this file stands in for, as asyncio has them.
 struct Originals {
     data_received: Py<PyAny>,
     feed_data: Py<PyAny>,
-    wakeup_waiter: Py<PyAny>,
 }
 
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
@@ -27,32 +26,28 @@ fn originals(py: Python<'_>) -> PyResult<&Originals> {
         Ok(Originals {
             data_received: asyncio.stream_reader_protocol.getattr(py, "data_received")?,
             feed_data: asyncio.stream_reader.getattr(py, "feed_data")?,
-            wakeup_waiter: asyncio.stream_reader.getattr(py, "_wakeup_waiter")?,
         })
     })
 }
 
-/// Remembers asyncio's methods before anyone can patch them.
+/// Remembers asyncio's functions before anyone can patch them.
 pub fn remember(py: Python<'_>) -> PyResult<()> {
     originals(py).map(drop)
 }
 
-/// Whether this protocol can be fed natively.
+/// Whether this protocol may be fed natively, as long as nobody patches its reader.
 pub fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
-    let asyncio = cached::asyncio(py)?;
-    if !protocol.get_type().is(&asyncio.stream_reader_protocol) {
-        return Ok(false);
-    }
-    let originals = originals(py)?;
-    let reader = asyncio.stream_reader.bind(py);
-    Ok(asyncio
-        .stream_reader_protocol
-        .bind(py)
-        .getattr("data_received")?
-        .is(&originals.data_received)
-        && reader.getattr("feed_data")?.is(&originals.feed_data)
-        && reader.getattr("_wakeup_waiter")?.is(&originals.wakeup_waiter))
+    Ok(protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol)
+        && is_method(
+            &protocol.getattr(pyo3::intern!(py, "data_received"))?,
+            &originals(py)?.data_received,
+        ))
+}
+
+/// Whether `method` is `function`, bound.
+fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
+    method.getattr(pyo3::intern!(method.py(), "__func__")).is_ok_and(|bound| bound.is(function))
 }
 
 pub fn read(
@@ -74,8 +69,10 @@ pub fn read(
         }
     };
     let buffer = reader.getattr(pyo3::intern!(py, "_buffer"))?;
+    let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
     let exact = reader.get_type().is(&cached::asyncio(py)?.stream_reader)
-        && buffer.is_exact_instance_of::<PyByteArray>();
+        && buffer.is_exact_instance_of::<PyByteArray>()
+        && is_method(&feed_data, &originals(py)?.feed_data);
     if !exact {
         return deliver(py, stream, slf, native, protocol);
     }

@@ -58,12 +58,7 @@ impl Stream {
         };
         if let Err(error) = protocol.call_method0(method) {
             let message = format!("protocol.{method}() failed");
-            native.report(
-                py,
-                &message,
-                error,
-                &[("transport", slf), ("protocol", &protocol)],
-            )?;
+            native.report(py, &message, error, &[("transport", slf), ("protocol", &protocol)])?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::cached;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop, Step, ends_loop};
 use crate::gil::PySlot;
+use crate::handles::{Call, Handle};
 use crate::object;
 use crate::reactor::{Direction, Key, Reactor};
 use crate::sources::Source;
@@ -119,12 +120,13 @@ pub fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     }
     let name = pyo3::intern!(py, "connection_made");
     if let Err(error) = this.call_protocol(py, &protocol, name, Some(slf)) {
-        this.callback_failed(py, slf, native, "connection_made", error)?;
+        this.callback_failed(py, native, "connection_made", slf, error)?;
     }
-    if this.life.get() == Life::Open && !this.paused.get() {
-        if let Err(error) = this.start_reading(py, slf) {
-            this.fatal(py, slf, error, "Fatal read error on socket transport")?;
-        }
+    if this.life.get() == Life::Open
+        && !this.paused.get()
+        && let Err(error) = this.start_reading(py, slf)
+    {
+        this.fatal(py, slf, error, "Fatal read error on socket transport")?;
     }
     this.relax(py, slf);
     if let Some(waiter) = this.waiter.take(py) {
@@ -143,14 +145,16 @@ pub fn connection_lost(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     if this.life.get() == Life::Closed {
         return Ok(());
     }
-    let Some((event_loop, native)) = this.native(py) else { return Ok(()) };
+    let Some((event_loop, native)) = this.native(py) else {
+        return Ok(());
+    };
     let protocol = this.protocol.get(py);
     let mut result = Ok(());
     if let Some(protocol) = protocol.filter(|_| this.protocol_connected.get()) {
         let loss = this.loss.get(py).unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
         if let Err(error) = this.call_protocol(py, &protocol, name, Some(&loss)) {
-            result = this.callback_failed(py, slf, native, "connection_lost", error);
+            result = this.callback_failed(py, native, "connection_lost", &loss, error);
         }
     }
     result = result.and(this.release(py, slf, native));
@@ -186,14 +190,11 @@ pub fn detach(py: Python<'_>, slf: &Py<PyAny>) {
 }
 
 /// After a fork: a registration with the child's own reactor.
-pub fn move_to(
-    py: Python<'_>,
-    slf: &Py<PyAny>,
-    reactor: &Arc<Reactor>,
-    key: Key,
-) -> PyResult<()> {
+pub fn move_to(py: Python<'_>, slf: &Py<PyAny>, reactor: &Arc<Reactor>, key: Key) -> PyResult<()> {
     let this = stream(slf.bind(py));
-    let Some((_loop, native)) = this.native(py) else { return Ok(()) };
+    let Some((_loop, native)) = this.native(py) else {
+        return Ok(());
+    };
     if this.registration.take().is_some() {
         let registration = reactor.register(this.fd, key).map_err(|error| os_error(&error))?;
         if this.blocked.get() {
@@ -211,11 +212,11 @@ impl Stream {
         if self.registration.borrow().is_some() {
             return Ok(());
         }
-        let Some((_loop, native)) = self.native(py) else { return Ok(()) };
-        let registration = native
-            .reactor(py)?
-            .register(self.fd, self.key)
-            .map_err(|error| os_error(&error))?;
+        let Some((_loop, native)) = self.native(py) else {
+            return Ok(());
+        };
+        let registration =
+            native.reactor(py)?.register(self.fd, self.key).map_err(|error| os_error(&error))?;
         self.registration.replace(Some(registration));
         Ok(())
     }
@@ -333,17 +334,23 @@ impl Stream {
     fn callback_failed(
         &self,
         py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
         native: &NativeLoop,
         callback: &str,
+        argument: &Bound<'_, PyAny>,
         error: PyErr,
     ) -> PyResult<()> {
-        let protocol = self.protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-        let message = format!(
-            "Exception in callback {}.{callback}()",
-            protocol.get_type().qualname()?
-        );
-        native.report(py, &message, error, &[("transport", slf), ("protocol", &protocol)])
+        let Some(protocol) = self.protocol.get(py) else {
+            return Err(error);
+        };
+        // The handle that asyncio would have called it through.
+        let method = protocol.getattr(callback)?;
+        let call = Call {
+            callback: method.as_ptr(),
+            args: &[argument.as_ptr()],
+            context: std::ptr::null_mut(),
+        };
+        let handle = Handle::new(py, native, &call)?;
+        native.callback_failed(py, &handle, error)
     }
 
     /// The loop keeps the transport alive while it reads or has something to send.

@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -139,15 +139,10 @@ unsafe extern "C" fn get_extra_info(
         };
         // SAFETY: as above.
         let (name, default) = unsafe {
-            (
-                Bound::from_borrowed_ptr(py, name),
-                Bound::from_borrowed_ptr_or_opt(py, default),
-            )
+            (Bound::from_borrowed_ptr(py, name), Bound::from_borrowed_ptr_or_opt(py, default))
         };
         let found = stream(&bound).extra_info(py, &name)?;
-        Ok(found
-            .unwrap_or_else(|| default.map_or_else(|| py.None(), Bound::unbind))
-            .into_ptr())
+        Ok(found.unwrap_or_else(|| default.map_or_else(|| py.None(), Bound::unbind)).into_ptr())
     })
 }
 
@@ -163,9 +158,21 @@ unsafe extern "C" fn get_dict(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
-    unary_method(c"write", write, c"write($self, data, /)\n--\n\nSend bytes; buffered for the rest of the turn."),
-    unary_method(c"writelines", writelines, c"writelines($self, list_of_data, /)\n--\n\nSend an iterable of bytes."),
-    plain_method(c"write_eof", write_eof, c"write_eof($self, /)\n--\n\nEnd the sending side once what is buffered has left."),
+    unary_method(
+        c"write",
+        write,
+        c"write($self, data, /)\n--\n\nSend bytes; buffered for the rest of the turn.",
+    ),
+    unary_method(
+        c"writelines",
+        writelines,
+        c"writelines($self, list_of_data, /)\n--\n\nSend an iterable of bytes.",
+    ),
+    plain_method(
+        c"write_eof",
+        write_eof,
+        c"write_eof($self, /)\n--\n\nEnd the sending side once what is buffered has left.",
+    ),
     plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways true."),
     plain_method(c"close", close, c"close($self, /)\n--\n\nSend what is buffered, then close."),
     plain_method(c"abort", abort, c"abort($self, /)\n--\n\nClose at once."),
@@ -176,12 +183,32 @@ pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
     plain_method(c"resume_reading", resume_reading, c"resume_reading($self, /)\n--\n\n"),
     unary_method(c"set_protocol", set_protocol, c"set_protocol($self, protocol, /)\n--\n\n"),
     plain_method(c"get_protocol", get_protocol, c"get_protocol($self, /)\n--\n\n"),
-    plain_method(c"get_write_buffer_size", get_write_buffer_size, c"get_write_buffer_size($self, /)\n--\n\nBytes that the kernel has not taken yet."),
-    plain_method(c"get_write_buffer_limits", get_write_buffer_limits, c"get_write_buffer_limits($self, /)\n--\n\n(low, high) in bytes."),
-    fast_method(c"set_write_buffer_limits", set_write_buffer_limits, c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes."),
-    fast_method(c"get_extra_info", get_extra_info, c"get_extra_info($self, /, name, default=None)\n--\n\n'socket', 'sockname', 'peername'."),
+    plain_method(
+        c"get_write_buffer_size",
+        get_write_buffer_size,
+        c"get_write_buffer_size($self, /)\n--\n\nBytes that the kernel has not taken yet.",
+    ),
+    plain_method(
+        c"get_write_buffer_limits",
+        get_write_buffer_limits,
+        c"get_write_buffer_limits($self, /)\n--\n\n(low, high) in bytes.",
+    ),
+    fast_method(
+        c"set_write_buffer_limits",
+        set_write_buffer_limits,
+        c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes.",
+    ),
+    fast_method(
+        c"get_extra_info",
+        get_extra_info,
+        c"get_extra_info($self, /, name, default=None)\n--\n\n'socket', 'sockname', 'peername'.",
+    ),
     plain_method(c"_make_empty_waiter", make_empty_waiter, c"_make_empty_waiter($self, /)\n--\n\n"),
-    plain_method(c"_reset_empty_waiter", reset_empty_waiter, c"_reset_empty_waiter($self, /)\n--\n\n"),
+    plain_method(
+        c"_reset_empty_waiter",
+        reset_empty_waiter,
+        c"_reset_empty_waiter($self, /)\n--\n\n",
+    ),
     METHODS_END,
 ]);
 
@@ -233,7 +260,9 @@ impl Stream {
         {
             return Ok(Some(value.unbind()));
         }
-        let Ok(name) = name.cast::<PyString>() else { return Ok(None) };
+        let Ok(name) = name.cast::<PyString>() else {
+            return Ok(None);
+        };
         match name.to_str()? {
             "peername" => self.peername.borrow().to_object(py).map(Some),
             "sockname" => {
@@ -243,7 +272,11 @@ impl Stream {
                 self.sockname.borrow().to_object(py).map(Some)
             }
             "socket" => {
-                let Some(socket) = self.socket_object(py)? else { return Ok(None) };
+                let socket = match self.socket_object(py)? {
+                    Some(socket) => socket,
+                    // Nobody asked while it was open: a closed one tells as much.
+                    None => self.sockname.borrow().closed_socket(py)?,
+                };
                 let socket = cached::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.
                 match self.extra.get(py) {

@@ -67,7 +67,9 @@ impl Stream {
     /// One `recv` into `room` bytes at `at`.
     fn receive(&self, at: *mut u8, room: usize) -> io::Result<Received<usize>> {
         let registration = self.registration.borrow();
-        let Some(registration) = &*registration else { return Ok(Received::Nothing) };
+        let Some(registration) = &*registration else {
+            return Ok(Received::Nothing);
+        };
         let received = registration.attempt(Direction::Read, || {
             let count = receive(self.fd, at, room)?;
             // A short read emptied the socket. (An end comes with a readiness that stays.)
@@ -137,18 +139,23 @@ impl Stream {
                 pyo3::intern!(py, "get_buffer"),
                 Some(&(-1i32).into_pyobject(py)?.into_any()),
             )
-            .and_then(|object| Buffer::new(&object, true))
-            .and_then(|buffer| {
-                if buffer.len() == 0 {
+            .and_then(|object| {
+                if object.len()? == 0 {
                     return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
                 }
-                Ok(buffer)
+                Ok(object)
             });
         let buffer = match buffer {
-            Ok(buffer) => buffer,
+            Ok(object) => Buffer::new(&object, true),
             Err(error) => {
                 let message = "Fatal error: protocol.get_buffer() call failed.";
                 return self.fatal(py, slf, error, message);
+            }
+        };
+        let buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                return self.fatal(py, slf, error, "Fatal read error on socket transport");
             }
         };
         // `get_buffer` may have closed or paused the transport.

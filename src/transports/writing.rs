@@ -218,7 +218,12 @@ impl Stream {
     }
 
     /// `write(data)`
-    pub(super) fn write(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn write(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let data = self.accept(data, "write")?;
         if data.as_slice().is_empty() || self.refuses(py)? {
             return Ok(());
@@ -303,7 +308,9 @@ impl Stream {
         if self.blocked.get() {
             return self.maybe_pause(py, slf);
         }
-        let Some((_loop, native)) = self.native(py) else { return Ok(()) };
+        let Some((_loop, native)) = self.native(py) else {
+            return Ok(());
+        };
         if self.outgoing.borrow().size() > self.marks.get().high || !native.is_running(py) {
             return self.send_pending(py, slf);
         }
