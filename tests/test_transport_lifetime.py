@@ -177,6 +177,25 @@ def test_a_reset_while_writing_is_reported_once(on_pair):
     on_pair(scenario)
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+def test_the_last_words_of_a_peer_that_hung_up_are_heard_first(loop, family):
+    """A server may refuse a long upload with an answer and a close: the answer must arrive."""
+
+    async def scenario():
+        near, far = blocking_pair() if family == socket.AF_INET else socket.socketpair()
+        transport, protocol = await loop.create_connection(Recorder, sock=near)
+        transport.write(bytes(TOO_MUCH))
+        await asyncio.sleep(0.005)
+        # Both in one go, so that reading and writing become possible in the same turn.
+        far.sendall(b"too large")
+        far.close()
+        assert isinstance(await protocol.lost(), ConnectionError)
+        assert protocol.received == b"too large"
+        assert protocol.losses == 1
+
+    loop.run_until_complete(scenario())
+
+
 # --- what a transport is ---
 
 

@@ -17,7 +17,7 @@ import zlib
 import pytest
 from recording import blocking_pair
 
-SCRIPTS = 60
+SCRIPTS = 200
 
 
 class End(asyncio.Protocol):
