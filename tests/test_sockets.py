@@ -530,6 +530,7 @@ def test_the_socket_of_a_transport_is_not_for_others(loop):
         with far:
             # A second object for the same descriptor, as a program might have kept one.
             same = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+            same.setblocking(False)
             try:
                 with pytest.raises(RuntimeError, match="is used by transport"):
                     await loop.sock_recv(same, 10)
