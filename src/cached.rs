@@ -8,6 +8,7 @@ pub struct Asyncio {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     pub future: Py<PyAny>,
+    /// The base of asyncio's transports with flow control, a `Transport` itself.
     pub transport: Py<PyType>,
     pub buffered_protocol: Py<PyAny>,
     pub stream_reader_protocol: Py<PyAny>,
@@ -23,7 +24,11 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
             handle: get("Handle")?,
             timer_handle: get("TimerHandle")?,
             future: get("Future")?,
-            transport: module.getattr("Transport")?.cast_into::<PyType>()?.unbind(),
+            transport: py
+                .import("asyncio.transports")?
+                .getattr("_FlowControlMixin")?
+                .cast_into::<PyType>()?
+                .unbind(),
             buffered_protocol: get("BufferedProtocol")?,
             stream_reader_protocol: get("StreamReaderProtocol")?,
             stream_reader: get("StreamReader")?,

@@ -75,10 +75,12 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         self._dispose()
 
     def _make_self_pipe(self) -> None:
-        """asyncio's wake-up socket: the native core wakes itself, signals have their own."""
+        """asyncio's wake-up socket: the core's reactor has its own means."""
+        self._ssock = self._csock = None
+        self._internal_fds += 1
 
     def _close_self_pipe(self) -> None:
-        """See ``_make_self_pipe``."""
+        self._internal_fds -= 1
 
     # -- connections --------------------------------------------------------------------------
 

@@ -142,6 +142,33 @@ impl NativeLoop {
         self.thread.set(py, id.unwrap_or(0));
     }
 
+    /// The handles in the ready queue, for who wants to look.
+    #[getter(_ready)]
+    fn get_ready<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.ready.with(py, |ready| ready.handles(py))
+    }
+
+    /// asyncio's constructor assigns it; the queue stays the core's.
+    #[setter(_ready)]
+    fn set_ready(&self, _queue: &Bound<'_, PyAny>) {}
+
+    /// The timers that have not fired, for who wants to look.
+    #[getter(_scheduled)]
+    fn get_scheduled<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.timers
+            .with(py, |timers| timers.handles().map(|handle| handle.bind(py).clone()).collect())
+    }
+
+    /// See `set_ready`.
+    #[setter(_scheduled)]
+    fn set_scheduled(&self, _heap: &Bound<'_, PyAny>) {}
+
+    /// One turn, without the frame that `run_forever` sets around it.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        // SAFETY: `slf` is an instance of this class.
+        unsafe { Self::of(slf.as_ptr()) }.run_once(slf.py())
+    }
+
     /// Runs turns until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         // SAFETY: `slf` is an instance of this class.

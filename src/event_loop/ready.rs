@@ -41,6 +41,14 @@ impl Ready {
         self.0.len()
     }
 
+    pub fn handles<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        let handle = |entry: &Entry| match entry {
+            Entry::Handle(handle) => Some(handle.bind(py).clone()),
+            Entry::Io(_) | Entry::Transport(..) => None,
+        };
+        self.0.iter().filter_map(handle).collect()
+    }
+
     /// Gives back the memory of a burst.
     pub fn trim(&mut self) {
         if self.0.is_empty() && self.0.capacity() > 16_384 {

@@ -26,15 +26,27 @@ impl NativeLoop {
         // asyncio looks at its descriptors before the first batch.
         let mut look = Look::Glance;
         loop {
-            // Asked for each time: a callback may have forked, and this be the child.
-            let reactor = self.reactor(py)?;
-            // The GIL is held through a whole turn and released only here.
-            py.detach(|| reactor.look(look));
-            self.idle.set(py, false);
-            match self.turn(py)? {
+            match self.look_and_turn(py, look)? {
                 Next::Stop => return Ok(()),
                 Next::Look(next) => look = next,
             }
         }
+    }
+
+    /// A turn by hand: sleeps until something is ready if nothing is.
+    pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
+        let ready = self.ready.with(py, |ready| ready.len()) > 0;
+        let look = if ready || !self.prepare_to_park(py)? { Look::Glance } else { Look::Wait };
+        self.idle.set(py, matches!(look, Look::Wait));
+        self.look_and_turn(py, look).map(drop)
+    }
+
+    fn look_and_turn(&self, py: Python<'_>, look: Look) -> PyResult<Next> {
+        // Asked for each time: a callback may have forked, and this be the child.
+        let reactor = self.reactor(py)?;
+        // The GIL is held through a whole turn and released only here.
+        py.detach(|| reactor.look(look));
+        self.idle.set(py, false);
+        self.turn(py)
     }
 }

@@ -140,7 +140,7 @@ impl NativeLoop {
     }
 
     /// Arms the alarm for the next timer. `false`: something is due already.
-    fn prepare_to_park(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(super) fn prepare_to_park(&self, py: Python<'_>) -> PyResult<bool> {
         if self.descriptors.with(py, |descriptors| descriptors.is_pending()) {
             return Ok(false);
         }

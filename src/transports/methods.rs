@@ -148,6 +148,7 @@ unsafe extern "C" fn get_extra_info(
 
 field!(get_loop, |py, _slf, stream| PyResult::Ok(stream.event_loop.get(py)));
 field!(get_protocol_field, |py, _slf, stream| PyResult::Ok(stream.protocol.get(py)));
+field!(get_protocol_paused, |_py, _slf, stream| PyResult::Ok(stream.protocol_paused.get()));
 field!(get_sock, |py, _slf, stream| stream.socket_object(py));
 field!(get_fd, |_py, _slf, stream| PyResult::Ok(stream.fd));
 field!(get_extra, |py, _slf, stream| stream.extra_dict(py));
@@ -212,9 +213,10 @@ pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
     METHODS_END,
 ]);
 
-pub static FIELDS: Table<[ffi::PyGetSetDef; 7]> = Table([
+pub static FIELDS: Table<[ffi::PyGetSetDef; 8]> = Table([
     getter(c"_loop", get_loop),
     getter(c"_protocol", get_protocol_field),
+    getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_sock", get_sock),
     getter(c"_sock_fd", get_fd),
     getter(c"_extra", get_extra),

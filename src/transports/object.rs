@@ -1,4 +1,4 @@
-//! The Python type of transports: derived from `asyncio.Transport`, laid out by hand.
+//! The Python type of transports: derived from asyncio's, laid out by hand.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, offset_of};
@@ -20,6 +20,8 @@ pub struct StreamObject {
     head: ffi::PyObject,
     /// `asyncio.BaseTransport`'s one slot, `_extra`. Ours answers through a property instead.
     base_extra: Object,
+    /// Its flow control's four: `_loop` and the marks, which are properties here too.
+    base_flow: [Object; 4],
     dict: Object,
     weakrefs: Object,
     stream: ManuallyDrop<Stream>,
@@ -59,6 +61,9 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
     unsafe {
         visit!(visit, arg, ffi::Py_TYPE(slf).cast());
         visit!(visit, arg, (*this).base_extra);
+        for slot in (*this).base_flow {
+            visit!(visit, arg, slot);
+        }
         visit!(visit, arg, (*this).dict);
         let stream = &(*this).stream;
         for slot in stream.slots() {
@@ -68,12 +73,24 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
     0
 }
 
+/// # Safety
+/// `this` must be alive or being deallocated, the GIL held.
+unsafe fn clear_base(this: *mut StreamObject) {
+    // SAFETY: the caller's promise; each slot is null or a strong reference.
+    unsafe {
+        ffi::Py_CLEAR(&raw mut (*this).base_extra);
+        for at in 0..4 {
+            ffi::Py_CLEAR(&raw mut (*this).base_flow[at]);
+        }
+    }
+}
+
 unsafe extern "C" fn clear(slf: Object) -> c_int {
     let this = slf.cast::<StreamObject>();
     enter(-1, |py| {
         // SAFETY: our layout; only called on garbage, after `finalize`.
         unsafe {
-            ffi::Py_CLEAR(&raw mut (*this).base_extra);
+            clear_base(this);
             ffi::Py_CLEAR(&raw mut (*this).dict);
             for slot in (*this).stream.slots() {
                 slot.set(py, None);
@@ -134,7 +151,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
-        ffi::Py_CLEAR(&raw mut (*this).base_extra);
+        clear_base(this);
         ffi::Py_CLEAR(&raw mut (*this).dict);
         enter((), |_py| {
             ManuallyDrop::drop(&mut (*this).stream);
@@ -180,7 +197,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
         let found = base.getattr("__basicsize__")?.extract::<usize>()?;
         if found != expected {
             return Err(PyImportError::new_err(format!(
-                "tokioloop does not know this asyncio.Transport: its instances have {found} bytes \
+                "tokioloop does not know this asyncio's transports: their instances have {found} bytes \
                  instead of {expected}"
             )));
         }
