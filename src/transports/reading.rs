@@ -26,11 +26,12 @@ pub enum Received<T> {
 pub fn ready(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
-    if stream.blocked.get() {
-        stream.writable(py, slf)?;
-    }
+    // Reading first, as asyncio: a peer's last words come before the error of writing to it.
     if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
         stream.read(py, slf)?;
+    }
+    if stream.blocked.get() {
+        stream.writable(py, slf)?;
     }
     Ok(())
 }
