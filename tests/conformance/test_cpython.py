@@ -131,6 +131,17 @@ def reset_policy():
     (getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy)(None)
 
 
+def test_asyncio_makes_the_tested_loop_whichever_way_it_is_asked(loop_name):
+    """Else all of this would be about the standard library's loop, and pass."""
+    ways = [make_loop, asyncio.new_event_loop, asyncio.SelectorEventLoop]
+    if hasattr(asyncio, "EventLoop"):
+        ways.append(asyncio.EventLoop)
+    for way in ways:
+        loop = way()
+        assert type(loop).__module__.partition(".")[0] == loop_name
+        loop.close()
+
+
 def test_every_class_that_is_left_out_is_left_out_for_one_reason():
     """A class listed twice would keep one reason when the other is dealt with."""
     names = [name for names in NOT_ABOUT_A_LOOP.values() for name in names]
