@@ -88,13 +88,15 @@ def _run_script(path: str, arguments: list[str]) -> None:
         runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
         return
     sys.path[0] = os.path.dirname(os.path.realpath(path))
+    # The interpreter makes the script's path absolute, but not what sys.argv says.
+    path = os.path.abspath(path)
     try:
-        with io.open_code(os.path.abspath(path)) as file:
+        with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
         python = sys.executable or "python"
         print(
-            f"{python}: can't open file {os.path.abspath(path)!r}: "
+            f"{python}: can't open file {path!r}: "
             f"[Errno {error.errno}] {error.strerror}",
             file=sys.stderr,
         )
