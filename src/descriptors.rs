@@ -155,7 +155,7 @@ impl Descriptors {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for watched in self.watched.values() {
             for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
-                visit.call(handle.object_ref())?;
+                handle.traverse(visit)?;
             }
             Self::traverse_operations(&watched.receiving, visit)?;
             Self::traverse_operations(&watched.sending, visit)?;

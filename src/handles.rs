@@ -13,6 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::cached;
 use crate::event_loop::NativeLoop;
@@ -58,8 +59,25 @@ struct Types {
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
 
-/// A strong reference to a handle.
+/// The loop's own reference to a handle.
+///
+/// While only the loop refers to it, a handle for `call_soon` is no object of its own to the
+/// garbage collector: the loop's traversal goes through it (`Handle::traverse`). So a burst of
+/// callbacks does not make the collector run over all of them. It is tracked once the loop lets
+/// go of it and somebody else does not; timers, which live longer, are from the start.
 pub struct Handle(Py<PyAny>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let object = self.0.as_ptr();
+        // SAFETY: alive: this reference is dropped only after. Whoever drops it holds the GIL.
+        unsafe {
+            if ffi::Py_REFCNT(object) > 1 && ffi::PyObject_GC_IsTracked(object) == 0 {
+                ffi::PyObject_GC_Track(object.cast());
+            }
+        }
+    }
+}
 
 /// What a new handle is to call.
 pub struct Call<'a> {
@@ -81,8 +99,11 @@ impl Handle {
         when: f64,
     ) -> PyResult<Self> {
         let handle = Self::build(py, &types(py)?.timer, event_loop, call, when)?;
-        // SAFETY: just made, of our layout, the GIL is held.
-        unsafe { (*handle.object()).scheduled = true };
+        // SAFETY: just made, of our layout, untracked; the GIL is held.
+        unsafe {
+            (*handle.object()).scheduled = true;
+            ffi::PyObject_GC_Track(handle.object().cast());
+        }
         Ok(handle)
     }
 
@@ -103,52 +124,74 @@ impl Handle {
         let class = class.as_ptr().cast::<ffi::PyTypeObject>();
         let recycled = RECYCLED.with(py, Vec::pop);
         // SAFETY: recycled memory was a handle, is untracked and holds nothing; else the allocator
-        // gives zeroed memory of the type's size. Every borrowed pointer put in is increfed.
+        // gives memory for one. All fields are written before anybody sees the object.
         unsafe {
             let made = match recycled {
                 Some(old) => {
                     ffi::PyObject_Init(old.as_ptr().cast(), class);
                     old.as_ptr()
                 }
-                None => ffi::PyType_GenericAlloc(class, 0).cast::<HandleObject>(),
+                None => ffi::PyObject_GC_New::<HandleObject>(class),
             };
             if made.is_null() {
                 ffi::Py_DECREF(context);
                 return Err(object::fetch(py));
             }
             let handle = &mut *made;
+            handle.weakrefs = null_mut();
             handle.event_loop = ffi::Py_NewRef(event_loop.object());
             handle.callback = ffi::Py_NewRef(call.callback);
             handle.context = context;
+            handle.source_traceback = null_mut();
+            handle.repr = null_mut();
+            handle.many = null_mut();
             handle.when = when;
+            handle.count = 0;
             handle.cancelled = false;
             handle.scheduled = false;
             handle.running = false;
+            handle.inline = [null_mut(); INLINE];
+            let handle = Self(Bound::from_owned_ptr(py, made.cast()).unbind());
             if call.args.len() <= INLINE {
-                handle.count = call.args.len() as u8;
-                for (to, from) in handle.inline.iter_mut().zip(call.args) {
+                (*made).count = call.args.len() as u8;
+                for (to, from) in (*made).inline.iter_mut().zip(call.args) {
                     *to = ffi::Py_NewRef(*from);
                 }
             } else {
-                handle.count = 0;
-                handle.many = tuple_of(call.args);
-            }
-            if recycled.is_some() {
-                ffi::PyObject_GC_Track(made.cast());
-            }
-            let handle = Self(Bound::from_owned_ptr(py, made.cast()).unbind());
-            if call.args.len() > INLINE && (*made).many.is_null() {
-                return Err(object::fetch(py));
+                (*made).many = tuple_of(call.args);
+                if (*made).many.is_null() {
+                    return Err(object::fetch(py));
+                }
             }
             Ok(handle)
         }
     }
 
-    /// Takes another object for a handle; `None` if it is not one of ours.
-    pub fn cast(object: &Bound<'_, PyAny>) -> Option<Self> {
-        let types = types(object.py()).ok()?;
-        let class = object.get_type();
-        (class.is(&types.handle) || class.is(&types.timer)).then(|| Self(object.clone().unbind()))
+    /// Visits the handle, or what it refers to while it is a part of the loop.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let object = self.object();
+        // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile. A
+        // nullable pointer to an object is what `Option<Py>` is.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object.cast()) != 0 {
+                return visit.call(&self.0);
+            }
+            if ffi::Py_REFCNT(object.cast()) > 1 {
+                return Ok(());
+            }
+            let handle = &*object;
+            let one = [
+                &handle.event_loop,
+                &handle.callback,
+                &handle.context,
+                &handle.source_traceback,
+                &handle.many,
+            ];
+            for field in one.into_iter().chain(&handle.inline) {
+                visit.call(&*std::ptr::from_ref(field).cast::<Option<Py<PyAny>>>())?;
+            }
+        }
+        Ok(())
     }
 
     fn object(&self) -> *mut HandleObject {
@@ -163,13 +206,9 @@ impl Handle {
         self.0.bind(py)
     }
 
-    /// For the garbage collector's visits.
-    pub fn object_ref(&self) -> &Py<PyAny> {
-        &self.0
-    }
-
-    pub fn into_ptr(self) -> Object {
-        self.0.into_ptr()
+    /// A new reference for Python.
+    pub fn to_ptr(&self, py: Python<'_>) -> Object {
+        self.0.clone_ref(py).into_ptr()
     }
 
     pub fn is_cancelled(&self, _py: Python<'_>) -> bool {

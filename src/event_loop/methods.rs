@@ -108,7 +108,7 @@ fn soon(
     if debug {
         remember_source(py, &handle)?;
     }
-    let result = handle.clone_ref(py).into_ptr();
+    let result = handle.to_ptr(py);
     event_loop.push(py, Entry::Handle(handle));
     Ok(result)
 }
@@ -128,7 +128,7 @@ fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64) -> PyResult<Ob
     if debug {
         remember_source(py, &handle)?;
     }
-    let result = handle.clone_ref(py).into_ptr();
+    let result = handle.to_ptr(py);
     event_loop.add_timer(py, handle);
     Ok(result)
 }

@@ -211,7 +211,7 @@ impl NativeLoop {
         }
         if let Some(timers) = self.timers.peek() {
             for handle in timers.handles() {
-                visit.call(handle.object_ref())?;
+                handle.traverse(&visit)?;
             }
         }
         if let Some(sources) = self.sources.peek() {

@@ -59,7 +59,7 @@ impl Ready {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for entry in &self.0 {
             match entry {
-                Entry::Handle(handle) => visit.call(handle.object_ref())?,
+                Entry::Handle(handle) => handle.traverse(visit)?,
                 Entry::Transport(transport, _) => visit.call(transport)?,
                 Entry::Io(_) => {}
             }
