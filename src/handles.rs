@@ -42,6 +42,8 @@ pub struct HandleObject {
     when: f64,
     count: u8,
     cancelled: bool,
+    /// The context is a snapshot that other handles have too: copied before it is used.
+    shared: bool,
     /// In the timer heap.
     scheduled: bool,
     /// The callback is being called: its arguments must outlive a `cancel()` from inside.
@@ -114,12 +116,11 @@ impl Handle {
         call: &Call<'_>,
         when: f64,
     ) -> PyResult<Self> {
-        let context = if call.context.is_null() {
-            // SAFETY: the GIL is held; a new reference or null with an exception set.
-            unsafe { object::owned(py, ffi::PyContext_CopyCurrent())?.into_ptr() }
+        let (context, shared) = if call.context.is_null() {
+            event_loop.contexts.take(py)?
         } else {
             // SAFETY: borrowed from the caller, who holds a reference.
-            unsafe { ffi::Py_NewRef(call.context) }
+            (unsafe { ffi::Py_NewRef(call.context) }, false)
         };
         let class = class.as_ptr().cast::<ffi::PyTypeObject>();
         let recycled = RECYCLED.with(py, Vec::pop);
@@ -142,6 +143,7 @@ impl Handle {
             handle.event_loop = ffi::Py_NewRef(event_loop.object());
             handle.callback = ffi::Py_NewRef(call.callback);
             handle.context = context;
+            handle.shared = shared;
             handle.source_traceback = null_mut();
             handle.repr = null_mut();
             handle.many = null_mut();
@@ -243,6 +245,7 @@ impl Handle {
         // SAFETY: our layout; this reference keeps the handle alive, and `running` keeps a
         // `cancel()` from inside the callback from releasing what the call still uses.
         unsafe {
+            own_context(py, object)?;
             let handle = &mut *object;
             if ffi::PyContext_Enter(handle.context) != 0 {
                 return Err(object::fetch(py));
@@ -274,6 +277,24 @@ impl Handle {
             Ok(())
         }
     }
+}
+
+/// Gives the handle a context of its own.
+///
+/// # Safety
+/// `handle` must be alive, the GIL held.
+#[inline]
+unsafe fn own_context(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
+    // SAFETY: the caller's promise; the snapshot is a context.
+    unsafe {
+        if (*handle).shared {
+            let copy = object::owned(py, ffi::PyContext_Copy((*handle).context))?.into_ptr();
+            let snapshot = std::mem::replace(&mut (*handle).context, copy);
+            (*handle).shared = false;
+            ffi::Py_DECREF(snapshot);
+        }
+    }
+    Ok(())
 }
 
 unsafe fn tuple_of(values: &[Object]) -> Object {
@@ -411,7 +432,18 @@ macro_rules! field {
 
 field!(get_loop, handle => or_none(handle.event_loop));
 field!(get_callback, handle => or_none(handle.callback));
-field!(get_context_field, handle => or_none(handle.context));
+
+unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        let handle = slf.cast::<HandleObject>();
+        // SAFETY: CPython checked the type of `slf`; alive for the call.
+        unsafe {
+            own_context(py, handle)?;
+            Ok(or_none((*handle).context))
+        }
+    })
+}
+
 field!(get_traceback, handle => or_none(handle.source_traceback));
 field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));

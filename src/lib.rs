@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`event_loop`] | the loop: ready queue, turns, running |
 //! | [`handles`] | `Handle` and `TimerHandle` |
+//! | [`contexts`] | the contexts that callbacks run in |
 //! | [`timers`] | the timer heap, the clock, the alarm |
 //! | [`reactor`] | the tokio runtime and registrations with it |
 //! | [`sources`] | who gets a registration's events |
@@ -19,6 +20,7 @@
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
 
 mod cached;
+mod contexts;
 mod descriptors;
 mod errors;
 mod event_loop;

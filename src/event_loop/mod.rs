@@ -19,6 +19,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 pub use ready::{Entry, Step};
 
 use crate::cached;
+use crate::contexts::Snapshots;
 use crate::descriptors::Descriptors;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::Handle;
@@ -46,6 +47,7 @@ pub struct NativeLoop {
     /// A timer was asked for that is due already: look before the next batch.
     timer_due: GilFlag<bool>,
     clock: Clock,
+    pub contexts: Snapshots,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
@@ -91,6 +93,7 @@ impl NativeLoop {
                 instance_custom: GilFlag::new(false),
                 native: PySlot::new(native),
             },
+            contexts: Snapshots::default(),
             reactor: GilCell::new(None),
             sources: GilCell::new(Sources::default()),
             descriptors: GilCell::new(Descriptors::default()),
@@ -435,6 +438,7 @@ impl NativeLoop {
 
     fn release_all(&self, py: Python<'_>) {
         // Each part is taken out first and dropped after: destructors may call back.
+        self.contexts.forget(py);
         drop(self.ready.take(py));
         drop(self.timers.with(py, Timers::clear));
         drop(self.unflushed.take(py));

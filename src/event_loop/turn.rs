@@ -36,6 +36,7 @@ impl NativeLoop {
             return Ok(Next::Look(Look::Glance));
         }
         self.ready.with(py, |ready| ready.trim());
+        self.contexts.forget(py);
         self.idle.set(py, true);
         Ok(Next::Look(Look::Wait))
     }
