@@ -7,8 +7,6 @@
 //! immutable map of values, whose place in the object is probed once; where the probe fails every
 //! call copies, as in asyncio.
 
-use std::ptr::null_mut;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

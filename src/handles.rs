@@ -63,21 +63,15 @@ static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
 
 /// The loop's own reference to a handle.
 ///
-/// While only the loop refers to it, a handle for `call_soon` is no object of its own to the
-/// garbage collector: the loop's traversal goes through it (`Handle::traverse`). So a burst of
-/// callbacks does not make the collector run over all of them. It is tracked once the loop lets
-/// go of it and somebody else does not; timers, which live longer, are from the start.
+/// A handle in the loop's hands is a part of the loop to the garbage collector: the loop's
+/// traversal goes through it (`Handle::traverse`), and a burst of callbacks does not make the
+/// collector visit each again and again. It is tracked once the loop lets go of it, or stops
+/// running (and so may become garbage), while somebody else holds it.
 pub struct Handle(Py<PyAny>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let object = self.0.as_ptr();
-        // SAFETY: alive: this reference is dropped only after. Whoever drops it holds the GIL.
-        unsafe {
-            if ffi::Py_REFCNT(object) > 1 && ffi::PyObject_GC_IsTracked(object) == 0 {
-                ffi::PyObject_GC_Track(object.cast());
-            }
-        }
+        self.track_if_shared();
     }
 }
 
@@ -101,11 +95,8 @@ impl Handle {
         when: f64,
     ) -> PyResult<Self> {
         let handle = Self::build(py, &types(py)?.timer, event_loop, call, when)?;
-        // SAFETY: just made, of our layout, untracked; the GIL is held.
-        unsafe {
-            (*handle.object()).scheduled = true;
-            ffi::PyObject_GC_Track(handle.object().cast());
-        }
+        // SAFETY: just made, of our layout; the GIL is held.
+        unsafe { (*handle.object()).scheduled = true };
         Ok(handle)
     }
 
@@ -166,6 +157,17 @@ impl Handle {
                 }
             }
             Ok(handle)
+        }
+    }
+
+    /// Makes the handle an object of its own to the collector, unless only the loop has it.
+    pub fn track_if_shared(&self) {
+        let object = self.0.as_ptr();
+        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
+        unsafe {
+            if ffi::Py_REFCNT(object) > 1 && ffi::PyObject_GC_IsTracked(object) == 0 {
+                ffi::PyObject_GC_Track(object.cast());
+            }
         }
     }
 

@@ -77,13 +77,15 @@ def _run_code(arguments: list[str]) -> None:
         _usage_error("-c needs a program's text")
     sys.argv = ["-c", *arguments[1:]]
     sys.path[0] = ""
-    exec(compile(arguments[0], "<string>", "exec"), _fresh_main().__dict__)
+    module = _fresh_main()
+    module.__loader__ = importlib.machinery.BuiltinImporter
+    exec(compile(arguments[0], "<string>", "exec"), module.__dict__)
 
 
 def _run_script(path: str, arguments: list[str]) -> None:
     sys.argv = [path, *arguments]
     if os.path.isdir(path) or _is_archive(path):
-        sys.path[0] = path
+        sys.path[0] = os.path.abspath(path)
         _fresh_main()
         runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
         return

@@ -28,7 +28,6 @@ def run(
     what is not a coroutine.
     """
     if asyncio._get_running_loop() is not None:
-        main.close()
         raise RuntimeError("tokioloop.run() cannot be called from a running event loop")
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:

@@ -113,7 +113,7 @@ fn soon(
     Ok(result)
 }
 
-fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64) -> PyResult<Object> {
+fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> PyResult<Object> {
     // SAFETY: a method of the loop's class.
     let event_loop = unsafe { NativeLoop::of(slf) };
     event_loop.check_closed(py)?;
@@ -129,7 +129,7 @@ fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64) -> PyResult<Ob
         remember_source(py, &handle)?;
     }
     let result = handle.to_ptr(py);
-    event_loop.add_timer(py, handle);
+    event_loop.add_timer(py, handle, when <= now);
     Ok(result)
 }
 
@@ -181,7 +181,7 @@ unsafe extern "C" fn call_later(
                 now.into_pyobject(py)?.as_any().add(&delay)?.extract::<f64>()?
             }
         };
-        later(py, slf, &call, when)
+        later(py, slf, &call, when, now)
     })
 }
 
@@ -200,7 +200,9 @@ unsafe extern "C" fn call_at(
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        later(py, slf, &call, when.extract::<f64>()?)
+        // SAFETY: a method of the loop's class.
+        let now = unsafe { NativeLoop::of(slf) }.now(py)?;
+        later(py, slf, &call, when.extract::<f64>()?, now)
     })
 }
 

@@ -298,9 +298,10 @@ impl NativeLoop {
         }
     }
 
-    pub fn add_timer(&self, py: Python<'_>, handle: Handle) {
+    /// `due`: already, so that it fires with the next batch.
+    pub fn add_timer(&self, py: Python<'_>, handle: Handle, due: bool) {
         let when = handle.when(py);
-        if !self.has_custom_time(py) && when <= monotonic() {
+        if due {
             self.timer_due.set(py, true);
         }
         self.timers.with(py, |timers| timers.push(handle, when));

@@ -49,6 +49,14 @@ impl Ready {
         self.0.iter().filter_map(handle).collect()
     }
 
+    pub fn track_shared(&self) {
+        for entry in &self.0 {
+            if let Entry::Handle(handle) = entry {
+                handle.track_if_shared();
+            }
+        }
+    }
+
     /// Gives back the memory of a burst.
     pub fn trim(&mut self) {
         if self.0.is_empty() && self.0.capacity() > 16_384 {

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
+use crate::handles::Handle;
 use crate::reactor::Look;
 
 /// What follows a turn.
@@ -25,12 +26,17 @@ impl NativeLoop {
         }
         // asyncio looks at its descriptors before the first batch.
         let mut look = Look::Glance;
-        loop {
-            match self.look_and_turn(py, look)? {
-                Next::Stop => return Ok(()),
-                Next::Look(next) => look = next,
+        let result = loop {
+            match self.look_and_turn(py, look) {
+                Ok(Next::Look(next)) => look = next,
+                Ok(Next::Stop) => break Ok(()),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        // From here on the loop may become garbage.
+        self.ready.with(py, |ready| ready.track_shared());
+        self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
+        result
     }
 
     /// A turn by hand: sleeps until something is ready if nothing is.
