@@ -39,7 +39,7 @@ use pyo3::prelude::*;
 
 /// The extension module `tokioloop._core`.
 #[pymodule]
-fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::register(module)?;
     handles::register(module)?;
     transports::register(module)?;
