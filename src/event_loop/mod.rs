@@ -384,6 +384,11 @@ impl NativeLoop {
         }
     }
 
+    /// The most bytes that one read takes.
+    pub const fn most_at_once(&self) -> usize {
+        SCRATCH
+    }
+
     /// Lends the scratch buffer that reads go through.
     pub fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
         self.scratch.with(py, |scratch| {

@@ -56,6 +56,7 @@ pub fn new<'py>(
             paused: false.into(),
             ended: false.into(),
             eof_written: false.into(),
+            bulk: false.into(),
             protocol_paused: false.into(),
             protocol_connected: true.into(),
             listed: false.into(),

@@ -72,6 +72,8 @@ pub struct Stream {
     /// The peer ended its side and the protocol keeps the connection open.
     ended: Cell<bool>,
     eof_written: Cell<bool>,
+    /// The last read was a large one.
+    bulk: Cell<bool>,
     protocol_paused: Cell<bool>,
     protocol_connected: Cell<bool>,
     /// In the loop's list of transports to flush.

@@ -15,6 +15,9 @@ use crate::object;
 use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
 
+/// Reads of this size are worth receiving in place.
+const BULK: usize = 32 * 1024;
+
 /// What one look at the socket gave.
 pub enum Received<T> {
     Nothing,
@@ -65,8 +68,8 @@ impl Stream {
         }
     }
 
-    /// One `recv` into `room` bytes at `at`.
-    fn receive(&self, at: *mut u8, room: usize) -> io::Result<Received<usize>> {
+    /// One `recv` into `room` bytes at `at`. `whole`: filling them empties the socket.
+    fn receive(&self, at: *mut u8, room: usize, whole: bool) -> io::Result<Received<usize>> {
         let registration = self.registration.borrow();
         let Some(registration) = &*registration else {
             return Ok(Received::Nothing);
@@ -74,7 +77,8 @@ impl Stream {
         let received = registration.attempt(Direction::Read, || {
             let count = receive(self.fd, at, room)?;
             // A short read emptied the socket. (An end comes with a readiness that stays.)
-            Ok((count, if count < room && count > 0 { After::Drained } else { After::StillReady }))
+            let drained = count > 0 && (count < room || whole);
+            Ok((count, if drained { After::Drained } else { After::StillReady }))
         })?;
         Ok(match received {
             None => Received::Nothing,
@@ -91,12 +95,56 @@ impl Stream {
         take: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<Received<T>> {
         native.with_scratch(py, |scratch| {
-            Ok(match self.receive(scratch.as_mut_ptr(), scratch.len())? {
+            Ok(match self.receive(scratch.as_mut_ptr(), scratch.len(), false)? {
                 Received::Nothing => Received::Nothing,
                 Received::End => Received::End,
                 Received::Data(count) => Received::Data(take(&scratch[..count])),
             })
         })
+    }
+
+    /// One read as `bytes` of exactly its size.
+    ///
+    /// Small ones come through the scratch buffer. While large ones come in, the kernel is asked
+    /// how much there is, and it is received in place: the copy costs more than the question.
+    pub(super) fn receive_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        native: &NativeLoop,
+    ) -> io::Result<Received<Bound<'py, PyBytes>>> {
+        let waiting = if self.bulk.get() { self.waiting() } else { 0 };
+        if waiting < BULK {
+            let received = self.receive_scratch(py, native, |data| PyBytes::new(py, data))?;
+            if let Received::Data(data) = &received {
+                self.bulk.set(data.as_bytes().len() >= BULK);
+            }
+            return Ok(received);
+        }
+        let room = waiting.min(native.most_at_once());
+        // SAFETY: a new object or null with an exception set; nobody sees it before it is filled.
+        let bytes = unsafe {
+            object::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), room as isize))
+        };
+        let Ok(bytes) = bytes.and_then(|bytes| Ok(bytes.cast_into::<PyBytes>()?)) else {
+            // No memory for a large one: a small one may do.
+            return self.receive_scratch(py, native, |data| PyBytes::new(py, data));
+        };
+        let start = bytes.as_bytes().as_ptr().cast_mut();
+        // What comes in after the question is a new event: all there was is all there is.
+        Ok(match self.receive(start, room, waiting <= room)? {
+            Received::Data(count) if count == room => Received::Data(bytes),
+            Received::Data(count) => Received::Data(PyBytes::new(py, &bytes.as_bytes()[..count])),
+            Received::Nothing => Received::Nothing,
+            Received::End => Received::End,
+        })
+    }
+
+    /// Bytes that the kernel holds for us.
+    fn waiting(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: our own descriptor and a local integer.
+        let result = unsafe { libc::ioctl(self.fd, libc::FIONREAD, &raw mut count) };
+        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
     fn read_bytes(
@@ -106,7 +154,7 @@ impl Stream {
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.receive_scratch(py, native, |data| PyBytes::new(py, data)) {
+        match self.receive_bytes(py, native) {
             Ok(Received::Nothing) => Ok(()),
             Ok(Received::End) => self.received_end(py, slf, native, protocol),
             Ok(Received::Data(data)) => {
@@ -163,7 +211,7 @@ impl Stream {
         if self.life.get() != Life::Open {
             return Ok(());
         }
-        let received = self.receive(buffer.as_ptr(), buffer.len());
+        let received = self.receive(buffer.as_ptr(), buffer.len(), false);
         drop(buffer);
         match received {
             Ok(Received::Nothing) => Ok(()),
