@@ -11,6 +11,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::gil::PySlot;
+
 pub type Object = *mut ffi::PyObject;
 
 /// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
@@ -80,6 +82,28 @@ impl<'a> Args<'a> {
                 names,
             }
         }
+    }
+
+    /// The value of `context`, if it is the only keyword.
+    ///
+    /// Asked for every step of a task. A caller's tuple of names is the same object each time, so
+    /// the last one seen is kept and known again by its address.
+    #[inline]
+    pub fn only_context(&self, py: Python<'_>) -> Option<Object> {
+        static SEEN: PySlot = PySlot::empty();
+        let [value] = self.keywords else { return None };
+        if self.names != SEEN.as_ptr() {
+            // SAFETY: the names are a tuple of str with one entry a keyword value.
+            let names = unsafe {
+                let name = ffi::PyTuple_GET_ITEM(self.names, 0);
+                if ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0 {
+                    return None;
+                }
+                Bound::from_borrowed_ptr(py, self.names)
+            };
+            SEEN.set(py, Some(names.unbind()));
+        }
+        Some(*value)
     }
 
     #[inline]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-import time
 import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
@@ -63,11 +62,10 @@ def run_in_debug(loop: Any, handle: Any) -> None:
         loop._current_handle = None
 
 
-def log_if_slow(loop: Any, transport: Any, started: float) -> None:
-    """The same for what a transport called without a handle."""
-    took = time.monotonic() - started
+def log_if_slow(loop: Any, took: float) -> None:
+    """The same for a transport's callbacks, which have no handle."""
     if took >= loop.slow_callback_duration:
-        logger.warning("Executing callbacks of %r took %.3f seconds", transport, took)
+        logger.warning("Executing the callbacks of a transport took %.3f seconds", took)
 
 
 def check_socket(loop: Any, sock: Any) -> None:

@@ -32,7 +32,8 @@ fn parse<'a>(
     args: &'a Args<'a>,
 ) -> PyResult<Scheduled<'a>> {
     let own = 1 + usize::from(time.is_some());
-    let (bound_time, callback, context) = if args.has_keywords() {
+    let only_context = args.only_context(py);
+    let (bound_time, callback, context) = if args.has_keywords() && only_context.is_none() {
         let names = [time.unwrap_or("callback"), "callback", "context"];
         let [first, second, context] = match time {
             Some(_) => args.bind(py, method, names, 2, 2)?,
@@ -51,9 +52,10 @@ fn parse<'a>(
                 if own - args.positional.len() == 1 { "" } else { "s" },
             )));
         }
+        let context = only_context.unwrap_or(null_mut());
         match time {
-            Some(_) => (args.positional[0], args.positional[1], null_mut()),
-            None => (null_mut(), args.positional[0], null_mut()),
+            Some(_) => (args.positional[0], args.positional[1], context),
+            None => (null_mut(), args.positional[0], context),
         }
     };
     // SAFETY: `None` lives for ever.

@@ -14,6 +14,7 @@ use crate::handles::Handle;
 use crate::reactor::Look;
 use crate::sources::{self, Kind};
 use crate::timers::Timers;
+use crate::timers::alarm::monotonic;
 use crate::transports;
 
 /// Callbacks after which the reactor is looked at, even while more are ready.
@@ -79,10 +80,33 @@ impl NativeLoop {
                 }
                 self.run_handle(py, &handle)
             }
+            entry if self.debug.get(py) => {
+                let started = monotonic();
+                let result = self.run_native(py, entry);
+                self.log_if_slow(py, monotonic() - started)?;
+                result
+            }
+            entry => self.run_native(py, entry),
+        }
+    }
+
+    /// What needs no handle. It reports its protocols' errors itself; one that is left over is
+    /// reported here, and the loop lives on.
+    #[inline]
+    fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
+        let result = match entry {
             Entry::Io(key) => sources::dispatch(py, self, key),
             Entry::Transport(transport, Step::Made) => transports::connection_made(py, &transport),
             Entry::Transport(transport, Step::Lost) => transports::connection_lost(py, &transport),
-        }
+            Entry::Handle(handle) => self.run_handle(py, &handle),
+        };
+        result.or_else(|error| self.report(py, "Exception in a transport's callback", error, &[]))
+    }
+
+    #[cold]
+    fn log_if_slow(&self, py: Python<'_>, took: f64) -> PyResult<()> {
+        let helpers = cached::helpers(py)?.bind(py);
+        helpers.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
     }
 
     /// asyncio's debug mode: the handle in hand is known, and a slow one is logged.
