@@ -17,7 +17,6 @@ use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::handles::Handle;
 use crate::reactor::{Direction, Registration};
-use crate::sockets::Operation;
 use crate::sources::Source;
 
 const READ: u32 = libc::EPOLLIN as u32;
@@ -38,8 +37,8 @@ pub struct Descriptors {
 struct Watched {
     reader: Option<Handle>,
     writer: Option<Handle>,
-    receiving: VecDeque<Operation>,
-    sending: VecDeque<Operation>,
+    receiving: VecDeque<Waiter>,
+    sending: VecDeque<Waiter>,
     /// What the kernel was asked for last; 0 once a `ONCE` was delivered.
     armed: u32,
     /// The kernel was told of this descriptor (and may have forgotten it since).
@@ -68,12 +67,19 @@ impl Watched {
         }
     }
 
-    fn operations(&mut self, direction: Direction) -> &mut VecDeque<Operation> {
+    fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
         match direction {
             Direction::Read => &mut self.receiving,
             Direction::Write => &mut self.sending,
         }
     }
+}
+
+/// Something that tries again when its descriptor is ready.
+pub struct Waiter {
+    pub object: Py<PyAny>,
+    /// `true`: finished, one way or the other.
+    pub retry: fn(Python<'_>, &Py<PyAny>) -> PyResult<bool>,
 }
 
 struct Epoll {
@@ -142,12 +148,12 @@ impl Descriptors {
         Ok(())
     }
 
-    fn traverse_operations(
-        operations: &VecDeque<Operation>,
+    fn traverse_waiters(
+        waiters: &VecDeque<Waiter>,
         visit: &PyVisit<'_>,
     ) -> Result<(), PyTraverseError> {
-        for operation in operations {
-            visit.call(operation.object_ref())?;
+        for waiter in waiters {
+            visit.call(&waiter.object)?;
         }
         Ok(())
     }
@@ -157,8 +163,8 @@ impl Descriptors {
             for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
                 handle.traverse(visit)?;
             }
-            Self::traverse_operations(&watched.receiving, visit)?;
-            Self::traverse_operations(&watched.sending, visit)?;
+            Self::traverse_waiters(&watched.receiving, visit)?;
+            Self::traverse_waiters(&watched.sending, visit)?;
         }
         Ok(())
     }
@@ -235,42 +241,42 @@ pub fn remove(
     }
 }
 
-/// Has `operation` tried again when `fd` is ready.
+/// Has `waiter` try again when `fd` is ready.
 pub fn wait(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    operation: Operation,
+    waiter: Waiter,
 ) -> PyResult<()> {
     open(py, event_loop)?;
     let result = event_loop.descriptors.with(py, |descriptors| {
         let watched = descriptors.watched.entry(fd).or_default();
-        watched.operations(direction).push_back(operation);
+        watched.waiters(direction).push_back(waiter);
         descriptors.update(fd)
     });
     result.map_err(|error| os_error(&error))
 }
 
-/// Takes a waiting operation back.
+/// Takes a waiter back.
 pub fn forget(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    operation: &Operation,
+    waiter: &Py<PyAny>,
 ) {
     let forgotten = event_loop.descriptors.with(py, |descriptors| {
-        let operations = descriptors.watched.get_mut(&fd)?.operations(direction);
-        let at = operations.iter().position(|waiting| waiting.is(operation))?;
-        let forgotten = operations.remove(at);
+        let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
+        let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
+        let forgotten = waiters.remove(at);
         let _ = descriptors.update(fd);
         forgotten
     });
     drop(forgotten);
 }
 
-/// Turns what the kernel reports into ready entries and finished operations.
+/// Turns what the kernel reports into ready entries and finished waits.
 pub fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.pending) {
         return Ok(());
@@ -335,21 +341,19 @@ fn ready(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd, direction: Directio
         }
     }
     loop {
-        let operation = event_loop.descriptors.with(py, |descriptors| {
-            let operation = descriptors.watched.get_mut(&fd)?.operations(direction).front()?;
-            Some(operation.clone_ref(py))
+        let first = event_loop.descriptors.with(py, |descriptors| {
+            let first = descriptors.watched.get_mut(&fd)?.waiters(direction).front()?;
+            Some((first.object.clone_ref(py), first.retry))
         });
-        let Some(operation) = operation else {
-            return Ok(());
-        };
-        if !operation.retry(py)? {
+        let Some((object, retry)) = first else { return Ok(()) };
+        if !retry(py, &object)? {
             return Ok(());
         }
         // Finished or given up. It may have taken itself out meanwhile.
         let finished = event_loop.descriptors.with(py, |descriptors| {
-            let operations = descriptors.watched.get_mut(&fd)?.operations(direction);
-            let at = operations.iter().position(|waiting| waiting.is(&operation))?;
-            operations.remove(at)
+            let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
+            let at = waiters.iter().position(|waiting| waiting.object.is(&object))?;
+            waiters.remove(at)
         });
         drop(finished);
     }

@@ -4,6 +4,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`methods`] | what Python calls on the loop |
 //! | [`event_loop`] | the loop: ready queue, turns, running |
 //! | [`handles`] | `Handle` and `TimerHandle` |
 //! | [`contexts`] | the contexts that callbacks run in |
@@ -27,6 +28,7 @@ mod event_loop;
 mod gil;
 mod handles;
 mod listener;
+mod methods;
 mod names;
 mod object;
 mod reactor;
@@ -40,7 +42,7 @@ use pyo3::prelude::*;
 /// The extension module `tokioloop._core`.
 #[pymodule]
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    event_loop::register(module)?;
+    methods::register(module)?;
     handles::register(module)?;
     transports::register(module)?;
     sockets::register(module)?;

@@ -15,7 +15,7 @@ use crate::event_loop::{Entry, NativeLoop, ends_loop};
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
-use crate::sources::Source;
+use crate::sources::{Kind, Source};
 use crate::transports::{self, address};
 
 /// A socket that accepts connections for a `Server`.
@@ -30,6 +30,19 @@ pub struct Listener {
     key: GilFlag<Option<Key>>,
     registration: GilCell<Option<Registration>>,
 }
+
+/// What the loop does with listeners.
+static KIND: Kind = Kind {
+    ready: |py, event_loop, slf| slf.cast_bound::<Listener>(py)?.get().accept(py, event_loop),
+    move_to: |py, _event_loop, slf, reactor| {
+        slf.cast_bound::<Listener>(py)?.get().move_to(py, reactor)
+    },
+    detach: |py, slf| {
+        if let Ok(listener) = slf.cast_bound::<Listener>(py) {
+            listener.get().detach(py);
+        }
+    },
+};
 
 /// An accepted descriptor, closed unless a transport takes it over.
 struct Accepted(RefCell<Option<RawFd>>);
@@ -87,7 +100,7 @@ impl Listener {
     /// Registers with the reactor, at first or after `stop`.
     pub fn resume(listener: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
         let (py, this) = (listener.py(), listener.get());
-        let source = Source::Listener(listener.clone().unbind());
+        let source = Source::Object(listener.clone().into_any().unbind(), &KIND);
         let (key, registration) = event_loop.add_source(py, this.fd, source)?;
         this.key.set(py, Some(key));
         drop(this.registration.with(py, |slot| slot.replace(registration)));
@@ -113,11 +126,12 @@ impl Listener {
         }
     }
 
-    pub fn detach(&self, py: Python<'_>) {
+    fn detach(&self, py: Python<'_>) {
         drop(self.registration.with(py, Option::take));
     }
 
-    pub fn move_to(&self, py: Python<'_>, reactor: &Arc<Reactor>, key: Key) -> PyResult<()> {
+    fn move_to(&self, py: Python<'_>, reactor: &Arc<Reactor>) -> PyResult<()> {
+        let Some(key) = self.key.get(py) else { return Ok(()) };
         let registration = reactor.register(self.fd, key).map_err(|error| os_error(&error))?;
         registration.arm(Direction::Read);
         drop(self.registration.with(py, |slot| slot.replace(registration)));
@@ -125,7 +139,7 @@ impl Listener {
     }
 
     /// The listening socket is ready: accepts up to a backlog of connections.
-    pub fn accept(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+    fn accept(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
         for _ in 0..self.backlog {
             let mut peer = address::Raw::new();
             let accepted = self.registration.with(py, |registration| match registration {

@@ -10,26 +10,33 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::descriptors;
 use crate::errors::os_error;
 use crate::event_loop::NativeLoop;
-use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::{Direction, Key, Reactor, Registration};
 use crate::timers::alarm::Alarm;
-use crate::transports;
+
+/// What the loop does with a kind of object that has a registration.
+pub struct Kind {
+    /// The reactor has an event for it.
+    pub ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
+    /// After a fork: it needs a registration with the child's own reactor.
+    pub move_to: fn(Python<'_>, &NativeLoop, &Py<PyAny>, &Arc<Reactor>) -> PyResult<()>,
+    /// The runtime goes: it must let go of its registration.
+    pub detach: fn(Python<'_>, &Py<PyAny>),
+}
 
 pub enum Source {
-    /// An open transport, kept alive by the loop as asyncio's selector keeps it.
-    Stream(Py<PyAny>),
-    /// A transport that neither reads nor writes: borrowed, it takes itself out when it dies.
-    QuietStream(Object),
-    Listener(Py<Listener>),
+    /// Kept alive by the loop, as asyncio's selector keeps what it calls.
+    Object(Py<PyAny>, &'static Kind),
+    /// One that waits for nothing: borrowed, it takes itself out when it dies.
+    Quiet(Object, &'static Kind),
     Descriptors,
     Alarm,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Stream,
-    Listener,
+/// Who gets a key's event.
+#[derive(Clone, Copy)]
+pub enum Event {
+    Object,
     Descriptors,
     Alarm,
 }
@@ -67,26 +74,28 @@ impl Sources {
         self.slots.get_mut(key as usize)?.replace(source)
     }
 
-    pub fn kind(&self, key: Key) -> Option<Kind> {
+    pub fn event(&self, key: Key) -> Option<Event> {
         Some(match self.slots.get(key as usize)?.as_ref()? {
-            Source::Stream(_) | Source::QuietStream(_) => Kind::Stream,
-            Source::Listener(_) => Kind::Listener,
-            Source::Descriptors => Kind::Descriptors,
-            Source::Alarm => Kind::Alarm,
+            Source::Object(..) | Source::Quiet(..) => Event::Object,
+            Source::Descriptors => Event::Descriptors,
+            Source::Alarm => Event::Alarm,
         })
     }
 
-    /// A strong reference to the Python object that a key stands for.
-    fn object(&self, py: Python<'_>, key: Key) -> Option<Py<PyAny>> {
+    /// A strong reference to the Python object that a key stands for, and what to do with it.
+    fn object(&self, py: Python<'_>, key: Key) -> Option<(Py<PyAny>, &'static Kind)> {
         match self.slots.get(key as usize)?.as_ref()? {
-            Source::Stream(transport) => Some(transport.clone_ref(py)),
-            // SAFETY: alive: its destructor removes it from this table first.
-            Source::QuietStream(transport) => {
-                Some(unsafe { Bound::from_borrowed_ptr(py, *transport).unbind() })
+            Source::Object(object, kind) => Some((object.clone_ref(py), kind)),
+            Source::Quiet(object, kind) => {
+                // SAFETY: alive: its destructor removes it from this table first.
+                Some((unsafe { Bound::from_borrowed_ptr(py, *object).unbind() }, kind))
             }
-            Source::Listener(listener) => Some(listener.clone_ref(py).into_any()),
             Source::Descriptors | Source::Alarm => None,
         }
+    }
+
+    fn objects(&self, py: Python<'_>) -> Vec<(Py<PyAny>, &'static Kind)> {
+        (0..self.slots.len() as Key).filter_map(|key| self.object(py, key)).collect()
     }
 
     pub fn claim_fd(&mut self, fd: RawFd, key: Key) {
@@ -105,15 +114,14 @@ impl Sources {
     }
 
     pub fn owner_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
-        self.object(py, *self.by_fd.get(&fd)?)
+        Some(self.object(py, *self.by_fd.get(&fd)?)?.0)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for source in self.slots.iter().flatten() {
             match source {
-                Source::Stream(transport) => visit.call(transport)?,
-                Source::Listener(listener) => visit.call(listener)?,
-                Source::QuietStream(_) | Source::Descriptors | Source::Alarm => {}
+                Source::Object(object, _) => visit.call(object)?,
+                Source::Quiet(..) | Source::Descriptors | Source::Alarm => {}
             }
         }
         Ok(())
@@ -123,24 +131,8 @@ impl Sources {
 /// Hands an event to whom the key stands for.
 #[inline]
 pub fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
-    enum Target {
-        Stream(Py<PyAny>),
-        Listener(Py<Listener>),
-    }
-    let target = event_loop.sources.with(py, |sources| {
-        Some(match sources.slots.get(key as usize)?.as_ref()? {
-            Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
-            // SAFETY: alive, see `Sources::object`.
-            Source::QuietStream(transport) => {
-                Target::Stream(unsafe { Bound::from_borrowed_ptr(py, *transport).unbind() })
-            }
-            Source::Listener(listener) => Target::Listener(listener.clone_ref(py)),
-            Source::Descriptors | Source::Alarm => return None,
-        })
-    });
-    match target {
-        Some(Target::Stream(transport)) => transports::ready(py, &transport),
-        Some(Target::Listener(listener)) => listener.get().accept(py, event_loop),
+    match event_loop.sources.with(py, |sources| sources.object(py, key)) {
+        Some((object, kind)) => (kind.ready)(py, event_loop, &object),
         None => Ok(()),
     }
 }
@@ -170,40 +162,28 @@ pub fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
 
 /// After a fork: registers everything anew, with the child's own reactor.
 pub fn move_to(py: Python<'_>, event_loop: &NativeLoop, reactor: &Arc<Reactor>) -> PyResult<()> {
-    let everything = event_loop.sources.with(py, |sources| {
-        sources.alarm = None;
-        (0..sources.slots.len() as Key)
-            .filter_map(|key| Some((key, sources.kind(key)?, sources.object(py, key))))
-            .collect::<Vec<_>>()
-    });
-    for (key, kind, object) in everything {
-        match (kind, object) {
-            (Kind::Stream, Some(transport)) => {
-                transports::move_to(py, &transport, reactor, key)?;
+    let objects = event_loop.sources.with(py, |sources| {
+        // The loop's own come back with new keys, when they are needed.
+        for slot in 0..sources.slots.len() as Key {
+            if matches!(sources.event(slot), Some(Event::Alarm | Event::Descriptors)) {
+                sources.remove(slot);
             }
-            (Kind::Listener, Some(listener)) => {
-                listener.cast_bound::<Listener>(py)?.get().move_to(py, reactor, key)?;
-            }
-            _ => drop(event_loop.sources.with(py, |sources| sources.remove(key))),
         }
+        sources.alarm = None;
+        sources.objects(py)
+    });
+    for (object, kind) in objects {
+        (kind.move_to)(py, event_loop, &object, reactor)?;
     }
     descriptors::move_to(py, event_loop)
 }
 
 /// Before the runtime goes: takes every registration back, leaving the objects as they are.
 pub fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
-    let (alarm, objects) = event_loop.sources.with(py, |sources| {
-        let objects = (0..sources.slots.len() as Key)
-            .filter_map(|key| Some((sources.kind(key)?, sources.object(py, key)?)))
-            .collect::<Vec<_>>();
-        (sources.alarm.take(), objects)
-    });
+    let (alarm, objects) =
+        event_loop.sources.with(py, |sources| (sources.alarm.take(), sources.objects(py)));
     drop(alarm);
-    for (kind, object) in objects {
-        if kind == Kind::Stream {
-            transports::detach(py, &object);
-        } else if let Ok(listener) = object.cast_bound::<Listener>(py) {
-            listener.get().detach(py);
-        }
+    for (object, kind) in objects {
+        (kind.detach)(py, &object);
     }
 }

@@ -3,17 +3,14 @@
 //! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
 //! runs per connection or per loop.
 
-mod methods;
 mod ready;
 mod run;
-mod services;
 mod turn;
 
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
@@ -39,7 +36,7 @@ pub struct NativeLoop {
     this: GilFlag<Object>,
     pub closed: GilFlag<bool>,
     pub debug: GilFlag<bool>,
-    stopping: GilFlag<bool>,
+    pub stopping: GilFlag<bool>,
     /// `threading.get_ident()` of the running thread, or 0.
     thread: GilFlag<u64>,
     ready: GilCell<Ready>,
@@ -52,7 +49,7 @@ pub struct NativeLoop {
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
     /// Transports with unsent writes of this turn.
-    pub unflushed: GilCell<Vec<Py<PyAny>>>,
+    pub unflushed: GilCell<Vec<(Py<PyAny>, Step)>>,
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
@@ -224,7 +221,7 @@ impl NativeLoop {
             descriptors.traverse(&visit)?;
         }
         if let Some(unflushed) = self.unflushed.peek() {
-            for transport in unflushed.iter() {
+            for (transport, _) in unflushed.iter() {
                 visit.call(transport)?;
             }
         }
@@ -459,11 +456,4 @@ impl NativeLoop {
 /// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.
 pub fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
-}
-
-/// Adds what PyO3 cannot express, and puts the class into the module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let class: Bound<'_, PyType> = module.py().get_type::<NativeLoop>();
-    methods::install(&class)?;
-    module.add("NativeLoop", class)
 }

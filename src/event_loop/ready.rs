@@ -8,18 +8,14 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::handles::Handle;
 use crate::reactor::Key;
 
-/// A stage in a transport's life that waits for its turn.
-#[derive(Clone, Copy)]
-pub enum Step {
-    Made,
-    Lost,
-}
+/// Something of the core's own that waits for its turn.
+pub type Step = fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
     Handle(Handle),
     /// A source is ready (or may be: handlers check).
     Io(Key),
-    Transport(Py<PyAny>, Step),
+    Native(Py<PyAny>, Step),
 }
 
 #[derive(Default)]
@@ -44,7 +40,7 @@ impl Ready {
     pub fn handles<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
         let handle = |entry: &Entry| match entry {
             Entry::Handle(handle) => Some(handle.bind(py).clone()),
-            Entry::Io(_) | Entry::Transport(..) => None,
+            Entry::Io(_) | Entry::Native(..) => None,
         };
         self.0.iter().filter_map(handle).collect()
     }
@@ -68,7 +64,7 @@ impl Ready {
         for entry in &self.0 {
             match entry {
                 Entry::Handle(handle) => handle.traverse(visit)?,
-                Entry::Transport(transport, _) => visit.call(transport)?,
+                Entry::Native(object, _) => visit.call(object)?,
                 Entry::Io(_) => {}
             }
         }

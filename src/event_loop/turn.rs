@@ -8,14 +8,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::run::Next;
-use super::{Entry, NativeLoop, Step};
+use super::{Entry, NativeLoop};
 use crate::cached;
 use crate::handles::Handle;
 use crate::reactor::Look;
-use crate::sources::{self, Kind};
+use crate::sources::{self, Event};
 use crate::timers::Timers;
 use crate::timers::alarm::monotonic;
-use crate::transports;
 
 /// Callbacks after which the reactor is looked at, even while more are ready.
 const CALLBACKS_PER_LOOK: usize = 32;
@@ -96,8 +95,7 @@ impl NativeLoop {
     fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
             Entry::Io(key) => sources::dispatch(py, self, key),
-            Entry::Transport(transport, Step::Made) => transports::connection_made(py, &transport),
-            Entry::Transport(transport, Step::Lost) => transports::connection_lost(py, &transport),
+            Entry::Native(object, step) => step(py, &object),
             Entry::Handle(handle) => self.run_handle(py, &handle),
         };
         result.or_else(|error| self.report(py, "Exception in a transport's callback", error, &[]))
@@ -126,13 +124,13 @@ impl NativeLoop {
         fired.clear();
         reactor.events.drain(&mut fired);
         for key in &fired {
-            match self.sources.with(py, |sources| sources.kind(*key)) {
+            match self.sources.with(py, |sources| sources.event(*key)) {
                 None => {}
-                Some(Kind::Alarm) => sources::alarm_fired(py, self),
-                Some(Kind::Descriptors) => {
+                Some(Event::Alarm) => sources::alarm_fired(py, self),
+                Some(Event::Descriptors) => {
                     self.descriptors.with(py, |descriptors| descriptors.set_pending());
                 }
-                Some(_) => self.ready.with(py, |ready| ready.push(Entry::Io(*key))),
+                Some(Event::Object) => self.ready.with(py, |ready| ready.push(Entry::Io(*key))),
             }
         }
         self.fired.with(py, |slot| *slot = fired);
@@ -157,9 +155,9 @@ impl NativeLoop {
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let unflushed = self.unflushed.take(py);
         let mut result = Ok(());
-        for transport in unflushed {
+        for (transport, flush) in unflushed {
             // One that ends the loop does not keep the others' bytes back.
-            result = result.and(transports::flush(py, &transport));
+            result = result.and(flush(py, &transport));
         }
         result
     }

@@ -12,11 +12,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 pub use calls::{Buffer, receive, send};
-pub use operation::{Operation, register};
+pub use operation::register;
 
 use crate::event_loop::NativeLoop;
 use crate::object::{Args, Object, enter};
 use calls::Call;
+use operation::Operation;
 
 /// asyncio's checks of the socket that an operation is for.
 fn check_socket(

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::calls::Call;
-use crate::descriptors;
+use crate::descriptors::{self, Waiter};
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::object::{
     self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
@@ -76,25 +76,13 @@ impl Operation {
         self.0.into_ptr()
     }
 
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py))
-    }
-
-    pub fn is(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
-    }
-
-    pub fn object_ref(&self) -> &Py<PyAny> {
-        &self.0
-    }
-
     fn state(&self) -> *mut State {
         // SAFETY: our layout.
         unsafe { &raw mut (*self.0.as_ptr().cast::<OperationObject>()).state }
     }
 
     /// The socket is ready: tries again. `true`: finished, one way or the other.
-    pub fn retry(&self, py: Python<'_>) -> PyResult<bool> {
+    fn retry(&self, py: Python<'_>) -> PyResult<bool> {
         // SAFETY: this reference keeps the state alive; nothing here runs `step` or `drop` on it
         // while the borrows live: a future's `done` and `set_*` only schedule callbacks.
         let State { event_loop, call, phase, .. } = unsafe { &mut *self.state() };
@@ -146,7 +134,8 @@ impl Operation {
             (*state).phase = Phase::Waiting { fd, future: future.unbind(), steps };
             (*state).call.direction()
         };
-        descriptors::wait(py, native, fd, direction, self.clone_ref(py))?;
+        let waiter = Waiter { object: self.0.clone_ref(py), retry };
+        descriptors::wait(py, native, fd, direction, waiter)?;
         Ok(None)
     }
 
@@ -162,7 +151,7 @@ impl Operation {
             )
         };
         if let Phase::Waiting { fd, .. } = phase {
-            descriptors::forget(py, event_loop, fd, direction, self);
+            descriptors::forget(py, event_loop, fd, direction, &self.0);
         }
     }
 
@@ -230,6 +219,11 @@ impl Operation {
             }
         }
     }
+}
+
+/// `Operation::retry`, for who knows only the object.
+fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<bool> {
+    Operation(slf.clone_ref(py)).retry(py)
 }
 
 fn borrowed(py: Python<'_>, slf: Object) -> Operation {

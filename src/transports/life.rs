@@ -9,15 +9,19 @@ use pyo3::prelude::*;
 
 use super::address::{self, Address};
 use super::object::{allocate, is_native, stream};
+use super::reading::ready;
 use super::{Delivery, Life, Stream, feed};
 use crate::cached;
 use crate::errors::os_error;
-use crate::event_loop::{Entry, NativeLoop, Step, ends_loop};
+use crate::event_loop::{Entry, NativeLoop, ends_loop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
 use crate::object;
-use crate::reactor::{Direction, Key, Reactor};
-use crate::sources::Source;
+use crate::reactor::{Direction, Reactor};
+use crate::sources::{Kind, Source};
+
+/// What the loop does with transports.
+static KIND: Kind = Kind { ready, move_to, detach };
 
 /// What a new transport is made of.
 pub struct New<'py> {
@@ -87,13 +91,13 @@ pub fn new<'py>(
     };
     let placeholder = event_loop.sources.with(py, |sources| {
         sources.claim_fd(new.fd, key);
-        sources.replace(key, Source::Stream(made.clone().unbind()))
+        sources.replace(key, Source::Object(made.clone().unbind(), &KIND))
     });
     drop(placeholder);
     if let Some(server) = stream(&made).server.get(py) {
         cached::helpers(py)?.bind(py).call_method1("attach", (server, &made))?;
     }
-    event_loop.push(py, Entry::Transport(made.clone().unbind(), Step::Made));
+    event_loop.push(py, Entry::Native(made.clone().unbind(), connection_made));
     Ok(made)
 }
 
@@ -110,7 +114,7 @@ fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
 }
 
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
-pub fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = stream(slf);
     let (Some(protocol), Some((_loop, native))) = (this.protocol.get(py), this.native(py)) else {
@@ -140,7 +144,7 @@ pub fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Calls `connection_lost` and closes the socket.
-pub fn connection_lost(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+fn connection_lost(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = stream(slf);
     if this.life.get() == Life::Closed {
@@ -186,18 +190,20 @@ pub fn claim(py: Python<'_>, event_loop: &NativeLoop, slf: &Bound<'_, PyAny>) ->
 }
 
 /// The runtime goes: takes the registration back, the socket stays open.
-pub fn detach(py: Python<'_>, slf: &Py<PyAny>) {
+fn detach(py: Python<'_>, slf: &Py<PyAny>) {
     drop(stream(slf.bind(py)).registration.take());
 }
 
 /// After a fork: a registration with the child's own reactor.
-pub fn move_to(py: Python<'_>, slf: &Py<PyAny>, reactor: &Arc<Reactor>, key: Key) -> PyResult<()> {
+fn move_to(
+    py: Python<'_>,
+    native: &NativeLoop,
+    slf: &Py<PyAny>,
+    reactor: &Arc<Reactor>,
+) -> PyResult<()> {
     let this = stream(slf.bind(py));
-    let Some((_loop, native)) = this.native(py) else {
-        return Ok(());
-    };
     if this.registration.take().is_some() {
-        let registration = reactor.register(this.fd, key).map_err(|error| os_error(&error))?;
+        let registration = reactor.register(this.fd, this.key).map_err(|error| os_error(&error))?;
         if this.blocked.get() {
             registration.arm(Direction::Write);
         }
@@ -305,7 +311,7 @@ impl Stream {
         self.life.set(Life::Losing);
         self.loss.set(py, error);
         if let Some((_loop, native)) = self.native(py) {
-            native.push(py, Entry::Transport(slf.clone().unbind(), Step::Lost));
+            native.push(py, Entry::Native(slf.clone().unbind(), connection_lost));
         }
     }
 
@@ -356,7 +362,7 @@ impl Stream {
 
     /// The loop keeps the transport alive while it reads or has something to send.
     pub(super) fn keep_alive(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) {
-        self.hold(py, Source::Stream(slf.clone().unbind()));
+        self.hold(py, Source::Object(slf.clone().unbind(), &KIND));
     }
 
     /// One that does neither may be collected, and then says that nobody closed it.
@@ -365,7 +371,7 @@ impl Stream {
             && (self.paused.get() || self.ended.get())
             && self.outgoing.borrow().is_empty();
         if idle {
-            self.hold(py, Source::QuietStream(slf.as_ptr()));
+            self.hold(py, Source::Quiet(slf.as_ptr(), &KIND));
         }
     }
 

@@ -25,10 +25,8 @@ use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
-pub use life::{New, claim, connection_lost, connection_made, detach, move_to, new};
+pub use life::{New, claim, new};
 pub use object::register;
-pub use reading::ready;
-pub use writing::flush;
 
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;

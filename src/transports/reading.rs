@@ -26,7 +26,7 @@ pub enum Received<T> {
 }
 
 /// The reactor says that the socket is ready for something.
-pub fn ready(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.

@@ -113,7 +113,7 @@ impl Outgoing {
 }
 
 /// Sends what the turn's writes left in a transport.
-pub fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
     stream.listed.set(false);
@@ -316,7 +316,7 @@ impl Stream {
         }
         if !self.listed.replace(true) {
             let transport = slf.clone().unbind();
-            native.unflushed.with(py, |unflushed| unflushed.push(transport));
+            native.unflushed.with(py, |unflushed| unflushed.push((transport, flush)));
             native.wake(py);
         }
         Ok(())

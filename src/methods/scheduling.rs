@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
-use super::{Entry, NativeLoop};
 use crate::cached;
+use crate::event_loop::{Entry, NativeLoop};
 use crate::handles::{Call, Handle};
 use crate::object::{
     self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,

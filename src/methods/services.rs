@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::NativeLoop;
 use crate::descriptors;
+use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle};
 use crate::listener::Listener;
 use crate::object::Object;
