@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import sys
 import threading
 import time
@@ -204,3 +205,27 @@ def test_everything_works_in_debug_mode_too(loop):
         return await asyncio.wait_for(future, 10)
 
     assert loop.run_until_complete(main()) == "set"
+
+
+def test_a_slow_callback_of_a_transport_is_logged(loop, caplog):
+    class Slow(asyncio.Protocol):
+        def data_received(self, data):
+            time.sleep(0.05)
+            self.done.set_result(data)
+
+    async def scenario():
+        protocol = Slow()
+        protocol.done = loop.create_future()
+        near, far = socket.socketpair()
+        with far:
+            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+            far.sendall(b"x")
+            await protocol.done
+            transport.close()
+            await asyncio.sleep(0)
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.04
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        loop.run_until_complete(scenario())
+    assert any("Executing " in record.getMessage() for record in caplog.records)
