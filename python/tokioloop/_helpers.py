@@ -60,6 +60,8 @@ def run_in_debug(loop: Any, handle: Any) -> None:
             )
     finally:
         loop._current_handle = None
+        # A task's exception keeps this frame: through the handle it would keep the task, too.
+        del handle
 
 
 def log_if_slow(loop: Any, took: float) -> None:
