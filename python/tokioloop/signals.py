@@ -44,8 +44,11 @@ class SignalHandling(_Base):
             yield
             return
         self._running_in_main_thread = True
-        try:
+        # Refused where Python was started by another thread than `threading` believes: a program
+        # that embeds it. No signal is ours to handle then.
+        with contextlib.suppress(ValueError):
             self._take_wakeup_fd()
+        try:
             yield
         finally:
             self._running_in_main_thread = False
