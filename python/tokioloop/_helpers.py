@@ -15,7 +15,9 @@ _FORMAT_TAKES_DEBUG = (
     "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 )
 #: From 3.12 on a server keeps its transports, before it only counts them.
-_SERVER_KEEPS_TRANSPORTS = len(inspect.signature(base_events.Server._attach).parameters) > 1
+_SERVER_KEEPS_TRANSPORTS = (
+    len(inspect.signature(base_events.Server._attach).parameters) > 1  # type: ignore[attr-defined]
+)
 
 
 def report_callback_error(loop: Any, handle: Any, error: BaseException) -> None:
@@ -36,9 +38,9 @@ def describe_handle(handle: Any) -> str:
     """The text of ``repr(handle)``, as asyncio writes it."""
     if handle._repr is not None:
         return str(handle._repr)
-    info = asyncio.Handle._repr_info(handle)
+    info = asyncio.Handle._repr_info(handle)  # type: ignore[attr-defined]
     if isinstance(handle, asyncio.TimerHandle):
-        info.insert(2 if handle._cancelled else 1, f"when={handle._when}")
+        info.insert(2 if handle._cancelled else 1, f"when={handle.when()}")
     return f"<{' '.join(info)}>"
 
 
@@ -55,9 +57,8 @@ def run_in_debug(loop: Any, handle: Any) -> None:
         handle._run()
         took = loop.time() - started
         if took >= loop.slow_callback_duration:
-            logger.warning(
-                "Executing %s took %.3f seconds", base_events._format_handle(handle), took
-            )
+            text = base_events._format_handle(handle)  # type: ignore[attr-defined]
+            logger.warning("Executing %s took %.3f seconds", text, took)
     finally:
         loop._current_handle = None
         # A task's exception keeps this frame: through the handle it would keep the task, too.
@@ -72,15 +73,14 @@ def log_if_slow(loop: Any, took: float) -> None:
 
 def check_socket(loop: Any, sock: Any) -> None:
     """asyncio's checks before a ``sock_*`` call."""
-    base_events._check_ssl_socket(sock)
+    base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
     if loop.get_debug() and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
 
 
-def raise_thrown(
-    kind: Any, value: Any = None, trace: TracebackType | None = None, /
-) -> None:
+def raise_thrown(kind: Any, value: Any = None, trace: TracebackType | None = None, /) -> None:
     """What ``coroutine.throw()`` raises when nothing is there to catch it."""
+    error: Any
     if isinstance(kind, type):
         error = kind() if value is None else value if isinstance(value, kind) else kind(value)
     else:

@@ -13,11 +13,14 @@ import sys
 import threading
 from asyncio import constants, events, trsock
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokioloop import _core
 from tokioloop.registry import NativeSelector, TransportMap
 from tokioloop.signals import SignalHandling
+
+if TYPE_CHECKING:
+    from socket import _GetAddrInfoResult
 
 
 class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
@@ -115,7 +118,13 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         from asyncio import sslproto
 
         ssl_protocol = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+            self,
+            protocol,
+            sslcontext,
+            waiter,  # type: ignore[arg-type]  # asyncio passes `None`, too
+            server_side,
+            server_hostname,
+            **timeouts,
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         transport: asyncio.Transport = ssl_protocol._app_transport
@@ -132,7 +141,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         **more: Any,
     ) -> None:
         if sslcontext is not None:
-            super()._start_serving(  # type: ignore[misc]
+            super()._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
             )
             return
@@ -141,7 +150,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock.fileno())
-        super()._stop_serving(sock)  # type: ignore[misc]
+        super()._stop_serving(sock)
 
     def _stop_listening(self, fd: int) -> _core.Listener | None:
         listener = self._listeners.pop(fd, None)
@@ -175,7 +184,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
 
     # -- names --------------------------------------------------------------------------------
 
-    async def getaddrinfo(  # type: ignore[override]
+    async def getaddrinfo(
         self,
         host: bytes | str | None,
         port: bytes | str | int | None,
@@ -184,8 +193,12 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         type: int = 0,
         proto: int = 0,
         flags: int = 0,
-    ) -> list[Any]:
-        """As ``socket.getaddrinfo``. Literals are answered here, names by the executor."""
+    ) -> _GetAddrInfoResult:
+        """As ``asyncio.loop.getaddrinfo``: ``socket.getaddrinfo`` without blocking the loop.
+
+        Literal addresses are answered at once, names by the default executor. Raises
+        ``socket.gaierror`` for what cannot be resolved.
+        """
         answer = _core.literal_addrinfo(host, port, family, type, proto, flags)
         if answer is not None:
             return answer

@@ -12,21 +12,25 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    _Base = asyncio.SelectorEventLoop
+    from typing_extensions import TypeVarTuple, Unpack
+
+    from tokioloop._hooks import HookedLoop
+
+    _Ts = TypeVarTuple("_Ts")
 else:
-    _Base = object
+    HookedLoop = object
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """Makes the interpreter write the signal's number to the wake-up descriptor."""
 
 
-class SignalHandling(_Base):
+class SignalHandling(HookedLoop):
     """Owns a socket pair that the interpreter writes signal numbers to.
 
     It is the process's wake-up descriptor while this loop runs in the main thread (so that a
@@ -97,11 +101,16 @@ class SignalHandling(_Base):
         else:
             self.call_soon(handle._run)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
+    ) -> None:
         """Call ``callback(*args)`` in the loop when the process gets the signal.
 
-        Raises ``TypeError`` for coroutines, ``ValueError`` for a signal that does not exist or
-        cannot be caught, ``RuntimeError`` outside of the main thread.
+        As ``asyncio.loop.add_signal_handler``. Replaces the signal's handler, if it has one.
+
+        Raises ``TypeError`` for a coroutine or what is no signal number, ``ValueError`` for a
+        signal that does not exist, ``RuntimeError`` for one that cannot be caught, outside of the
+        main thread, and if the loop is closed.
         """
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
@@ -128,7 +137,11 @@ class SignalHandling(_Base):
             raise
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Give the signal its default handling back; whether there was a handler."""
+        """Give the signal its default handling back; whether there was a handler.
+
+        As ``asyncio.loop.remove_signal_handler``. Raises ``TypeError`` for what is no signal
+        number, ``ValueError`` for a signal that does not exist.
+        """
         self._check_signal(sig)
         try:
             del self._signal_handlers[sig]

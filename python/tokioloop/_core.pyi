@@ -1,0 +1,562 @@
+"""The native core of tokioloop.
+
+Made for :class:`tokioloop.Loop` and not to be used without it. The names without an underscore
+are asyncio's interface; those with one are what asyncio's own code, or the Python side of the
+loop, calls. Times are in seconds, sizes in bytes, descriptors are numbers.
+"""
+
+import asyncio
+import socket
+from asyncio import constants, transports
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextvars import Context
+from socket import _GetAddrInfoResult
+from traceback import StackSummary
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar, final, overload
+
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
+from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
+
+_T_co = TypeVar("_T_co", covariant=True)
+_Ts = TypeVarTuple("_Ts")
+
+__all__ = [
+    "Handle",
+    "Listener",
+    "NativeLoop",
+    "SocketOperation",
+    "SocketTransport",
+    "TimerHandle",
+    "__version__",
+    "literal_addrinfo",
+    "looks_numeric",
+]
+
+#: The version of the core, which is that of the package.
+__version__: str
+
+@disjoint_base
+class NativeLoop:
+    """The part of the event loop that runs for every callback.
+
+    A base of :class:`tokioloop.Loop`, before ``asyncio.SelectorEventLoop``, which contributes
+    the rest of ``asyncio.AbstractEventLoop``. Takes any arguments, and looks at none.
+    """
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+
+    # -- scheduling callbacks -----------------------------------------------------------------
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        /,
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> Handle:
+        """Call ``callback(*args)`` in the next batch, in the order of the calls.
+
+        As ``asyncio.loop.call_soon``. ``context`` is what it runs in; ``None`` copies the
+        current one.
+
+        Raises ``RuntimeError`` if the loop is closed. In debug mode also ``RuntimeError`` when
+        called from another thread than the loop's, and ``TypeError`` for a coroutine.
+        """
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        /,
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> Handle:
+        """As :meth:`call_soon`, from any thread or signal handler: wakes the loop if it sleeps.
+
+        As ``asyncio.loop.call_soon_threadsafe``. Raises ``RuntimeError`` if the loop is closed,
+        and in debug mode ``TypeError`` for a coroutine.
+        """
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        /,
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call ``callback(*args)`` after ``delay`` seconds, and never earlier.
+
+        As ``asyncio.loop.call_later``. Raises ``TypeError`` if ``delay`` is no number,
+        ``ValueError`` if it is NaN, ``RuntimeError`` if the loop is closed; in debug mode also
+        what :meth:`call_soon` raises there.
+        """
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        /,
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call ``callback(*args)`` at ``when``, in seconds of :meth:`time`, and never earlier.
+
+        As ``asyncio.loop.call_at``. Raises what :meth:`call_later` raises.
+        """
+
+    def time(self) -> float:
+        """The loop's clock, in seconds: equal to ``time.monotonic()``. As ``asyncio.loop.time``.
+
+        A subclass that overrides it has its timers run by its own clock.
+        """
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A new ``asyncio.Future`` of this loop. As ``asyncio.loop.create_future``."""
+
+    # -- state --------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Have ``run_forever()`` return after the current batch. As ``asyncio.loop.stop``.
+
+        Stops the next run after its first batch if the loop does not run.
+        """
+
+    def is_running(self) -> bool:
+        """Whether some thread runs the loop. As ``asyncio.loop.is_running``."""
+
+    def is_closed(self) -> bool:
+        """Whether ``close()`` was called. As ``asyncio.loop.is_closed``."""
+
+    def get_debug(self) -> bool:
+        """Whether asyncio's debug mode is on. As ``asyncio.loop.get_debug``."""
+
+    # -- sockets ------------------------------------------------------------------------------
+
+    def sock_recv(self, sock: socket.socket, n: int, /) -> SocketOperation[bytes]:
+        """Receive up to ``n`` bytes, and at most 256 KiB; ``b""`` at the end. Coroutine.
+
+        As ``asyncio.loop.sock_recv``; tried when it is first stepped, then whenever the socket
+        is ready. Awaiting it raises ``OSError`` for what the kernel refuses, ``ValueError`` for
+        a negative ``n``, ``TypeError`` for an ``ssl.SSLSocket``, ``RuntimeError`` if a transport
+        uses the descriptor; in debug mode also ``ValueError`` for a blocking socket.
+        """
+
+    def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer, /) -> SocketOperation[int]:
+        """Receive into ``buf``; gives the number of bytes, 0 at the end. Coroutine.
+
+        As ``asyncio.loop.sock_recv_into``. Awaiting it raises what :meth:`sock_recv` raises,
+        and ``BufferError`` or ``TypeError`` for what is no writable contiguous buffer.
+        """
+
+    def sock_sendall(self, sock: socket.socket, data: ReadableBuffer, /) -> SocketOperation[None]:
+        """Send all of ``data``. Coroutine.
+
+        As ``asyncio.loop.sock_sendall``; after an error or a cancellation nobody can tell how
+        much was sent. Awaiting it raises what :meth:`sock_recv` raises, and ``BufferError`` or
+        ``TypeError`` for what is no contiguous buffer.
+        """
+
+    # -- asyncio's private state, under its own names -------------------------------------------
+
+    @property
+    def _closed(self) -> bool: ...
+    @_closed.setter
+    def _closed(self, closed: bool) -> None: ...
+    @property
+    def _debug(self) -> bool: ...
+    @_debug.setter
+    def _debug(self, debug: object) -> None: ...
+    @property
+    def _stopping(self) -> bool: ...
+    @_stopping.setter
+    def _stopping(self, stopping: bool) -> None: ...
+    @property
+    def _thread_id(self) -> int | None:
+        """``threading.get_ident()`` of the thread that runs the loop."""
+    @_thread_id.setter
+    def _thread_id(self, id: int | None) -> None: ...
+    @property
+    def _ready(self) -> list[Handle | TimerHandle]:
+        """A copy of the ready queue's handles. Assigning does nothing: the queue is the core's."""
+    @_ready.setter
+    def _ready(self, _queue: object) -> None: ...
+    @property
+    def _scheduled(self) -> list[TimerHandle]:
+        """The timers that have not fired, in no order. Assigning does nothing."""
+    @_scheduled.setter
+    def _scheduled(self, _heap: object) -> None: ...
+
+    # -- asyncio's private hooks, under its own names -------------------------------------------
+
+    def _check_closed(self) -> None:
+        """Raises ``RuntimeError`` if the loop is closed."""
+
+    def _run_once(self) -> None:
+        """One turn, without what ``run_forever()`` sets up around it."""
+
+    def _write_to_self(self) -> None:
+        """Wakes the loop if it sleeps."""
+
+    def _add_reader(
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+    ) -> Handle:
+        """Calls ``callback(*args)`` while ``fd`` is readable; cancels the callback it replaces.
+
+        Raises ``RuntimeError`` if the loop is closed, ``ValueError`` for what is no descriptor,
+        ``OSError`` for one that cannot be watched (closed, or a regular file).
+        """
+
+    def _add_writer(
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+    ) -> Handle:
+        """The same while ``fd`` is writable."""
+
+    def _remove_reader(self, fd: FileDescriptorLike) -> bool:
+        """Takes ``_add_reader`` back; whether there was one. ``False`` on a closed loop."""
+
+    def _remove_writer(self, fd: FileDescriptorLike) -> bool:
+        """Takes ``_add_writer`` back; whether there was one. ``False`` on a closed loop."""
+
+    # -- the Python side's own ------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Opens the descriptors that the loop itself needs. Raises ``OSError``."""
+
+    def _run(self) -> None:
+        """Runs turns until :meth:`stop`; ``run_forever()`` sets the scene.
+
+        Raises what a callback raised if it is not to be reported but to end the loop, and
+        ``RuntimeError`` inside a tokio runtime of somebody else's.
+        """
+
+    def _dispose(self) -> None:
+        """Lets go of everything, as the last part of ``close()``."""
+
+    def _watched(self, fd: int) -> int:
+        """The ``selectors`` events that ``fd`` is watched for, 0 for none."""
+
+    def _fd_owner(self, fd: int) -> SocketTransport | None:
+        """The transport of ours that uses ``fd``."""
+
+    def _disown_fd(self, fd: int) -> bool:
+        """Forgets that a transport of ours uses ``fd``; whether one did."""
+
+    def _own_fd(self, transport: object) -> bool:
+        """Takes ``_disown_fd`` back; ``False`` if it is no transport of ours."""
+
+    def _stream_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None,
+        extra: dict[str, Any] | None,
+        server: asyncio.AbstractServer | None,
+    ) -> SocketTransport:
+        """A transport over a connected socket; ``connection_made`` is scheduled, then ``waiter``
+        is set.
+
+        Raises ``RuntimeError`` if the loop is closed.
+        """
+
+    def _listen(
+        self,
+        fd: int,
+        backlog: int,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        server: asyncio.AbstractServer | None,
+    ) -> Listener:
+        """Accepts connections on a listening socket; each gets a protocol and a transport.
+
+        ``backlog`` is the most that one turn accepts. Raises ``OSError``.
+        """
+
+    def _unlisten(self, listener: Listener) -> None:
+        """Stops accepting; the socket stays open."""
+
+    def _relisten(self, listener: Listener) -> None:
+        """Goes on accepting after ``_unlisten``. Raises ``OSError``."""
+
+# At run time the next three are no subclasses of what they derive from here: `__class__` says that
+# they are instances, or the class is registered, so that `isinstance` holds as it does for asyncio.
+
+@final
+class Handle(asyncio.Handle):
+    """What :meth:`NativeLoop.call_soon` gives out; an ``asyncio.Handle`` to ``isinstance``.
+
+    Cannot be made by hand: ``asyncio.Handle`` can. Its attributes are read-only.
+    """
+
+    def cancel(self) -> None:
+        """Do not call the callback; no error if that is too late. As ``asyncio.Handle``."""
+
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called. As ``asyncio.Handle``."""
+
+    def get_context(self) -> Context:
+        """What the callback runs in. As ``asyncio.Handle``, there from 3.12 on."""
+
+    def _run(self) -> None:
+        """Calls the callback; an error goes to the loop's exception handler.
+
+        Raises ``RuntimeError`` if the handle is cancelled.
+        """
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _callback(self) -> Callable[..., object] | None:
+        """``None`` once cancelled."""
+    # Declared by the base: `_args`, here a tuple and `None` once cancelled, and `_cancelled`.
+    @property
+    def _context(self) -> Context: ...
+    @property
+    def _source_traceback(self) -> StackSummary | None:
+        """Where the callback was scheduled; kept in debug mode."""
+    @property
+    def _repr(self) -> str | None:
+        """The text of a handle that was cancelled in debug mode."""
+
+@final
+class TimerHandle(asyncio.TimerHandle):
+    """What :meth:`NativeLoop.call_later` gives out; an ``asyncio.TimerHandle`` to ``isinstance``.
+
+    Cannot be made by hand: ``asyncio.TimerHandle`` can. Ordered by time, as asyncio's, among
+    themselves. Its attributes are read-only.
+    """
+
+    def when(self) -> float:
+        """When the callback is due, in seconds of the loop's ``time()``.
+
+        As ``asyncio.TimerHandle``.
+        """
+
+    def cancel(self) -> None:
+        """Do not call the callback; no error if that is too late. As ``asyncio.TimerHandle``."""
+
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called. As ``asyncio.TimerHandle``."""
+
+    def get_context(self) -> Context:
+        """What the callback runs in. As ``asyncio.TimerHandle``, there from 3.12 on."""
+
+    def _run(self) -> None:
+        """See ``Handle``."""
+
+    def __hash__(self) -> int: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __lt__(self, value: asyncio.TimerHandle, /) -> bool: ...
+    def __le__(self, value: asyncio.TimerHandle, /) -> bool: ...
+    def __gt__(self, value: asyncio.TimerHandle, /) -> bool: ...
+    def __ge__(self, value: asyncio.TimerHandle, /) -> bool: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _callback(self) -> Callable[..., object] | None: ...
+    @property
+    def _context(self) -> Context: ...
+    @property
+    def _source_traceback(self) -> StackSummary | None: ...
+    @property
+    def _repr(self) -> str | None: ...
+    @property
+    def _when(self) -> float: ...
+    @property
+    def _scheduled(self) -> bool:
+        """Whether the timer is yet to fire and was not taken out of the loop."""
+
+@final
+class SocketOperation(Coroutine[Any, Any, _T_co]):
+    """A ``sock_*`` call under way: a coroutine, to be awaited once.
+
+    Warns with ``RuntimeWarning`` if it never is.
+    """
+
+    __name__: str
+    __qualname__: str
+    @property
+    def cr_await(self) -> Generator[Any, None, Any] | None:
+        """What it waits for, ``None`` if it does not."""
+
+    def send(self, value: Any, /) -> Any:
+        """As ``coroutine.send``: ``StopIteration`` carries the result.
+
+        Raises ``RuntimeError`` when it is over.
+        """
+
+    @overload
+    def throw(
+        self,
+        typ: type[BaseException],
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any:
+        """As ``coroutine.throw``."""
+    @overload
+    def throw(
+        self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
+    ) -> Any: ...
+    def close(self) -> None:
+        """As ``coroutine.close``: waits no more."""
+
+    def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class SocketTransport(transports._FlowControlMixin):
+    """A stream connection, TCP or Unix; an ``asyncio.Transport``.
+
+    Writes of one turn leave together at its end. Cannot be made by hand: the loop does it. A
+    transport that nobody closed warns with ``ResourceWarning`` when it is collected.
+    """
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:
+        """Send ``data``, which may change afterwards. As ``asyncio.WriteTransport.write``.
+
+        Never waits: what the kernel does not take is buffered, and beyond the high-water mark
+        the protocol's ``pause_writing()`` is called. Dropped after the connection is lost.
+
+        Raises ``TypeError`` for what is not bytes-like, ``RuntimeError`` after
+        :meth:`write_eof`, and while a ``sendfile()`` is under way.
+        """
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]], /) -> None:
+        """Send each of an iterable. As ``asyncio.WriteTransport.writelines``.
+
+        Raises what :meth:`write` raises; then none of them is sent.
+        """
+
+    def write_eof(self) -> None:
+        """End the sending side once what is buffered has left.
+
+        As ``asyncio.WriteTransport.write_eof``. Calling it twice does no harm.
+        """
+
+    def can_write_eof(self) -> bool:
+        """``True``. As ``asyncio.WriteTransport.can_write_eof``."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken yet, after trying to hand over this turn's.
+
+        As ``asyncio.WriteTransport.get_write_buffer_size``.
+        """
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB.
+
+        As ``asyncio.WriteTransport.get_write_buffer_limits``.
+        """
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks, in bytes: above ``high`` the protocol is paused, at ``low`` resumed.
+
+        As ``asyncio.WriteTransport.set_write_buffer_limits``, its defaults included. Raises
+        ``ValueError`` unless ``high >= low >= 0``.
+        """
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+
+    def resume_reading(self) -> None:
+        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``."""
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Read no more, send what is buffered, then close. As ``asyncio.BaseTransport.close``.
+
+        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        """
+
+    def abort(self) -> None:
+        """Close at once; what the kernel has not taken is lost. As ``asyncio.WriteTransport``.
+
+        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        """
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The current protocol, ``None`` once the connection is lost.
+
+        As ``asyncio.BaseTransport.get_protocol``.
+        """
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
+        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``"socket"``, ``"sockname"``, ``"peername"``, or what the transport was made with.
+
+        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        """
+
+    def __del__(self) -> None: ...
+
+    # -- what asyncio's own code asks of its transports -----------------------------------------
+
+    _start_tls_compatible: ClassVar[bool]
+    _sendfile_compatible: ClassVar[constants._SendfileMode]
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """``None`` once the connection is lost."""
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol | None: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _sock(self) -> socket.socket | None:
+        """Made when somebody asks; ``None`` once closed."""
+    @property
+    def _sock_fd(self) -> int: ...
+    @property
+    def _extra(self) -> dict[str, Any]:
+        """A copy; all of ``get_extra_info``."""
+
+    def _force_close(self, exc: BaseException | None, /) -> None:
+        """Closes at once; ``exc`` goes to ``connection_lost``."""
+
+    def _make_empty_waiter(self) -> asyncio.Future[None]:
+        """A future that is done when the buffer is empty; nothing can be written meanwhile.
+
+        Raises ``RuntimeError`` if there is one already, and if the connection is lost.
+        """
+
+    def _reset_empty_waiter(self) -> None:
+        """Lets writes through again."""
+
+@final
+class Listener:
+    """A socket that accepts connections for an ``asyncio.Server``; see ``_listen``."""
+
+def literal_addrinfo(
+    host: object, port: object, family: int, type: int, proto: int, flags: int
+) -> _GetAddrInfoResult | None:
+    """``socket.getaddrinfo``'s answer for a literal address, without a system call.
+
+    ``None`` for all but the plain forms: then libc must be asked. Raises ``TypeError`` or
+    ``OverflowError`` if one of the last four is no C ``int``.
+    """
+
+def looks_numeric(host: object) -> bool:
+    """Whether libc may take ``host`` (``str`` or ``bytes``) for an address.
+
+    Then asking it with ``AI_NUMERICHOST`` does not reach the resolver.
+    """

@@ -1,0 +1,38 @@
+"""What asyncio's selector loop has and typeshed leaves out.
+
+For type checkers only: there is no such module at run time.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable, MutableMapping
+from typing import Any
+
+from tokioloop import _core
+
+class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
+    """The core over asyncio's loop, with the private names that the package uses."""
+
+    _csock: socket.socket | None
+    _internal_fds: int
+    _signal_handlers: dict[int, asyncio.Handle]
+    _ssock: socket.socket | None
+    _transports: MutableMapping[int, Any]
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+    def _check_running(self) -> None: ...
+    def _check_signal(self, sig: int) -> None: ...
+    def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+    # The time-outs, and more in later versions.
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts: Any,
+        **more: Any,
+    ) -> None: ...
+    def _stop_serving(self, sock: socket.socket) -> None: ...
