@@ -78,8 +78,8 @@ def _run_code(arguments: list[str]) -> None:
     sys.argv = ["-c", *arguments[1:]]
     sys.path[0] = ""
     module = _fresh_main()
-    module.__loader__ = importlib.machinery.BuiltinImporter
-    exec(compile(arguments[0], "<string>", "exec"), module.__dict__)
+    module.__dict__["__loader__"] = importlib.machinery.BuiltinImporter
+    exec(_compiled(arguments[0], "<string>"), module.__dict__)
 
 
 def _run_script(path: str, arguments: list[str]) -> None:
@@ -98,16 +98,20 @@ def _run_script(path: str, arguments: list[str]) -> None:
     except OSError as error:
         python = sys.executable or "python"
         print(
-            f"{python}: can't open file {path!r}: "
-            f"[Errno {error.errno}] {error.strerror}",
+            f"{python}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}",
             file=sys.stderr,
         )
         sys.exit(2)
     module = _fresh_main()
     module.__file__ = path
     module.__dict__["__cached__"] = None
-    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
-    exec(compile(source, path, "exec"), module.__dict__)
+    module.__dict__["__loader__"] = importlib.machinery.SourceFileLoader("__main__", path)
+    exec(_compiled(source, path), module.__dict__)
+
+
+def _compiled(source: str | bytes, path: str) -> types.CodeType:
+    # Else the program would inherit this file's own ``from __future__ import annotations``.
+    return compile(source, path, "exec", dont_inherit=True)
 
 
 def _is_archive(path: str) -> bool:
@@ -120,7 +124,9 @@ def _fresh_main() -> types.ModuleType:
     """An empty ``__main__`` for the program, as the interpreter would start it with."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
-    module.__dict__["__annotations__"] = {}
+    if sys.version_info < (3, 14):
+        # Later versions make it when it is asked for, unless it is there already.
+        module.__dict__["__annotations__"] = {}  # noqa: RUF063
     sys.modules["__main__"] = module
     return module
 
