@@ -49,9 +49,8 @@ impl Args {
                 target = Some(Target::Unix(path.into()));
                 continue;
             }
-            let value = words
-                .next()
-                .ok_or_else(|| format!("{word}: a value is missing\n{USAGE}"))?;
+            let value =
+                words.next().ok_or_else(|| format!("{word}: a value is missing\n{USAGE}"))?;
             match word.as_str() {
                 "--connections" => args.connections = number(&word, &value)?,
                 "--size" => args.size = number(&word, &value)?,
@@ -71,9 +70,7 @@ impl Args {
 }
 
 fn number<T: std::str::FromStr>(option: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{option}: '{value}' is not a number it can take"))
+    value.parse().map_err(|_| format!("{option}: '{value}' is not a number it can take"))
 }
 
 fn seconds(option: &str, value: &str) -> Result<Duration, String> {

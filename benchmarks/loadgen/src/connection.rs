@@ -46,13 +46,7 @@ impl Connection {
                 })
                 .map_err(|error| format!("cannot connect to {}: {error}", path.display()))?,
         };
-        Ok(Self {
-            stream,
-            started: Instant::now(),
-            sent: 0,
-            received: 0,
-            compared: false,
-        })
+        Ok(Self { stream, started: Instant::now(), sent: 0, received: 0, compared: false })
     }
 
     pub fn fd(&self) -> RawFd {

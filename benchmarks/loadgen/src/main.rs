@@ -81,9 +81,7 @@ fn run(args: &Args) -> Result<Report, String> {
     latencies.sort_unstable();
     Ok(Report {
         seconds,
-        server_cpu: cpu_before
-            .zip(cpu_after)
-            .map(|(before, after)| after - before),
+        server_cpu: cpu_before.zip(cpu_after).map(|(before, after)| after - before),
         latencies,
     })
 }
@@ -107,10 +105,7 @@ fn spin(
             }
         }
         if now - last_progress > STALL {
-            return Err(format!(
-                "no answer from the server for {} s",
-                STALL.as_secs()
-            ));
+            return Err(format!("no answer from the server for {} s", STALL.as_secs()));
         }
     }
 }

@@ -16,10 +16,7 @@ pub fn pin_to_core(core: usize) -> Result<(), String> {
         libc::sched_setaffinity(0, mem::size_of_val(&set), &set)
     };
     if result < 0 {
-        return Err(format!(
-            "cannot use core {core}: {}",
-            io::Error::last_os_error()
-        ));
+        return Err(format!("cannot use core {core}: {}", io::Error::last_os_error()));
     }
     Ok(())
 }
@@ -31,11 +28,7 @@ pub fn cpu_seconds(pid: i32) -> Result<f64, String> {
         let mut clock: libc::clockid_t = 0;
         let mut time: libc::timespec = mem::zeroed();
         let found = libc::clock_getcpuclockid(pid, &mut clock);
-        let read = if found == 0 {
-            libc::clock_gettime(clock, &mut time)
-        } else {
-            0
-        };
+        let read = if found == 0 { libc::clock_gettime(clock, &mut time) } else { 0 };
         (found, read, time)
     };
     if found != 0 || read != 0 {
