@@ -163,6 +163,8 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         listener = self._stop_listening(fd)
         if listener is None:
             return
+        # Known again before the handler runs, which may close the server.
+        self._listeners[fd] = listener
         sock = socket.socket(fileno=fd)
         try:
             self.call_exception_handler(
@@ -174,7 +176,6 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
             )
         finally:
             sock.detach()
-        self._listeners[fd] = listener
         self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listener)
 
     def _accept_again(self, fd: int, listener: _core.Listener) -> None:
