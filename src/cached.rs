@@ -7,6 +7,8 @@ use pyo3::types::PyType;
 pub struct Asyncio {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
+    /// CPython 3.14 and later.
+    pub thread_safe_handle: Option<Py<PyAny>>,
     pub future: Py<PyAny>,
     /// The base of asyncio's transports with flow control, a `Transport` itself.
     pub transport: Py<PyType>,
@@ -23,6 +25,10 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
         Ok(Asyncio {
             handle: get("Handle")?,
             timer_handle: get("TimerHandle")?,
+            thread_safe_handle: py
+                .import("asyncio.events")?
+                .getattr_opt("_ThreadSafeHandle")?
+                .map(Bound::unbind),
             future: get("Future")?,
             transport: py
                 .import("asyncio.transports")?

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use super::others::wait_until_done;
 use super::{Handle, HandleObject, INLINE, RECYCLED, cancel, own_context, release_call, tuple_of};
 use crate::cached;
 use crate::event_loop::NativeLoop;
@@ -25,6 +26,8 @@ const MOST_RECYCLED: usize = 512;
 pub struct Types {
     pub handle: Py<PyType>,
     pub timer: Py<PyType>,
+    /// Where asyncio has such a class.
+    pub thread_safe: Option<Py<PyType>>,
 }
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
@@ -142,16 +145,30 @@ unsafe extern "C" fn timer_class(_slf: Object, _closure: *mut c_void) -> Object 
     enter(null_mut(), |py| Ok(cached::asyncio(py)?.timer_handle.clone_ref(py).into_ptr()))
 }
 
+unsafe extern "C" fn thread_safe_class(_slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        let class = cached::asyncio(py)?.thread_safe_handle.as_ref();
+        Ok(class.map_or_else(|| py.None(), |class| class.clone_ref(py)).into_ptr())
+    })
+}
+
 unsafe extern "C" fn method_cancel(slf: Object, _: Object) -> Object {
     enter(null_mut(), |py| {
+        // SAFETY: alive for the call.
+        unsafe { wait_until_done(py, slf.cast()) };
         cancel(py, slf.cast())?;
         Ok(or_none(null_mut()))
     })
 }
 
 unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
-    // SAFETY: CPython checked the type of `slf`.
-    boolean(unsafe { (*slf.cast::<HandleObject>()).cancelled })
+    enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`; alive for the call.
+        unsafe {
+            wait_until_done(py, slf.cast());
+            Ok(boolean((*slf.cast::<HandleObject>()).cancelled))
+        }
+    })
 }
 
 unsafe extern "C" fn method_when(slf: Object, _: Object) -> Object {
@@ -269,6 +286,11 @@ static HANDLE_FIELDS: Table<[ffi::PyGetSetDef; 9]> = {
     Table([a, b, c, d, e, f, g, getter(c"__class__", handle_class), GETTERS_END])
 };
 
+static THREAD_SAFE_FIELDS: Table<[ffi::PyGetSetDef; 9]> = {
+    let [a, b, c, d, e, f, g] = FIELDS;
+    Table([a, b, c, d, e, f, g, getter(c"__class__", thread_safe_class), GETTERS_END])
+};
+
 static TIMER_FIELDS: Table<[ffi::PyGetSetDef; 11]> = {
     let [a, b, c, d, e, f, g] = FIELDS;
     Table([
@@ -319,6 +341,13 @@ pub fn types(py: Python<'_>) -> PyResult<&Types> {
         Ok(Types {
             handle: make(c"tokioloop._core.Handle", HANDLE_FIELDS.0.as_ptr().cast_mut(), false)?,
             timer: make(c"tokioloop._core.TimerHandle", TIMER_FIELDS.0.as_ptr().cast_mut(), true)?,
+            thread_safe: match cached::asyncio(py)?.thread_safe_handle {
+                Some(_) => {
+                    let fields = THREAD_SAFE_FIELDS.0.as_ptr().cast_mut();
+                    Some(make(c"tokioloop._core.ThreadSafeHandle", fields, false)?)
+                }
+                None => None,
+            },
         })
     })
 }

@@ -5,6 +5,7 @@
 //! for the next call. `__class__` answers with asyncio's class, so `isinstance` holds.
 
 mod class;
+mod others;
 
 use std::ptr::{NonNull, null_mut};
 
@@ -44,6 +45,10 @@ pub struct HandleObject {
     scheduled: bool,
     /// The callback is being called: its arguments must outlive a `cancel()` from inside.
     running: bool,
+    /// Other threads' `cancel()` and `cancelled()` wait while the callback is being called.
+    thread_safe: bool,
+    /// The thread that calls it.
+    runner: libc::pthread_t,
     /// Owned by whoever is being called; see `PY_VECTORCALL_ARGUMENTS_OFFSET`.
     scratch: Object,
     inline: [Object; INLINE],
@@ -77,6 +82,17 @@ pub struct Call<'a> {
 impl Handle {
     pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
         Self::build(py, &types(py)?.handle, event_loop, call, 0.0)
+    }
+
+    /// For `call_soon_threadsafe`: from CPython 3.14 on a kind of its own.
+    pub fn thread_safe(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
+        let Some(class) = &types(py)?.thread_safe else {
+            return Self::new(py, event_loop, call);
+        };
+        let handle = Self::build(py, class, event_loop, call, 0.0)?;
+        // SAFETY: just made, of our layout; the GIL is held.
+        unsafe { (*handle.object()).thread_safe = true };
+        Ok(handle)
     }
 
     pub fn timer(
@@ -134,6 +150,7 @@ impl Handle {
             handle.cancelled = false;
             handle.scheduled = false;
             handle.running = false;
+            handle.thread_safe = false;
             handle.inline = [null_mut(); INLINE];
             let handle = Self(Bound::from_owned_ptr(py, made.cast()).unbind());
             if call.args.len() <= INLINE {
@@ -244,6 +261,9 @@ impl Handle {
                 return Err(object::fetch(py));
             }
             handle.running = true;
+            if handle.thread_safe {
+                handle.runner = libc::pthread_self();
+            }
             let result = if handle.many.is_null() {
                 ffi::PyObject_Vectorcall(
                     handle.callback,
@@ -256,6 +276,9 @@ impl Handle {
             };
             let error = result.is_null().then(|| object::fetch(py));
             (*object).running = false;
+            if (*object).thread_safe {
+                others::finished();
+            }
             let exited = ffi::PyContext_Exit((*object).context);
             if (*object).cancelled {
                 release_call(object);

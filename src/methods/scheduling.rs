@@ -106,7 +106,11 @@ fn soon(
     if debug {
         check_in_debug(py, event_loop, method, call.callback, same_thread)?;
     }
-    let handle = Handle::new(py, event_loop, &call)?;
+    let handle = if same_thread {
+        Handle::new(py, event_loop, &call)?
+    } else {
+        Handle::thread_safe(py, event_loop, &call)?
+    };
     if debug {
         remember_source(py, &handle)?;
     }
