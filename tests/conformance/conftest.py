@@ -12,6 +12,6 @@ def pytest_collection_modifyitems(config, items):
         origin = getattr(getattr(item, "cls", None), "cpython_origin", None)
         if origin is None:
             continue
-        reason = expected_failure(*origin, item.name)
+        reason, tried = expected_failure(*origin, item.name)
         if reason is not None:
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True, run=tried))
