@@ -135,7 +135,7 @@ def test_create_task_passes_every_keyword_to_the_factory(loop):
     seen = []
 
     def factory(loop, coro, **kwargs):
-        seen.append(kwargs)
+        seen.append(dict(kwargs))
         kwargs.pop("custom", None)
         return asyncio.Task(coro, loop=loop, **kwargs)
 
