@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import os
 import re
@@ -261,6 +262,30 @@ def test_a_server_can_be_started_later(loop):
         await ended(server)
 
     loop.run_until_complete(scenario())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="before 3.15 each starts a context anew")
+def test_connections_get_the_context_the_server_was_made_in(loop):
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen = []
+
+    class Looks(Echo):
+        def data_received(self, data):
+            seen.append(variable.get())
+            variable.set("one connection's own")
+            super().data_received(data)
+
+    async def scenario():
+        variable.set("made")
+        server = await loop.create_server(Looks, "127.0.0.1", 0, start_serving=False)
+        variable.set("started")
+        await server.start_serving()
+        for _ in range(2):
+            assert await answered(server.sockets[0].getsockname())
+        await ended(server)
+
+    loop.run_until_complete(scenario())
+    assert seen == ["made", "made"]
 
 
 def test_serve_forever_serves_until_it_is_cancelled(loop):

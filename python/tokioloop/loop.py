@@ -8,6 +8,7 @@ own code, so it is exact on every version of CPython.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import sys
 import threading
@@ -97,6 +98,8 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         **_unused: Any,
     ) -> asyncio.Transport:
+        if sys.version_info >= (3, 12):
+            self._ensure_fd_no_transport(sock)
         if sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
             # As asyncio: small writes do not wait for an acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -113,9 +116,12 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **timeouts: Any,
+        **more: Any,
     ) -> asyncio.Transport:
         from asyncio import sslproto
+
+        # From 3.15 on: the current context, or one like it. Transports see to that themselves.
+        more.pop("context", None)
 
         ssl_protocol = sslproto.SSLProtocol(
             self,
@@ -124,7 +130,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
             waiter,  # type: ignore[arg-type]  # asyncio passes `None`, too
             server_side,
             server_hostname,
-            **timeouts,
+            **more,
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         transport: asyncio.Transport = ssl_protocol._app_transport
@@ -145,8 +151,11 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
             )
             return
+        # From 3.15 on connections get the context that the server was made in, not started in.
+        context = more.get("context")
+        context = contextvars.copy_context() if context is None else context.copy()
         fd = sock.fileno()
-        self._listeners[fd] = self._listen(fd, backlog, protocol_factory, server)
+        self._listeners[fd] = context.run(self._listen, fd, backlog, protocol_factory, server)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock.fileno())

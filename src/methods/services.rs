@@ -20,6 +20,7 @@ impl NativeLoop {
         direction: Direction,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         // SAFETY: an instance of this class.
@@ -27,7 +28,8 @@ impl NativeLoop {
         this.check_closed(py)?;
         let fd = descriptor(fd)?;
         let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
-        let call = Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
+        let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
+        let call = Call { callback: callback.as_ptr(), args: &args, context };
         let handle = Handle::new(py, this, &call)?;
         let object = handle.bind(py).clone();
         descriptors::add(py, this, fd, direction, handle)?;
@@ -59,24 +61,26 @@ fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
 
 #[pymethods]
 impl NativeLoop {
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_reader<'py>(
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::watch(slf, fd, Direction::Read, callback, args)
+        Self::watch(slf, fd, Direction::Read, callback, args, context)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_writer<'py>(
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::watch(slf, fd, Direction::Write, callback, args)
+        Self::watch(slf, fd, Direction::Write, callback, args, context)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
