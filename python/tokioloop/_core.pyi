@@ -203,6 +203,7 @@ class NativeLoop:
         fd: FileDescriptorLike,
         callback: Callable[[Unpack[_Ts]], object],
         *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> Handle:
         """Calls ``callback(*args)`` while ``fd`` is readable; cancels the callback it replaces.
 
@@ -215,6 +216,7 @@ class NativeLoop:
         fd: FileDescriptorLike,
         callback: Callable[[Unpack[_Ts]], object],
         *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> Handle:
         """The same while ``fd`` is writable."""
 
