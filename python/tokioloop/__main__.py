@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import tokioloop
 
 USAGE = """\
-usage: python -m tokioloop [--debug] (SCRIPT | -m MODULE | -c CODE) [ARGS...]
+usage: python -m tokioloop [--debug] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
        python -m tokioloop [--debug]
 
 Runs a Python program with tokioloop as asyncio's event loop, or alone the asyncio REPL on it.
@@ -56,6 +56,8 @@ def main() -> None:
             _run_module(arguments)
         elif kind == "-c":
             _run_code(arguments)
+        elif kind == "-":
+            _run_text(sys.stdin.read(), "<stdin>", ["-", *arguments])
         else:
             _run_script(kind, arguments)
     except KeyboardInterrupt:
@@ -75,11 +77,16 @@ def _run_module(arguments: list[str]) -> None:
 def _run_code(arguments: list[str]) -> None:
     if not arguments:
         _usage_error("-c needs a program's text")
-    sys.argv = ["-c", *arguments[1:]]
+    _run_text(arguments[0], "<string>", ["-c", *arguments[1:]])
+
+
+def _run_text(source: str, name: str, argv: list[str]) -> None:
+    """A program that has no file."""
+    sys.argv = argv
     sys.path[0] = ""
     module = _fresh_main()
     module.__dict__["__loader__"] = importlib.machinery.BuiltinImporter
-    exec(_compiled(arguments[0], "<string>"), module.__dict__)
+    exec(_compiled(source, name), module.__dict__)
 
 
 def _run_script(path: str, arguments: list[str]) -> None:

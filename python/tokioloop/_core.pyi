@@ -51,7 +51,6 @@ class NativeLoop:
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],
-        /,
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
@@ -67,7 +66,6 @@ class NativeLoop:
     def call_soon_threadsafe(
         self,
         callback: Callable[[Unpack[_Ts]], object],
-        /,
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
@@ -81,7 +79,6 @@ class NativeLoop:
         self,
         delay: float,
         callback: Callable[[Unpack[_Ts]], object],
-        /,
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> TimerHandle:
@@ -96,7 +93,6 @@ class NativeLoop:
         self,
         when: float,
         callback: Callable[[Unpack[_Ts]], object],
-        /,
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> TimerHandle:
@@ -133,7 +129,7 @@ class NativeLoop:
 
     # -- sockets ------------------------------------------------------------------------------
 
-    def sock_recv(self, sock: socket.socket, n: int, /) -> SocketOperation[bytes]:
+    def sock_recv(self, sock: socket.socket, n: int) -> SocketOperation[bytes]:
         """Receive up to ``n`` bytes, and at most 256 KiB; ``b""`` at the end. Coroutine.
 
         As ``asyncio.loop.sock_recv``; tried when it is first stepped, then whenever the socket
@@ -142,14 +138,14 @@ class NativeLoop:
         uses the descriptor; in debug mode also ``ValueError`` for a blocking socket.
         """
 
-    def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer, /) -> SocketOperation[int]:
+    def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> SocketOperation[int]:
         """Receive into ``buf``; gives the number of bytes, 0 at the end. Coroutine.
 
         As ``asyncio.loop.sock_recv_into``. Awaiting it raises what :meth:`sock_recv` raises,
         and ``BufferError`` or ``TypeError`` for what is no writable contiguous buffer.
         """
 
-    def sock_sendall(self, sock: socket.socket, data: ReadableBuffer, /) -> SocketOperation[None]:
+    def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> SocketOperation[None]:
         """Send all of ``data``. Coroutine.
 
         As ``asyncio.loop.sock_sendall``; after an error or a cancellation nobody can tell how
@@ -383,10 +379,6 @@ class SocketOperation(Coroutine[Any, Any, _T_co]):
 
     __name__: str
     __qualname__: str
-    @property
-    def cr_await(self) -> Generator[Any, None, Any] | None:
-        """What it waits for, ``None`` if it does not."""
-
     def send(self, value: Any, /) -> Any:
         """As ``coroutine.send``: ``StopIteration`` carries the result.
 
@@ -423,7 +415,7 @@ class SocketTransport(transports._FlowControlMixin):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send ``data``, which may change afterwards. As ``asyncio.WriteTransport.write``.
 
         Never waits: what the kernel does not take is buffered, and beyond the high-water mark
@@ -433,7 +425,7 @@ class SocketTransport(transports._FlowControlMixin):
         :meth:`write_eof`, and while a ``sendfile()`` is under way.
         """
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]], /) -> None:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         """Send each of an iterable. As ``asyncio.WriteTransport.writelines``.
 
         Raises what :meth:`write` raises; then none of them is sent.
@@ -501,7 +493,7 @@ class SocketTransport(transports._FlowControlMixin):
         As ``asyncio.BaseTransport.get_protocol``.
         """
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -524,6 +516,10 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _protocol_paused(self) -> bool: ...
     @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
     def _sock(self) -> socket.socket | None:
         """Made when somebody asks; ``None`` once closed."""
     @property
@@ -532,7 +528,7 @@ class SocketTransport(transports._FlowControlMixin):
     def _extra(self) -> dict[str, Any]:
         """A copy; all of ``get_extra_info``."""
 
-    def _force_close(self, exc: BaseException | None, /) -> None:
+    def _force_close(self, exc: BaseException | None) -> None:
         """Closes at once; ``exc`` goes to ``connection_lost``."""
 
     def _make_empty_waiter(self) -> asyncio.Future[None]:

@@ -272,10 +272,10 @@ unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
 }
 
 static METHODS: Table<[ffi::PyMethodDef; 15]> = Table([
-    fast_method(c"call_soon", call_soon, c"call_soon($self, callback, /, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
-    fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
-    fast_method(c"call_later", call_later, c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
-    fast_method(c"call_at", call_at, c"call_at($self, when, callback, /, *args, context=None)\n--\n\nLike call_later(), at a time of loop.time() in seconds."),
+    fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
+    fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
+    fast_method(c"call_later", call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
+    fast_method(c"call_at", call_at, c"call_at($self, when, callback, *args, context=None)\n--\n\nLike call_later(), at a time of loop.time() in seconds."),
     plain_method(c"time", time, c"time($self, /)\n--\n\nSeconds of a monotonic clock; equal to time.monotonic()."),
     plain_method(c"get_debug", get_debug, c"get_debug($self, /)\n--\n\nWhether the debug mode is on."),
     plain_method(c"is_closed", is_closed, c"is_closed($self, /)\n--\n\nWhether close() was called."),
@@ -283,9 +283,9 @@ static METHODS: Table<[ffi::PyMethodDef; 15]> = Table([
     plain_method(c"_check_closed", check_closed, c"_check_closed($self, /)\n--\n\n"),
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
     plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
-    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n, /)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
-    fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf, /)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
-    fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data, /)\n--\n\nSend all of data. Coroutine."),
+    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
+    fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
+    fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
     METHODS_END,
 ]);
 

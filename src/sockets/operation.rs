@@ -306,13 +306,6 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
     })
 }
 
-unsafe extern "C" fn get_awaited(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
-        let steps = borrowed(py, slf).steps(py);
-        Ok(steps.map_or_else(|| py.None(), Bound::unbind).into_ptr())
-    })
-}
-
 unsafe extern "C" fn repr(slf: Object) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: read under the GIL.
@@ -390,12 +383,8 @@ static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([
     METHODS_END,
 ]);
 
-static FIELDS: Table<[ffi::PyGetSetDef; 4]> = Table([
-    getter(c"__name__", get_name),
-    getter(c"__qualname__", get_qualname),
-    getter(c"cr_await", get_awaited),
-    GETTERS_END,
-]);
+static FIELDS: Table<[ffi::PyGetSetDef; 3]> =
+    Table([getter(c"__name__", get_name), getter(c"__qualname__", get_qualname), GETTERS_END]);
 
 static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
     object::offset_member(c"__weaklistoffset__", offset_of!(OperationObject, weakrefs)),

@@ -15,7 +15,6 @@ use crate::cached;
 use crate::gil::PySlot;
 use crate::object::{
     Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
-    unary_method,
 };
 
 /// A method without arguments: `|py, slf, stream| -> PyResult<impl IntoPyObject>`.
@@ -34,13 +33,27 @@ macro_rules! plain {
     };
 }
 
-/// A method with one argument.
+/// A method with one argument, which may be named.
 macro_rules! unary {
-    ($name:ident, |$py:ident, $slf:ident, $stream:ident, $value:ident| $body:expr) => {
-        unsafe extern "C" fn $name(slf: Object, value: Object) -> Object {
+    ($name:ident, $parameter:literal, |$py:ident, $slf:ident, $stream:ident, $value:ident| $body:expr) => {
+        unsafe extern "C" fn $name(
+            slf: Object,
+            args: *const Object,
+            count: ffi::Py_ssize_t,
+            names: Object,
+        ) -> Object {
             enter(null_mut(), |$py| {
-                // SAFETY: CPython checked the type; both are alive for the call.
+                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, value) = unsafe {
+                    let args = Args::new(args, count, names);
+                    let value = match args.positional {
+                        [value] if !args.has_keywords() => *value,
+                        _ => {
+                            args.at_most(stringify!($name), 1)?;
+                            let [value] = args.bind($py, stringify!($name), [$parameter], 1, 1)?;
+                            value
+                        }
+                    };
                     (Bound::from_borrowed_ptr($py, slf), Bound::from_borrowed_ptr($py, value))
                 };
                 let ($slf, $value) = (&bound, &value);
@@ -68,13 +81,13 @@ macro_rules! field {
     };
 }
 
-unary!(write, |py, slf, stream, data| stream.write(py, slf, data));
-unary!(writelines, |py, slf, stream, lines| stream.write_lines(py, slf, lines));
+unary!(write, "data", |py, slf, stream, data| stream.write(py, slf, data));
+unary!(writelines, "list_of_data", |py, slf, stream, lines| stream.write_lines(py, slf, lines));
 plain!(write_eof, |py, slf, stream| stream.write_eof(py, slf).map(|()| py.None()));
 plain!(can_write_eof, |_py, _slf, _stream| PyResult::Ok(true));
 plain!(close, |py, slf, stream| stream.close(py, slf).map(|()| py.None()));
 plain!(abort, |py, slf, stream| stream.force_close(py, slf, None).map(|()| py.None()));
-unary!(force_close, |py, slf, stream, error| {
+unary!(force_close, "exc", |py, slf, stream, error| {
     let error = (!error.is_none()).then(|| error.clone().unbind());
     stream.force_close(py, slf, error)
 });
@@ -82,7 +95,7 @@ plain!(is_closing, |_py, _slf, stream| PyResult::Ok(stream.is_closing()));
 plain!(is_reading, |_py, _slf, stream| PyResult::Ok(stream.is_reading()));
 plain!(pause_reading, |py, slf, stream| stream.pause(py, slf).map(|()| py.None()));
 plain!(resume_reading, |py, slf, stream| stream.resume(py, slf).map(|()| py.None()));
-unary!(set_protocol, |py, _slf, stream, protocol| stream.set_protocol(py, protocol));
+unary!(set_protocol, "protocol", |py, _slf, stream, protocol| stream.set_protocol(py, protocol));
 plain!(get_protocol, |py, _slf, stream| PyResult::Ok(stream.protocol.get(py)));
 plain!(get_write_buffer_size, |py, slf, stream| stream.buffered(py, slf));
 plain!(get_write_buffer_limits, |_py, _slf, stream| {
@@ -149,6 +162,8 @@ unsafe extern "C" fn get_extra_info(
 field!(get_loop, |py, _slf, stream| PyResult::Ok(stream.event_loop.get(py)));
 field!(get_protocol_field, |py, _slf, stream| PyResult::Ok(stream.protocol.get(py)));
 field!(get_protocol_paused, |_py, _slf, stream| PyResult::Ok(stream.protocol_paused.get()));
+field!(get_high_water, |_py, _slf, stream| PyResult::Ok(stream.marks.get().high));
+field!(get_low_water, |_py, _slf, stream| PyResult::Ok(stream.marks.get().low));
 field!(get_sock, |py, _slf, stream| stream.socket_object(py));
 field!(get_fd, |_py, _slf, stream| PyResult::Ok(stream.fd));
 field!(get_extra, |py, _slf, stream| stream.extra_dict(py));
@@ -159,15 +174,15 @@ unsafe extern "C" fn get_dict(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
-    unary_method(
+    fast_method(
         c"write",
         write,
-        c"write($self, data, /)\n--\n\nSend bytes; buffered for the rest of the turn.",
+        c"write($self, data)\n--\n\nSend bytes; buffered for the rest of the turn.",
     ),
-    unary_method(
+    fast_method(
         c"writelines",
         writelines,
-        c"writelines($self, list_of_data, /)\n--\n\nSend an iterable of bytes.",
+        c"writelines($self, list_of_data)\n--\n\nSend an iterable of bytes.",
     ),
     plain_method(
         c"write_eof",
@@ -177,12 +192,12 @@ pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
     plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways true."),
     plain_method(c"close", close, c"close($self, /)\n--\n\nSend what is buffered, then close."),
     plain_method(c"abort", abort, c"abort($self, /)\n--\n\nClose at once."),
-    unary_method(c"_force_close", force_close, c"_force_close($self, exc, /)\n--\n\n"),
+    fast_method(c"_force_close", force_close, c"_force_close($self, exc)\n--\n\n"),
     plain_method(c"is_closing", is_closing, c"is_closing($self, /)\n--\n\n"),
     plain_method(c"is_reading", is_reading, c"is_reading($self, /)\n--\n\n"),
     plain_method(c"pause_reading", pause_reading, c"pause_reading($self, /)\n--\n\n"),
     plain_method(c"resume_reading", resume_reading, c"resume_reading($self, /)\n--\n\n"),
-    unary_method(c"set_protocol", set_protocol, c"set_protocol($self, protocol, /)\n--\n\n"),
+    fast_method(c"set_protocol", set_protocol, c"set_protocol($self, protocol)\n--\n\n"),
     plain_method(c"get_protocol", get_protocol, c"get_protocol($self, /)\n--\n\n"),
     plain_method(
         c"get_write_buffer_size",
@@ -213,10 +228,12 @@ pub static METHODS: Table<[ffi::PyMethodDef; 20]> = Table([
     METHODS_END,
 ]);
 
-pub static FIELDS: Table<[ffi::PyGetSetDef; 8]> = Table([
+pub static FIELDS: Table<[ffi::PyGetSetDef; 10]> = Table([
     getter(c"_loop", get_loop),
     getter(c"_protocol", get_protocol_field),
     getter(c"_protocol_paused", get_protocol_paused),
+    getter(c"_high_water", get_high_water),
+    getter(c"_low_water", get_low_water),
     getter(c"_sock", get_sock),
     getter(c"_sock_fd", get_fd),
     getter(c"_extra", get_extra),
