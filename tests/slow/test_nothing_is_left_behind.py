@@ -1,6 +1,6 @@
 """Loops, connections and timers by the thousand leave neither descriptors nor memory behind.
 
-Each test is a program that does the same work in three equal parts, after a warm-up, and counts
+Each test is a program that does the same work in five equal parts, after a warm-up, and counts
 what the process holds after each. What one part costs may be a table that has grown; what every
 part costs is a leak.
 """
@@ -41,10 +41,10 @@ def held():
     return found
 
 def count(work, items):
-    work(max(items // 10, 1))
+    work(max(items // 5, 1))
     states = [held()]
-    for _ in range(3):
-        work(items // 3)
+    for _ in range(5):
+        work(items // 5)
         states.append(held())
     print(json.dumps(states))
 """
@@ -54,7 +54,7 @@ def check(programs, source, items):
     """Run ``count(work, items)`` and judge what each part of the work has left behind."""
     done = programs.run(COUNTING + source, timeout=220, flags=("-W", "ignore"))
     states = json.loads(done.stdout)
-    part = items // 3
+    part = items // 5
     growth = {
         name: min(after[name] - before[name] for before, after in pairwise(states))
         for name in states[0]
