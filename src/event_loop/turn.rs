@@ -143,11 +143,14 @@ impl NativeLoop {
             return Ok(());
         }
         let now = self.now(py)?;
-        while let Some(handle) = self.timers.with(py, |timers| timers.pop_due(py, now)) {
-            if !handle.is_cancelled(py) {
-                self.ready.with(py, |ready| ready.push(Entry::Handle(handle)));
-            }
-        }
+        // Cancelled ones come along, to be dropped where that may run Python code.
+        self.timers.with(py, |timers| {
+            self.ready.with(py, |ready| {
+                while let Some(handle) = timers.pop_due(py, now) {
+                    ready.push(Entry::Handle(handle));
+                }
+            });
+        });
         Ok(())
     }
 
