@@ -6,10 +6,10 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyWeakrefMethods, PyWeakrefReference};
 
-use super::Stream;
 use super::reading::Received;
+use super::{Delivery, Stream};
 use crate::cached;
 use crate::event_loop::NativeLoop;
 
@@ -74,7 +74,9 @@ pub fn read(
         && buffer.is_exact_instance_of::<PyByteArray>()
         && is_method(&feed_data, &originals(py)?.feed_data);
     if !exact {
-        return deliver(py, stream, slf, native, protocol);
+        // A reader that somebody derived or patched: the ordinary road, from here on.
+        stream.delivery.set(Delivery::Data);
+        return stream.read_bytes(py, slf, native, protocol);
     }
     let received = stream.receive_scratch(py, native, |data| append(&buffer, data));
     match received {
@@ -102,34 +104,6 @@ fn reader_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
     match reference.cast::<PyWeakrefReference>() {
         Ok(reference) => Ok(reference.upgrade()),
         Err(_) => Ok(None),
-    }
-}
-
-/// A reader that somebody derived: the ordinary road.
-fn deliver(
-    py: Python<'_>,
-    stream: &Stream,
-    slf: &Bound<'_, PyAny>,
-    native: &NativeLoop,
-    protocol: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    stream.delivery.set(super::Delivery::Data);
-    match stream.receive_scratch(py, native, |data| PyBytes::new(py, data)) {
-        Ok(Received::Nothing) => Ok(()),
-        Ok(Received::End) => stream.received_end(py, slf, native, protocol),
-        Ok(Received::Data(data)) => {
-            let name = pyo3::intern!(py, "data_received");
-            match stream.call_protocol(py, protocol, name, Some(data.as_any())) {
-                Ok(_) => Ok(()),
-                Err(error) => stream.fatal(
-                    py,
-                    slf,
-                    error,
-                    "Fatal error: protocol.data_received() call failed.",
-                ),
-            }
-        }
-        Err(error) => stream.read_failed(py, slf, &error),
     }
 }
 

@@ -107,7 +107,7 @@ impl Stream {
     ///
     /// Small ones come through the scratch buffer. While large ones come in, the kernel is asked
     /// how much there is, and it is received in place: the copy costs more than the question.
-    pub(super) fn receive_bytes<'py>(
+    fn receive_bytes<'py>(
         &self,
         py: Python<'py>,
         native: &NativeLoop,
@@ -147,7 +147,7 @@ impl Stream {
         if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
-    fn read_bytes(
+    pub(super) fn read_bytes(
         &self,
         py: Python<'_>,
         slf: &Bound<'_, PyAny>,
