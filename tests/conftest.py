@@ -16,6 +16,7 @@ import sys
 import textwrap
 
 import pytest
+from recording import transport_pair
 
 # What a program started by `programs` finds in its name space, whichever loop is tested.
 PRELUDES = {
@@ -102,6 +103,26 @@ def loop(loop_factory):
         gc.collect()  # what a reference cycle still holds is late, not leaked
         left = {fd: what for fd, what in open_descriptors().items() if fd not in before}
         assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture
+def on_pair(loop):
+    """Run ``scenario(transport, protocol, peer's blocking socket)``, then close both ends."""
+
+    def run(scenario, protocol=None):
+        async def wrapper():
+            transport, used, far = await transport_pair(loop, protocol)
+            try:
+                with far:
+                    await scenario(transport, used, far)
+            finally:
+                if not used.losses:
+                    transport.abort()
+                    await used.lost()
+
+        loop.run_until_complete(wrapper())
+
+    return run
 
 
 class Programs:

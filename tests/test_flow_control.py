@@ -12,26 +12,6 @@ KIB = 1024
 TOO_MUCH = 32 << 20
 
 
-@pytest.fixture
-def on_pair(loop):
-    """Run ``scenario(transport, protocol, peer's blocking socket)``, then close both ends."""
-
-    def run(scenario, protocol=None):
-        async def wrapper():
-            transport, used, far = await transport_pair(loop, protocol)
-            try:
-                with far:
-                    await scenario(transport, used, far)
-            finally:
-                if not used.losses:
-                    transport.abort()
-                    await used.lost()
-
-        loop.run_until_complete(wrapper())
-
-    return run
-
-
 async def clogged(transport):
     """Write until the kernel takes no more, and forget what that did to the protocol."""
     protocol = transport.get_protocol()

@@ -7,30 +7,10 @@ import random
 import socket
 
 import pytest
-from recording import Recorder, in_thread, read_all, transport_pair
+from recording import Recorder, in_thread, read_all
 
 # More than the kernel buffers for both ends of a connection together.
 TOO_MUCH = 32 << 20
-
-
-@pytest.fixture
-def on_pair(loop):
-    """Run ``scenario(transport, protocol, peer's blocking socket)``, then close both ends."""
-
-    def run(scenario, protocol=None):
-        async def wrapper():
-            transport, used, far = await transport_pair(loop, protocol)
-            try:
-                with far:
-                    await scenario(transport, used, far)
-            finally:
-                if not used.losses:
-                    transport.abort()
-                    await used.lost()
-
-        loop.run_until_complete(wrapper())
-
-    return run
 
 
 # --- writing ---

@@ -159,15 +159,7 @@ impl Stream {
             Ok(Received::End) => self.received_end(py, slf, native, protocol),
             Ok(Received::Data(data)) => {
                 let name = pyo3::intern!(py, "data_received");
-                match self.call_protocol(py, protocol, name, Some(data.as_any())) {
-                    Ok(_) => Ok(()),
-                    Err(error) => self.fatal(
-                        py,
-                        slf,
-                        error,
-                        "Fatal error: protocol.data_received() call failed.",
-                    ),
-                }
+                self.hand_over(py, slf, protocol, name, data.as_any())
             }
             Err(error) => self.read_failed(py, slf, &error),
         }
@@ -219,15 +211,7 @@ impl Stream {
             Ok(Received::Data(count)) => {
                 let count = count.into_pyobject(py)?.into_any();
                 let name = pyo3::intern!(py, "buffer_updated");
-                match self.call_protocol(py, protocol, name, Some(&count)) {
-                    Ok(_) => Ok(()),
-                    Err(error) => self.fatal(
-                        py,
-                        slf,
-                        error,
-                        "Fatal error: protocol.buffer_updated() call failed.",
-                    ),
-                }
+                self.hand_over(py, slf, protocol, name, &count)
             }
             Err(error) => self.read_failed(py, slf, &error),
         }
@@ -266,6 +250,24 @@ impl Stream {
             Ok(false) => self.close(py, slf),
             Err(error) => {
                 self.fatal(py, slf, error, "Fatal error: protocol.eof_received() call failed.")
+            }
+        }
+    }
+
+    /// Tells the protocol what was read; an error of its own ends the connection.
+    fn hand_over<'py>(
+        &self,
+        py: Python<'py>,
+        slf: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+        read: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        match self.call_protocol(py, protocol, name, Some(read)) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("Fatal error: protocol.{name}() call failed.");
+                self.fatal(py, slf, error, &message)
             }
         }
     }
