@@ -10,8 +10,10 @@ pub struct Asyncio {
     /// CPython 3.14 and later.
     pub thread_safe_handle: Option<Py<PyAny>>,
     pub future: Py<PyAny>,
+    pub cancelled_error: Py<PyAny>,
     /// The base of asyncio's transports with flow control, a `Transport` itself.
     pub transport: Py<PyType>,
+    pub protocol: Py<PyType>,
     pub buffered_protocol: Py<PyAny>,
     pub stream_reader_protocol: Py<PyAny>,
     pub stream_reader: Py<PyAny>,
@@ -30,11 +32,13 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
                 .getattr_opt("_ThreadSafeHandle")?
                 .map(Bound::unbind),
             future: get("Future")?,
+            cancelled_error: get("CancelledError")?,
             transport: py
                 .import("asyncio.transports")?
                 .getattr("_FlowControlMixin")?
                 .cast_into::<PyType>()?
                 .unbind(),
+            protocol: module.getattr("Protocol")?.cast_into::<PyType>()?.unbind(),
             buffered_protocol: get("BufferedProtocol")?,
             stream_reader_protocol: get("StreamReaderProtocol")?,
             stream_reader: get("StreamReader")?,

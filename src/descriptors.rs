@@ -89,6 +89,10 @@ struct Epoll {
 
 impl Epoll {
     fn control(&self, what: i32, fd: RawFd, events: u32) -> io::Result<()> {
+        if self.registration.is_forked() {
+            // The parent's, too. A child that runs the loop gets its own, see `move_to`.
+            return Ok(());
+        }
         let mut event = libc::epoll_event { events, u64: fd as u64 };
         // SAFETY: our own epoll descriptor and a local event.
         check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), what, fd, &mut event) } as isize)?;

@@ -13,7 +13,7 @@
 //! | [`sources`] | who gets a registration's events |
 //! | [`descriptors`] | descriptors that the user owns |
 //! | [`sockets`] | `sock_recv`, `sock_recv_into`, `sock_sendall` |
-//! | [`transports`] | stream transports |
+//! | [`transports`] | stream and datagram transports |
 //! | [`listener`] | accepting connections |
 //! | [`names`] | literal addresses |
 

@@ -16,7 +16,8 @@ use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::sources::{Kind, Source};
-use crate::transports::{self, address};
+use crate::transports::life::Parts;
+use crate::transports::{address, stream};
 
 /// A socket that accepts connections for a `Server`.
 #[pyclass(frozen, module = "tokioloop._core")]
@@ -177,15 +178,11 @@ impl Listener {
             };
             let protocol = factory.call0()?;
             let peername = peer.into_address(py)?;
-            let transport = transports::new(
+            let transport = stream::new(
                 py,
                 event_loop,
-                transports::New {
-                    fd,
-                    socket: None,
-                    protocol,
-                    waiter: None,
-                    extra: None,
+                stream::New {
+                    parts: Parts { fd, socket: None, protocol, waiter: None, extra: None },
                     server: self.server.get(py),
                     peername,
                 },

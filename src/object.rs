@@ -264,12 +264,12 @@ pub struct Table<T: 'static>(pub T);
 // SAFETY: the tables are constants that nobody writes to.
 unsafe impl<T> Sync for Table<T> {}
 
-/// Makes a heap type from slots, derived from `base`.
+/// Makes a heap type from slots, derived from `bases`.
 pub fn new_type<'py>(
     py: Python<'py>,
     name: &'static CStr,
     size: usize,
-    base: &Bound<'py, PyType>,
+    bases: &[Bound<'py, PyType>],
     mut slots: Vec<ffi::PyType_Slot>,
 ) -> PyResult<Bound<'py, PyType>> {
     slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
@@ -282,7 +282,7 @@ pub fn new_type<'py>(
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
         slots: slots.as_mut_ptr(),
     };
-    let bases = PyTuple::new(py, [base])?;
+    let bases = PyTuple::new(py, bases)?;
     // SAFETY: the spec outlives the call; what it points to (names, tables, functions) is static.
     let made = unsafe { ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()) };
     // SAFETY: a new reference or null with an exception set.

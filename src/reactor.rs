@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 
@@ -147,9 +148,19 @@ impl Reactor {
     }
 
     pub fn register(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
+        self.register_for(fd, key, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Only for reading. A datagram socket becomes writable anew with each datagram that leaves,
+    /// and each time that would wake who waits for the opposite.
+    pub fn register_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
+        self.register_for(fd, key, Interest::READABLE | Interest::PRIORITY)
+    }
+
+    fn register_for(&self, fd: RawFd, key: Key, interest: Interest) -> io::Result<Registration> {
         let _runtime = self.runtime.enter();
         // SAFETY: whoever holds a registration drops it before the descriptor is closed.
-        let io = unsafe { AsyncFd::register(Fd(fd))? };
+        let io = unsafe { AsyncFd::register_with_interest(Fd(fd), interest)? };
         let waker = Waker::from(Arc::new(SourceWaker { events: Arc::clone(&self.events), key }));
         Ok(Registration { io: ManuallyDrop::new(io), waker, forks: self.forks })
     }
@@ -241,6 +252,20 @@ impl Registration {
         }
     }
 
+    /// Tells the reactor that a call made outside of `attempt` left nothing to read. Unlike
+    /// `blocked` it does not insist: the readiness of a socket that is shut down stays.
+    pub fn drained(&self) {
+        let mut context = Context::from_waker(&self.waker);
+        if let Poll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
+            ready.clear_ready();
+        }
+    }
+
+    /// Whether this is a child process's copy: what it is registered with is the parent's too.
+    pub fn is_forked(&self) -> bool {
+        self.forks != forks()
+    }
+
     /// Tells the reactor that a call made outside of `attempt` would have blocked, and arms.
     pub fn blocked(&self, direction: Direction) {
         let mut context = Context::from_waker(&self.waker);
@@ -259,7 +284,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if self.forks == forks() {
+        if !self.is_forked() {
             // SAFETY: dropped once, here; leaked in a forked child, see `Reactor::drop`.
             unsafe { ManuallyDrop::drop(&mut self.io) };
         }

@@ -18,16 +18,22 @@ from typing import Any, ClassVar, TypeVar, final, overload
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
+from tokioloop.tls import Parts
+
 _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "DatagramTransport",
     "Handle",
     "Listener",
     "NativeLoop",
+    "ReadPipeTransport",
+    "SSLTransport",
     "SocketOperation",
     "SocketTransport",
     "TimerHandle",
+    "WritePipeTransport",
     "__version__",
     "literal_addrinfo",
     "looks_numeric",
@@ -240,7 +246,7 @@ class NativeLoop:
     def _watched(self, fd: int) -> int:
         """The ``selectors`` events that ``fd`` is watched for, 0 for none."""
 
-    def _fd_owner(self, fd: int) -> SocketTransport | None:
+    def _fd_owner(self, fd: int) -> SocketTransport | DatagramTransport | None:
         """The transport of ours that uses ``fd``."""
 
     def _disown_fd(self, fd: int) -> bool:
@@ -262,6 +268,46 @@ class NativeLoop:
 
         Raises ``RuntimeError`` if the loop is closed.
         """
+
+    def _tls_transport(self, parts: Parts) -> SSLTransport:
+        """A TLS transport; it starts when a transport below calls its ``connection_made``."""
+
+    def _datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any,
+        waiter: asyncio.Future[Any] | None,
+        extra: dict[str, Any] | None,
+    ) -> DatagramTransport:
+        """A transport over an IPv4, IPv6 or Unix datagram socket; ``connection_made`` is
+        scheduled, then ``waiter`` is set. ``address``, if any, is the only one to send to.
+
+        Raises ``RuntimeError`` if the loop is closed.
+        """
+
+    # What asyncio's own `connect_read_pipe` and `connect_write_pipe` call.
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        """A transport over a file object; ``connection_made`` is scheduled, then ``waiter`` set.
+
+        Raises ``RuntimeError`` if the loop is closed, ``OSError`` for a closed descriptor, and
+        ``ValueError`` for what is no pipe, socket or character device.
+        """
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        """The same for writing."""
 
     def _listen(
         self,
@@ -516,6 +562,14 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _protocol_paused(self) -> bool: ...
     @property
+    def _paused(self) -> bool: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _eof(self) -> bool: ...
+    @property
+    def _server(self) -> asyncio.AbstractServer | None: ...
+    @property
     def _high_water(self) -> int: ...
     @property
     def _low_water(self) -> int: ...
@@ -539,6 +593,387 @@ class SocketTransport(transports._FlowControlMixin):
 
     def _reset_empty_waiter(self) -> None:
         """Lets writes through again."""
+
+@final
+class SSLTransport(transports._FlowControlMixin, asyncio.Protocol):
+    """TLS between a protocol and the transport below.
+
+    It is the ``asyncio.Transport`` of the one and the ``asyncio.Protocol`` of the other.
+    Cannot be made by hand: ``ssl=`` and ``start_tls`` do it.
+    """
+
+    # -- for the application ------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Encrypt and send ``data``. As ``asyncio.WriteTransport.write``.
+
+        Never waits: what the transport below does not take is buffered, and from the high-water
+        mark on the protocol's ``pause_writing()`` is called. Dropped once the transport closes.
+
+        Raises ``TypeError`` for what is not bytes-like.
+        """
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Send each of an iterable. As ``asyncio.WriteTransport.writelines``.
+
+        Raises what :meth:`write` raises; then none of them is sent.
+        """
+
+    def write_eof(self) -> None:
+        """TLS cannot end one side only: raises ``NotImplementedError``."""
+
+    def can_write_eof(self) -> bool:
+        """``False``. As ``asyncio.WriteTransport.can_write_eof``."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of plain- and ciphertext that the transport below has not taken yet."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low- and the high-water mark, in bytes; at first 128 KiB and 512 KiB."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks, in bytes: from ``high`` on the protocol is paused, at ``low`` resumed.
+
+        Raises ``ValueError`` unless ``high >= low >= 0``.
+        """
+
+    def get_read_buffer_size(self) -> int:
+        """Bytes of ciphertext that are not decrypted yet, because reading is paused."""
+
+    def get_read_buffer_limits(self) -> tuple[int, int]:
+        """The marks of :meth:`get_read_buffer_size`; at first 64 KiB and 256 KiB."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set these marks, in bytes: from ``high`` on the transport below is paused.
+
+        Raises ``ValueError`` unless ``high >= low >= 0``.
+        """
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+
+    def resume_reading(self) -> None:
+        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``."""
+
+    def close(self) -> None:
+        """Send what is buffered, say good-bye to the peer, close when it has answered."""
+
+    def abort(self) -> None:
+        """Close at once, without a word to the peer. As ``asyncio.WriteTransport.abort``."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The application's protocol, ``None`` once the connection is lost."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``"sslcontext"``, and after the handshake ``"ssl_object"``, ``"peercert"``,
+        ``"cipher"``, ``"compression"``; for other names, what the transport below knows.
+
+        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        """
+
+    def __del__(self) -> None: ...
+
+    # -- for the transport below: ``asyncio.Protocol`` ------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the handshake."""
+
+    def connection_lost(self, exc: BaseException | None) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+    # -- what asyncio's own code asks of its transports -----------------------------------------
+
+    _start_tls_compatible: ClassVar[bool]
+    _sendfile_compatible: ClassVar[constants._SendfileMode]
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _app_reading_paused(self) -> bool: ...
+    @property
+    def _ssl_protocol(self) -> SSLTransport:
+        """The protocol of the transport below: itself."""
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        """Closes at once; ``exc`` goes to ``connection_lost``."""
+
+    def _read_on(self) -> None: ...
+    def _check_handshake_timeout(self) -> None: ...
+    def _check_shutdown_timeout(self) -> None: ...
+
+@final
+class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
+    """A datagram socket, UDP or Unix; an ``asyncio.DatagramTransport``, and as asyncio's own an
+    ``asyncio.Transport``.
+
+    Cannot be made by hand: the loop does it. A transport that nobody closed warns with
+    ``ResourceWarning`` when it is collected.
+    """
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def sendto(self, data: bytes | bytearray | memoryview[Any], addr: Any = None) -> None:
+        """Send a datagram, at once if the kernel takes it. As ``asyncio.DatagramTransport.sendto``.
+
+        ``addr`` is an address of the socket's family as Python spells it, ``None`` for the peer
+        of a connected socket. What the kernel does not take now is buffered; beyond the
+        high-water mark the protocol's ``pause_writing()`` is called. ``OSError`` goes to the
+        protocol's ``error_received()``, and what else the address gives rise to ends the
+        transport. Nothing is sent before 3.13 if ``data`` is empty.
+
+        Raises ``TypeError`` for what is not bytes-like, ``ValueError`` for another address than
+        the one connected to, ``AttributeError`` once closed unless made with ``remote_addr``:
+        then datagrams are dropped.
+        """
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken yet; from 3.13 on with 8 more for each datagram.
+
+        As ``asyncio.WriteTransport.get_write_buffer_size``.
+        """
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB.
+
+        As ``asyncio.WriteTransport.get_write_buffer_limits``.
+        """
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks, in bytes: above ``high`` the protocol is paused, at ``low`` resumed.
+
+        As ``asyncio.WriteTransport.set_write_buffer_limits``, its defaults included. Raises
+        ``ValueError`` unless ``high >= low >= 0``.
+        """
+
+    # -- receiving ----------------------------------------------------------------------------
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets datagrams. As ``asyncio.ReadTransport.is_reading``."""
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more datagrams. As ``asyncio.ReadTransport.pause_reading``."""
+
+    def resume_reading(self) -> None:
+        """Give the protocol datagrams again. As ``asyncio.ReadTransport.resume_reading``."""
+
+    # -- the endpoint -------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Receive no more, send what is buffered, then close. As ``asyncio.BaseTransport.close``.
+
+        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        """
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost. As ``asyncio.DatagramTransport.abort``.
+
+        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        """
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The current protocol, ``None`` once closed. As ``asyncio.BaseTransport.get_protocol``."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``"socket"``, ``"sockname"``, ``"peername"``, or what the transport was made with.
+
+        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        """
+
+    def __del__(self) -> None: ...
+
+    # -- what asyncio's transports have, under the same names -----------------------------------
+
+    max_size: ClassVar[int]
+    """Bytes of a datagram that are kept."""
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """``None`` once closed."""
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol | None: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
+    def _sock(self) -> socket.socket | None:
+        """``None`` once closed."""
+    @property
+    def _sock_fd(self) -> int: ...
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _address(self) -> Any:
+        """The ``remote_addr`` that it was made with, resolved."""
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        """Closes at once; ``exc`` goes to ``connection_lost``."""
+
+    def _sendto_ready(self) -> None:
+        """Sends what is buffered until the kernel takes no more."""
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    """The reading end of a pipe, or a FIFO, a socket, a character device.
+
+    Cannot be made by hand: ``connect_read_pipe`` does it. A transport that nobody closed warns
+    with ``ResourceWarning`` when it is collected.
+    """
+
+    def close(self) -> None:
+        """Read no more, and close the file. As ``asyncio.BaseTransport.close``.
+
+        At once, and without a word to the protocol, if the loop is closed.
+        """
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+
+    def resume_reading(self) -> None:
+        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``.
+
+        Raises ``PermissionError`` for a device that cannot be watched.
+        """
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The current protocol, ``None`` once the connection is lost."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+
+    def __del__(self) -> None: ...
+
+    # -- asyncio's names ------------------------------------------------------------------------
+
+    _pipe: Any
+    """The file object; ``None`` once it is closed."""
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """``None`` once the connection is lost."""
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _fileno(self) -> int: ...
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    def _read_ready(self) -> None:
+        """The descriptor is ready."""
+
+@final
+class WritePipeTransport(transports._FlowControlMixin):
+    """The writing end of a pipe, or a FIFO, a socket, a character device.
+
+    Cannot be made by hand: ``connect_write_pipe`` does it. A transport that nobody closed warns
+    with ``ResourceWarning`` when it is collected.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Write ``data``, which may change afterwards. As ``asyncio.WriteTransport.write``.
+
+        At once, as much as the kernel takes; the rest is buffered, and beyond the high-water
+        mark the protocol's ``pause_writing()`` is called. Dropped once the reader is gone.
+
+        Raises ``AssertionError`` for what is not bytes-like, as asyncio does.
+        """
+
+    def can_write_eof(self) -> bool:
+        """``True``. As ``asyncio.WriteTransport.can_write_eof``."""
+
+    def write_eof(self) -> None:
+        """The same as :meth:`close`. As ``asyncio.WriteTransport.write_eof``."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken. As ``asyncio.WriteTransport``."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks, in bytes: above ``high`` the protocol is paused.
+
+        It is resumed when nothing is left, as asyncio does it. Raises ``ValueError`` unless
+        ``high >= low >= 0``.
+        """
+
+    def close(self) -> None:
+        """Write what is buffered, then close the file. As ``asyncio.BaseTransport.close``.
+
+        At once, and without a word to the protocol, if the loop is closed.
+        """
+
+    def abort(self) -> None:
+        """Close; what is buffered is lost. As ``asyncio.WriteTransport.abort``."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The current protocol, ``None`` once the connection is lost."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+
+    def __del__(self) -> None: ...
+
+    # -- asyncio's names ------------------------------------------------------------------------
+
+    _pipe: Any
+    """The file object; ``None`` once it is closed."""
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """``None`` once the connection is lost."""
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _fileno(self) -> int: ...
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _conn_lost(self) -> int:
+        """Writes since the reader is gone or the transport was closed."""
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    def _read_ready(self) -> None:
+        """The reader is gone."""
+
+    def _write_ready(self) -> None:
+        """The descriptor takes more."""
 
 @final
 class Listener:

@@ -17,21 +17,37 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tokioloop import _core
+from tokioloop.processes import ProcessHandling, ProcessTransport
 from tokioloop.registry import NativeSelector, TransportMap
 from tokioloop.signals import SignalHandling
+from tokioloop.tls import Tls
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
 
 
-class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
+#: The families whose addresses the core knows; others get asyncio's own transport.
+NATIVE_DATAGRAMS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+def overrides_datagram_calls(kind: type) -> bool:
+    """Whether a class of sockets has its own idea of what the core would do past it."""
+    return any(
+        getattr(kind, name, None) is not getattr(socket.socket, name)
+        for name in ("recvfrom", "send", "sendto")
+    )
+
+
+class Loop(ProcessHandling, SignalHandling, Tls, _core.NativeLoop, asyncio.SelectorEventLoop):
     """An asyncio event loop driven by tokio.
 
     Accepts no arguments. Use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[int, _core.Listener] = {}
+        # By descriptor: the server's own socket, and who accepts on it.
+        self._listeners: dict[int, tuple[socket.socket, _core.Listener]] = {}
+        self._children: set[ProcessTransport] = set()
         super().__init__(NativeSelector(self))
         self._open()
         self._transports = TransportMap(self)
@@ -74,6 +90,7 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         if self.is_closed():
             return
         self._stop_signal_handling()
+        self._leave_children()
         super().close()
         self._listeners.clear()
         self._dispose()
@@ -118,23 +135,27 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         **more: Any,
     ) -> asyncio.Transport:
-        from asyncio import sslproto
-
         # From 3.15 on: the current context, or one like it. Transports see to that themselves.
         more.pop("context", None)
-
-        ssl_protocol = sslproto.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,  # type: ignore[arg-type]  # asyncio passes `None`, too
-            server_side,
-            server_hostname,
-            **more,
-        )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
-        transport: asyncio.Transport = ssl_protocol._app_transport
+        if sys.version_info >= (3, 12):
+            self._ensure_fd_no_transport(rawsock)
+        transport = self._tls(protocol, sslcontext, waiter, server_side, server_hostname, **more)
+        self._make_socket_transport(rawsock, transport, extra=extra, server=server)
         return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport:
+        if sys.version_info >= (3, 12):
+            self._ensure_fd_no_transport(sock)
+        if sock.family not in NATIVE_DATAGRAMS or overrides_datagram_calls(type(sock)):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        return self._datagram_transport(sock, protocol, address, waiter, extra)
 
     def _start_serving(
         self,
@@ -143,54 +164,48 @@ class Loop(SignalHandling, _core.NativeLoop, asyncio.SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *timeouts: Any,
+        *timeouts: float | None,
         **more: Any,
     ) -> None:
         if sslcontext is not None:
-            super()._start_serving(
-                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
-            )
-            return
+            protocol_factory = self._tls_factory(protocol_factory, sslcontext, *timeouts)
         # From 3.15 on connections get the context that the server was made in, not started in.
         context = more.get("context")
         context = contextvars.copy_context() if context is None else context.copy()
         fd = sock.fileno()
-        self._listeners[fd] = context.run(self._listen, fd, backlog, protocol_factory, server)
+        listener = context.run(self._listen, fd, backlog, protocol_factory, server)
+        self._listeners[fd] = sock, listener
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock.fileno())
         super()._stop_serving(sock)
 
-    def _stop_listening(self, fd: int) -> _core.Listener | None:
-        listener = self._listeners.pop(fd, None)
-        if listener is not None and not self.is_closed():
-            self._unlisten(listener)
-        return listener
+    def _stop_listening(self, fd: int) -> tuple[socket.socket, _core.Listener] | None:
+        listening = self._listeners.pop(fd, None)
+        if listening is not None and not self.is_closed():
+            self._unlisten(listening[1])
+        return listening
 
     def _accept_exhausted(self, fd: int, error: OSError) -> None:
         """``accept`` failed for want of descriptors or memory: try again in a second."""
-        listener = self._stop_listening(fd)
-        if listener is None:
+        listening = self._stop_listening(fd)
+        if listening is None:
             return
         # Known again before the handler runs, which may close the server.
-        self._listeners[fd] = listener
-        sock = socket.socket(fileno=fd)
-        try:
-            self.call_exception_handler(
-                {
-                    "message": "socket.accept() out of system resource",
-                    "exception": error,
-                    "socket": trsock.TransportSocket(sock),
-                }
-            )
-        finally:
-            sock.detach()
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listener)
+        self._listeners[fd] = listening
+        self.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": error,
+                "socket": trsock.TransportSocket(listening[0]),
+            }
+        )
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
 
-    def _accept_again(self, fd: int, listener: _core.Listener) -> None:
+    def _accept_again(self, fd: int, listening: tuple[socket.socket, _core.Listener]) -> None:
         # The server may have been closed meanwhile, and the number be another socket's.
-        if self._listeners.get(fd) is listener:
-            self._relisten(listener)
+        if self._listeners.get(fd) is listening:
+            self._relisten(listening[1])
 
     # -- names --------------------------------------------------------------------------------
 

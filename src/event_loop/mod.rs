@@ -18,6 +18,7 @@ pub use ready::{Entry, Step};
 use crate::cached;
 use crate::contexts::Snapshots;
 use crate::descriptors::Descriptors;
+use crate::errors::os_error;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::Handle;
 use crate::object::Object;
@@ -54,6 +55,8 @@ pub struct NativeLoop {
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
     fired: GilCell<Vec<Key>>,
+    /// Callbacks that entries of the ready queue ran besides their first.
+    also_ran: GilFlag<usize>,
 }
 
 /// Whether `time()` is ours, so that it need not be called.
@@ -98,6 +101,7 @@ impl NativeLoop {
             scratch: GilCell::new(Vec::new()),
             idle: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
+            also_ran: GilFlag::new(0),
         })
     }
 
@@ -276,6 +280,18 @@ impl NativeLoop {
         Ok(())
     }
 
+    /// Something else is to run before more is read, or the loop is to stop.
+    #[inline]
+    pub fn others_wait(&self, py: Python<'_>) -> bool {
+        self.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
+    }
+
+    /// Notes that an entry ran one more callback, which counts for when to look again.
+    #[inline]
+    pub fn ran_another(&self, py: Python<'_>) {
+        self.also_ran.set(py, self.also_ran.get(py) + 1);
+    }
+
     /// Puts an entry at the end of the ready queue and sees to it that it is run.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
@@ -354,7 +370,7 @@ impl NativeLoop {
             return Ok(reactor);
         }
         self.check_closed(py)?;
-        let reactor = Arc::new(Reactor::new()?);
+        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(&error))?);
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
             drop(inherited);
@@ -376,7 +392,7 @@ impl NativeLoop {
             Ok(registration) => Ok((key, registration)),
             Err(error) => {
                 drop(self.sources.with(py, |sources| sources.remove(key)));
-                Err(error.into())
+                Err(os_error(&error))
             }
         }
     }
@@ -386,14 +402,16 @@ impl NativeLoop {
         SCRATCH
     }
 
-    /// Lends the scratch buffer that reads go through.
+    /// Lends the scratch buffer that reads go through. It is taken out meanwhile: should `f` come
+    /// to run Python code that reads as well, that gets one of its own.
     pub fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        self.scratch.with(py, |scratch| {
-            if scratch.is_empty() {
-                scratch.resize(SCRATCH, 0);
-            }
-            f(scratch)
-        })
+        let mut scratch = self.scratch.take(py);
+        if scratch.is_empty() {
+            scratch.resize(SCRATCH, 0);
+        }
+        let result = f(&mut scratch);
+        drop(self.scratch.with(py, |slot| std::mem::replace(slot, scratch)));
+        result
     }
 
     /// Calls a handle; what it raises goes to the exception handler, save what ends the loop.

@@ -57,7 +57,8 @@ impl NativeLoop {
             if self.stopping.get(py) {
                 return Ok(true);
             }
-            ran += batch;
+            ran += batch + self.also_ran.get(py);
+            self.also_ran.set(py, 0);
             if batch == 0 || ran >= CALLBACKS_PER_LOOK {
                 return Ok(false);
             }

@@ -332,7 +332,13 @@ pub fn types(py: Python<'_>) -> PyResult<&Types> {
                 slots.push(slot(ffi::Py_tp_hash, timer_hash as *mut c_void));
                 slots.push(slot(ffi::Py_tp_richcompare, timer_compare as *mut c_void));
             }
-            let class = object::new_type(py, name, size_of::<HandleObject>(), &object, slots)?;
+            let class = object::new_type(
+                py,
+                name,
+                size_of::<HandleObject>(),
+                std::slice::from_ref(&object),
+                slots,
+            )?;
             if !timer {
                 class.delattr("when")?;
             }

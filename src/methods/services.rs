@@ -11,7 +11,9 @@ use crate::handles::{Call, Handle};
 use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::Direction;
-use crate::transports::{self, New, address};
+use crate::transports::life::Parts;
+use crate::transports::pipes::{self, ReadPipe, WritePipe};
+use crate::transports::{address, datagram, stream, tls};
 
 impl NativeLoop {
     fn watch<'py>(
@@ -116,7 +118,7 @@ impl NativeLoop {
 
     /// Takes `_disown_fd` back; whether this is a native transport.
     fn _own_fd(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
-        transports::claim(slf.py(), slf.get(), transport)
+        stream::claim(slf.py(), slf.get(), transport)
     }
 
     /// A transport over a connected socket; `connection_made` is scheduled.
@@ -132,19 +134,70 @@ impl NativeLoop {
         let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
         // SAFETY: an instance of this class.
         let this = unsafe { Self::of(slf.as_ptr()) };
-        transports::new(
+        stream::new(
             py,
             this,
-            New {
-                fd,
-                socket: Some(sock),
-                protocol,
-                waiter,
-                extra,
+            stream::New {
+                parts: Parts { fd, socket: Some(sock), protocol, waiter, extra },
                 server,
                 peername: address::remote(py, fd),
             },
         )
+    }
+
+    /// A TLS transport; it starts when a transport below calls its `connection_made`.
+    fn _tls_transport<'py>(
+        slf: &Bound<'py, Self>,
+        parts: tls::New<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: an instance of this class.
+        tls::new(slf.py(), unsafe { Self::of(slf.as_ptr()) }, parts)
+    }
+
+    /// A transport over a datagram socket; `connection_made` is scheduled.
+    fn _datagram_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        address: Option<Bound<'py, PyAny>>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        datagram::new(
+            slf.py(),
+            this,
+            datagram::New { socket: sock, protocol, address, waiter, extra },
+        )
+    }
+
+    /// A transport that reads from `pipe`; `connection_made` is scheduled.
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_read_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        pipes::new::<ReadPipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
+    }
+
+    /// A transport that writes to `pipe`; `connection_made` is scheduled.
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_write_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
     /// Accepts connections for `server` on the listening socket `fd`.

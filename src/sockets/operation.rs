@@ -408,7 +408,13 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
         ];
         let object = py.get_type::<PyAny>();
         let size = size_of::<OperationObject>();
-        let class = object::new_type(py, c"tokioloop._core.SocketOperation", size, &object, slots)?;
+        let class = object::new_type(
+            py,
+            c"tokioloop._core.SocketOperation",
+            size,
+            std::slice::from_ref(&object),
+            slots,
+        )?;
         // `create_task` and `iscoroutine` ask this base class.
         py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
         Ok(class.unbind())

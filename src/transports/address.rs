@@ -18,16 +18,25 @@ pub enum Address {
 }
 
 /// Room for any address that the kernel writes.
+#[derive(Clone, Copy)]
 pub struct Raw {
-    storage: libc::sockaddr_storage,
-    length: libc::socklen_t,
+    pub(super) storage: libc::sockaddr_storage,
+    pub(super) length: libc::socklen_t,
 }
 
 impl Raw {
     pub fn new() -> Self {
         // SAFETY: all zeros is a valid value of this plain C struct.
         let storage = unsafe { std::mem::zeroed() };
-        Self { storage, length: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+        Self { storage, length: Self::ROOM }
+    }
+
+    /// The length to offer the kernel.
+    pub const ROOM: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+    /// Notes how long an address was written by a call that was not given `as_mut_ptrs`' second.
+    pub fn set_length(&mut self, length: libc::socklen_t) {
+        self.length = length;
     }
 
     /// Pointers for a system call that fills the address in.
@@ -36,6 +45,10 @@ impl Raw {
     }
 
     pub fn into_address(self, py: Python<'_>) -> PyResult<Address> {
+        if self.length == 0 {
+            // What an unbound Unix socket sends comes from nowhere.
+            return Ok(Address::Unknown);
+        }
         // SAFETY: the kernel filled in an address of the family that it names.
         unsafe {
             Ok(match i32::from(self.storage.ss_family) {
@@ -134,13 +147,14 @@ impl Address {
     }
 }
 
-/// The host as libc prints it, with its zone.
+/// The host as libc prints it; its zone is an item of its own in Python's tuple.
 fn v6_host(address: &libc::sockaddr_in6) -> String {
+    let zoneless = libc::sockaddr_in6 { sin6_scope_id: 0, ..*address };
     let mut host = [0 as libc::c_char; 128];
-    // SAFETY: a whole address, and a buffer longer than any numeric host with a zone.
+    // SAFETY: a whole address, and a buffer longer than any numeric host.
     let result = unsafe {
         libc::getnameinfo(
-            std::ptr::from_ref(address).cast(),
+            (&raw const zoneless).cast(),
             size_of::<libc::sockaddr_in6>() as libc::socklen_t,
             host.as_mut_ptr(),
             host.len() as libc::socklen_t,
@@ -154,4 +168,23 @@ fn v6_host(address: &libc::sockaddr_in6) -> String {
     }
     // SAFETY: on success libc ends the text with a NUL inside the buffer.
     unsafe { CStr::from_ptr(host.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_host_has_no_zone_in_it() {
+        let mut octets = [0; 16];
+        (octets[0], octets[1], octets[15]) = (0xfe, 0x80, 1);
+        let address = libc::sockaddr_in6 {
+            sin6_family: libc::AF_INET6 as libc::sa_family_t,
+            sin6_port: 0,
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: octets },
+            sin6_scope_id: 1,
+        };
+        assert_eq!(v6_host(&address), "fe80::1");
+    }
 }

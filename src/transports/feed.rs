@@ -3,15 +3,13 @@
 //! Only for exactly asyncio's `StreamReaderProtocol` and `StreamReader` with their own methods;
 //! anything derived or patched takes the ordinary road through `data_received`.
 
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyWeakrefMethods, PyWeakrefReference};
 
-use super::reading::Received;
-use super::{Delivery, Stream};
 use crate::cached;
-use crate::event_loop::NativeLoop;
 
 /// The functions that this file stands in for, as asyncio has them.
 struct Originals {
@@ -50,52 +48,32 @@ fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
     method.getattr(pyo3::intern!(method.py(), "__func__")).is_ok_and(|bound| bound.is(function))
 }
 
-pub fn read(
-    py: Python<'_>,
-    stream: &Stream,
-    slf: &Bound<'_, PyAny>,
-    native: &NativeLoop,
-    protocol: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let reader = match reader_of(protocol)? {
-        Some(reader) => reader,
-        // Nobody holds the reader any more: asyncio drops what comes in.
-        None => {
-            return match stream.receive_scratch(py, native, |_| ()) {
-                Ok(Received::Nothing | Received::Data(())) => Ok(()),
-                Ok(Received::End) => stream.received_end(py, slf, native, protocol),
-                Err(error) => stream.read_failed(py, slf, &error),
-            };
-        }
+/// Where received bytes go.
+pub enum Target<'py> {
+    Reader(Reader<'py>),
+    /// Nobody holds the reader any more: asyncio drops what comes in.
+    Nobody,
+    /// Somebody derived or patched the reader: the ordinary road, from here on.
+    Protocol,
+}
+
+/// A `StreamReader` and its `_buffer`.
+pub struct Reader<'py> {
+    reader: Bound<'py, PyAny>,
+    buffer: Bound<'py, PyAny>,
+}
+
+pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
+    let py = protocol.py();
+    let Some(reader) = reader_of(protocol)? else {
+        return Ok(Target::Nobody);
     };
     let buffer = reader.getattr(pyo3::intern!(py, "_buffer"))?;
     let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
     let exact = reader.get_type().is(&cached::asyncio(py)?.stream_reader)
         && buffer.is_exact_instance_of::<PyByteArray>()
         && is_method(&feed_data, &originals(py)?.feed_data);
-    if !exact {
-        // A reader that somebody derived or patched: the ordinary road, from here on.
-        stream.delivery.set(Delivery::Data);
-        return stream.read_bytes(py, slf, native, protocol);
-    }
-    let received = stream.receive_scratch(py, native, |data| append(&buffer, data));
-    match received {
-        Ok(Received::Nothing) => Ok(()),
-        Ok(Received::End) => stream.received_end(py, slf, native, protocol),
-        Ok(Received::Data(appended)) => {
-            let fed = appended.and_then(|length| after_feed(py, stream, slf, &reader, length));
-            match fed {
-                Ok(()) => Ok(()),
-                Err(error) => stream.fatal(
-                    py,
-                    slf,
-                    error,
-                    "Fatal error: protocol.data_received() call failed.",
-                ),
-            }
-        }
-        Err(error) => stream.read_failed(py, slf, &error),
-    }
+    Ok(if exact { Target::Reader(Reader { reader, buffer }) } else { Target::Protocol })
 }
 
 /// The protocol's reader, through its weak reference.
@@ -107,54 +85,52 @@ fn reader_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
     }
 }
 
-/// `buffer.extend(data)`; the new length.
-fn append(buffer: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
-    // SAFETY: exactly a bytearray, the GIL is held; after the resize it has room for `data` behind
-    // what it held.
-    unsafe {
-        let before = ffi::PyByteArray_Size(buffer.as_ptr()) as usize;
-        let after = before + data.len();
-        if ffi::PyByteArray_Resize(buffer.as_ptr(), after as ffi::Py_ssize_t) != 0 {
-            return Err(PyErr::fetch(buffer.py()));
+impl Reader<'_> {
+    /// `_buffer.extend(data)`; the new length. Runs no Python code.
+    pub fn append(&self, data: &[u8]) -> PyResult<usize> {
+        let buffer = self.buffer.as_ptr();
+        // SAFETY: exactly a bytearray, the GIL is held; after the resize it has room for `data`
+        // behind what it held.
+        unsafe {
+            let before = ffi::PyByteArray_Size(buffer) as usize;
+            let after = before + data.len();
+            if ffi::PyByteArray_Resize(buffer, after as ffi::Py_ssize_t) != 0 {
+                return Err(PyErr::fetch(self.buffer.py()));
+            }
+            let start = ffi::PyByteArray_AsString(buffer).cast::<u8>();
+            std::ptr::copy_nonoverlapping(data.as_ptr(), start.add(before), data.len());
+            Ok(after)
         }
-        let start = ffi::PyByteArray_AsString(buffer.as_ptr()).cast::<u8>();
-        std::ptr::copy_nonoverlapping(data.as_ptr(), start.add(before), data.len());
-        Ok(after)
     }
-}
 
-/// What `feed_data` does behind `extend`: wakes the reader, and pauses a flood.
-fn after_feed(
-    py: Python<'_>,
-    stream: &Stream,
-    slf: &Bound<'_, PyAny>,
-    reader: &Bound<'_, PyAny>,
-    length: usize,
-) -> PyResult<()> {
-    let waiter_name = pyo3::intern!(py, "_waiter");
-    let waiter = reader.getattr(waiter_name)?;
-    if !waiter.is_none() {
-        reader.setattr(waiter_name, py.None())?;
-        if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
-            waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    /// What `feed_data` does behind `extend`: wakes who reads, and pauses a flood.
+    pub fn fed(&self, length: usize) -> PyResult<()> {
+        let (py, reader) = (self.reader.py(), &self.reader);
+        let waiter_name = pyo3::intern!(py, "_waiter");
+        let waiter = reader.getattr(waiter_name)?;
+        if !waiter.is_none() {
+            reader.setattr(waiter_name, py.None())?;
+            if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
+                waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        let limit = reader.getattr(pyo3::intern!(py, "_limit"))?.extract::<usize>()?;
+        if length <= limit.saturating_mul(2) {
+            return Ok(());
+        }
+        let paused = pyo3::intern!(py, "_paused");
+        let transport_name = pyo3::intern!(py, "_transport");
+        let transport = reader.getattr(transport_name)?;
+        if transport.is_none() || reader.getattr(paused)?.is_truthy()? {
+            return Ok(());
+        }
+        match transport.call_method0(pyo3::intern!(py, "pause_reading")) {
+            Ok(_) => reader.setattr(paused, true),
+            // As asyncio: one that cannot pause is not asked again.
+            Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
+                reader.setattr(transport_name, py.None())
+            }
+            Err(error) => Err(error),
         }
     }
-    let limit = reader.getattr(pyo3::intern!(py, "_limit"))?.extract::<usize>()?;
-    if length <= limit.saturating_mul(2) {
-        return Ok(());
-    }
-    let paused_name = pyo3::intern!(py, "_paused");
-    if reader.getattr(paused_name)?.is_truthy()? {
-        return Ok(());
-    }
-    let transport = reader.getattr(pyo3::intern!(py, "_transport"))?;
-    if transport.is(slf) {
-        stream.pause(py, slf)?;
-        reader.setattr(paused_name, true)?;
-    } else if !transport.is_none() {
-        // Another layer between us and the reader: asked as asyncio asks it.
-        transport.call_method0("pause_reading")?;
-        reader.setattr(paused_name, true)?;
-    }
-    Ok(())
 }

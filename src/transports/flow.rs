@@ -1,9 +1,11 @@
 //! Write flow control: the marks, and telling the protocol.
 
+use std::cell::Cell;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::Stream;
+use crate::event_loop::NativeLoop;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]
@@ -14,14 +16,32 @@ pub struct Marks {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { high: 64 * 1024, low: 16 * 1024 }
+        Self::of(64 * 1024)
     }
 }
 
 impl Marks {
-    /// asyncio's defaults for what is not given, and its check.
-    pub fn new(high: Option<isize>, low: Option<isize>) -> PyResult<Self> {
-        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+    /// A high mark, and asyncio's low one for it.
+    pub const fn of(high: isize) -> Self {
+        Self { high: high as usize, low: high as usize / 4 }
+    }
+
+    /// As `get_write_buffer_limits` gives them.
+    pub const fn as_pair(self) -> (usize, usize) {
+        (self.low, self.high)
+    }
+
+    /// asyncio's defaults for what is not given, and its check. `default` is the high mark.
+    pub fn new(
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+        default: isize,
+    ) -> PyResult<Self> {
+        let number = |given: Option<&Bound<'_, PyAny>>| -> PyResult<Option<isize>> {
+            given.filter(|given| !given.is_none()).map(|given| given.extract()).transpose()
+        };
+        let (high, low) = (number(high)?, number(low)?);
+        let high = high.unwrap_or_else(|| low.map_or(default, |low| low.saturating_mul(4)));
         let low = low.unwrap_or(high.div_euclid(4));
         if !(high >= low && low >= 0) {
             return Err(PyValueError::new_err(format!(
@@ -32,34 +52,56 @@ impl Marks {
     }
 }
 
-impl Stream {
-    /// Pauses the protocol if more is buffered than it should.
-    pub(super) fn maybe_pause(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.protocol_paused.get() || self.outgoing.borrow().size() <= self.marks.get().high {
-            return Ok(());
-        }
-        self.protocol_paused.set(true);
-        self.tell(py, slf, "pause_writing")
+/// The marks of a transport, and whether its protocol was told to pause.
+#[derive(Default)]
+pub struct Flow {
+    pub marks: Cell<Marks>,
+    pub paused: Cell<bool>,
+}
+
+/// What a change of the buffer's size asks for.
+#[derive(Clone, Copy)]
+pub enum Signal {
+    Pause,
+    Resume,
+}
+
+impl Flow {
+    /// Pauses the protocol if more is buffered than it should; whom to tell what, then.
+    pub fn grown(&self, size: usize) -> Option<Signal> {
+        (!self.paused.get() && size > self.marks.get().high).then(|| {
+            self.paused.set(true);
+            Signal::Pause
+        })
     }
 
     /// Resumes the protocol once enough has left.
-    pub(super) fn maybe_resume(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.protocol_paused.get() || self.outgoing.borrow().size() > self.marks.get().low {
-            return Ok(());
-        }
-        self.protocol_paused.set(false);
-        self.tell(py, slf, "resume_writing")
+    pub fn shrunk(&self, size: usize) -> Option<Signal> {
+        (self.paused.get() && size <= self.marks.get().low).then(|| {
+            self.paused.set(false);
+            Signal::Resume
+        })
     }
+}
 
-    fn tell(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
-        let (Some(protocol), Some((_loop, native))) = (self.protocol.get(py), self.native(py))
-        else {
+impl Signal {
+    /// Tells the protocol; what it raises goes to the exception handler.
+    #[cold]
+    pub fn tell(
+        self,
+        native: &NativeLoop,
+        transport: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = protocol.py();
+        let method = match self {
+            Self::Pause => pyo3::intern!(py, "pause_writing"),
+            Self::Resume => pyo3::intern!(py, "resume_writing"),
+        };
+        let Err(error) = protocol.call_method0(method) else {
             return Ok(());
         };
-        if let Err(error) = protocol.call_method0(method) {
-            let message = format!("protocol.{method}() failed");
-            native.report(py, &message, error, &[("transport", slf), ("protocol", &protocol)])?;
-        }
-        Ok(())
+        let context = [("transport", transport), ("protocol", protocol)];
+        native.report(py, &format!("protocol.{method}() failed"), error, &context)
     }
 }

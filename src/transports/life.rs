@@ -1,48 +1,125 @@
-//! Made, closed, lost: a transport's life, in asyncio's order of callbacks.
+//! The life of transports over sockets: made, closed, lost, in asyncio's order of callbacks.
+//!
+//! Streams and datagrams differ in how they read and send. What they are to the loop, to their
+//! protocol and to the garbage collector is the same, and is here.
 
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyConnectionError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::address::{self, Address};
-use super::object::{allocate, is_native, stream};
-use super::reading::ready;
-use super::{Delivery, Life, Stream, feed};
-use crate::cached;
+use super::base::{self, Transport};
+use super::flow::{Flow, Signal};
+use super::protocol::{self, log_in_debug, report_fatal};
 use crate::errors::os_error;
-use crate::event_loop::{Entry, NativeLoop, ends_loop};
+use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
 use crate::object;
-use crate::reactor::{Direction, Reactor};
+use crate::reactor::{Key, Reactor, Registration};
 use crate::sources::{Kind, Source};
 
-/// What the loop does with transports.
-static KIND: Kind = Kind { ready, move_to, detach };
+/// Where in its life a transport is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Life {
+    /// `connection_made` is yet to be called.
+    New,
+    Open,
+    /// `close()` was called; what is buffered still leaves.
+    Closing,
+    /// `connection_lost` is scheduled.
+    Losing,
+    /// The socket is closed.
+    Closed,
+}
 
-/// What a new transport is made of.
-pub struct New<'py> {
+/// The state that all of them have. Only reached with the GIL held.
+pub struct Common {
+    pub fd: RawFd,
+    pub key: Key,
+    pub life: Cell<Life>,
+    /// Reading, by the application.
+    pub paused: Cell<bool>,
+    pub flow: Flow,
+    pub registration: RefCell<Option<Registration>>,
+    pub event_loop: PySlot,
+    pub protocol: PySlot,
+    /// The `socket.socket`: the user's, or made when somebody asks for it.
+    pub socket: PySlot,
+    pub extra: PySlot,
+    pub context: PySlot,
+    waiter: PySlot,
+    /// The exception for `connection_lost`.
+    loss: PySlot,
+    writes_after_loss: Cell<u32>,
+}
+
+/// What a new transport is made of, whatever its kind.
+pub struct Parts<'py> {
     pub fd: RawFd,
     /// The user's socket object. Without one the transport owns the bare descriptor.
     pub socket: Option<Bound<'py, PyAny>>,
     pub protocol: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub extra: Option<Bound<'py, PyAny>>,
-    pub server: Option<Bound<'py, PyAny>>,
-    pub peername: Address,
 }
 
-/// Makes a transport and schedules `connection_made`.
-pub fn new<'py>(
+/// A transport over a socket: what its kind does in its own way.
+pub trait SocketTransport: Transport + Deref<Target = Common> {
+    /// What asyncio calls it in its messages.
+    const NOUN: &'static str;
+
+    /// What the loop does with it: [`kind`].
+    fn kind() -> &'static Kind;
+    /// Bytes that wait to be sent, as flow control counts them.
+    fn unsent(&self) -> usize;
+    fn register_with(&self, reactor: &Reactor) -> io::Result<Registration>;
+    /// Sees to it that the next data is heard of.
+    fn read_on(&self, py: Python<'_>, native: &NativeLoop);
+    /// Throws away what waits to be sent.
+    fn discard(&self, py: Python<'_>) -> PyResult<()>;
+    /// Open, but it neither reads nor sends.
+    fn is_idle(&self) -> bool;
+    /// After `close()` with something to send.
+    fn send_rest(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+    fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+
+    /// Another protocol comes.
+    fn adopt(&self, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        Ok(())
+    }
+    /// Nothing more is read.
+    fn stop_receiving(&self) {}
+    /// The last chance to send, before an abort or a fatal error.
+    fn send_last(&self, _slf: &Bound<'_, PyAny>, _failed: bool) -> PyResult<()> {
+        Ok(())
+    }
+    /// Registered anew, after a fork.
+    fn moved(&self, _registration: &Registration) {}
+    /// After `connection_lost`.
+    fn after_loss(&self, _py: Python<'_>) -> PyResult<()> {
+        Ok(())
+    }
+}
+
+/// What the loop does with transports of a kind, whose events `ready` takes.
+pub const fn kind<T: SocketTransport>(
+    ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
+) -> Kind {
+    Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
+}
+
+/// Makes a transport. It begins with [`begin`].
+pub fn make<'py, T: SocketTransport>(
     py: Python<'py>,
     event_loop: &NativeLoop,
-    new: New<'py>,
+    parts: Parts<'py>,
+    build: impl FnOnce(Common) -> T,
 ) -> PyResult<Bound<'py, PyAny>> {
-    event_loop.check_closed(py)?;
-    let delivery = delivery_for(&new.protocol)?;
     // SAFETY: the GIL is held; a new reference or null with an exception set.
     let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
     // A place in the table first: the transport knows its key from birth.
@@ -50,73 +127,47 @@ pub fn new<'py>(
     let slot = |object: Option<Bound<'py, PyAny>>| {
         object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
     };
-    let made = allocate(
+    let fd = parts.fd;
+    let made = base::allocate(
         py,
-        Stream {
-            fd: new.fd,
+        build(Common {
+            fd,
             key,
             life: Life::New.into(),
-            delivery: delivery.into(),
             paused: false.into(),
-            ended: false.into(),
-            eof_written: false.into(),
-            bulk: false.into(),
-            protocol_paused: false.into(),
-            protocol_connected: true.into(),
-            listed: false.into(),
-            blocked: false.into(),
-            writes_after_loss: 0.into(),
-            marks: Default::default(),
+            flow: Flow::default(),
             registration: None.into(),
-            outgoing: Default::default(),
             event_loop: PySlot::new(event_loop.bind(py).unbind()),
-            protocol: slot(Some(new.protocol)),
-            server: slot(new.server),
-            socket: slot(new.socket),
-            extra: slot(new.extra),
-            waiter: slot(new.waiter),
+            protocol: slot(Some(parts.protocol)),
+            socket: slot(parts.socket),
+            extra: slot(parts.extra),
             context: slot(Some(context)),
+            waiter: slot(parts.waiter),
             loss: PySlot::empty(),
-            drained: PySlot::empty(),
-            sockname: Address::Unknown.into(),
-            peername: new.peername.into(),
-        },
+            writes_after_loss: 0.into(),
+        }),
     );
-    let made = match made {
-        Ok(made) => made,
-        Err(error) => {
-            event_loop.sources.with(py, |sources| drop(sources.remove(key)));
-            return Err(error);
+    let replaced = event_loop.sources.with(py, |sources| match &made {
+        Ok(made) => {
+            sources.claim_fd(fd, key);
+            sources.replace(key, Source::Object(made.clone().unbind(), T::kind()))
         }
-    };
-    let placeholder = event_loop.sources.with(py, |sources| {
-        sources.claim_fd(new.fd, key);
-        sources.replace(key, Source::Object(made.clone().unbind(), &KIND))
+        Err(_) => sources.remove(key),
     });
-    drop(placeholder);
-    if let Some(server) = stream(&made).server.get(py) {
-        cached::helpers(py)?.bind(py).call_method1("attach", (server, &made))?;
-    }
-    event_loop.push(py, Entry::Native(made.clone().unbind(), connection_made));
-    Ok(made)
+    drop(replaced);
+    made
 }
 
-fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
-    if feed::suits(protocol)? {
-        return Ok(Delivery::Reader);
-    }
-    let buffered = &cached::asyncio(protocol.py())?.buffered_protocol;
-    Ok(if protocol.is_instance(buffered.bind(protocol.py()))? {
-        Delivery::Buffer
-    } else {
-        Delivery::Data
-    })
+/// Schedules `connection_made`.
+pub fn begin<T: SocketTransport>(event_loop: &NativeLoop, transport: &Bound<'_, PyAny>) {
+    let made = Entry::Native(transport.clone().unbind(), connection_made::<T>);
+    event_loop.push(transport.py(), made);
 }
 
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
-fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = stream(slf);
+    let this = base::state::<T>(slf);
     let (Some(protocol), Some((_loop, native))) = (this.protocol.get(py), this.native(py)) else {
         return Ok(());
     };
@@ -124,16 +175,16 @@ fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
         this.life.set(Life::Open);
     }
     let name = pyo3::intern!(py, "connection_made");
-    if let Err(error) = this.call_protocol(py, &protocol, name, Some(slf)) {
-        this.callback_failed(py, native, "connection_made", slf, error)?;
+    if let Err(error) = protocol::call(py, &this.context, &protocol, name, &[slf]) {
+        this.callback_failed(native, &protocol, "connection_made", &[slf], error)?;
     }
     if this.life.get() == Life::Open
         && !this.paused.get()
-        && let Err(error) = this.start_reading(py, slf)
+        && let Err(error) = start_reading(this, py)
     {
-        this.fatal(py, slf, error, "Fatal read error on socket transport")?;
+        fatal(this, slf, error, &format!("Fatal read error on {}", T::NOUN))?;
     }
-    this.relax(py, slf);
+    relax(this, slf);
     if let Some(waiter) = this.waiter.take(py) {
         let waiter = waiter.bind(py);
         if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
@@ -144,235 +195,271 @@ fn connection_made(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Calls `connection_lost` and closes the socket.
-fn connection_lost(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = stream(slf);
+    let this = base::state::<T>(slf);
     if this.life.get() == Life::Closed {
         return Ok(());
     }
     let Some((event_loop, native)) = this.native(py) else {
         return Ok(());
     };
-    let protocol = this.protocol.get(py);
     let mut result = Ok(());
-    if let Some(protocol) = protocol.filter(|_| this.protocol_connected.get()) {
+    if let Some(protocol) = this.protocol.get(py) {
         let loss = this.loss.get(py).unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
-        if let Err(error) = this.call_protocol(py, &protocol, name, Some(&loss)) {
-            result = this.callback_failed(py, native, "connection_lost", &loss, error);
+        if let Err(error) = protocol::call(py, &this.context, &protocol, name, &[&loss]) {
+            result = this.callback_failed(native, &protocol, "connection_lost", &[&loss], error);
         }
     }
-    result = result.and(this.release(py, slf, native));
+    result = result.and(release(this, slf));
     this.protocol.set(py, None);
     this.loss.set(py, None);
     this.context.set(py, None);
     this.event_loop.set(py, None);
     drop(event_loop);
-    if let Some(waiter) = this.drained.get(py)
-        && !waiter.call_method0("done")?.is_truthy()?
-    {
-        let error = PyConnectionError::new_err("Connection is closed by peer");
-        waiter.call_method1("set_exception", (error.into_value(py),))?;
-    }
-    result
-}
-
-/// Notes again that a transport uses its descriptor; whether it is one of ours.
-pub fn claim(py: Python<'_>, event_loop: &NativeLoop, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if !is_native(slf)? {
-        return Ok(false);
-    }
-    let this = stream(slf);
-    if this.life.get() != Life::Closed {
-        event_loop.sources.with(py, |sources| sources.claim_fd(this.fd, this.key));
-    }
-    Ok(true)
+    result.and(this.after_loss(py))
 }
 
 /// The runtime goes: takes the registration back, the socket stays open.
-fn detach(py: Python<'_>, slf: &Py<PyAny>) {
-    drop(stream(slf.bind(py)).registration.take());
+fn detach<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) {
+    drop(base::state::<T>(slf.bind(py)).registration.take());
 }
 
 /// After a fork: a registration with the child's own reactor.
-fn move_to(
+fn move_to<T: SocketTransport>(
     py: Python<'_>,
     native: &NativeLoop,
     slf: &Py<PyAny>,
     reactor: &Arc<Reactor>,
 ) -> PyResult<()> {
-    let this = stream(slf.bind(py));
+    let this = base::state::<T>(slf.bind(py));
+    // What the parent has received is the parent's.
+    this.stop_receiving();
     if this.registration.take().is_some() {
-        let registration = reactor.register(this.fd, this.key).map_err(|error| os_error(&error))?;
-        if this.blocked.get() {
-            registration.arm(Direction::Write);
-        }
+        let registration = this.register_with(reactor).map_err(|error| os_error(&error))?;
+        this.moved(&registration);
         this.registration.replace(Some(registration));
         this.read_on(py, native);
     }
     Ok(())
 }
 
-impl Stream {
-    /// Registers with the reactor, once.
-    pub(super) fn register(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.registration.borrow().is_some() {
-            return Ok(());
-        }
-        let Some((_loop, native)) = self.native(py) else {
-            return Ok(());
-        };
-        let registration =
-            native.reactor(py)?.register(self.fd, self.key).map_err(|error| os_error(&error))?;
-        self.registration.replace(Some(registration));
-        Ok(())
+/// Registers with the reactor, once.
+pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
+    if this.registration.borrow().is_some() {
+        return Ok(());
+    }
+    let Some((_loop, native)) = this.native(py) else {
+        return Ok(());
+    };
+    let registration =
+        this.register_with(&*native.reactor(py)?).map_err(|error| os_error(&error))?;
+    this.registration.replace(Some(registration));
+    Ok(())
+}
+
+fn start_reading<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
+    register(this, py)?;
+    if let Some((_loop, native)) = this.native(py) {
+        this.read_on(py, native);
+    }
+    Ok(())
+}
+
+pub fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    if !this.is_reading() {
+        return Ok(());
+    }
+    this.paused.set(true);
+    relax(this, slf);
+    this.log_in_debug("%r pauses reading", slf)
+}
+
+pub fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    if this.is_closing() || !this.paused.get() {
+        return Ok(());
+    }
+    this.paused.set(false);
+    keep_alive(this, slf);
+    if this.life.get() == Life::Open {
+        start_reading(this, slf.py())?;
+    }
+    this.log_in_debug("%r resumes reading", slf)
+}
+
+pub fn set_protocol<T: SocketTransport>(this: &T, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.adopt(protocol)?;
+    this.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
+    Ok(())
+}
+
+/// `close()`: reads no more, sends what is buffered, then ends.
+pub fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    if this.is_closing() {
+        return Ok(());
+    }
+    this.check_loop(py)?;
+    this.life.set(Life::Closing);
+    this.stop_receiving();
+    if this.unsent() == 0 {
+        lose(this, slf, None);
+        return Ok(());
+    }
+    keep_alive(this, slf);
+    this.send_rest(py, slf)
+}
+
+/// `abort()`, or an error: what the kernel does not take at once is lost.
+pub fn force_close<T: SocketTransport>(
+    this: &T,
+    slf: &Bound<'_, PyAny>,
+    error: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    if this.life.get() >= Life::Losing {
+        return Ok(());
+    }
+    this.check_loop(slf.py())?;
+    this.send_last(slf, error.is_some())?;
+    if this.life.get() >= Life::Losing {
+        return Ok(());
+    }
+    this.stop_receiving();
+    let discarded = this.discard(slf.py());
+    lose(this, slf, error);
+    discarded
+}
+
+/// Schedules `connection_lost`.
+pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+    let py = slf.py();
+    this.life.set(Life::Losing);
+    this.loss.set(py, error);
+    if let Some((_loop, native)) = this.native(py) {
+        native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
+    }
+}
+
+/// An error that ends the connection: reported unless it is the network's, then told.
+#[cold]
+pub fn fatal<T: SocketTransport>(
+    this: &T,
+    slf: &Bound<'_, PyAny>,
+    error: PyErr,
+    message: &str,
+) -> PyResult<()> {
+    let py = slf.py();
+    let (protocol, event_loop) = (this.protocol.get(py), this.native(py));
+    let native = event_loop.as_ref().map(|(_loop, native)| *native);
+    let value = report_fatal(py, native, slf, protocol.as_ref(), error, message)?;
+    force_close(this, slf, Some(value))
+}
+
+/// The loop keeps the transport alive while it reads or has something to send.
+pub fn keep_alive<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+    this.hold(slf.py(), Source::Object(slf.clone().unbind(), T::kind()));
+}
+
+/// One that does neither may be collected, and then says that nobody closed it.
+pub fn relax<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+    if this.life.get() == Life::Open && this.is_idle() {
+        this.hold(slf.py(), Source::Quiet(slf.as_ptr(), T::kind()));
+    }
+}
+
+/// Gives everything back: the place in the loop, and the socket.
+pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    this.life.set(Life::Closed);
+    // Before the descriptor closes, or its registration could never be taken back.
+    drop(this.registration.take());
+    this.stop_receiving();
+    let discarded = this.discard(py);
+    if let Some((_loop, native)) = this.native(py) {
+        let source = native.sources.with(py, |sources| {
+            sources.release_fd(this.fd, this.key);
+            sources.remove(this.key)
+        });
+        drop(source);
+    }
+    this.close_socket(py, slf).and(discarded)
+}
+
+/// Pauses the protocol if more is buffered than it should.
+pub fn maybe_pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.tell(slf, this.flow.grown(this.unsent()))
+}
+
+/// Resumes the protocol once enough has left.
+pub fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.tell(slf, this.flow.shrunk(this.unsent()))
+}
+
+impl Common {
+    /// The loop, while the transport has one.
+    #[inline]
+    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
+        let event_loop = self.event_loop.get(py)?;
+        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
+        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+        Some((event_loop, native))
     }
 
-    pub(super) fn start_reading(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.register(py, slf)?;
-        if let Some((_loop, native)) = self.native(py) {
-            self.read_on(py, native);
-        }
-        Ok(())
+    pub fn slots(&self) -> [&PySlot; 7] {
+        [
+            &self.event_loop,
+            &self.protocol,
+            &self.socket,
+            &self.extra,
+            &self.context,
+            &self.waiter,
+            &self.loss,
+        ]
     }
 
-    pub(super) fn pause(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_reading() {
-            return Ok(());
-        }
-        self.paused.set(true);
-        self.relax(py, slf);
-        self.log_in_debug(py, "%r pauses reading", slf)
+    pub fn is_closing(&self) -> bool {
+        self.life.get() >= Life::Closing
     }
 
-    pub(super) fn resume(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.is_closing() || !self.paused.get() {
-            return Ok(());
-        }
-        self.paused.set(false);
-        self.keep_alive(py, slf);
-        if self.life.get() == Life::Open {
-            self.start_reading(py, slf)?;
-        }
-        self.log_in_debug(py, "%r resumes reading", slf)
+    pub fn is_reading(&self) -> bool {
+        !self.is_closing() && !self.paused.get()
     }
 
-    pub(super) fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.delivery.set(delivery_for(protocol)?);
-        self.protocol.set(py, Some(protocol.clone().unbind()));
-        self.protocol_connected.set(true);
-        Ok(())
-    }
-
-    /// `close()`: reads no more, sends what is buffered, then ends.
-    pub(super) fn close(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.is_closing() {
-            return Ok(());
-        }
-        if let Some((_loop, native)) = self.native(py) {
-            native.check_closed(py)?;
-        }
-        self.life.set(Life::Closing);
-        if self.outgoing.borrow().is_empty() {
-            self.lose(py, slf, None);
-            return Ok(());
-        }
-        self.keep_alive(py, slf);
-        self.send_pending(py, slf)
-    }
-
-    /// `abort()`, or an error: what the kernel does not take at once is lost.
-    pub(super) fn force_close(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        error: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        if self.life.get() >= Life::Losing {
-            return Ok(());
-        }
-        if let Some((_loop, native)) = self.native(py) {
-            native.check_closed(py)?;
-        }
-        if error.is_none() && self.listed.get() {
-            // asyncio would have sent this turn's writes before it came to the abort.
-            self.send_pending(py, slf)?;
-            if self.life.get() >= Life::Losing {
-                return Ok(());
-            }
-        }
-        drop(self.discard());
-        self.lose(py, slf, error);
-        Ok(())
-    }
-
-    /// Schedules `connection_lost`.
-    pub(super) fn lose(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
-        self.life.set(Life::Losing);
-        self.loss.set(py, error);
-        if let Some((_loop, native)) = self.native(py) {
-            native.push(py, Entry::Native(slf.clone().unbind(), connection_lost));
-        }
-    }
-
-    /// An error that ends the connection: reported unless it is the network's, then told.
-    pub(super) fn fatal(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        error: PyErr,
-        message: &str,
-    ) -> PyResult<()> {
-        if ends_loop(py, &error) {
-            return Err(error);
-        }
-        let value = error.clone_ref(py).into_value(py).into_any();
-        if error.is_instance_of::<PyOSError>(py) {
-            self.log_error_in_debug(py, slf, message, &value)?;
-        } else if let Some((_loop, native)) = self.native(py) {
-            let protocol = self.protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-            let context = [("transport", slf), ("protocol", &protocol)];
-            native.report(py, message, error, &context)?;
-        }
-        self.force_close(py, slf, Some(value))
+    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map_or(Ok(()), |(_loop, native)| native.check_closed(py))
     }
 
     /// asyncio's report of a callback that raised.
-    fn callback_failed(
+    #[cold]
+    pub fn callback_failed(
         &self,
-        py: Python<'_>,
         native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
         callback: &str,
-        argument: &Bound<'_, PyAny>,
+        arguments: &[&Bound<'_, PyAny>],
         error: PyErr,
     ) -> PyResult<()> {
-        let Some(protocol) = self.protocol.get(py) else {
-            return Err(error);
-        };
+        let py = protocol.py();
         // The handle that asyncio would have called it through.
         let method = protocol.getattr(callback)?;
-        let call = Call {
-            callback: method.as_ptr(),
-            args: &[argument.as_ptr()],
-            context: std::ptr::null_mut(),
-        };
+        let args: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+        let call = Call { callback: method.as_ptr(), args: &args, context: std::ptr::null_mut() };
         let handle = Handle::new(py, native, &call)?;
         native.callback_failed(py, &handle, error)
     }
 
-    /// The loop keeps the transport alive while it reads or has something to send.
-    pub(super) fn keep_alive(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) {
-        self.hold(py, Source::Object(slf.clone().unbind(), &KIND));
-    }
-
-    /// One that does neither may be collected, and then says that nobody closed it.
-    pub(super) fn relax(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) {
-        let idle = self.life.get() == Life::Open
-            && (self.paused.get() || self.ended.get())
-            && self.outgoing.borrow().is_empty();
-        if idle {
-            self.hold(py, Source::Quiet(slf.as_ptr(), &KIND));
+    /// After a loss data is dropped, with asyncio's warning from the fifth time on.
+    #[cold]
+    pub fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
+        let count = self.writes_after_loss.get() + 1;
+        self.writes_after_loss.set(count);
+        if count >= 5 {
+            py.import("asyncio.log")?
+                .getattr("logger")?
+                .call_method1("warning", ("socket.send() raised exception.",))?;
         }
+        Ok(())
     }
 
     fn hold(&self, py: Python<'_>, source: Source) {
@@ -382,64 +469,20 @@ impl Stream {
         }
     }
 
-    /// Gives everything back: the place in the loop, the socket, the server's count.
-    pub(super) fn release(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        native: &NativeLoop,
-    ) -> PyResult<()> {
-        self.life.set(Life::Closed);
-        // Before the descriptor closes, or its registration could never be taken back.
-        drop(self.registration.take());
-        drop(self.discard());
-        let source = native.sources.with(py, |sources| {
-            sources.release_fd(self.fd, self.key);
-            sources.remove(self.key)
-        });
-        drop(source);
-        self.close_socket(py)?;
-        if let Some(server) = self.server.take(py) {
-            cached::helpers(py)?.bind(py).call_method1("detach", (server, slf))?;
+    fn tell(&self, slf: &Bound<'_, PyAny>, signal: Option<Signal>) -> PyResult<()> {
+        let Some(signal) = signal else {
+            return Ok(());
+        };
+        match (self.protocol.get(slf.py()), self.native(slf.py())) {
+            (Some(protocol), Some((_loop, native))) => signal.tell(native, slf, &protocol),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    pub(super) fn close_socket(&self, py: Python<'_>) -> PyResult<()> {
-        if self.sockname.borrow().is_unknown() {
-            self.sockname.replace(address::local(py, self.fd));
+    fn log_in_debug(&self, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.native(slf.py()) {
+            Some((_loop, native)) => log_in_debug(native, format, slf),
+            None => Ok(()),
         }
-        match self.socket.take(py) {
-            Some(socket) => drop(socket.call_method0(py, "close")?),
-            // SAFETY: our own descriptor, closed once: `life` is `Closed` from here on.
-            None => drop(unsafe { libc::close(self.fd) }),
-        }
-        Ok(())
-    }
-
-    pub(super) fn log(&self, py: Python<'_>, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", (format, slf))?;
-        Ok(())
-    }
-
-    fn in_debug(&self, py: Python<'_>) -> bool {
-        self.native(py).is_some_and(|(_loop, native)| native.debug.get(py))
-    }
-
-    fn log_in_debug(&self, py: Python<'_>, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.in_debug(py) { self.log(py, format, slf) } else { Ok(()) }
-    }
-
-    fn log_error_in_debug(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        message: &str,
-        error: &Py<PyAny>,
-    ) -> PyResult<()> {
-        if self.in_debug(py) {
-            cached::helpers(py)?.bind(py).call_method1("log_fatal", (slf, message, error))?;
-        }
-        Ok(())
     }
 }

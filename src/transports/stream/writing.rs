@@ -5,112 +5,25 @@
 //! What would go over the high-water mark is sent at once, so flow control sees what the kernel
 //! did not take, as in asyncio.
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::object::stream;
-use super::{Life, Stream};
+use super::{Stream, stream};
 use crate::errors::{check, os_error};
 use crate::reactor::Direction;
-use crate::sockets::{Buffer, send};
+use crate::sockets::Buffer;
+use crate::transports::life::{self, Life, SocketTransport};
+use crate::transports::outgoing::Data;
 
-const VECTORS: usize = 64;
+/// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
+const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
 
-enum Data {
-    /// Immutable, so kept as it is.
-    Bytes(Py<PyBytes>),
-    Copied(Box<[u8]>),
-}
-
-#[derive(Default)]
-pub struct Outgoing {
-    chunks: VecDeque<Data>,
-    /// Bytes of the first chunk that have left already.
-    sent: usize,
-    size: usize,
-}
-
-impl Data {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            // SAFETY: callers hold the GIL, as for everything in a transport.
-            Self::Bytes(bytes) => bytes.as_bytes(unsafe { Python::assume_attached() }),
-            Self::Copied(bytes) => bytes,
-        }
-    }
-}
-
-impl Outgoing {
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.size == 0
-    }
-
-    fn push(&mut self, data: Data) {
-        self.size += data.as_slice().len();
-        self.chunks.push_back(data);
-    }
-
-    /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
-    fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
-        if let [only] = self.chunks.as_slices().0
-            && self.chunks.len() == 1
-        {
-            let rest = &only.as_slice()[self.sent..];
-            return Ok((rest.len(), send(fd, rest.as_ptr(), rest.len())?));
-        }
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS];
-        let mut offered = 0;
-        let mut count = 0;
-        for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
-            let rest = &chunk.as_slice()[if count == 0 { self.sent } else { 0 }..];
-            vector.iov_base = rest.as_ptr().cast_mut().cast();
-            vector.iov_len = rest.len();
-            offered += rest.len();
-            count += 1;
-        }
-        // SAFETY: all zeros is a valid `msghdr`; the vectors point into chunks we hold.
-        let taken = unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = vectors.as_mut_ptr();
-            message.msg_iovlen = count as _;
-            check(libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))?
-        };
-        Ok((offered, taken))
-    }
-
-    /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
-    fn advance(&mut self, taken: usize) -> Option<Data> {
-        self.size -= taken;
-        let mut passed = self.sent + taken;
-        let mut last = None;
-        while let Some(first) = self.chunks.front() {
-            let length = first.as_slice().len();
-            if passed < length {
-                break;
-            }
-            passed -= length;
-            // `bytes` have no destructor of their own: nothing runs when all but the last go.
-            last = self.chunks.pop_front();
-        }
-        self.sent = passed;
-        last
-    }
-
-    fn clear(&mut self) -> VecDeque<Data> {
-        self.sent = 0;
-        self.size = 0;
-        std::mem::take(&mut self.chunks)
-    }
-}
+/// What errors call the data that may be written.
+const BYTES_LIKE: &str =
+    if cfg!(Py_3_14) { "a bytes, bytearray, or memoryview object" } else { "a bytes-like object" };
 
 /// Sends what the turn's writes left in a transport.
 fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
@@ -118,6 +31,17 @@ fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let stream = stream(slf);
     stream.listed.set(false);
     stream.send_pending(py, slf)
+}
+
+/// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
+pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    let (py, stream) = (slf.py(), stream(slf));
+    stream.check_writable("write")?;
+    if stream.refuses(py)? {
+        return Ok(());
+    }
+    stream.outgoing.borrow_mut().push(Data::Bytes(data.clone().unbind()));
+    if stream.blocked.get() { life::maybe_pause(stream, slf) } else { stream.send_pending(py, slf) }
 }
 
 impl Stream {
@@ -145,11 +69,11 @@ impl Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    drop(self.discard());
+                    self.discard(py)?;
                     let error = os_error(&error);
                     let waiter = self.drained.get(py);
                     let for_waiter = waiter.is_some().then(|| error.clone_ref(py));
-                    self.fatal(py, slf, error, "Fatal write error on socket transport")?;
+                    self.fatal(slf, error, "Fatal write error on socket transport")?;
                     if let (Some(waiter), Some(error)) = (waiter, for_waiter) {
                         waiter.call_method1("set_exception", (error.into_value(py),))?;
                     }
@@ -159,16 +83,29 @@ impl Stream {
         }
     }
 
+    /// Sends this turn's writes before an error ends the connection. Whether that works makes no
+    /// difference any more: the first error is the one to tell.
+    pub(super) fn send_last_words(&self) {
+        while self.listed.get() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
+            let sent = self.outgoing.borrow().send(self.fd);
+            let Ok((offered, taken)) = sent else { return };
+            drop(self.outgoing.borrow_mut().advance(taken));
+            if taken < offered {
+                return;
+            }
+        }
+    }
+
     /// The kernel is full: waits for its word, and lets the protocol know what is left.
     fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.blocked.set(true);
-        self.register(py, slf)?;
+        life::register(self, py)?;
         if let Some(registration) = &*self.registration.borrow() {
             registration.blocked(Direction::Write);
         }
-        self.keep_alive(py, slf);
-        self.maybe_resume(py, slf)?;
-        self.maybe_pause(py, slf)
+        life::keep_alive(self, slf);
+        life::maybe_resume(self, slf)?;
+        life::maybe_pause(self, slf)
     }
 
     /// The socket may take more.
@@ -186,7 +123,7 @@ impl Stream {
 
     /// Nothing is left to send: what waited for that happens.
     fn emptied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.maybe_resume(py, slf)?;
+        life::maybe_resume(self, slf)?;
         // `resume_writing` may have written more.
         if !self.outgoing.borrow().is_empty() {
             return Ok(());
@@ -197,24 +134,18 @@ impl Stream {
             waiter.call_method1("set_result", (py.None(),))?;
         }
         if self.life.get() == Life::Closing {
-            self.lose(py, slf, None);
+            life::lose(self, slf, None);
         } else if self.eof_written.get() {
-            self.shut_down_writing();
+            // A peer that is gone is told of by the next read or write.
+            let _ = self.shut_down_writing();
         }
-        self.relax(py, slf);
+        life::relax(self, slf);
         Ok(())
     }
 
-    fn shut_down_writing(&self) {
-        // SAFETY: our own descriptor. A peer that is gone is told of by the next read or write.
-        unsafe { libc::shutdown(self.fd, libc::SHUT_WR) };
-    }
-
-    /// Throws the buffer away.
-    #[must_use]
-    pub(super) fn discard(&self) -> impl Drop + use<> {
-        self.blocked.set(false);
-        self.outgoing.borrow_mut().clear()
+    fn shut_down_writing(&self) -> io::Result<()> {
+        // SAFETY: our own descriptor.
+        check(unsafe { libc::shutdown(self.fd, libc::SHUT_WR) } as isize).map(drop)
     }
 
     /// `write(data)`
@@ -239,11 +170,11 @@ impl Stream {
         slf: &Bound<'_, PyAny>,
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.check_writable("writelines")?;
+        self.check_writable(WRITELINES)?;
         // All are looked at before the first is taken: a bad one among them sends none.
         let lines = lines
             .try_iter()?
-            .map(|line| self.accept(&line?, "writelines"))
+            .map(|line| self.accept(&line?, WRITELINES))
             .collect::<PyResult<Vec<_>>>()?;
         if lines.iter().all(|line| line.as_slice().is_empty()) || self.refuses(py)? {
             return Ok(());
@@ -279,7 +210,7 @@ impl Stream {
             || data.is_instance_of::<PyMemoryView>())
         {
             return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not '{}'",
+                "data argument must be {BYTES_LIKE}, not '{}'",
                 data.get_type().name()?
             )));
         }
@@ -288,30 +219,24 @@ impl Stream {
         Ok(Data::Copied(buffer.as_slice().into()))
     }
 
-    /// After a loss data is dropped, with asyncio's warning from the fifth time on.
+    /// After a loss data is dropped.
     fn refuses(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.life.get() < Life::Losing {
-            return Ok(false);
+        let lost = self.life.get() >= Life::Losing;
+        if lost {
+            self.write_after_loss(py)?;
         }
-        let count = self.writes_after_loss.get() + 1;
-        self.writes_after_loss.set(count);
-        if count >= 5 {
-            py.import("asyncio.log")?
-                .getattr("logger")?
-                .call_method1("warning", ("socket.send() raised exception.",))?;
-        }
-        Ok(true)
+        Ok(lost)
     }
 
     /// Something was put into the buffer: sends it now or lists it for the end of the turn.
     fn wrote(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.blocked.get() {
-            return self.maybe_pause(py, slf);
+            return life::maybe_pause(self, slf);
         }
         let Some((_loop, native)) = self.native(py) else {
             return Ok(());
         };
-        if self.outgoing.borrow().size() > self.marks.get().high || !native.is_running(py) {
+        if self.outgoing.borrow().size() > self.flow.marks.get().high || !native.is_running(py) {
             return self.send_pending(py, slf);
         }
         if !self.listed.replace(true) {
@@ -327,13 +252,14 @@ impl Stream {
         if self.is_closing() || self.eof_written.get() {
             return Ok(());
         }
-        if self.outgoing.borrow().is_empty() {
+        // asyncio would have sent this turn's writes before it came to the end.
+        if self.buffered(py, slf)? > 0 {
             self.eof_written.set(true);
-            self.shut_down_writing();
-            return Ok(());
+        } else if !self.is_closing() {
+            self.eof_written.set(true);
+            self.shut_down_writing().map_err(|error| os_error(&error))?;
         }
-        self.eof_written.set(true);
-        self.send_pending(py, slf)
+        Ok(())
     }
 
     /// `get_write_buffer_size()`: bytes that the kernel has not taken.

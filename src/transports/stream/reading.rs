@@ -1,19 +1,20 @@
 //! From the socket to the protocol: one `recv` an event, so that no connection starves another.
 
 use std::io;
-use std::ptr::null_mut;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::object::stream;
-use super::{Delivery, Life, Stream, feed};
+use super::{Stream, stream};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::object;
 use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
+use crate::transports::feed::{self, Target};
+use crate::transports::life::{self, Life};
+use crate::transports::protocol::{self, Delivery, Sink, log_in_debug};
 
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;
@@ -48,14 +49,15 @@ impl Stream {
         match self.delivery.get() {
             Delivery::Data => self.read_bytes(py, slf, native, &protocol)?,
             Delivery::Buffer => self.read_into(py, slf, native, &protocol)?,
-            Delivery::Reader => feed::read(py, self, slf, native, &protocol)?,
+            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol)?,
+            Delivery::Native(sink) => self.read_for_layer(py, slf, native, &protocol, sink)?,
         }
-        self.read_on(py, native);
+        self.ask_for_data(py, native);
         Ok(())
     }
 
     /// Sees to it that the next data is heard of.
-    pub(super) fn read_on(&self, py: Python<'_>, native: &NativeLoop) {
+    pub(super) fn ask_for_data(&self, py: Python<'_>, native: &NativeLoop) {
         if self.life.get() != Life::Open || self.paused.get() || self.ended.get() {
             return;
         }
@@ -88,7 +90,7 @@ impl Stream {
     }
 
     /// Reads through the loop's scratch buffer and hands `take` the bytes.
-    pub(super) fn receive_scratch<T>(
+    fn receive_scratch<T>(
         &self,
         py: Python<'_>,
         native: &NativeLoop,
@@ -147,22 +149,18 @@ impl Stream {
         if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
-    pub(super) fn read_bytes(
+    fn read_bytes(
         &self,
         py: Python<'_>,
         slf: &Bound<'_, PyAny>,
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.receive_bytes(py, native) {
-            Ok(Received::Nothing) => Ok(()),
-            Ok(Received::End) => self.received_end(py, slf, native, protocol),
-            Ok(Received::Data(data)) => {
-                let name = pyo3::intern!(py, "data_received");
-                self.hand_over(py, slf, protocol, name, data.as_any())
-            }
-            Err(error) => self.read_failed(py, slf, &error),
-        }
+        let received = self.receive_bytes(py, native);
+        self.conclude(slf, native, protocol, received, |data| {
+            let name = pyo3::intern!(py, "data_received");
+            self.hand_over(py, slf, protocol, name, data.as_any())
+        })
     }
 
     /// Reads straight into the buffer of a `BufferedProtocol`.
@@ -190,13 +188,13 @@ impl Stream {
             Ok(object) => Buffer::new(&object, true),
             Err(error) => {
                 let message = "Fatal error: protocol.get_buffer() call failed.";
-                return self.fatal(py, slf, error, message);
+                return self.fatal(slf, error, message);
             }
         };
         let buffer = match buffer {
             Ok(buffer) => buffer,
             Err(error) => {
-                return self.fatal(py, slf, error, "Fatal read error on socket transport");
+                return self.fatal(slf, error, "Fatal read error on socket transport");
             }
         };
         // `get_buffer` may have closed or paused the transport.
@@ -205,51 +203,108 @@ impl Stream {
         }
         let received = self.receive(buffer.as_ptr(), buffer.len(), false);
         drop(buffer);
-        match received {
-            Ok(Received::Nothing) => Ok(()),
-            Ok(Received::End) => self.received_end(py, slf, native, protocol),
-            Ok(Received::Data(count)) => {
-                let count = count.into_pyobject(py)?.into_any();
-                let name = pyo3::intern!(py, "buffer_updated");
-                self.hand_over(py, slf, protocol, name, &count)
-            }
-            Err(error) => self.read_failed(py, slf, &error),
-        }
+        self.conclude(slf, native, protocol, received, |count| {
+            let count = count.into_pyobject(py)?.into_any();
+            let name = pyo3::intern!(py, "buffer_updated");
+            self.hand_over(py, slf, protocol, name, &count)
+        })
     }
 
-    pub(super) fn read_failed(
+    /// Reads for a layer of ours.
+    fn read_for_layer(
         &self,
         py: Python<'_>,
         slf: &Bound<'_, PyAny>,
-        error: &io::Error,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+        sink: &Sink,
     ) -> PyResult<()> {
-        let error = crate::errors::os_error(error);
-        self.fatal(py, slf, error, "Fatal read error on socket transport")
+        let received = self.receive_scratch(py, native, |data| (sink.feed)(py, protocol, data));
+        self.conclude(slf, native, protocol, received, |fed| {
+            let taken = fed.and_then(|()| {
+                protocol::in_context(py, &self.context, || (sink.process)(protocol))
+            });
+            taken.or_else(|error| {
+                // The layer below TLS takes its bytes with this call in asyncio.
+                let message = "Fatal error: protocol.buffer_updated() call failed.";
+                self.fatal(slf, error, message)
+            })
+        })
     }
 
-    /// The peer sends no more: the protocol decides whether we do.
-    pub(super) fn received_end(
+    /// Reads straight into an `asyncio.StreamReader`.
+    fn read_for_reader(
         &self,
         py: Python<'_>,
         slf: &Bound<'_, PyAny>,
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if native.debug.get(py) {
-            self.log(py, "%r received EOF", slf)?;
+        let reader = match feed::target(protocol)? {
+            Target::Reader(reader) => Some(reader),
+            Target::Nobody => None,
+            Target::Protocol => {
+                self.delivery.set(Delivery::Data);
+                return self.read_bytes(py, slf, native, protocol);
+            }
+        };
+        let received = self.receive_scratch(py, native, |data| {
+            reader.as_ref().map(|reader| reader.append(data)).transpose()
+        });
+        self.conclude(slf, native, protocol, received, |appended| {
+            let fed = appended.and_then(|length| match (&reader, length) {
+                (Some(reader), Some(length)) => reader.fed(length),
+                _ => Ok(()),
+            });
+            fed.or_else(|error| {
+                let message = "Fatal error: protocol.data_received() call failed.";
+                self.fatal(slf, error, message)
+            })
+        })
+    }
+
+    /// Does what there is to do after a look at the socket; `take` with data.
+    #[inline]
+    fn conclude<T>(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+        received: io::Result<Received<T>>,
+        take: impl FnOnce(T) -> PyResult<()>,
+    ) -> PyResult<()> {
+        match received {
+            Ok(Received::Data(data)) => take(data),
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::End) => self.received_end(slf.py(), slf, native, protocol),
+            Err(error) => {
+                let error = crate::errors::os_error(&error);
+                self.fatal(slf, error, "Fatal read error on socket transport")
+            }
         }
+    }
+
+    /// The peer sends no more: the protocol decides whether we do.
+    fn received_end(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        protocol: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        log_in_debug(native, "%r received EOF", slf)?;
         let keep_open = self
             .call_protocol(py, protocol, pyo3::intern!(py, "eof_received"), None)
             .and_then(|answer| answer.is_truthy());
         match keep_open {
             Ok(true) => {
                 self.ended.set(true);
-                self.relax(py, slf);
+                life::relax(self, slf);
                 Ok(())
             }
-            Ok(false) => self.close(py, slf),
+            Ok(false) => life::close(self, slf),
             Err(error) => {
-                self.fatal(py, slf, error, "Fatal error: protocol.eof_received() call failed.")
+                self.fatal(slf, error, "Fatal error: protocol.eof_received() call failed.")
             }
         }
     }
@@ -267,7 +322,7 @@ impl Stream {
             Ok(_) => Ok(()),
             Err(error) => {
                 let message = format!("Fatal error: protocol.{name}() call failed.");
-                self.fatal(py, slf, error, &message)
+                self.fatal(slf, error, &message)
             }
         }
     }
@@ -280,35 +335,6 @@ impl Stream {
         name: &Bound<'py, PyString>,
         argument: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let args = [
-            null_mut(),
-            protocol.as_ptr(),
-            argument.map_or(null_mut(), |argument| argument.as_ptr()),
-        ];
-        let count = 1 + usize::from(argument.is_some());
-        let context = self.context.get(py);
-        // SAFETY: live objects; the slot before the arguments is ours to lend; every context that
-        // is entered is left again.
-        unsafe {
-            if let Some(context) = &context
-                && ffi::PyContext_Enter(context.as_ptr()) != 0
-            {
-                return Err(object::fetch(py));
-            }
-            let result = ffi::PyObject_VectorcallMethod(
-                name.as_ptr(),
-                args.as_ptr().add(1),
-                count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                null_mut(),
-            );
-            let result = object::owned(py, result);
-            if let Some(context) = &context
-                && ffi::PyContext_Exit(context.as_ptr()) != 0
-            {
-                let error = object::fetch(py);
-                return result.and(Err(error));
-            }
-            result
-        }
+        protocol::call(py, &self.context, protocol, name, argument.as_slice())
     }
 }

@@ -1,0 +1,205 @@
+"""Child processes: started by ``subprocess.Popen``, ended through a pidfd.
+
+Who waits for a child and who signals it must agree on whether it was reaped, or a signal reaches
+a stranger with the same number. Here both use the pidfd, in the loop's thread, and the child is
+reaped under the lock that ``Popen`` itself waits under.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal as signals
+import subprocess
+import sys
+import threading
+from asyncio import base_subprocess
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tokioloop._hooks import HookedLoop
+else:
+    HookedLoop = object
+
+#: What is reported of a child whose status somebody else took, and the texts for it.
+_UNKNOWN_STATUS = 255
+_UNKNOWN_CHILD = "Unknown child process pid %d, will report returncode 255"
+_STATUS_TAKEN = (
+    "child process pid %d exit status already read:  will report returncode 255"
+    if sys.version_info >= (3, 12)  # from then on asyncio uses pidfds as well
+    else _UNKNOWN_CHILD
+)
+
+_thread_numbers = itertools.count()
+
+
+class ProcessTransport(base_subprocess.BaseSubprocessTransport):
+    """asyncio's transport of a child process, which sees to its child's end by itself."""
+
+    _proc: subprocess.Popen[bytes]
+    _loop: ProcessHandling
+    #: Open until the child is reaped; ``None`` where a thread waits instead.
+    _pidfd: int | None = None
+
+    def _start(
+        self,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        **options: Any,
+    ) -> None:
+        self._proc = subprocess.Popen(
+            args,
+            shell=shell,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            universal_newlines=False,
+            bufsize=bufsize,
+            **options,
+        )
+        try:
+            self._watch()
+        except OSError:
+            # The kernel has no pidfds, does not allow them, or has none left.
+            self._watch_in_thread()
+
+    def _watch(self) -> None:
+        if not hasattr(os, "pidfd_open"):
+            raise OSError("this Python was built without pidfds")
+        pidfd = os.pidfd_open(self._proc.pid)
+        try:
+            # Fails if the kernel cannot wait through a pidfd, or if the number is a stranger's
+            # already, because somebody else reaped the child.
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            self._loop._add_reader(pidfd, self._exited)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        self._pidfd = pidfd
+        self._loop._children.add(self)
+
+    def _watch_in_thread(self) -> None:
+        threading.Thread(
+            target=_wait_in_thread,
+            args=(self._loop, self, self._proc.pid),
+            name=f"asyncio-waitpid-{next(_thread_numbers)}",
+            daemon=True,
+        ).start()
+
+    def _unwatch(self) -> None:
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            self._loop._children.discard(self)
+            self._loop._remove_reader(pidfd)
+            os.close(pidfd)
+
+    def _exited(self) -> None:
+        """The child is dead, say its pidfd or the thread."""
+        returncode = self._reap()
+        self._unwatch()
+        if returncode is None:
+            # Whoever traces it gets the status first. The pidfd does not tell when, a wait does.
+            self._watch_in_thread()
+        else:
+            # After what its pipes have for this turn.
+            self._loop.call_soon(self._process_exited, returncode)
+
+    def _reap(self) -> int | None:
+        """The exit status of a dead child, ``None`` if it lives."""
+        proc = self._proc
+        # Whoever holds the lock will have set `returncode` when it is free again.
+        with proc._waitpid_lock:  # type: ignore[attr-defined]
+            if proc.returncode is None:
+                pidfd = self._pidfd
+                kind, number = (os.P_PID, proc.pid) if pidfd is None else (os.P_PIDFD, pidfd)
+                try:
+                    end = os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+                except ChildProcessError:
+                    logger.warning(_UNKNOWN_CHILD if pidfd is None else _STATUS_TAKEN, proc.pid)
+                    proc.returncode = _UNKNOWN_STATUS
+                else:
+                    if end is not None:
+                        normal = end.si_code == os.CLD_EXITED
+                        proc.returncode = end.si_status if normal else -end.si_status
+            return proc.returncode
+
+    def send_signal(self, signal: int) -> None:
+        self._check_proc()
+        if self._pidfd is None:
+            self._proc.send_signal(signal)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                signals.pidfd_send_signal(self._pidfd, signal)
+
+    def close(self) -> None:
+        if not self._closed and self._proc is not None:
+            # asyncio is about to ask `Popen`, to which a child that somebody else reaped is a
+            # success.
+            self._reap()
+        super().close()
+
+
+def _wait_in_thread(loop: HookedLoop, transport: ProcessTransport, pid: int) -> None:
+    """Wait for a child, and leave it to the loop's thread to reap it."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        loop.call_soon_threadsafe(transport._exited)
+    except RuntimeError:
+        logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+        transport._reap()
+
+
+class ProcessHandling(HookedLoop):
+    """Starts child processes, and knows those that live."""
+
+    _children: set[ProcessTransport]
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: Any = None,
+        **options: Any,
+    ) -> ProcessTransport:
+        waiter = self.create_future()
+        transport = ProcessTransport(
+            self,
+            protocol,
+            args,
+            shell,
+            stdin,
+            stdout,
+            stderr,
+            bufsize,
+            waiter=waiter,
+            extra=extra,
+            **options,
+        )
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    def _leave_children(self) -> None:
+        """Part of ``close()``: nobody waits for them from now on."""
+        for transport in list(self._children):
+            transport._unwatch()

@@ -1,0 +1,400 @@
+//! What every transport type is built on: a Python object laid out on top of asyncio's class.
+//!
+//! A transport is a Rust struct behind a Python header. [`Transport`] says what differs between
+//! the kinds; layout, garbage collection and the end of an object's life are here.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::mem::{ManuallyDrop, offset_of};
+use std::ptr::{null_mut, write};
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyImportError, PyResourceWarning};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
+
+use crate::gil::PySlot;
+use crate::object::{self, Object, Table, enter, slot};
+use crate::visit;
+
+/// A kind of transport: the state behind its Python objects, and what its class is made of.
+pub trait Transport: Sized + 'static {
+    /// The `__slots__` of the asyncio classes it derives from: `[Object; n]`. They stay empty,
+    /// our class answers for those names through properties.
+    type BaseSlots: AsRef<[Object]> + AsMut<[Object]>;
+    const NAME: &'static CStr;
+    /// Tables, to be read as one.
+    const METHODS: &'static [&'static [ffi::PyMethodDef]];
+    const FIELDS: &'static [&'static [ffi::PyGetSetDef]];
+
+    fn class_cell() -> &'static PyOnceLock<Py<PyType>>;
+    /// asyncio's classes, the one with the longest layout first.
+    fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>>;
+    /// Attributes of the class that asyncio asks for.
+    fn decorate(class: &Bound<'_, PyType>) -> PyResult<()>;
+    /// Every reference that the garbage collector must know of.
+    fn slots(&self) -> impl Iterator<Item = &PySlot>;
+    fn is_closed(&self) -> bool;
+    /// Nobody holds the transport any more, and it was not closed: gives everything back.
+    fn abandon(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+    fn describe(&self, py: Python<'_>) -> String;
+}
+
+/// The slots of `_FlowControlMixin`: `_extra`, `_loop` and the marks.
+pub type FlowControlSlots = [Object; 5];
+
+#[repr(C)]
+struct Instance<T: Transport> {
+    head: ffi::PyObject,
+    base: T::BaseSlots,
+    dict: Object,
+    weakrefs: Object,
+    state: ManuallyDrop<T>,
+}
+
+/// The state behind a transport.
+#[inline]
+pub fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
+    debug_assert!(is::<T>(slf).unwrap_or(false));
+    // SAFETY: only objects made by `allocate::<T>` get here; the object outlives the borrow, and
+    // all of its mutable state is in cells that the GIL guards.
+    unsafe { &(*slf.as_ptr().cast::<Instance<T>>()).state }
+}
+
+/// Whether an object is a transport of this kind.
+pub fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.get_type().is(class::<T>(object.py())?))
+}
+
+pub fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
+    let class = class::<T>(py)?.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: zeroed memory of the type's size; the Rust part is written before anyone sees it.
+    unsafe {
+        let made = ffi::PyType_GenericAlloc(class, 0).cast::<Instance<T>>();
+        if made.is_null() {
+            return Err(object::fetch(py));
+        }
+        write(&raw mut (*made).state, ManuallyDrop::new(state));
+        Ok(Bound::from_owned_ptr(py, made.cast()))
+    }
+}
+
+unsafe extern "C" fn traverse<T: Transport>(
+    slf: Object,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    let this = slf.cast::<Instance<T>>();
+    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
+    unsafe {
+        visit!(visit, arg, ffi::Py_TYPE(slf).cast());
+        for slot in (*this).base.as_ref() {
+            visit!(visit, arg, *slot);
+        }
+        visit!(visit, arg, (*this).dict);
+        let state: &T = &(*this).state;
+        for slot in state.slots() {
+            visit!(visit, arg, slot.as_ptr());
+        }
+    }
+    0
+}
+
+/// # Safety
+/// `this` must be alive or being deallocated, the GIL held.
+unsafe fn clear_base<T: Transport>(this: *mut Instance<T>) {
+    // SAFETY: the caller's promise; each slot is null or a strong reference.
+    unsafe {
+        for slot in (*this).base.as_mut() {
+            ffi::Py_CLEAR(slot);
+        }
+        ffi::Py_CLEAR(&raw mut (*this).dict);
+    }
+}
+
+unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
+    let this = slf.cast::<Instance<T>>();
+    enter(-1, |py| {
+        // SAFETY: our layout; only called on garbage, after `finalize`.
+        unsafe {
+            clear_base(this);
+            let state: &T = &(*this).state;
+            for slot in state.slots() {
+                slot.set(py, None);
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// As asyncio's `__del__`: warns of a transport that nobody closed, and closes it.
+unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
+    enter((), |py| {
+        let raised = PyErr::take(py);
+        // SAFETY: alive: CPython resurrects the object for the time of its finalizer.
+        let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
+        let state = state::<T>(&slf);
+        if !state.is_closed() {
+            if let Err(error) = warn_unclosed(py, &slf) {
+                error.write_unraisable(py, Some(&slf));
+            }
+            if let Err(error) = state.abandon(py, &slf) {
+                error.write_unraisable(py, Some(&slf));
+            }
+        }
+        if let Some(raised) = raised {
+            raised.restore(py);
+        }
+        Ok(())
+    });
+}
+
+fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let category = py.get_type::<PyResourceWarning>();
+    let text = format!("unclosed transport {}", slf.repr()?);
+    let arguments = [("source", slf)].into_py_dict(py)?;
+    py.import("warnings")?.call_method("warn", (text, category), Some(&arguments))?;
+    Ok(())
+}
+
+unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
+    // SAFETY: the last reference is gone; taken apart in the order CPython asks for. The
+    // finalizer may bring the object back, then there is nothing to do.
+    unsafe {
+        if ffi::PyObject_CallFinalizerFromDealloc(slf) != 0 {
+            return;
+        }
+        let class = ffi::Py_TYPE(slf);
+        ffi::PyObject_GC_UnTrack(slf.cast());
+        let this = slf.cast::<Instance<T>>();
+        if !(*this).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(slf);
+        }
+        clear_base(this);
+        enter((), |_py| {
+            ManuallyDrop::drop(&mut (*this).state);
+            Ok(())
+        });
+        ffi::PyObject_GC_Del(slf.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: alive for the call.
+        let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
+        Ok(PyString::new(py, &state::<T>(&slf).describe(py)).into_ptr())
+    })
+}
+
+unsafe extern "C" fn get_dict(slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: the type has a dict offset.
+    unsafe { ffi::PyObject_GenericGetDict(slf, null_mut()) }
+}
+
+static DICT: Table<[ffi::PyGetSetDef; 1]> = Table([object::getter(c"__dict__", get_dict)]);
+
+/// Where an instance keeps its `__dict__` and its weak references.
+struct Members<T>(std::marker::PhantomData<T>);
+
+impl<T: Transport> Members<T> {
+    const TABLE: Table<[ffi::PyMemberDef; 3]> = Table([
+        object::offset_member(c"__weaklistoffset__", offset_of!(Instance<T>, weakrefs)),
+        object::offset_member(c"__dictoffset__", offset_of!(Instance<T>, dict)),
+        object::MEMBERS_END,
+    ]);
+}
+
+fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
+    T::class_cell().get_or_try_init(py, || {
+        let bases = T::bases(py)?;
+        // The struct starts with the base's own layout, so it must be what it was.
+        let expected = offset_of!(Instance<T>, dict);
+        let found = bases[0].getattr("__basicsize__")?.extract::<usize>()?;
+        if found != expected {
+            return Err(PyImportError::new_err(format!(
+                "tokioloop does not know this asyncio's transports: instances of {} have {found} \
+                 bytes instead of {expected}",
+                bases[0].name()?
+            )));
+        }
+        // CPython reads the tables of a type for as long as the type lives: for ever.
+        let members = Box::leak(Box::new(Members::<T>::TABLE.0));
+        let fields = [&T::FIELDS.concat(), &DICT.0[..], &[object::GETTERS_END]].concat().leak();
+        let methods = [&T::METHODS.concat()[..], &[object::METHODS_END]].concat().leak();
+        let slots = vec![
+            slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
+            slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
+            slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
+            slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
+            slot(ffi::Py_tp_repr, repr::<T> as *mut c_void),
+            slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
+            slot(ffi::Py_tp_getset, fields.as_mut_ptr().cast()),
+            slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
+        ];
+        let size = size_of::<Instance<T>>();
+        let class = object::new_type(py, T::NAME, size, &bases, slots)?;
+        T::decorate(&class)?;
+        Ok(class.unbind())
+    })
+}
+
+/// Puts the class into the extension module.
+pub fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let class = class::<T>(module.py())?.bind(module.py());
+    module.add(class.name()?, class)
+}
+
+/// What a method gives back. (To PyO3 `()` is an empty tuple; here it is `None`.)
+pub trait Answer {
+    fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
+}
+
+impl Answer for () {
+    fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.None())
+    }
+}
+
+macro_rules! answers {
+    ($($kind:ty),* $(,)?) => {
+        $(impl Answer for $kind {
+            fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+                self.into_py_any(py)
+            }
+        })*
+    };
+}
+
+answers!(
+    bool,
+    i32,
+    u32,
+    usize,
+    (usize, usize),
+    Py<PyAny>,
+    Bound<'_, PyAny>,
+    Bound<'_, PyDict>,
+    Option<Py<PyAny>>,
+    Option<Bound<'_, PyAny>>,
+);
+
+// --- What the kinds write their methods with ---------------------------------------------------
+
+/// A method without arguments: `name, Kind, |py, slf, this| -> PyResult<impl IntoPyObject>`.
+#[macro_export]
+macro_rules! transport_plain {
+    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
+     |$py:ident, $slf:ident, $this:ident| $body:expr) => {
+        unsafe extern "C" fn $name$(<$generic: $bound>)?(
+            slf: $crate::object::Object,
+            _: $crate::object::Object,
+        ) -> $crate::object::Object {
+            $crate::object::enter(std::ptr::null_mut(), |$py| {
+                // SAFETY: CPython checked the type; alive for the call.
+                let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
+                let $slf = &bound;
+                let $this = $crate::transports::base::state::<$kind>($slf);
+                let result = $body?;
+                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
+            })
+        }
+    };
+}
+
+/// A method with one argument, which may be named; its result is dropped.
+#[macro_export]
+macro_rules! transport_unary {
+    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?, $parameter:literal,
+     |$py:ident, $slf:ident, $this:ident, $value:ident| $body:expr) => {
+        unsafe extern "C" fn $name$(<$generic: $bound>)?(
+            slf: $crate::object::Object,
+            args: *const $crate::object::Object,
+            count: pyo3::ffi::Py_ssize_t,
+            names: $crate::object::Object,
+        ) -> $crate::object::Object {
+            $crate::object::enter(std::ptr::null_mut(), |$py| {
+                let (name, parameter) = (stringify!($name), $parameter);
+                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
+                let (bound, value) = unsafe {
+                    let args = $crate::object::Args::new(args, count, names);
+                    let value = match args.positional {
+                        [value] if !args.has_keywords() => *value,
+                        _ => {
+                            args.at_most(name, 1)?;
+                            let [value] = args.bind($py, name, [parameter], 1, 1)?;
+                            value
+                        }
+                    };
+                    (
+                        pyo3::Bound::from_borrowed_ptr($py, slf),
+                        pyo3::Bound::from_borrowed_ptr($py, value),
+                    )
+                };
+                let ($slf, $value) = (&bound, &value);
+                let $this = $crate::transports::base::state::<$kind>($slf);
+                $body?;
+                Ok($py.None().into_ptr())
+            })
+        }
+    };
+}
+
+/// A method with two arguments, which may be named; the last ones from `$required` on are
+/// optional. They arrive as `Option<Bound>`.
+#[macro_export]
+macro_rules! transport_binary {
+    ($name:ident, $kind:ty, [$first:literal, $second:literal], $required:literal,
+     |$py:ident, $slf:ident, $this:ident, $one:ident, $two:ident| $body:expr) => {
+        unsafe extern "C" fn $name(
+            slf: $crate::object::Object,
+            args: *const $crate::object::Object,
+            count: pyo3::ffi::Py_ssize_t,
+            names: $crate::object::Object,
+        ) -> $crate::object::Object {
+            $crate::object::enter(std::ptr::null_mut(), |$py| {
+                let (name, parameters, required) =
+                    (stringify!($name), [$first, $second], $required);
+                // SAFETY: CPython's own arguments, its check of the type; each is null or alive
+                // for the call.
+                let (bound, $one, $two) = unsafe {
+                    let args = $crate::object::Args::new(args, count, names);
+                    args.at_most(name, 2)?;
+                    let [one, two] = args.bind($py, name, parameters, 2, required)?;
+                    (
+                        pyo3::Bound::from_borrowed_ptr($py, slf),
+                        pyo3::Bound::from_borrowed_ptr_or_opt($py, one),
+                        pyo3::Bound::from_borrowed_ptr_or_opt($py, two),
+                    )
+                };
+                let $slf = &bound;
+                let $this = $crate::transports::base::state::<$kind>($slf);
+                let result = $body?;
+                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
+            })
+        }
+    };
+}
+
+/// A read-only attribute.
+#[macro_export]
+macro_rules! transport_field {
+    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
+     |$py:ident, $slf:ident, $this:ident| $body:expr) => {
+        unsafe extern "C" fn $name$(<$generic: $bound>)?(
+            slf: $crate::object::Object,
+            _closure: *mut std::ffi::c_void,
+        ) -> $crate::object::Object {
+            $crate::object::enter(std::ptr::null_mut(), |$py| {
+                // SAFETY: CPython checked the type; alive for the call.
+                let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
+                let $slf = &bound;
+                let $this = $crate::transports::base::state::<$kind>($slf);
+                let result = $body?;
+                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
+            })
+        }
+    };
+}

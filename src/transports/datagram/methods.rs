@@ -1,0 +1,75 @@
+//! What Python calls on a transport; the work is in the other files.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::Datagram;
+use crate::object::{fast_method, getter, plain_method};
+use crate::transports::flow::Marks;
+use crate::transports::life;
+use crate::{transport_binary, transport_field, transport_plain};
+
+transport_binary!(sendto, Datagram, ["data", "addr"], 1, |py, slf, this, data, address| {
+    let address = address.filter(|address| !address.is_none());
+    match data {
+        Some(data) => this.send_to(py, slf, &data, address.as_ref()),
+        None => Ok(()),
+    }
+});
+transport_plain!(sendto_ready, Datagram, |py, slf, this| this.send_waiting(py, slf));
+transport_plain!(get_write_buffer_size, Datagram, |_py, _slf, this| PyResult::Ok(
+    this.waiting_size.get()
+));
+transport_binary!(
+    set_write_buffer_limits,
+    Datagram,
+    ["high", "low"],
+    0,
+    |_py, slf, this, high, low| {
+        this.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+        life::maybe_pause(this, slf)
+    }
+);
+transport_binary!(
+    get_extra_info,
+    Datagram,
+    ["name", "default"],
+    1,
+    |py, _slf, this, name, default| match (this.extra.get(py), name) {
+        (Some(extra), Some(name)) =>
+            extra.cast::<PyDict>()?.get_item(name).map(|found| found.or(default)),
+        _ => Ok(default),
+    }
+);
+
+transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.socket.get(py)));
+transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra.get(py)));
+transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.address.get(py)));
+
+pub const METHODS: &[ffi::PyMethodDef] = &[
+    fast_method(
+        c"sendto",
+        sendto,
+        c"sendto($self, data, addr=None)\n--\n\nSend a datagram; buffered if the kernel is full.",
+    ),
+    plain_method(c"_sendto_ready", sendto_ready, c"_sendto_ready($self, /)\n--\n\n"),
+    plain_method(
+        c"get_write_buffer_size",
+        get_write_buffer_size,
+        c"get_write_buffer_size($self, /)\n--\n\nBytes that the kernel has not taken yet.",
+    ),
+    fast_method(
+        c"set_write_buffer_limits",
+        set_write_buffer_limits,
+        c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes.",
+    ),
+    fast_method(
+        c"get_extra_info",
+        get_extra_info,
+        c"get_extra_info($self, /, name, default=None)\n--\n\n'socket', 'sockname', 'peername'.",
+    ),
+];
+
+pub const FIELDS: &[ffi::PyGetSetDef] =
+    &[getter(c"_sock", get_sock), getter(c"_extra", get_extra), getter(c"_address", get_address)];

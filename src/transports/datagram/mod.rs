@@ -1,0 +1,65 @@
+//! `DatagramTransport`: UDP over both families, and Unix datagrams.
+//!
+//! | file | what |
+//! |---|---|
+//! | `object` | the Python type |
+//! | `methods` | what Python calls |
+//! | `life` | made, closed, lost: what is a datagram endpoint's own of it |
+//! | `receiving` | from the socket to the protocol, many datagrams a system call |
+//! | `sending` | from `sendto` to the socket, at once if the kernel lets it |
+//! | `peers` | addresses between Python's spelling and the kernel's |
+
+mod life;
+mod methods;
+mod object;
+mod peers;
+mod receiving;
+mod sending;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+pub use life::{New, new};
+
+use super::address::Raw;
+use super::base;
+use super::life::Common;
+use crate::gil::PySlot;
+use peers::Peers;
+
+/// The state behind a datagram transport.
+#[inline]
+fn datagram<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Datagram {
+    base::state(slf)
+}
+
+/// The state of a transport. Only reached with the GIL held.
+pub struct Datagram {
+    common: Common,
+    family: i32,
+    /// The socket has a peer: datagrams are sent without an address.
+    connected: bool,
+    /// Received and not delivered yet. Neither kind of object refers to others, so the garbage
+    /// collector need not know of them; the same goes for the addresses in `peers`.
+    inbox: RefCell<VecDeque<(Py<PyBytes>, Raw)>>,
+    peers: RefCell<Peers>,
+    /// Datagrams in `buffer`, and what asyncio counts for them.
+    waiting: Cell<usize>,
+    waiting_size: Cell<usize>,
+    /// The only address that may be sent to.
+    address: PySlot,
+    /// What the kernel did not take: a `collections.deque` of data and address.
+    buffer: PySlot,
+}
+
+impl Deref for Datagram {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}

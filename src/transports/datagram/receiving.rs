@@ -1,0 +1,235 @@
+//! From the socket to the protocol.
+//!
+//! One system call takes several datagrams, but what one of them makes the protocol schedule runs
+//! before the next is delivered, as on asyncio, which receives one a turn.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr::null_mut;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{Datagram, datagram};
+use crate::errors::{check, os_error};
+use crate::event_loop::{Entry, NativeLoop};
+use crate::gil::GilCell;
+use crate::reactor::Direction;
+use crate::transports::address::Raw;
+use crate::transports::life::Life;
+use crate::transports::protocol;
+
+/// The bytes kept of a datagram; asyncio's `max_size`.
+pub const LARGEST: usize = 256 * 1024;
+
+/// Datagrams that one system call takes.
+const AT_ONCE: usize = 16;
+
+/// Where so many came at once more come while they are answered: worth a look that may find none,
+/// before the reactor is asked.
+const BUSY: usize = 4;
+
+/// The distance between slots: not a power of two, which would put them all into the same few
+/// sets of the processor's caches. (Only pages that were received into take up memory.)
+const STRIDE: usize = LARGEST + 4096 + 64;
+
+/// Where `recvmmsg` puts datagrams.
+struct Slots {
+    room: Vec<u8>,
+    names: [Raw; AT_ONCE],
+    vectors: [libc::iovec; AT_ONCE],
+    headers: [libc::mmsghdr; AT_ONCE],
+}
+
+/// Slots that nobody uses right now; as many as loops ever received at the same time.
+#[expect(clippy::vec_box, reason = "they point into themselves")]
+static SPARE: GilCell<Vec<Box<Slots>>> = GilCell::new(Vec::new());
+
+impl Slots {
+    fn new() -> Box<Self> {
+        // SAFETY: all zeros is a valid value of these plain C structs.
+        let mut slots = Box::new(unsafe {
+            Self {
+                room: vec![0; STRIDE * AT_ONCE],
+                names: [Raw::new(); AT_ONCE],
+                vectors: std::mem::zeroed(),
+                headers: std::mem::zeroed(),
+            }
+        });
+        for at in 0..AT_ONCE {
+            slots.vectors[at].iov_base = slots.room[at * STRIDE..].as_mut_ptr().cast();
+            slots.vectors[at].iov_len = LARGEST;
+            slots.headers[at].msg_hdr.msg_iov = &raw mut slots.vectors[at];
+            slots.headers[at].msg_hdr.msg_iovlen = 1;
+            slots.headers[at].msg_hdr.msg_name = slots.names[at].as_mut_ptrs().0.cast();
+            slots.headers[at].msg_hdr.msg_namelen = Raw::ROOM;
+        }
+        slots
+    }
+
+    /// Receives without waiting; how many datagrams.
+    fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
+        // SAFETY: the headers point into this box, which stays where it is.
+        check(unsafe {
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                AT_ONCE as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                null_mut(),
+            )
+        } as isize)
+    }
+
+    /// One of the datagrams received, each to be taken once.
+    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> (Bound<'py, PyBytes>, &Raw) {
+        let header = &mut self.headers[at];
+        self.names[at].set_length(header.msg_hdr.msg_namelen);
+        // As it was: the kernel reads the room for the name here the next time.
+        header.msg_hdr.msg_namelen = Raw::ROOM;
+        let data = &self.room[at * STRIDE..][..header.msg_len as usize];
+        (PyBytes::new(py, data), &self.names[at])
+    }
+}
+
+/// The reactor says that there is something to receive.
+pub fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+    let slf = slf.bind(py);
+    let this = datagram(slf);
+    if this.life.get() == Life::Open && !this.paused.get() {
+        let result = this.read(py, event_loop);
+        this.ask_for_more(py, event_loop);
+        return result;
+    }
+    Ok(())
+}
+
+impl Datagram {
+    fn read(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        loop {
+            // Apart from the match: the borrow must end before the protocol is called.
+            let waiting = self.inbox.borrow_mut().pop_front();
+            let Some((data, from)) = waiting else {
+                break;
+            };
+            self.deliver(py, native, data.into_bound(py), &from)?;
+            if !self.goes_on(py, native) {
+                return Ok(());
+            }
+        }
+        // Ours for as long as the protocol is called: other threads' loops may receive meanwhile.
+        let mut slots = SPARE.with(py, Vec::pop).unwrap_or_else(Slots::new);
+        let result = self.receive(py, native, &mut slots);
+        SPARE.with(py, |spare| spare.push(slots));
+        result
+    }
+
+    /// Takes what the kernel has, up to `AT_ONCE` datagrams, and delivers them.
+    fn receive(&self, py: Python<'_>, native: &NativeLoop, slots: &mut Slots) -> PyResult<()> {
+        let received = slots.receive(self.fd);
+        let emptied = match &received {
+            Ok(count) => *count < BUSY,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        if emptied && let Some(registration) = &*self.registration.borrow() {
+            registration.drained();
+        }
+        let count = match received {
+            Ok(count) => count,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                    _ => self.error_received(py, native, &error),
+                };
+            }
+        };
+        let mut result = Ok(());
+        for at in 0..count {
+            let (data, from) = slots.take(py, at);
+            if at == 0 || (result.is_ok() && self.goes_on(py, native)) {
+                native.ran_another(py);
+                result = self.deliver(py, native, data, from);
+            } else if self.life.get() == Life::Open {
+                self.inbox.borrow_mut().push_back((data.unbind(), *from));
+            }
+        }
+        result
+    }
+
+    /// Calls the protocol with a datagram.
+    fn deliver<'py>(
+        &self,
+        py: Python<'py>,
+        native: &NativeLoop,
+        data: Bound<'py, PyBytes>,
+        from: &Raw,
+    ) -> PyResult<()> {
+        let Some(protocol) = self.protocol.get(py) else {
+            return Ok(());
+        };
+        let from = self.peer(py, from)?.into_bound(py);
+        let data = data.into_any();
+        let name = pyo3::intern!(py, "datagram_received");
+        let arguments = [&data, &from];
+        match protocol::call(py, &self.context, &protocol, name, &arguments) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.callback_failed(native, &protocol, "datagram_received", &arguments, error)
+            }
+        }
+    }
+
+    /// Whether the next datagram may follow at once.
+    fn goes_on(&self, py: Python<'_>, native: &NativeLoop) -> bool {
+        self.life.get() == Life::Open && !self.paused.get() && !native.others_wait(py)
+    }
+
+    /// Sees to it that the next datagrams are heard of.
+    pub(super) fn ask_for_more(&self, py: Python<'_>, native: &NativeLoop) {
+        if self.life.get() != Life::Open || self.paused.get() {
+            return;
+        }
+        let ready = match &*self.registration.borrow() {
+            Some(registration) => {
+                registration.arm(Direction::Read) || !self.inbox.borrow().is_empty()
+            }
+            None => false,
+        };
+        if ready {
+            native.push(py, Entry::Io(self.key));
+        }
+    }
+
+    /// The sender's address as Python spells it; the same object for the same sender.
+    fn peer(&self, py: Python<'_>, from: &Raw) -> PyResult<Py<PyAny>> {
+        let known = self.peers.borrow_mut().find(py, from.as_bytes());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let object = from.into_address(py)?.to_object(py)?;
+        let replaced = self.peers.borrow_mut().keep(from.as_bytes(), object.clone_ref(py));
+        drop(replaced);
+        Ok(object)
+    }
+
+    /// The kernel had an error for us instead of a datagram, as a peer's refusal.
+    #[cold]
+    fn error_received(
+        &self,
+        py: Python<'_>,
+        native: &NativeLoop,
+        error: &io::Error,
+    ) -> PyResult<()> {
+        let Some(protocol) = self.protocol.get(py) else {
+            return Ok(());
+        };
+        let error = os_error(error).into_value(py).into_bound(py).into_any();
+        let name = pyo3::intern!(py, "error_received");
+        match protocol::call(py, &self.context, &protocol, name, &[&error]) {
+            Ok(_) => Ok(()),
+            Err(raised) => {
+                self.callback_failed(native, &protocol, "error_received", &[&error], raised)
+            }
+        }
+    }
+}

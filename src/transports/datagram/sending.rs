@@ -1,0 +1,263 @@
+//! From `sendto` to the socket: at once, so that errors are the caller's. What the kernel does
+//! not take waits in the buffer for the socket to become writable.
+
+use std::io;
+use std::ptr::null;
+
+use pyo3::exceptions::{
+    PyAttributeError, PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use super::{Datagram, peers};
+use crate::descriptors;
+use crate::errors::{check, os_error};
+use crate::event_loop::ends_loop;
+use crate::handles::{Call, Handle};
+use crate::reactor::Direction;
+use crate::sockets::Buffer;
+use crate::transports::life::{self, Life};
+
+/// What became of a datagram.
+enum Sent {
+    Whole,
+    /// The kernel takes no more now.
+    Full,
+}
+
+/// From 3.13 on nothing is a datagram, too, and asyncio counts more than the bytes of a buffered
+/// one. Before, `sendto` of nothing does nothing.
+const SENDS_EMPTY: bool = cfg!(Py_3_13);
+const HEADER_SIZE: usize = if SENDS_EMPTY { 8 } else { 0 };
+
+impl Datagram {
+    /// `sendto(data, addr)`
+    pub(super) fn send_to(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if !(data.is_exact_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyByteArray>()
+            || data.is_instance_of::<PyMemoryView>())
+        {
+            return Err(PyTypeError::new_err(format!(
+                "data argument must be a bytes-like object, not {}",
+                data.get_type().name()?.repr()?
+            )));
+        }
+        if !SENDS_EMPTY && data.len()? == 0 {
+            return Ok(());
+        }
+        let only = self.address.get(py);
+        if let Some(only) = &only {
+            if let Some(address) = address
+                && !address.is(only)
+                && !address.eq(only)?
+            {
+                return Err(PyValueError::new_err(format!(
+                    "Invalid address: must be None or {}",
+                    only.str()?
+                )));
+            }
+            if self.life.get() >= Life::Losing {
+                return self.write_after_loss(py);
+            }
+        }
+        let address = only.as_ref().or(address);
+        if self.waiting.get() == 0 {
+            match self.send(py, data, address) {
+                Ok(Sent::Whole) => return Ok(()),
+                Ok(Sent::Full) => self.wait_for_room(py, slf)?,
+                Err(error) => return self.send_failed(py, slf, error),
+            }
+        }
+        // Immutable from here on.
+        let data = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes.clone(),
+            Err(_) => PyBytes::new(py, Buffer::new(data, false)?.as_slice()),
+        };
+        self.waiting_size.set(self.waiting_size.get() + data.len()? + HEADER_SIZE);
+        self.waiting.set(self.waiting.get() + 1);
+        self.buffer(py)?.call_method1("append", ((data, address),))?;
+        life::maybe_pause(self, slf)
+    }
+
+    fn send(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Sent> {
+        if self.life.get() == Life::Closed {
+            // asyncio stumbles here: over its socket that is gone, and then over its loop.
+            return Err(PyAttributeError::new_err(
+                "'NoneType' object has no attribute 'call_exception_handler'",
+            ));
+        }
+        if self.connected {
+            return self.send_bytes(data, &[]);
+        }
+        // Python's socket knows all other addresses, and the error if there is none.
+        let Some(address) = address else {
+            return self.send_through_socket(py, data, None);
+        };
+        // A buffer's owner may be of a class in Python: no borrow while it is asked.
+        if data.is_exact_instance_of::<PyBytes>()
+            && let Some(sender) = self.peers.borrow().reply(address)
+        {
+            return self.send_bytes(data, sender);
+        }
+        match peers::parse(self.family, address) {
+            Some(address) => self.send_bytes(data, address.as_bytes()),
+            None => self.send_through_socket(py, data, Some(address)),
+        }
+    }
+
+    /// One datagram to an address, or to the socket's peer.
+    fn send_bytes(&self, data: &Bound<'_, PyAny>, to: &[u8]) -> PyResult<Sent> {
+        let buffer;
+        let bytes = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes(),
+            Err(_) => {
+                buffer = Buffer::new(data, false)?;
+                buffer.as_slice()
+            }
+        };
+        // SAFETY: bytes and an address that live through the call.
+        let sent = check(unsafe {
+            libc::sendto(
+                self.fd,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                if to.is_empty() { null() } else { to.as_ptr().cast() },
+                to.len() as libc::socklen_t,
+            )
+        });
+        match sent {
+            Ok(_) => Ok(Sent::Whole),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Sent::Full),
+                _ => Err(os_error(&error)),
+            },
+        }
+    }
+
+    #[cold]
+    fn send_through_socket(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Sent> {
+        let Some(socket) = self.socket.get(py) else {
+            return Ok(Sent::Whole);
+        };
+        match socket.call_method1("sendto", (data, address)) {
+            Ok(_) => Ok(Sent::Whole),
+            Err(error)
+                if error.is_instance_of::<PyBlockingIOError>(py)
+                    || error.is_instance_of::<PyInterruptedError>(py) =>
+            {
+                Ok(Sent::Full)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The network's errors are for the protocol; others end the transport, as on asyncio.
+    #[cold]
+    fn send_failed(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        if self.life.get() == Life::Closed || ends_loop(py, &error) {
+            return Err(error);
+        }
+        if !error.is_instance_of::<PyOSError>(py) {
+            return life::fatal(self, slf, error, "Fatal write error on datagram transport");
+        }
+        match self.protocol.get(py) {
+            Some(protocol) => {
+                let name = pyo3::intern!(py, "error_received");
+                protocol.call_method1(name, (error.into_value(py),)).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// asyncio's `_buffer`, made when it is first needed.
+    fn buffer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(buffer) = self.buffer.get(py) {
+            return Ok(buffer);
+        }
+        let buffer = py.import("collections")?.call_method0("deque")?;
+        self.buffer.set(py, Some(buffer.clone().unbind()));
+        Ok(buffer)
+    }
+
+    /// Has `_sendto_ready` called while the socket is writable. Level-triggered: an unconnected
+    /// Unix socket is told nothing when its receiver, full of others' datagrams, has room again.
+    fn wait_for_room(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some((_loop, native)) = self.native(py) else {
+            return Ok(());
+        };
+        let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
+        let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
+        descriptors::add(py, native, self.fd, Direction::Write, Handle::new(py, native, &call)?)
+    }
+
+    pub(super) fn stop_waiting_for_room(&self, py: Python<'_>) -> PyResult<()> {
+        match self.native(py) {
+            Some((_loop, native)) if !native.closed.get(py) => {
+                descriptors::remove(py, native, self.fd, Direction::Write).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `_sendto_ready()`: sends what is buffered until the kernel takes no more.
+    pub(super) fn send_waiting(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        while self.waiting.get() > 0 {
+            let buffer = self.buffer(py)?;
+            let datagram = buffer.call_method0("popleft")?;
+            let data = datagram.get_item(0)?;
+            let address = datagram.get_item(1)?;
+            let size = data.len()? + HEADER_SIZE;
+            self.waiting.set(self.waiting.get() - 1);
+            self.waiting_size.set(self.waiting_size.get() - size);
+            match self.send(py, &data, Some(&address).filter(|address| !address.is_none())) {
+                Ok(Sent::Whole) => {}
+                Ok(Sent::Full) => {
+                    buffer.call_method1("appendleft", (datagram,))?;
+                    self.waiting.set(self.waiting.get() + 1);
+                    self.waiting_size.set(self.waiting_size.get() + size);
+                    break;
+                }
+                // The rest has its turn when this is called again.
+                Err(error) => return self.send_failed(py, slf, error),
+            }
+        }
+        // May fill the buffer again.
+        life::maybe_resume(self, slf)?;
+        if self.waiting.get() == 0 && self.life.get() < Life::Losing {
+            self.stop_waiting_for_room(py)?;
+            if self.life.get() == Life::Closing {
+                life::lose(self, slf, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws the buffer away.
+    pub(super) fn throw_away(&self, py: Python<'_>) -> PyResult<()> {
+        self.waiting_size.set(0);
+        if self.waiting.replace(0) > 0 {
+            self.buffer(py)?.call_method0("clear")?;
+            self.stop_waiting_for_room(py)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! What waits to be sent: chunks as they were given, taken off as the kernel takes them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors::check;
+use crate::sockets::send;
+
+const VECTORS: usize = 64;
+
+pub enum Data {
+    /// Immutable, so kept as it is.
+    Bytes(Py<PyBytes>),
+    Copied(Arc<[u8]>),
+}
+
+#[derive(Default)]
+pub struct Outgoing {
+    chunks: VecDeque<Data>,
+    /// Bytes of the first chunk that have left already.
+    sent: usize,
+    size: usize,
+}
+
+/// A chunk from some byte on.
+pub struct Rest {
+    data: Data,
+    sent: usize,
+}
+
+impl Rest {
+    pub fn as_slice(&self) -> &[u8] {
+        &self.data.as_slice()[self.sent..]
+    }
+}
+
+impl Data {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            // SAFETY: callers hold the GIL, as for everything in a transport.
+            Self::Bytes(bytes) => bytes.as_bytes(unsafe { Python::assume_attached() }),
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl Outgoing {
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    pub fn push(&mut self, data: Data) {
+        self.size += data.as_slice().len();
+        self.chunks.push_back(data);
+    }
+
+    /// All of `data` but its first `sent` bytes; the queue must be empty if there are such.
+    pub fn push_from(&mut self, data: Data, sent: usize) {
+        debug_assert!(sent == 0 || self.chunks.is_empty());
+        self.push(data);
+        if sent > 0 {
+            self.sent = sent;
+            self.size -= sent;
+        }
+    }
+
+    /// What is left of the first chunk, held.
+    pub fn first(&self, py: Python<'_>) -> Option<Rest> {
+        let data = match self.chunks.front()? {
+            Data::Bytes(bytes) => Data::Bytes(bytes.clone_ref(py)),
+            Data::Copied(bytes) => Data::Copied(bytes.clone()),
+        };
+        Some(Rest { data, sent: self.sent })
+    }
+
+    /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
+    pub fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
+        if let [only] = self.chunks.as_slices().0
+            && self.chunks.len() == 1
+        {
+            let rest = &only.as_slice()[self.sent..];
+            return Ok((rest.len(), send(fd, rest.as_ptr(), rest.len())?));
+        }
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS];
+        let mut offered = 0;
+        let mut count = 0;
+        for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
+            let rest = &chunk.as_slice()[if count == 0 { self.sent } else { 0 }..];
+            vector.iov_base = rest.as_ptr().cast_mut().cast();
+            vector.iov_len = rest.len();
+            offered += rest.len();
+            count += 1;
+        }
+        // SAFETY: all zeros is a valid `msghdr`; the vectors point into chunks we hold.
+        let taken = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = vectors.as_mut_ptr();
+            message.msg_iovlen = count as _;
+            check(libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))?
+        };
+        Ok((offered, taken))
+    }
+
+    /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
+    pub fn advance(&mut self, taken: usize) -> Option<Data> {
+        self.size -= taken;
+        let mut passed = self.sent + taken;
+        let mut last = None;
+        while let Some(first) = self.chunks.front() {
+            let length = first.as_slice().len();
+            if passed < length {
+                break;
+            }
+            passed -= length;
+            // `bytes` have no destructor of their own: nothing runs when all but the last go.
+            last = self.chunks.pop_front();
+        }
+        self.sent = passed;
+        last
+    }
+
+    pub fn clear(&mut self) -> VecDeque<Data> {
+        self.sent = 0;
+        self.size = 0;
+        std::mem::take(&mut self.chunks)
+    }
+}

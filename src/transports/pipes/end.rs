@@ -1,0 +1,373 @@
+//! What both ends of a pipe are: made, watched, closed, lost, in asyncio's order of callbacks.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::ptr::null_mut;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::descriptors;
+use crate::errors::{check, os_error};
+use crate::event_loop::{Entry, NativeLoop};
+use crate::gil::PySlot;
+use crate::handles::{Call, Handle};
+use crate::object::{self, Object, enter, getter};
+use crate::reactor::Direction;
+use crate::transports::base::{self, Transport};
+use crate::transports::protocol;
+
+/// What a new transport is made of.
+pub struct New<'py> {
+    /// The file object, which the transport closes.
+    pub pipe: Bound<'py, PyAny>,
+    pub protocol: Bound<'py, PyAny>,
+    pub waiter: Option<Bound<'py, PyAny>>,
+    pub extra: Option<Bound<'py, PyAny>>,
+}
+
+/// What a descriptor is, as far as pipes care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Fifo,
+    Socket,
+    CharacterDevice,
+}
+
+impl FileKind {
+    fn of(fd: RawFd) -> PyResult<Option<Self>> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: room for what the kernel writes, which is read only if it did.
+        let mode = unsafe {
+            check(libc::fstat(fd, status.as_mut_ptr()) as isize)
+                .map_err(|error| os_error(&error))?;
+            status.assume_init().st_mode
+        };
+        Ok(match mode & libc::S_IFMT {
+            libc::S_IFIFO => Some(Self::Fifo),
+            libc::S_IFSOCK => Some(Self::Socket),
+            libc::S_IFCHR => Some(Self::CharacterDevice),
+            _ => None,
+        })
+    }
+}
+
+/// An end of a pipe: a kind of transport.
+pub trait Pipe: Transport {
+    /// Says what of a file of the wrong kind.
+    const REFUSAL: &'static str;
+
+    fn new(end: End, protocol: &Bound<'_, PyAny>) -> PyResult<Self>;
+    fn end(&self) -> &End;
+    /// `connection_made` was called.
+    fn start(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+}
+
+/// The state that both ends have. Only reached with the GIL held.
+pub struct End {
+    pub fd: RawFd,
+    pub kind: FileKind,
+    pub closing: Cell<bool>,
+    /// `connection_lost` is scheduled, or was called.
+    losing: Cell<bool>,
+    event_loop: PySlot,
+    pub protocol: PySlot,
+    /// The file object, until it is closed.
+    pipe: PySlot,
+    extra: PySlot,
+    waiter: PySlot,
+    context: PySlot,
+    /// The exception for `connection_lost`.
+    loss: PySlot,
+}
+
+/// Makes a transport and schedules `connection_made`.
+pub fn new<'py, P: Pipe>(
+    py: Python<'py>,
+    native: &NativeLoop,
+    new: New<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    native.check_closed(py)?;
+    let fd = new.pipe.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
+    let Some(kind) = FileKind::of(fd)? else {
+        return Err(PyValueError::new_err(P::REFUSAL));
+    };
+    set_non_blocking(fd)?;
+    let extra = match new.extra {
+        Some(extra) => extra,
+        None => PyDict::new(py).into_any(),
+    };
+    extra.set_item(pyo3::intern!(py, "pipe"), &new.pipe)?;
+    // SAFETY: the GIL is held; a new reference or null with an exception set.
+    let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+    let end = End {
+        fd,
+        kind,
+        closing: false.into(),
+        losing: false.into(),
+        event_loop: PySlot::new(native.bind(py).unbind()),
+        protocol: PySlot::new(new.protocol.clone().unbind()),
+        pipe: PySlot::new(new.pipe.unbind()),
+        extra: PySlot::new(extra.unbind()),
+        waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
+        context: PySlot::new(context.unbind()),
+        loss: PySlot::empty(),
+    };
+    let made = base::allocate(py, P::new(end, &new.protocol)?)?;
+    native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
+    Ok(made)
+}
+
+fn set_non_blocking(fd: RawFd) -> PyResult<()> {
+    // SAFETY: flags of a descriptor; no pointers.
+    let result = unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags < 0 || flags & libc::O_NONBLOCK != 0 {
+            flags
+        } else {
+            libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK)
+        }
+    };
+    check(result as isize).map(drop).map_err(|error| os_error(&error))
+}
+
+/// Calls `connection_made`, then starts, then wakes who waits for the connection.
+fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+    let slf = slf.bind(py);
+    let pipe = base::state::<P>(slf);
+    let end = pipe.end();
+    end.tell(py, "connection_made", &[slf])?;
+    if !end.closing.get()
+        && let Err(error) = pipe.start(py, slf)
+    {
+        end.report(py, slf, "_read_ready", &[], error)?;
+    }
+    if let Some(waiter) = end.waiter.take(py) {
+        let waiter = waiter.bind(py);
+        if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
+            waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+        }
+    }
+    Ok(())
+}
+
+/// Calls `connection_lost` and closes the file.
+pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+    let end = base::state::<P>(slf.bind(py)).end();
+    let loss = end.loss.take(py).unwrap_or_else(|| py.None());
+    let told = end.tell(py, "connection_lost", &[loss.bind(py)]);
+    let closed = end.close_pipe(py);
+    // The loop outlives its own references to it, which go with the last of these.
+    let event_loop = end.event_loop.take(py);
+    end.protocol.set(py, None);
+    end.context.set(py, None);
+    drop(event_loop);
+    told.and(closed)
+}
+
+impl End {
+    /// The loop, while the transport has one.
+    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
+        let event_loop = self.event_loop.get(py)?;
+        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
+        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+        Some((event_loop, native))
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+        [
+            &self.event_loop,
+            &self.protocol,
+            &self.pipe,
+            &self.extra,
+            &self.waiter,
+            &self.context,
+            &self.loss,
+        ]
+        .into_iter()
+    }
+
+    pub fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.event_loop.get(py).map(Bound::unbind)
+    }
+
+    pub fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.extra.get(py).map(Bound::unbind)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.pipe.as_ptr().is_null()
+    }
+
+    /// Calls a method of the protocol in the transport's context; what it raises is reported.
+    pub fn tell(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        arguments: &[&Bound<'_, PyAny>],
+    ) -> PyResult<()> {
+        let Some(protocol) = self.protocol.get(py) else {
+            return Ok(());
+        };
+        let name = pyo3::types::PyString::intern(py, method);
+        match protocol::call(py, &self.context, &protocol, &name, arguments) {
+            Ok(_) => Ok(()),
+            Err(error) => self.report(py, &protocol, method, arguments, error),
+        }
+    }
+
+    /// asyncio's report of a callback that raised.
+    #[cold]
+    pub fn report(
+        &self,
+        py: Python<'_>,
+        object: &Bound<'_, PyAny>,
+        method: &str,
+        arguments: &[&Bound<'_, PyAny>],
+        error: PyErr,
+    ) -> PyResult<()> {
+        let Some((_loop, native)) = self.native(py) else {
+            return Err(error);
+        };
+        // The handle that asyncio would have called it through.
+        let args: Vec<Object> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+        let callback = object.getattr(method)?;
+        let call = Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
+        let handle = Handle::new(py, native, &call)?;
+        native.callback_failed(py, &handle, error)
+    }
+
+    /// Has the loop call a method of the transport while the descriptor is ready.
+    pub fn watch(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: &str,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let Some((_loop, native)) = self.native(py) else {
+            return Ok(());
+        };
+        native.check_closed(py)?;
+        let callback = slf.getattr(method)?;
+        let context = self.context.as_ptr();
+        let call = Call { callback: callback.as_ptr(), args: &[], context };
+        descriptors::add(py, native, self.fd, direction, Handle::new(py, native, &call)?)
+    }
+
+    pub fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
+        match self.native(py) {
+            Some((_loop, native)) if !native.closed.get(py) => {
+                descriptors::remove(py, native, self.fd, direction).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Schedules `connection_lost`.
+    pub fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+        self.lose_after(slf, error, connection_lost::<P>);
+    }
+
+    /// Schedules `step`, which ends with `connection_lost`.
+    pub fn lose_after(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: Option<Py<PyAny>>,
+        step: fn(Python<'_>, &Py<PyAny>) -> PyResult<()>,
+    ) {
+        let py = slf.py();
+        self.closing.set(true);
+        if let Some((_loop, native)) = self.native(py)
+            && !self.losing.replace(true)
+        {
+            self.loss.set(py, error);
+            native.push(py, Entry::Native(slf.clone().unbind(), step));
+        }
+    }
+
+    /// Where the loop is closed nothing can be scheduled: closes the file at once. Whether it is.
+    pub fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.native(py).is_some_and(|(_loop, native)| !native.closed.get(py)) {
+            return Ok(false);
+        }
+        self.closing.set(true);
+        self.close_pipe(py)?;
+        Ok(true)
+    }
+
+    pub fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
+        self.closing.set(true);
+        self.losing.set(true);
+        match self.pipe.take(py) {
+            Some(pipe) => pipe.call_method0(py, pyo3::intern!(py, "close")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells asyncio's logger, in debug mode.
+    pub fn log_in_debug(&self, slf: &Bound<'_, PyAny>, level: &str, text: &str) -> PyResult<()> {
+        let py = slf.py();
+        if self.native(py).is_some_and(|(_loop, native)| native.debug.get(py)) {
+            py.import("asyncio.log")?.getattr("logger")?.call_method1(level, (text, slf))?;
+        }
+        Ok(())
+    }
+
+    /// What `repr` begins with: the class, its state and the descriptor.
+    pub fn describe(&self, class: &str) -> String {
+        let state = match (self.is_closed(), self.closing.get()) {
+            (true, _) => " closed",
+            (false, true) => " closing",
+            (false, false) => "",
+        };
+        format!("<{class}{state} fd={}", self.fd)
+    }
+
+    /// What `repr` says of the loop's interest in the descriptor.
+    pub fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
+        if self.is_closed() {
+            return "closed";
+        }
+        let Some((_loop, native)) = self.native(py).filter(|(_, native)| !native.closed.get(py))
+        else {
+            return "open";
+        };
+        let bit = match direction {
+            Direction::Read => 1,
+            Direction::Write => 2,
+        };
+        if descriptors::mask(py, native, self.fd) & bit != 0 { "polling" } else { "idle" }
+    }
+}
+
+unsafe extern "C" fn get_pipe<P: Pipe>(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type; alive for the call.
+        let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
+        base::state::<P>(&slf).end().pipe.get(py).into_py_any(py).map(Py::into_ptr)
+    })
+}
+
+/// `transport._pipe = None`: who has closed the file says so.
+unsafe extern "C" fn set_pipe<P: Pipe>(slf: Object, value: Object, _closure: *mut c_void) -> c_int {
+    enter(-1, |py| {
+        // SAFETY: as above; no value means that the attribute is deleted.
+        let (slf, value) = unsafe {
+            (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr_or_opt(py, value))
+        };
+        let value = value.filter(|value| !value.is_none()).map(Bound::unbind);
+        base::state::<P>(&slf).end().pipe.set(py, value);
+        Ok(0)
+    })
+}
+
+/// asyncio's `_pipe`, which may be assigned.
+pub const fn pipe_field<P: Pipe>() -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef { set: Some(set_pipe::<P>), ..getter(c"_pipe", get_pipe::<P>) }
+}

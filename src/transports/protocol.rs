@@ -1,0 +1,143 @@
+//! How transports speak to protocols.
+
+use std::ptr::null_mut;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::{PyTypeInfo, ffi};
+
+use super::feed;
+use crate::cached;
+use crate::event_loop::{NativeLoop, ends_loop};
+use crate::gil::PySlot;
+use crate::object;
+
+/// How a protocol takes what was read.
+#[derive(Clone, Copy)]
+pub enum Delivery {
+    /// `data_received(bytes)`
+    Data,
+    /// `get_buffer()`, `buffer_updated()`
+    Buffer,
+    /// Exactly asyncio's stream protocol: fed without its Python frames.
+    Reader,
+    /// A layer of ours, which takes the bytes from where they were received.
+    Native(&'static Sink),
+}
+
+/// What a layer of ours does with received bytes. It need not be told in a context of its own:
+/// it is called in the transport's.
+pub struct Sink {
+    /// Takes the bytes. Runs no Python code: the scratch buffer is lent meanwhile.
+    pub feed: fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
+    /// Does what there is to do with them.
+    pub process: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+}
+
+impl Delivery {
+    pub fn to(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if feed::suits(protocol)? {
+            return Ok(Self::Reader);
+        }
+        let buffered = &cached::asyncio(protocol.py())?.buffered_protocol;
+        Ok(if protocol.is_instance(buffered.bind(protocol.py()))? {
+            Self::Buffer
+        } else {
+            Self::Data
+        })
+    }
+}
+
+/// Calls a method of the protocol in the transport's context.
+pub fn call<'py>(
+    py: Python<'py>,
+    context: &PySlot,
+    protocol: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    arguments: &[&Bound<'py, PyAny>],
+) -> PyResult<Bound<'py, PyAny>> {
+    /// The protocol itself, two arguments, and the slot in front that vectorcall borrows.
+    const ROOM: usize = 4;
+    assert!(arguments.len() + 2 <= ROOM, "no method of a protocol takes that many");
+    let mut args = [null_mut(); ROOM];
+    args[1] = protocol.as_ptr();
+    for (slot, argument) in args[2..].iter_mut().zip(arguments) {
+        *slot = argument.as_ptr();
+    }
+    in_context(py, context, || {
+        // SAFETY: live objects; the slot before the arguments is ours to lend.
+        unsafe {
+            let result = ffi::PyObject_VectorcallMethod(
+                name.as_ptr(),
+                args.as_ptr().add(1),
+                (1 + arguments.len()) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                null_mut(),
+            );
+            object::owned(py, result)
+        }
+    })
+}
+
+/// Runs `f` in the transport's context.
+#[inline]
+pub fn in_context<R>(
+    py: Python<'_>,
+    context: &PySlot,
+    f: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    let Some(context) = context.get(py) else {
+        return f();
+    };
+    // SAFETY: a context object; what is entered is left again.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            return Err(object::fetch(py));
+        }
+        let result = f();
+        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+            let error = object::fetch(py);
+            return result.and(Err(error));
+        }
+        result
+    }
+}
+
+/// An error that ends a connection: the network's are only told in debug mode, others reported.
+/// Gives the exception for `connection_lost`, or the error back if it ends the loop.
+pub fn report_fatal(
+    py: Python<'_>,
+    native: Option<&NativeLoop>,
+    transport: &Bound<'_, PyAny>,
+    protocol: Option<&Bound<'_, PyAny>>,
+    error: PyErr,
+    message: &str,
+) -> PyResult<Py<PyAny>> {
+    if ends_loop(py, &error) {
+        return Err(error);
+    }
+    let value = error.clone_ref(py).into_value(py).into_any();
+    let Some(native) = native else {
+        return Ok(value);
+    };
+    if error.is_instance(py, &PyOSError::type_object(py)) {
+        if native.debug.get(py) {
+            let helpers = cached::helpers(py)?.bind(py);
+            helpers.call_method1("log_fatal", (transport, message, &value))?;
+        }
+    } else {
+        let none = py.None().into_bound(py);
+        let context = [("transport", transport), ("protocol", protocol.unwrap_or(&none))];
+        native.report(py, message, error, &context)?;
+    }
+    Ok(value)
+}
+
+/// Tells asyncio's logger, in debug mode.
+pub fn log_in_debug(native: &NativeLoop, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    if native.debug.get(py) {
+        py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", (format, slf))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! What of a transport's life is a stream's own.
+
+use std::io;
+
+use pyo3::exceptions::PyConnectionError;
+use pyo3::prelude::*;
+
+use super::reading::ready;
+use super::{Stream, stream};
+use crate::cached;
+use crate::event_loop::NativeLoop;
+use crate::gil::PySlot;
+use crate::reactor::{Direction, Reactor, Registration};
+use crate::sources::Kind;
+use crate::transports::address::{self, Address};
+use crate::transports::base;
+use crate::transports::life::{self, Life, Parts, SocketTransport};
+use crate::transports::protocol::Delivery;
+
+/// What a new transport is made of.
+pub struct New<'py> {
+    pub parts: Parts<'py>,
+    pub server: Option<Bound<'py, PyAny>>,
+    pub peername: Address,
+}
+
+/// Makes a transport and schedules `connection_made`.
+pub fn new<'py>(
+    py: Python<'py>,
+    event_loop: &NativeLoop,
+    new: New<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    event_loop.check_closed(py)?;
+    let delivery = Delivery::to(&new.parts.protocol)?;
+    let made = life::make(py, event_loop, new.parts, |common| Stream {
+        common,
+        delivery: delivery.into(),
+        ended: false.into(),
+        eof_written: false.into(),
+        bulk: false.into(),
+        listed: false.into(),
+        blocked: false.into(),
+        outgoing: Default::default(),
+        server: new.server.map_or_else(PySlot::empty, |server| PySlot::new(server.unbind())),
+        drained: PySlot::empty(),
+        sockname: Address::Unknown.into(),
+        peername: new.peername.into(),
+    })?;
+    if let Some(server) = stream(&made).server.get(py) {
+        cached::helpers(py)?.bind(py).call_method1("attach", (server, &made))?;
+    }
+    life::begin::<Stream>(event_loop, &made);
+    Ok(made)
+}
+
+/// Notes again that a transport uses its descriptor; whether it is one of ours.
+pub fn claim(py: Python<'_>, event_loop: &NativeLoop, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !base::is::<Stream>(slf)? {
+        return Ok(false);
+    }
+    let this = stream(slf);
+    if this.life.get() != Life::Closed {
+        event_loop.sources.with(py, |sources| sources.claim_fd(this.fd, this.key));
+    }
+    Ok(true)
+}
+
+impl SocketTransport for Stream {
+    const NOUN: &'static str = "socket transport";
+
+    fn kind() -> &'static Kind {
+        static KIND: Kind = life::kind::<Stream>(ready);
+        &KIND
+    }
+
+    fn unsent(&self) -> usize {
+        self.outgoing.borrow().size()
+    }
+
+    fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
+        reactor.register(self.fd, self.key)
+    }
+
+    /// Sees to it that the next data is heard of.
+    fn read_on(&self, py: Python<'_>, native: &NativeLoop) {
+        self.ask_for_data(py, native);
+    }
+
+    fn discard(&self, _py: Python<'_>) -> PyResult<()> {
+        self.blocked.set(false);
+        drop(self.outgoing.borrow_mut().clear());
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        (self.paused.get() || self.ended.get()) && self.outgoing.borrow().is_empty()
+    }
+
+    fn send_rest(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.send_pending(py, slf)
+    }
+
+    fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.sockname.borrow().is_unknown() {
+            self.sockname.replace(address::local(py, self.fd));
+        }
+        match self.socket.take(py) {
+            Some(socket) => drop(socket.call_method0(py, "close")?),
+            // SAFETY: our own descriptor, closed once: `life` is `Closed` from here on.
+            None => drop(unsafe { libc::close(self.fd) }),
+        }
+        if let Some(server) = self.server.take(py) {
+            cached::helpers(py)?.bind(py).call_method1("detach", (server, slf))?;
+        }
+        Ok(())
+    }
+
+    fn adopt(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.delivery.set(Delivery::to(protocol)?);
+        Ok(())
+    }
+
+    /// asyncio would have sent this turn's writes before it came to the end.
+    fn send_last(&self, slf: &Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
+        if failed {
+            self.send_last_words();
+            Ok(())
+        } else if self.listed.get() {
+            self.send_pending(slf.py(), slf)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn moved(&self, registration: &Registration) {
+        if self.blocked.get() {
+            registration.arm(Direction::Write);
+        }
+    }
+
+    fn after_loss(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(waiter) = self.drained.get(py)
+            && !waiter.call_method0("done")?.is_truthy()?
+        {
+            let error = PyConnectionError::new_err("Connection is closed by peer");
+            waiter.call_method1("set_exception", (error.into_value(py),))?;
+        }
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// An error that ends the connection: reported unless it is the network's, then told.
+    pub(super) fn fatal(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: PyErr,
+        message: &str,
+    ) -> PyResult<()> {
+        life::fatal(self, slf, error, message)
+    }
+}

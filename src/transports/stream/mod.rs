@@ -1,0 +1,82 @@
+//! `SocketTransport`: one type for TCP and Unix stream connections.
+//!
+//! | file | what |
+//! |---|---|
+//! | `object` | the Python type |
+//! | `methods` | what Python calls |
+//! | `life` | made, closed, lost: what is a stream's own of it |
+//! | `reading` | from the socket to the protocol |
+//! | `writing` | from `write` to the socket, batched a turn |
+
+mod life;
+mod methods;
+mod object;
+mod reading;
+mod writing;
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+
+use pyo3::prelude::*;
+
+pub use life::{New, claim, new};
+pub use writing::send;
+
+use super::address::Address;
+use super::base;
+use super::life::Common;
+use super::outgoing::Outgoing;
+use super::protocol::{Delivery, Sink};
+use crate::gil::PySlot;
+
+/// The state behind a stream transport.
+#[inline]
+fn stream<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Stream {
+    base::state(slf)
+}
+
+/// The state of a transport. Only reached with the GIL held.
+pub struct Stream {
+    common: Common,
+    delivery: Cell<Delivery>,
+    /// The peer ended its side and the protocol keeps the connection open.
+    ended: Cell<bool>,
+    eof_written: Cell<bool>,
+    /// The last read was a large one.
+    bulk: Cell<bool>,
+    /// In the loop's list of transports to flush.
+    listed: Cell<bool>,
+    /// The kernel took less than it was given; its word is awaited.
+    blocked: Cell<bool>,
+    outgoing: RefCell<Outgoing>,
+    server: PySlot,
+    /// `sendfile` waits for the buffer to drain.
+    drained: PySlot,
+    sockname: RefCell<Address>,
+    peername: RefCell<Address>,
+}
+
+impl Deref for Stream {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// Has a transport feed its protocol, which is a layer of ours, without a call of Python's. Gives
+/// the context it is called in. (For anything but our transports this does nothing.)
+pub fn feed_natively<'py>(
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    sink: &'static Sink,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !base::is::<Stream>(slf)? {
+        return Ok(None);
+    }
+    let stream = stream(slf);
+    if stream.protocol.holds(protocol) {
+        stream.delivery.set(Delivery::Native(sink));
+    }
+    Ok(stream.context.get(slf.py()))
+}

@@ -1,0 +1,245 @@
+//! Shutdown, errors, the end.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::engine::{Step, is_tls_error};
+use super::{State, Tls, Told};
+use crate::cached;
+use crate::event_loop::{Entry, ends_loop};
+use crate::transports::protocol::{log_in_debug, report_fatal};
+
+/// Closes the transport below, once what is under way has been done.
+fn close_lower(py: Python<'_>, lower: &Py<PyAny>) -> PyResult<()> {
+    lower.call_method0(py, "close").map(drop)
+}
+
+impl Tls {
+    /// `close()`: what was written leaves, then the two sides part.
+    pub(super) fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.closed.replace(true) {
+            self.forget(slf.py())?
+        }
+        self.start_shutdown(slf)
+    }
+
+    /// Closed already: as in asyncio the context is let go of, which a transport kept by its
+    /// protocol would hold until the collector comes.
+    fn forget(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(extra) = self.extra.get(py) {
+            let extra = extra.cast::<PyDict>()?;
+            for name in ["sslcontext", "ssl_object"] {
+                if extra.contains(name)? {
+                    extra.del_item(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_shutdown(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.state.get() {
+            State::Flushing if self.ended.get() && self.reading_paused.get() => {
+                // The peer's end waits behind what the application does not read any more.
+                // (asyncio waits for a `resume_reading` that nobody is going to call.)
+                self.closed.set(true);
+                self.state.set(State::Shutdown);
+                self.shut_down(slf)
+            }
+            State::Flushing | State::Shutdown | State::Unwrapped => Ok(()),
+            State::Handshake => {
+                self.closed.set(true);
+                self.abort(slf, None)
+            }
+            State::Wrapped => {
+                self.closed.set(true);
+                self.state.set(State::Flushing);
+                self.set_timer(slf, self.shutdown_timeout, "_check_shutdown_timeout")?;
+                self.read_out(slf)
+            }
+        }
+    }
+
+    pub(super) fn check_shutdown_timeout(&self, py: Python<'_>) -> PyResult<()> {
+        if !matches!(self.state.get(), State::Flushing | State::Shutdown) {
+            return Ok(());
+        }
+        let Some(lower) = self.lower.get(py) else {
+            return Ok(());
+        };
+        let class = py.import("asyncio.exceptions")?.getattr("TimeoutError")?;
+        let error = class.call1(("SSL shutdown timed out",))?;
+        lower.call_method1("_force_close", (error,)).map(drop)
+    }
+
+    /// Reads the rest of what the peer sent, then says that we send no more.
+    pub(super) fn read_out(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.read(slf)?;
+        if self.state.get() != State::Flushing {
+            return Ok(());
+        }
+        if self.ended.get() && (self.reading_paused.get() || self.engine.is_partial()) {
+            // The rest is read when the application resumes, or when it gives another buffer.
+            return Ok(());
+        }
+        self.state.set(State::Shutdown);
+        self.shut_down(slf)
+    }
+
+    pub(super) fn shut_down(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let step = if self.ended.get() {
+            Ok(Step::Done)
+        } else {
+            self.engine.step(py, pyo3::intern!(py, "unwrap"))
+        };
+        match step {
+            Ok(Step::Again) => self.flush(slf),
+            Ok(Step::Done) => {
+                self.flush(slf)?;
+                self.tell_end(slf)?;
+                self.cancel_timer(py)?;
+                if let (Some(lower), Some((_loop, native))) = (self.lower.get(py), self.native(py))
+                {
+                    native.push(py, Entry::Native(lower.unbind(), close_lower));
+                }
+                Ok(())
+            }
+            Err(error) if is_tls_error(py, &error)? => {
+                self.cancel_timer(py)?;
+                self.fatal(slf, error, "Fatal error on transport")
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `eof_received` for the application, once.
+    pub(super) fn tell_end(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if self.told.get() != Told::Connected {
+            return Ok(());
+        }
+        self.told.set(Told::Ended);
+        let Some(protocol) = self.protocol.get(py) else {
+            return Ok(());
+        };
+        let answer = protocol
+            .call_method0(pyo3::intern!(py, "eof_received"))
+            .and_then(|keep_open| keep_open.is_truthy());
+        match answer {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let text = "returning true from eof_received() has no effect when using ssl";
+                py.import("asyncio.log")?.getattr("logger")?.call_method1("warning", (text,))?;
+                Ok(())
+            }
+            Err(error) if ends_loop(py, &error) => Err(error),
+            Err(error) => self.fatal(slf, error, "Error calling eof_received()"),
+        }
+    }
+
+    /// `eof_received` from below; whether the transport there should stay open.
+    pub(super) fn lower_ended(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        self.ended.set(true);
+        if let Some((_loop, native)) = self.native(py) {
+            log_in_debug(native, "%r received EOF", slf)?;
+        }
+        let result = match self.state.get() {
+            State::Handshake => self.handshake_cut(slf),
+            State::Wrapped => {
+                self.state.set(State::Flushing);
+                self.read_out(slf)
+            }
+            State::Flushing => {
+                // Still paused: what is left of it the application did not want.
+                self.write_backlog(slf).and_then(|()| {
+                    self.state.set(State::Shutdown);
+                    self.shut_down(slf)
+                })
+            }
+            State::Shutdown => self.shut_down(slf),
+            State::Unwrapped => Ok(()),
+        };
+        if result.is_err()
+            && let Some(lower) = self.lower.get(py)
+        {
+            lower.call_method0("close")?;
+        }
+        result.map(|()| self.state.get() == State::Flushing)
+    }
+
+    /// `abort()`, or an error: nothing more is read or written.
+    pub(super) fn force_close(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.closed.set(true);
+        self.abort(slf, error)
+    }
+
+    fn abort(&self, slf: &Bound<'_, PyAny>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        if self.listed.get() {
+            // asyncio would have sent this turn's writes before it came to the abort.
+            self.flush(slf)?;
+        }
+        self.state.set(State::Unwrapped);
+        match self.lower.get(py) {
+            Some(lower) => lower.call_method1("_force_close", (error,)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// An error that ends the connection.
+    pub(super) fn fatal(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: PyErr,
+        message: &str,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        if self.listed.get() {
+            self.flush(slf)?;
+        }
+        let value = error.clone_ref(py).into_value(py);
+        if let Some(lower) = self.lower.get(py) {
+            lower.call_method1("_force_close", (&value,))?;
+        }
+        let cancelled = &cached::asyncio(py)?.cancelled_error;
+        if value.bind(py).is_instance(cancelled.bind(py))? {
+            return Ok(());
+        }
+        let (protocol, event_loop) = (self.protocol.get(py), self.native(py));
+        let native = event_loop.as_ref().map(|(_loop, native)| *native);
+        report_fatal(py, native, slf, protocol.as_ref(), error, message).map(drop)
+    }
+
+    /// `connection_lost` from below.
+    pub(super) fn lost(&self, slf: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        drop(self.backlog.borrow_mut().clear());
+        self.engine.slots().iter().for_each(|slot| slot.set(py, None));
+        self.writes_after_loss.set(self.writes_after_loss.get() + 1);
+        self.closed.set(true);
+        let protocol = self.protocol.get(py);
+        if self.state.get() != State::Handshake
+            && matches!(self.told.get(), Told::Connected | Told::Ended)
+            && let (Some(protocol), Some((event_loop, _native))) = (&protocol, self.native(py))
+        {
+            self.told.set(Told::Lost);
+            let method = protocol.getattr(pyo3::intern!(py, "connection_lost"))?;
+            event_loop.call_method1(pyo3::intern!(py, "call_soon"), (method, error))?;
+        }
+        self.state.set(State::Unwrapped);
+        self.lower.set(py, None);
+        self.protocol.set(py, None);
+        self.context.set(py, None);
+        self.wake_waiter(py, Some(error).filter(|error| !error.is_none()))?;
+        self.cancel_timer(py)
+    }
+}

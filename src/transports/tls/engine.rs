@@ -1,0 +1,267 @@
+//! The user's `ssl.SSLContext` at work: an `ssl.SSLObject` between two `ssl.MemoryBIO`s.
+//!
+//! Bytes cross once each way: received ones are written to the incoming BIO from the loop's
+//! scratch buffer and decrypted into it again; what is to be sent is encrypted from where it lies
+//! and taken out of the outgoing BIO as one `bytes`.
+
+use std::cell::Cell;
+use std::ptr::copy;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString};
+
+use super::window::lend;
+use crate::gil::PySlot;
+use crate::sockets::Buffer;
+
+/// The longest plaintext of one TLS record.
+const RECORD: usize = 16 * 1024;
+
+/// What of the `ssl` module is needed per packet.
+struct Names {
+    error: Py<PyAny>,
+    want_read: Py<PyAny>,
+    system_call: Py<PyAny>,
+    certificate: Py<PyAny>,
+    object: Py<PyAny>,
+}
+
+fn names(py: Python<'_>) -> PyResult<&Names> {
+    static CACHE: PyOnceLock<Names> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        let module = py.import("ssl")?;
+        let get = |name: &str| module.getattr(name).map(Bound::unbind);
+        Ok(Names {
+            error: get("SSLError")?,
+            want_read: get("SSLWantReadError")?,
+            system_call: get("SSLSyscallError")?,
+            certificate: get("CertificateError")?,
+            object: get("SSLObject")?,
+        })
+    })
+}
+
+/// An `ssl.SSLError`, as opposed to what a user's callback raised.
+pub fn is_tls_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    error.value(py).is_instance(names(py)?.error.bind(py))
+}
+
+pub fn is_certificate_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    error.value(py).is_instance(names(py)?.certificate.bind(py))
+}
+
+/// The layer waits for bytes of its peer.
+fn is_again(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let names = names(py)?;
+    let value = error.value(py);
+    Ok(value.is_instance(names.want_read.bind(py))?
+        || value.is_instance(names.system_call.bind(py))?)
+}
+
+/// How a step of the TLS state machine ended.
+pub enum Step {
+    Done,
+    /// It goes on when the peer has sent more.
+    Again,
+}
+
+/// Why decrypting stopped.
+pub enum Stop {
+    /// All there was has been read.
+    Dry,
+    /// The room is used up, there may be more.
+    Full,
+    /// The peer said that it sends no more.
+    End,
+    Failed(PyErr),
+}
+
+pub struct Engine {
+    /// The `ssl.SSLObject`.
+    pub object: PySlot,
+    /// What its methods call; the object itself if it is of a class of the user's.
+    raw: PySlot,
+    incoming: PySlot,
+    outgoing: PySlot,
+    /// A record was read in part only: decrypting goes on with nothing in the BIO.
+    partial: Cell<bool>,
+    /// `raw` is of the user's making: it may keep what it is given, so it gets copies.
+    foreign: bool,
+}
+
+impl Engine {
+    pub fn new(
+        object: &Bound<'_, PyAny>,
+        incoming: Bound<'_, PyAny>,
+        outgoing: Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let py = object.py();
+        let foreign = !object.get_type().is(&names(py)?.object);
+        let raw =
+            if foreign { object.clone() } else { object.getattr(pyo3::intern!(py, "_sslobj"))? };
+        Ok(Self {
+            object: PySlot::new(object.clone().unbind()),
+            raw: PySlot::new(raw.unbind()),
+            incoming: PySlot::new(incoming.unbind()),
+            outgoing: PySlot::new(outgoing.unbind()),
+            partial: false.into(),
+            foreign,
+        })
+    }
+
+    pub fn slots(&self) -> [&PySlot; 4] {
+        [&self.object, &self.raw, &self.incoming, &self.outgoing]
+    }
+
+    /// Ciphertext of the peer that was not decrypted yet, in bytes.
+    pub fn waiting(&self, py: Python<'_>) -> usize {
+        pending(py, &self.incoming)
+    }
+
+    /// There is plaintext that a full buffer had no room for.
+    pub fn is_partial(&self) -> bool {
+        self.partial.get()
+    }
+
+    /// Ciphertext for the peer that was not taken yet, in bytes.
+    pub fn unsent(&self, py: Python<'_>) -> usize {
+        pending(py, &self.outgoing)
+    }
+
+    /// Takes ciphertext of the peer. Runs no Python code.
+    pub fn feed(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        let Some(incoming) = self.incoming.get(py) else {
+            return Ok(());
+        };
+        // SAFETY: `MemoryBIO.write` only reads, and keeps nothing.
+        unsafe {
+            lend(py, data.as_ptr().cast_mut(), data.len(), |window| {
+                incoming.call_method1(pyo3::intern!(py, "write"), (window,)).map(drop)
+            })
+        }
+    }
+
+    /// All ciphertext for the peer, in one object.
+    pub fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Some(outgoing) = self.outgoing.get(py).filter(|_| self.unsent(py) > 0) else {
+            return Ok(None);
+        };
+        let bytes = outgoing.call_method0(pyo3::intern!(py, "read"))?;
+        Ok(Some(bytes.cast_into::<PyBytes>()?))
+    }
+
+    /// `do_handshake` or `unwrap`.
+    pub fn step(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<Step> {
+        let Some(object) = self.object.get(py) else {
+            return Ok(Step::Again);
+        };
+        match object.call_method0(method) {
+            Ok(_) => Ok(Step::Done),
+            Err(error) if is_again(py, &error)? => Ok(Step::Again),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Encrypts; how many of the bytes were taken, `None` while the peer's are needed first.
+    pub fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
+        let Some(raw) = self.raw.get(py) else {
+            return Ok(None);
+        };
+        let write = |data: &Bound<'_, PyAny>| {
+            raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
+        };
+        let taken = if self.foreign {
+            write(PyBytes::new(py, data).as_any())
+        } else {
+            // SAFETY: OpenSSL only reads; the caller holds the data, whose memory stays in place.
+            unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }
+        };
+        match taken {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_again(py, &error)? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decrypts what is there, in whole records; how many bytes, and why it stopped.
+    pub fn drain(&self, py: Python<'_>, into: &mut [u8]) -> (usize, Stop) {
+        let mut filled = 0;
+        loop {
+            let room = &mut into[filled..];
+            if room.len() < RECORD {
+                return (filled, Stop::Full);
+            }
+            // Asking a dry engine costs an exception.
+            if !self.partial.replace(false) && self.waiting(py) == 0 {
+                return (filled, Stop::Dry);
+            }
+            match self.read(py, room.as_mut_ptr(), room.len()) {
+                Ok(Some(0)) => return (filled, Stop::End),
+                Ok(Some(count)) => filled += count,
+                Ok(None) => return (filled, Stop::Dry),
+                Err(error) => return (filled, Stop::Failed(error)),
+            }
+        }
+    }
+
+    /// Decrypts until a buffer of somebody else's is full.
+    pub fn fill(&self, py: Python<'_>, start: *mut u8, room: usize) -> (usize, Stop) {
+        if room == 0 {
+            // To asyncio, too: nothing could be read, so nothing is left.
+            return (0, Stop::End);
+        }
+        let mut filled = 0;
+        self.partial.set(false);
+        while filled < room {
+            // SAFETY: within the caller's `room` bytes.
+            match self.read(py, unsafe { start.add(filled) }, room - filled) {
+                Ok(Some(0)) => return (filled, Stop::End),
+                Ok(Some(count)) => filled += count,
+                Ok(None) => return (filled, Stop::Dry),
+                Err(error) => return (filled, Stop::Failed(error)),
+            }
+        }
+        self.partial.set(true);
+        (filled, Stop::Full)
+    }
+
+    /// One `SSL_read` into `room` bytes at `start`, which the caller owns.
+    fn read(&self, py: Python<'_>, start: *mut u8, room: usize) -> PyResult<Option<usize>> {
+        let Some(raw) = self.raw.get(py) else {
+            return Ok(None);
+        };
+        let name = pyo3::intern!(py, "read");
+        let count = if self.foreign {
+            raw.call_method1(name, (room,)).and_then(|data| {
+                let data = Buffer::new(&data, false)?;
+                if data.len() > room {
+                    return Err(PyValueError::new_err("read() gave more than it was asked for"));
+                }
+                // SAFETY: `room` bytes of the caller's, of which we just checked the count.
+                unsafe { copy(data.as_slice().as_ptr(), start, data.len()) };
+                Ok(data.len())
+            })
+        } else {
+            // SAFETY: the caller's memory, alive through the call; OpenSSL keeps nothing.
+            unsafe {
+                lend(py, start, room, |window| {
+                    raw.call_method1(name, (room, window))?.extract::<usize>()
+                })
+            }
+        };
+        match count {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_again(py, &error)? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn pending(py: Python<'_>, bio: &PySlot) -> usize {
+    // A `MemoryBIO` always tells; without one (cleared by the collector) there is nothing.
+    bio.get(py)
+        .and_then(|bio| bio.getattr(pyo3::intern!(py, "pending")).ok()?.extract().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,119 @@
+//! From the connection below to the application's `connection_made`.
+
+use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyException};
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
+
+use super::engine::{Step, is_certificate_error, is_tls_error};
+use super::{State, Tls, Told, attach};
+use crate::transports::protocol::log_in_debug;
+
+impl Tls {
+    /// `connection_made` from below: starts the handshake.
+    pub(super) fn connected(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        lower: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        self.lower.set(py, Some(lower.clone().unbind()));
+        if self.closed.get() {
+            // Closed before it began.
+            return lower.call_method1("_force_close", (py.None(),)).map(drop);
+        }
+        attach(slf, lower)?;
+        if let Some((_loop, native)) = self.native(py)
+            && native.debug.get(py)
+        {
+            log_in_debug(native, "%r starts SSL handshake", slf)?;
+            self.started.set(Some(native.now(py)?));
+        }
+        self.state.set(State::Handshake);
+        if let Some(seconds) = self.handshake_timeout.get(py) {
+            self.set_timer(slf, seconds, "_check_handshake_timeout")?;
+        }
+        self.shake_hands(slf)
+    }
+
+    pub(super) fn shake_hands(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        match self.engine.step(py, pyo3::intern!(py, "do_handshake")) {
+            Ok(Step::Done) => self.shook_hands(slf),
+            Ok(Step::Again) => self.flush(slf),
+            Err(error) if is_tls_error(py, &error)? => self.handshake_failed(slf, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn shook_hands(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        self.cancel_timer(py)?;
+        self.state.set(State::Wrapped);
+        match self.learn(py) {
+            Ok(()) => {}
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                return self.handshake_failed(slf, error);
+            }
+            Err(error) => return Err(error),
+        }
+        if let (Some(started), Some((_loop, native))) = (self.started.get(), self.native(py)) {
+            let took = (native.now(py)? - started) * 1e3;
+            let arguments = ("%r: SSL handshake took %.1f ms", slf, took);
+            py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", arguments)?;
+        }
+        if self.told.get() == Told::Nothing {
+            self.told.set(Told::Connected);
+            if let Some(protocol) = self.protocol.get(py) {
+                protocol.call_method1(pyo3::intern!(py, "connection_made"), (slf,))?;
+            }
+        }
+        self.wake_waiter(py, None)?;
+        self.read(slf)
+    }
+
+    /// What `get_extra_info` knows from now on.
+    fn learn(&self, py: Python<'_>) -> PyResult<()> {
+        let (Some(object), Some(extra)) = (self.engine.object.get(py), self.extra.get(py)) else {
+            return Ok(());
+        };
+        let learnt = [
+            ("peercert", object.call_method0("getpeercert")?),
+            ("cipher", object.call_method0("cipher")?),
+            ("compression", object.call_method0("compression")?),
+            ("ssl_object", object),
+        ];
+        extra.cast::<PyDict>()?.update(learnt.into_py_dict(py)?.as_mapping())
+    }
+
+    fn handshake_failed(&self, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        self.cancel_timer(py)?;
+        self.state.set(State::Unwrapped);
+        let message = if is_certificate_error(py, &error)? {
+            "SSL handshake failed on verifying the certificate"
+        } else {
+            "SSL handshake failed"
+        };
+        let value = error.clone_ref(py).into_value(py).into_bound(py).into_any();
+        self.fatal(slf, error, message)?;
+        self.wake_waiter(py, Some(&value))
+    }
+
+    /// The connection ended before the handshake did.
+    pub(super) fn handshake_cut(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.handshake_failed(slf, PyConnectionResetError::new_err(()))
+    }
+
+    pub(super) fn check_handshake_timeout(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.state.get() != State::Handshake {
+            return Ok(());
+        }
+        let Some(seconds) = self.handshake_timeout.get(slf.py()) else {
+            return Ok(());
+        };
+        let error = PyConnectionAbortedError::new_err(format!(
+            "SSL handshake is taking longer than {seconds} seconds: aborting the connection"
+        ));
+        self.fatal(slf, error, "Fatal error on transport")
+    }
+}

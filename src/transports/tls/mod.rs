@@ -1,0 +1,228 @@
+//! `SSLTransport`: TLS between a protocol and a transport.
+//!
+//! One object is both: the transport of the application's protocol, and the protocol of the
+//! transport below, which may be a stream of ours, another TLS transport, or anybody's.
+//!
+//! | file | what |
+//! |---|---|
+//! | `object` | the Python type |
+//! | `methods` | what Python calls, from above and from below |
+//! | `engine` | the `ssl.SSLObject` and its two `MemoryBIO`s |
+//! | `window` | memory of ours as a buffer object |
+//! | `handshake` | from `connection_made` to the application's |
+//! | `reading` | from ciphertext to the protocol |
+//! | `writing` | from `write` to ciphertext, batched a turn |
+//! | `closing` | shutdown, errors, the end |
+
+mod closing;
+mod engine;
+mod handshake;
+mod methods;
+mod object;
+mod reading;
+mod window;
+mod writing;
+
+use std::cell::{Cell, RefCell};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::base;
+use super::flow::{Flow, Marks};
+use super::outgoing::Outgoing;
+use super::protocol::{Delivery, Sink};
+use super::stream;
+use crate::event_loop::NativeLoop;
+use crate::gil::PySlot;
+use engine::Engine;
+
+/// Where in its life the TLS layer is; the names are asyncio's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before `connection_made`, and after the end.
+    Unwrapped,
+    Handshake,
+    Wrapped,
+    /// `close()` was called, or the peer's side ended: what is left is read and written.
+    Flushing,
+    /// Our `close_notify` is out, the peer's is awaited.
+    Shutdown,
+}
+
+/// What the application's protocol was told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Connected,
+    Ended,
+    Lost,
+}
+
+/// The state of a TLS transport. Only reached with the GIL held.
+pub struct Tls {
+    state: Cell<State>,
+    told: Cell<Told>,
+    delivery: Cell<Delivery>,
+    /// `close()` or `abort()` was called, or the connection is lost.
+    closed: Cell<bool>,
+    /// The transport below has said that no more comes.
+    ended: Cell<bool>,
+    /// By the application.
+    reading_paused: Cell<bool>,
+    /// By us, the transport below.
+    lower_paused: Cell<bool>,
+    /// By the transport below, us.
+    writing_paused: Cell<bool>,
+    /// Bytes that the engine wanted to send unasked while the peer takes none.
+    unasked: Cell<usize>,
+    /// In the loop's list of transports to flush.
+    listed: Cell<bool>,
+    writes_after_loss: Cell<u32>,
+    flow: Flow,
+    read_marks: Cell<Marks>,
+    /// Plaintext that the engine did not take yet.
+    backlog: RefCell<Outgoing>,
+    engine: Engine,
+    /// Seconds; this one as it was given, for the message.
+    handshake_timeout: PySlot,
+    shutdown_timeout: f64,
+    /// When the handshake began, in debug mode.
+    started: Cell<Option<f64>>,
+    event_loop: PySlot,
+    protocol: PySlot,
+    lower: PySlot,
+    extra: PySlot,
+    waiter: PySlot,
+    timer: PySlot,
+    /// That of a transport of ours below: what it calls, it calls in there.
+    context: PySlot,
+}
+
+/// How a native transport below hands us what it read.
+pub static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
+
+#[inline]
+fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
+    base::state(slf)
+}
+
+/// What a new TLS transport is made of.
+#[derive(FromPyObject)]
+pub struct New<'py> {
+    pub protocol: Bound<'py, PyAny>,
+    pub object: Bound<'py, PyAny>,
+    pub incoming: Bound<'py, PyAny>,
+    pub outgoing: Bound<'py, PyAny>,
+    pub context: Bound<'py, PyAny>,
+    pub waiter: Option<Bound<'py, PyAny>>,
+    pub handshake_timeout: Bound<'py, PyAny>,
+    pub shutdown_timeout: f64,
+    /// The protocol has had its `connection_made` from the transport below.
+    pub upgrade: bool,
+}
+
+/// Makes a TLS transport. It begins when the transport below calls its `connection_made`.
+pub fn new<'py>(
+    py: Python<'py>,
+    event_loop: &NativeLoop,
+    new: New<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let extra = PyDict::new(py);
+    extra.set_item("sslcontext", new.context)?;
+    base::allocate(
+        py,
+        Tls {
+            state: State::Unwrapped.into(),
+            told: if new.upgrade { Told::Connected } else { Told::Nothing }.into(),
+            delivery: delivery_for(&new.protocol)?.into(),
+            closed: false.into(),
+            ended: false.into(),
+            reading_paused: false.into(),
+            lower_paused: false.into(),
+            writing_paused: false.into(),
+            unasked: 0.into(),
+            listed: false.into(),
+            writes_after_loss: 0.into(),
+            flow: Flow { marks: Marks::of(writing::HIGH_WATER).into(), paused: false.into() },
+            read_marks: Marks::of(reading::HIGH_WATER).into(),
+            backlog: RefCell::default(),
+            engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
+            handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
+            shutdown_timeout: new.shutdown_timeout,
+            started: None.into(),
+            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            protocol: PySlot::new(new.protocol.unbind()),
+            lower: PySlot::empty(),
+            extra: PySlot::new(extra.into_any().unbind()),
+            waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
+            timer: PySlot::empty(),
+            context: PySlot::empty(),
+        },
+    )
+}
+
+/// A TLS transport's protocol may be another TLS transport.
+fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
+    if base::is::<Tls>(protocol)? { Ok(Delivery::Native(&SINK)) } else { Delivery::to(protocol) }
+}
+
+/// Has a native transport below feed us without a call of Python's.
+fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let context = if base::is::<Tls>(lower)? {
+        tls(lower).delivery.set(Delivery::Native(&SINK));
+        tls(lower).context.get(py)
+    } else {
+        stream::feed_natively(lower, slf, &SINK)?
+    };
+    tls(slf).context.set(py, context.map(Bound::unbind));
+    Ok(())
+}
+
+impl Tls {
+    /// The loop.
+    fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
+        let event_loop = self.event_loop.get(py)?;
+        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
+        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+        Some((event_loop, native))
+    }
+
+    /// `loop.call_later(seconds, self.method)`, the timer kept.
+    fn set_timer<'py>(
+        &self,
+        slf: &Bound<'py, PyAny>,
+        seconds: impl IntoPyObject<'py>,
+        method: &str,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if let Some((event_loop, _native)) = self.native(py) {
+            let timer = event_loop.call_method1("call_later", (seconds, slf.getattr(method)?))?;
+            self.timer.set(py, Some(timer.unbind()));
+        }
+        Ok(())
+    }
+
+    fn cancel_timer(&self, py: Python<'_>) -> PyResult<()> {
+        match self.timer.take(py) {
+            Some(timer) => timer.call_method0(py, "cancel").map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Wakes who waits for the connection.
+    fn wake_waiter(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let Some(waiter) = self.waiter.take(py) else {
+            return Ok(());
+        };
+        let waiter = waiter.bind(py);
+        if waiter.call_method0("cancelled")?.is_truthy()? {
+            return Ok(());
+        }
+        match error {
+            Some(error) => waiter.call_method1("set_exception", (error,)).map(drop),
+            None => waiter.call_method1("set_result", (py.None(),)).map(drop),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! From ciphertext to the protocol: all records of a wake-up at once.
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyBytes, PyString};
+
+use super::engine::Stop;
+use super::{State, Tls, tls};
+use crate::sockets::Buffer;
+use crate::transports::feed::{self, Target};
+use crate::transports::protocol::{Delivery, Sink};
+
+/// Bytes of ciphertext above which the transport below is paused while the application is.
+pub const HIGH_WATER: isize = 256 * 1024;
+
+/// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
+/// read, in bytes: then nothing more is read from it.
+const MOST_UNASKED: usize = 64 * 1024;
+
+/// Decrypted bytes on the way to the protocol.
+enum Parcel<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    /// Into the reader they went already; its buffer's new length.
+    Fed(feed::Reader<'py>, usize),
+    /// Into another TLS transport's engine.
+    Passed(&'static Sink),
+    Nothing,
+}
+
+/// Ciphertext from a native transport below.
+pub fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+    tls(slf).engine.feed(py, data)
+}
+
+/// Ciphertext has come.
+pub fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = tls(slf);
+    match this.state.get() {
+        State::Handshake => this.shake_hands(slf),
+        State::Wrapped => this.read(slf),
+        State::Flushing => this.read_out(slf),
+        State::Shutdown => this.shut_down(slf),
+        State::Unwrapped => Ok(()),
+    }
+}
+
+impl Tls {
+    /// Reads what there is; an error ends the connection.
+    pub(super) fn read(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !self.is_readable() {
+            return Ok(());
+        }
+        match self.read_records(slf) {
+            Err(error) if error.is_instance_of::<PyException>(slf.py()) => {
+                self.fatal(slf, error, "Fatal error on SSL protocol")
+            }
+            result => result,
+        }
+    }
+
+    fn read_records(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if !self.reading_paused.get() {
+            match self.delivery.get() {
+                Delivery::Buffer => self.read_into_buffer(slf)?,
+                _ => self.read_into_scratch(slf)?,
+            }
+        }
+        // Also while paused (unlike asyncio): the peer waits for the end of the handshake.
+        if !self.backlog.borrow().is_empty() {
+            self.write_backlog(slf)?;
+        } else if self.engine.unsent(py) > 0 {
+            self.encrypted(slf)?;
+        }
+        self.control_lower_reading(py)
+    }
+
+    fn read_into_scratch(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let Some((_loop, native)) = self.native(py) else {
+            return Ok(());
+        };
+        loop {
+            let Some(protocol) = self.protocol.get(py) else {
+                return Ok(());
+            };
+            let target = match self.delivery.get() {
+                Delivery::Reader => Some(feed::target(&protocol)?),
+                _ => None,
+            };
+            if matches!(self.delivery.get(), Delivery::Buffer) {
+                // `set_protocol` was called while there was more to read.
+                return self.read_into_buffer(slf);
+            }
+            if matches!(target, Some(Target::Protocol)) {
+                self.delivery.set(Delivery::Data);
+            }
+            let (parcel, stop) = native.with_scratch(py, |scratch| {
+                let (count, stop) = self.watch(py, || self.engine.drain(py, scratch));
+                (self.pack(py, &protocol, target, &scratch[..count]), stop)
+            });
+            self.deliver(&protocol, parcel?)?;
+            match stop {
+                Stop::Dry => return Ok(()),
+                Stop::End => return self.peer_closed(slf),
+                Stop::Failed(error) => return Err(error),
+                // It goes on where it stopped when the application resumes, if it ever does.
+                Stop::Full if self.reading_paused.get() || !self.is_readable() => return Ok(()),
+                Stop::Full => {}
+            }
+        }
+    }
+
+    /// Counts what the engine wants to send while it decrypts. Not what the application writes
+    /// when it is told: two that answer each other without end must both go on reading.
+    fn watch<R>(&self, py: Python<'_>, decrypt: impl FnOnce() -> R) -> R {
+        if !self.writing_paused.get() {
+            return decrypt();
+        }
+        let before = self.engine.unsent(py);
+        let result = decrypt();
+        self.unasked.set(self.unasked.get() + self.engine.unsent(py).saturating_sub(before));
+        result
+    }
+
+    /// Puts decrypted bytes where they stay. Runs no Python code: the scratch buffer is lent.
+    fn pack<'py>(
+        &self,
+        py: Python<'py>,
+        protocol: &Bound<'py, PyAny>,
+        target: Option<Target<'py>>,
+        data: &[u8],
+    ) -> PyResult<Parcel<'py>> {
+        if data.is_empty() {
+            return Ok(Parcel::Nothing);
+        }
+        match (self.delivery.get(), target) {
+            (Delivery::Native(sink), _) => {
+                (sink.feed)(py, protocol, data).map(|()| Parcel::Passed(sink))
+            }
+            (_, Some(Target::Reader(reader))) => {
+                reader.append(data).map(|length| Parcel::Fed(reader, length))
+            }
+            (_, Some(Target::Nobody)) => Ok(Parcel::Nothing),
+            _ => Ok(Parcel::Bytes(PyBytes::new(py, data))),
+        }
+    }
+
+    fn deliver<'py>(&self, protocol: &Bound<'py, PyAny>, parcel: Parcel<'py>) -> PyResult<()> {
+        let py = protocol.py();
+        match parcel {
+            Parcel::Bytes(data) => {
+                protocol.call_method1(pyo3::intern!(py, "data_received"), (data,)).map(drop)
+            }
+            Parcel::Fed(reader, length) => reader.fed(length),
+            Parcel::Passed(sink) => (sink.process)(protocol),
+            Parcel::Nothing => Ok(()),
+        }
+    }
+
+    /// Decrypts straight into the buffer of a `BufferedProtocol`.
+    fn read_into_buffer(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(protocol) = self.protocol.get(py) else {
+            return Ok(());
+        };
+        let hint = self.engine.waiting(py);
+        let object = protocol.call_method1(pyo3::intern!(py, "get_buffer"), (hint,))?;
+        let buffer = Buffer::new(&object, true)?;
+        let (count, stop) = self.watch(py, || self.engine.fill(py, buffer.as_ptr(), buffer.len()));
+        drop(buffer);
+        if matches!(stop, Stop::Full) {
+            self.read_soon(slf)?;
+        }
+        if count > 0 {
+            protocol.call_method1(pyo3::intern!(py, "buffer_updated"), (count,))?;
+        }
+        match stop {
+            Stop::Dry | Stop::Full => Ok(()),
+            Stop::End => self.peer_closed(slf),
+            Stop::Failed(error) => Err(error),
+        }
+    }
+
+    /// The peer's `close_notify`.
+    fn peer_closed(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tell_end(slf)?;
+        self.start_shutdown(slf)
+    }
+
+    // --- flow control ------------------------------------------------------------------------
+
+    pub(super) fn pause(&self) {
+        self.reading_paused.set(true);
+    }
+
+    pub(super) fn resume(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.reading_paused.replace(false) { self.read_soon(slf) } else { Ok(()) }
+    }
+
+    /// `loop.call_soon(self._read_on)`, in the context that the transport below calls us in.
+    fn read_soon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let Some((event_loop, _native)) = self.native(py) else {
+            return Ok(());
+        };
+        let method = slf.getattr(pyo3::intern!(py, "_read_on"))?;
+        let context = [(pyo3::intern!(py, "context"), self.context.get(py))].into_py_dict(py)?;
+        event_loop.call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context)).map(drop)
+    }
+
+    /// Reading goes on after a pause, or in the next piece of a small buffer.
+    pub(super) fn read_on(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.state.get() {
+            State::Wrapped | State::Flushing | State::Shutdown => process(slf),
+            State::Handshake | State::Unwrapped => Ok(()),
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        matches!(self.state.get(), State::Wrapped | State::Flushing)
+    }
+
+    /// Pauses or resumes the transport below, by what waits on this side of it.
+    pub(super) fn control_lower_reading(&self, py: Python<'_>) -> PyResult<()> {
+        let waiting = self.engine.waiting(py);
+        let marks = self.read_marks.get();
+        let flooded = self.unasked.get() > MOST_UNASKED;
+        let Some(lower) = self.lower.get(py) else {
+            return Ok(());
+        };
+        if (waiting >= marks.high.max(1) || flooded) && !self.lower_paused.get() {
+            self.lower_paused.set(true);
+            call(&lower, pyo3::intern!(py, "pause_reading"))
+        } else if waiting <= marks.low && !flooded && self.lower_paused.get() {
+            self.lower_paused.set(false);
+            call(&lower, pyo3::intern!(py, "resume_reading"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn call(object: &Bound<'_, PyAny>, method: &Bound<'_, PyString>) -> PyResult<()> {
+    object.call_method0(method).map(drop)
+}
