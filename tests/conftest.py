@@ -16,6 +16,7 @@ import sys
 import textwrap
 
 import pytest
+from pipe_ends import KINDS, make_pipe
 from recording import transport_pair
 
 # What a program started by `programs` finds in its name space, whichever loop is tested.
@@ -35,6 +36,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A runner in the background may have had its shell ignore SIGINT, and hand that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "native_only(when=True, reason=''): describes tokioloop, or (when=...) what the standard "
@@ -125,6 +128,22 @@ def on_pair(loop):
     return run
 
 
+@pytest.fixture(params=sorted(KINDS))
+def ends(request, tmp_path):
+    """A file to read from and one to write to, of every kind."""
+    near, far = KINDS[request.param](tmp_path)
+    near.kind = request.param
+    with near, far:
+        yield near, far
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    near, far = make_pipe(tmp_path)
+    with near, far:
+        yield near, far
+
+
 class Programs:
     """Runs Python source in processes of their own, where the tested loop is at hand.
 
@@ -198,3 +217,12 @@ def programs(loop_name):
     programs = Programs(PRELUDES[loop_name])
     yield programs
     programs.stop_all()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Certificates for localhost and TLS contexts of all kinds (see `certificates.py`)."""
+    pytest.importorskip("trustme")
+    from certificates import Certificates  # late: it imports trustme
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import os
@@ -286,6 +287,48 @@ def test_connections_get_the_context_the_server_was_made_in(loop):
 
     loop.run_until_complete(scenario())
     assert seen == ["made", "made"]
+
+
+# CPython's issue 140947, by public means.
+@pytest.mark.native_only(
+    when=sys.version_info < (3, 15), reason="before 3.15 who resumes reading lends its context"
+)
+def test_a_task_that_resumes_reading_does_not_lend_its_context(loop):
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen = []
+
+    class Pausing(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            seen.append(("data_received", variable.get()))
+            self.transport.pause_reading()
+            self.task = loop.create_task(self.resume())
+
+        async def resume(self):
+            variable.set("the task's")
+            self.transport.resume_reading()
+
+        def connection_lost(self, exc):
+            seen.append(("connection_lost", variable.get()))
+            ended.set_result(None)
+
+    async def scenario():
+        nonlocal ended
+        ended = loop.create_future()
+        variable.set("the server's")
+        server = await loop.create_server(Pausing, "127.0.0.1", 0)
+        with contextlib.closing(server):
+            _reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"anything")
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.wait_for(ended, 10)
+
+    ended = None
+    loop.run_until_complete(scenario())
+    assert seen == [("data_received", "the server's"), ("connection_lost", "the server's")]
 
 
 def test_serve_forever_serves_until_it_is_cancelled(loop):

@@ -374,3 +374,17 @@ def test_closing_at_the_end_still_delivers_what_was_written(on_pair):
         assert await protocol.lost() is None
 
     on_pair(scenario)
+
+
+def test_methods_that_have_nothing_to_say_give_none(on_pair):
+    async def scenario(transport, _protocol, _far):
+        assert transport.write(b"word") is None
+        assert transport.writelines([b"word"]) is None
+        assert transport.pause_reading() is None
+        assert transport.resume_reading() is None
+        assert transport.set_write_buffer_limits(high=10) is None
+        assert transport.set_protocol(transport.get_protocol()) is None
+        assert transport.close() is None
+        assert transport.abort() is None
+
+    on_pair(scenario)

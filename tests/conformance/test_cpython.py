@@ -6,13 +6,23 @@ See cpython.py for what is run, what is left out, and what is expected to fail.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
+import tempfile
 import unittest
 
 import pytest
 
-from .cpython import MODULES, NOT_ABOUT_A_LOOP, is_about_a_loop, modules
+from .cpython import (
+    MODULES,
+    MODULES_LEFT_OUT,
+    NOT_ABOUT_A_LOOP,
+    expected_failure,
+    is_about_a_loop,
+    modules_here,
+    modules_to_run,
+)
 
 test_asyncio = pytest.importorskip(
     "test.test_asyncio",
@@ -73,12 +83,20 @@ def on_tested_loop(module, case):
     return type(name, (case,), body)
 
 
+@contextlib.contextmanager
+def working_in(folder):
+    """CPython's tests write files by relative names, some of them when imported."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def generate():
-    for module_name in modules():
-        try:
-            module = importlib.import_module(f"test.test_asyncio.{module_name}")
-        except unittest.SkipTest:
-            continue  # a module skips itself where, say, ssl is missing
+    for module_name in modules_to_run():
+        module = importlib.import_module(f"test.test_asyncio.{module_name}")
         for case in list(vars(module).values()):
             if (
                 isinstance(case, type)
@@ -90,16 +108,14 @@ def generate():
                 globals()[generated.__name__] = generated
 
 
-generate()
+with tempfile.TemporaryDirectory() as folder, working_in(folder):
+    generate()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def in_a_directory_of_their_own(tmp_path_factory):
-    """CPython's tests write files by relative names."""
-    before = os.getcwd()
-    os.chdir(tmp_path_factory.mktemp("cpython"))
-    yield
-    os.chdir(before)
+    with working_in(tmp_path_factory.mktemp("cpython")):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +158,34 @@ def test_asyncio_makes_the_tested_loop_whichever_way_it_is_asked(loop_name):
         loop.close()
 
 
+def test_every_module_is_run_or_left_out_for_a_reason():
+    """A new CPython brings new modules; one that nobody has looked at must not pass."""
+    assert not set(MODULES) & set(MODULES_LEFT_OUT)
+    assert modules_here(test_asyncio) - set(MODULES_LEFT_OUT) == set(modules_to_run())
+
+
+def test_every_module_that_runs_has_tests():
+    ran = {case.cpython_origin[0] for case in generated_classes()}
+    assert ran == set(modules_to_run())
+
+
 def test_every_class_that_is_left_out_is_left_out_for_one_reason():
     """A class listed twice would keep one reason when the other is dealt with."""
     names = [name for names in NOT_ABOUT_A_LOOP.values() for name in names]
     assert sorted(names) == sorted(set(names))
     assert {name.partition(".")[0] for name in names} <= set(MODULES)
+
+
+def test_fewer_than_eight_of_the_tests_are_expected_to_fail():
+    """Over all the interpreter's tests, whichever of them this run selects."""
+    names = [
+        f"{'.'.join(case.cpython_origin)}.{test}"
+        for case in generated_classes()
+        for test in unittest.defaultTestLoader.getTestCaseNames(case)
+        if expected_failure(*case.cpython_origin, test)[0] is not None
+    ]
+    assert len(names) < 8, names
+
+
+def generated_classes():
+    return [value for value in globals().values() if hasattr(value, "cpython_origin")]

@@ -47,7 +47,7 @@ async def broken(_request):
 
 
 @contextlib.asynccontextmanager
-async def served():
+async def served(security):
     """The base address of a running server."""
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/echo", echo)
@@ -58,25 +58,37 @@ async def served():
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        context = security and security.server_context()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         host, port = site._server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+        yield f"{'https' if security else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 
 
-def on_server(loop, scenario):
-    async def wrapper():
-        async with served() as base, aiohttp.ClientSession(base) as session:
-            await asyncio.wait_for(scenario(session), 60)
-        # The client closes its connections without waiting for their end.
-        await asyncio.sleep(0.02)
-
-    loop.run_until_complete(wrapper())
+def connector(security):
+    return aiohttp.TCPConnector(ssl=security.client_context() if security else True)
 
 
-def test_requests_and_answers(loop):
+@pytest.fixture
+def on_server(run, security):
+    """Run ``scenario(session)`` beside a server, over TLS or not."""
+
+    def on_server(scenario):
+        async def wrapper():
+            async with (
+                served(security) as base,
+                aiohttp.ClientSession(base, connector=connector(security)) as session,
+            ):
+                await scenario(session)
+
+        run(wrapper())
+
+    return on_server
+
+
+def test_requests_and_answers(on_server):
     async def scenario(session):
         for method in ("GET", "POST", "PUT", "DELETE"):
             async with session.request(method, "/echo", data=b"body") as response:
@@ -84,29 +96,29 @@ def test_requests_and_answers(loop):
                 assert response.headers["x-method"] == method
                 assert await response.read() == b"body"
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_large_body_both_ways(loop):
+def test_a_large_body_both_ways(on_server):
     body = random.Random(1).randbytes(8 << 20)
 
     async def scenario(session):
         async with session.post("/echo", data=io.BytesIO(body)) as response:
             assert await response.read() == body
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_chunks_as_they_come(loop):
+def test_chunks_as_they_come(on_server):
     async def scenario(session):
         async with session.get("/stream") as response:
             text = b"".join([chunk async for chunk in response.content.iter_any()])
         assert text == b"".join(b"chunk %d;" % i for i in range(50))
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_many_requests_at_once(loop):
+def test_many_requests_at_once(on_server):
     async def scenario(session):
         async def one(i):
             async with session.post("/echo", data=b"%d" % i) as response:
@@ -115,10 +127,10 @@ def test_many_requests_at_once(loop):
         answers = await asyncio.gather(*(one(i) for i in range(300)))
         assert answers == [b"%d" % i for i in range(300)]
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_slow_answers_overlap(loop):
+def test_slow_answers_overlap(on_server):
     async def scenario(session):
         started = asyncio.get_running_loop().time()
         responses = await asyncio.gather(*(session.get("/slow") for _ in range(50)))
@@ -126,30 +138,30 @@ def test_slow_answers_overlap(loop):
         # One after the other they would take 2.5 seconds.
         assert asyncio.get_running_loop().time() - started < 2
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_request_that_takes_too_long(loop):
+def test_a_request_that_takes_too_long(on_server):
     async def scenario(session):
         with pytest.raises(asyncio.TimeoutError):
             await session.get("/slow", timeout=aiohttp.ClientTimeout(total=0.01))
         async with session.get("/echo") as response:
             assert response.status == 200
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_broken_handler_is_an_error_500(loop):
+def test_a_broken_handler_is_an_error_500(on_server):
     async def scenario(session):
         async with session.get("/broken") as response:
             assert response.status == 500
         async with session.get("/echo") as response:
             assert response.status == 200
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_websocket_conversation(loop):
+def test_a_websocket_conversation(on_server):
     async def scenario(session):
         async with session.ws_connect("/websocket") as socket:
             for i in range(50):
@@ -159,15 +171,30 @@ def test_a_websocket_conversation(loop):
             await socket.send_bytes(payload)
             assert await socket.receive_bytes() == payload[::-1]
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_nobody_listens(loop):
+def test_nobody_listens(run, security):
     async def scenario():
-        async with served() as base:
+        async with served(security) as base:
             pass
-        async with aiohttp.ClientSession(base) as session:
+        async with aiohttp.ClientSession(base, connector=connector(security)) as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.get("/echo")
 
-    loop.run_until_complete(scenario())
+    run(scenario())
+
+
+def test_a_client_that_does_not_trust_the_server(run, certificates):
+    async def scenario():
+        async with served(certificates) as base:
+            untrusting = aiohttp.TCPConnector(ssl=certificates.untrusting_context())
+            async with aiohttp.ClientSession(base, connector=untrusting) as session:
+                for _ in range(3):
+                    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                        await session.get("/echo")
+            trusting = aiohttp.ClientSession(base, connector=connector(certificates))
+            async with trusting as session, session.post("/echo", data=b"body") as response:
+                assert await response.read() == b"body"
+
+    run(scenario())

@@ -12,6 +12,7 @@ import fastapi.responses
 import pytest
 import uvicorn
 import websockets
+from waiting import until
 
 
 def application(events):
@@ -54,67 +55,89 @@ def application(events):
     return app
 
 
-def on_server(loop, scenario, **options):
-    """Run ``scenario(host:port)`` beside the server, then stop it; returns its life's events."""
-    events = []
+@pytest.fixture
+def on_server(run, security):
+    """Run ``scenario(host:port)`` beside a server; returns the events of its life."""
 
-    async def wrapper():
-        config = uvicorn.Config(
-            application(events), "127.0.0.1", 0, log_level="error", access_log=False, **options
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.ensure_future(server.serve())
-        while not server.started:
-            assert not serving.done(), serving
-            await asyncio.sleep(0.005)
-        host, port = server.servers[0].sockets[0].getsockname()
-        try:
-            await asyncio.wait_for(scenario(f"{host}:{port}"), 60)
-        finally:
-            server.should_exit = True
-            await serving
-        await asyncio.sleep(0.02)
+    def on_server(scenario, **options):
+        events = []
+        if security:
+            options["ssl_certfile"], options["ssl_keyfile"] = security.server
 
-    loop.run_until_complete(wrapper())
-    return events
+        async def wrapper():
+            config = uvicorn.Config(
+                application(events), "127.0.0.1", 0, log_level="error", access_log=False, **options
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.ensure_future(server.serve())
+            await until(lambda: server.started or serving.done())
+            host, port = server.servers[0].sockets[0].getsockname()
+            try:
+                await scenario(f"{host}:{port}")
+            finally:
+                server.should_exit = True
+                await serving
+
+        run(wrapper())
+        return events
+
+    return on_server
+
+
+@pytest.fixture
+def context(security):
+    """The client's TLS context, or None."""
+    return security and security.client_context()
+
+
+@pytest.fixture
+def session(context):
+    """Make a client session for an address."""
+
+    def session(address):
+        connector = aiohttp.TCPConnector(ssl=context or True)
+        base = f"{'https' if context else 'http'}://{address}"
+        return aiohttp.ClientSession(base, connector=connector)
+
+    return session
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-def test_requests_and_answers(loop, http):
+def test_requests_and_answers(on_server, session, http):
     async def scenario(address):
-        async with aiohttp.ClientSession(f"http://{address}") as session:
-            async with session.get("/items/7", params={"note": "hello"}) as response:
+        async with session(address) as client:
+            async with client.get("/items/7", params={"note": "hello"}) as response:
                 assert response.status == 200
                 assert await response.json() == {"number": 7, "note": "hello"}
-            async with session.get("/items/seven") as response:
+            async with client.get("/items/seven") as response:
                 assert response.status == 422
-            async with session.get("/nowhere") as response:
+            async with client.get("/nowhere") as response:
                 assert response.status == 404
-            async with session.get("/blocking") as response:
+            async with client.get("/blocking") as response:
                 assert await response.json() == {"thread": True}
-            async with session.get("/stream") as response:
+            async with client.get("/stream") as response:
                 assert await response.text() == "".join(f"part {i};" for i in range(20))
 
-    assert on_server(loop, scenario, http=http) == ["started", "stopped"]
+    assert on_server(scenario, http=http) == ["started", "stopped"]
 
 
-def test_many_requests_at_once(loop):
+def test_many_requests_at_once(on_server, session):
     async def scenario(address):
-        async with aiohttp.ClientSession(f"http://{address}") as session:
+        async with session(address) as client:
 
             async def one(i):
-                async with session.get(f"/items/{i}") as response:
+                async with client.get(f"/items/{i}") as response:
                     return (await response.json())["number"]
 
             assert await asyncio.gather(*(one(i) for i in range(200))) == list(range(200))
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_plain_socket_client_with_pipelined_requests(loop):
+def test_a_plain_socket_client_with_pipelined_requests(on_server, context):
     async def scenario(address):
         host, port = address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
         for i in range(5):
             writer.write(f"GET /items/{i} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
         for i in range(5):
@@ -129,16 +152,18 @@ def test_a_plain_socket_client_with_pipelined_requests(loop):
         writer.close()
         await writer.wait_closed()
 
-    on_server(loop, scenario)
+    on_server(scenario)
 
 
-def test_a_websocket_conversation(loop):
+def test_a_websocket_conversation(on_server, context):
     async def scenario(address):
-        async with websockets.connect(f"ws://{address}/upper", proxy=None) as socket:
+        async with websockets.connect(
+            f"{'wss' if context else 'ws'}://{address}/upper", proxy=None, ssl=context
+        ) as socket:
             for i in range(50):
                 await socket.send(f"text {i}")
                 assert await socket.recv() == f"TEXT {i}"
             await socket.send("x" * 500_000)
             assert await socket.recv() == "X" * 500_000
 
-    on_server(loop, scenario)
+    on_server(scenario)

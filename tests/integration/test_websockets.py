@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 
 import pytest
 import websockets
@@ -11,21 +12,29 @@ from websockets.asyncio import client as client_module
 from websockets.asyncio import server as server_module
 
 
-def on_server(loop, handler, scenario, **options):
+@pytest.fixture
+def on_server(run, security):
     """Run ``scenario(connect)`` beside a server; ``connect()`` opens a connection to it."""
 
-    async def wrapper():
-        async with server_module.serve(handler, "127.0.0.1", 0, **options) as server:
-            host, port = server.sockets[0].getsockname()
+    def on_server(handler, scenario, **options):
+        async def wrapper():
+            context = security and security.server_context()
+            async with server_module.serve(
+                handler, "127.0.0.1", 0, ssl=context, **options
+            ) as server:
+                host, port = server.sockets[0].getsockname()
 
-            def connect(**client_options):
-                address = f"ws://{host}:{port}"
-                return client_module.connect(address, proxy=None, **client_options)
+                def connect(**client_options):
+                    address = f"{'wss' if security else 'ws'}://{host}:{port}"
+                    if security:
+                        client_options.setdefault("ssl", security.client_context())
+                    return client_module.connect(address, proxy=None, **client_options)
 
-            await asyncio.wait_for(scenario(connect), 60)
-        await asyncio.sleep(0.02)
+                await scenario(connect)
 
-    loop.run_until_complete(wrapper())
+        run(wrapper())
+
+    return on_server
 
 
 async def echo(socket):
@@ -33,18 +42,18 @@ async def echo(socket):
         await socket.send(message)
 
 
-def test_messages_come_back(loop):
+def test_messages_come_back(on_server):
     async def scenario(connect):
         async with connect() as socket:
             for message in ("text", "", b"bytes", b"", "ünïcode" * 1000):
                 await socket.send(message)
                 assert await socket.recv() == message
 
-    on_server(loop, echo, scenario)
+    on_server(echo, scenario)
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
-def test_a_large_message(loop, compression):
+def test_a_large_message(on_server, compression):
     payload = random.Random(1).randbytes(4 << 20)
 
     async def scenario(connect):
@@ -52,10 +61,10 @@ def test_a_large_message(loop, compression):
             await socket.send(payload)
             assert await socket.recv() == payload
 
-    on_server(loop, echo, scenario, max_size=None, compression=compression)
+    on_server(echo, scenario, max_size=None, compression=compression)
 
 
-def test_many_clients_at_once(loop):
+def test_many_clients_at_once(on_server):
     async def scenario(connect):
         async def client(i):
             async with connect() as socket:
@@ -65,10 +74,10 @@ def test_many_clients_at_once(loop):
 
         await asyncio.gather(*(client(i) for i in range(30)))
 
-    on_server(loop, echo, scenario)
+    on_server(echo, scenario)
 
 
-def test_a_broadcast_reaches_everybody(loop):
+def test_a_broadcast_reaches_everybody(on_server):
     everybody = set()
 
     async def handler(socket):
@@ -87,20 +96,20 @@ def test_a_broadcast_reaches_everybody(loop):
         assert [await socket.recv() for socket in sockets] == ["to all"] * 20
         await asyncio.gather(*(socket.close() for socket in sockets))
 
-    on_server(loop, handler, scenario)
+    on_server(handler, scenario)
     assert everybody == set()
 
 
-def test_pings_are_answered(loop):
+def test_pings_are_answered(on_server):
     async def scenario(connect):
         async with connect() as socket:
             latency = await asyncio.wait_for(await socket.ping(), 10)
             assert 0 <= latency < 10
 
-    on_server(loop, echo, scenario)
+    on_server(echo, scenario)
 
 
-def test_the_reason_of_the_close_arrives(loop):
+def test_the_reason_of_the_close_arrives(on_server):
     async def handler(socket):
         await socket.close(4321, "that is all")
 
@@ -110,10 +119,10 @@ def test_the_reason_of_the_close_arrives(loop):
                 await socket.recv()
             assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4321, "that is all")
 
-    on_server(loop, handler, scenario)
+    on_server(handler, scenario)
 
 
-def test_a_client_that_vanishes_ends_its_handler(loop):
+def test_a_client_that_vanishes_ends_its_handler(on_server):
     ended = asyncio.Event()
 
     async def handler(socket):
@@ -128,5 +137,19 @@ def test_a_client_that_vanishes_ends_its_handler(loop):
         await ended.wait()
         await socket.wait_closed()
 
-    on_server(loop, handler, scenario)
+    on_server(handler, scenario)
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("security", ["tls"], indirect=True)
+def test_a_client_that_does_not_trust_the_server(on_server, certificates):
+    async def scenario(connect):
+        for _ in range(3):
+            with pytest.raises(ssl.SSLCertVerificationError) as caught:
+                await connect(ssl=certificates.untrusting_context())
+            assert caught.value.verify_code == 20
+        async with connect() as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+
+    on_server(echo, scenario)

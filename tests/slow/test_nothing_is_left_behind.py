@@ -234,3 +234,135 @@ count(lambda items: loop.run_until_complete(many(items)), 20_000)
 loop.close()
 """
     check(programs, source, 20_000)
+
+
+def test_datagram_endpoints_leave_nothing_behind(programs):
+    source = """
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data, addr)
+
+class Leaves(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        self.lost = asyncio.get_running_loop().create_future()
+        self.left = 5
+        transport.sendto(b"hello")
+
+    def datagram_received(self, data, addr):
+        self.left -= 1
+        if self.left:
+            self.transport.sendto(data)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+async def visit(items):
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+    address = server.get_extra_info("sockname")
+    for _ in range(items):
+        _, protocol = await loop.create_datagram_endpoint(Leaves, remote_addr=address)
+        assert await protocol.lost is None
+    server.close()
+    await asyncio.sleep(0.05)
+
+loop = new_event_loop()
+count(lambda items: loop.run_until_complete(visit(items)), 20_000)
+loop.close()
+"""
+    check(programs, source, 20_000)
+
+
+def test_datagrams_the_kernel_does_not_take_leave_nothing_behind(programs):
+    source = """
+import socket, tempfile
+
+async def overflow(items):
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory() as folder, \\
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(folder + "/receiver")
+        receiver.setblocking(False)
+        for _ in range(items // 50):
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=folder + "/receiver", family=socket.AF_UNIX
+            )
+            for _ in range(50):
+                transport.sendto(b"x" * 100)
+            await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
+            try:
+                while True:
+                    receiver.recv(100)
+            except BlockingIOError:
+                pass
+
+loop = new_event_loop()
+count(lambda items: loop.run_until_complete(overflow(items)), 100_000)
+loop.close()
+"""
+    check(programs, source, 100_000)
+
+
+def test_pipes_leave_nothing_behind(programs):
+    source = """
+import os
+
+async def one(loop):
+    near, far = os.pipe()
+    reader = asyncio.StreamReader()
+    receiver, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(near, "rb", 0))
+    sender, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(far, "wb", 0))
+    sender.write(bytes(100_000))
+    sender.close()
+    assert len(await reader.read()) == 100_000
+    receiver.close()
+
+async def many(items):
+    loop = asyncio.get_running_loop()
+    for _ in range(items):
+        await one(loop)
+    await asyncio.sleep(0.05)
+
+loop = new_event_loop()
+count(lambda items: loop.run_until_complete(many(items)), 20_000)
+loop.close()
+"""
+    check(programs, source, 20_000)
+
+
+def test_processes_leave_nothing_behind(programs):
+    source = """
+from asyncio.subprocess import PIPE
+
+async def one(number):
+    if number % 4 == 0:
+        try:
+            await asyncio.create_subprocess_exec("/nowhere", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        except FileNotFoundError:
+            return
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    if number % 4 == 1:
+        process._transport.close()
+        assert await process.wait() == -9
+    else:
+        assert await process.communicate(b"through") == (b"through", b"")
+
+async def many(items):
+    for start in range(0, items, 20):
+        await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+    await asyncio.sleep(0.05)
+
+loop = new_event_loop()
+count(lambda items: loop.run_until_complete(many(items)), 3000)
+loop.close()
+"""
+    check(programs, source, 3000)

@@ -1,0 +1,61 @@
+"""Child processes for tests to start, and a protocol that watches one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+
+PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
+
+# Starts quickly, lives until it is killed.
+SLEEPER = ("sleep", "600")
+
+
+def python(source):
+    return sys.executable, "-S", "-c", source
+
+
+async def output_of(*args, **options):
+    """Exit status and standard output of a program run to its end."""
+    process = await asyncio.create_subprocess_exec(*args, stdout=PIPE, **options)
+    output, _ = await process.communicate()
+    return process.returncode, output
+
+
+@contextlib.asynccontextmanager
+async def living(*args, **options):
+    """A child that is killed at the end, if it still lives."""
+    process = await asyncio.create_subprocess_exec(*(args or SLEEPER), **options)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+class Witness(asyncio.SubprocessProtocol):
+    """Writes down what a process transport tells."""
+
+    def __init__(self):
+        self.calls = []
+        self.received = {1: b"", 2: b""}
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.calls.append("made")
+
+    def pipe_data_received(self, fd, data):
+        self.received[fd] += data
+
+    def pipe_connection_lost(self, fd, exc):
+        self.calls.append(f"pipe {fd} lost")
+
+    def process_exited(self):
+        self.calls.append("exited")
+
+    def connection_lost(self, exc):
+        self.calls.append("lost")
+        self.lost.set_result(exc)

@@ -1,0 +1,165 @@
+"""Rows about handles, timers, turns and loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import socket
+import time
+import warnings
+import weakref
+
+import pytest
+from rows import row
+
+pytestmark = pytest.mark.native_only(reason="looks at both loops already")
+
+
+@row("Batches between looks at descriptors")
+def test_callbacks_before_a_reader(both):
+    def look(loop):
+        near, far = socket.socketpair()
+        ran = [0]
+
+        def again():
+            ran[0] += 1
+            if ran[0] == 1:
+                far.send(b"x")
+            if ran[0] < 1000:
+                loop.call_soon(again)
+
+        def readable():
+            seen.append(ran[0])
+            loop.remove_reader(near)
+            loop.stop()
+
+        seen = []
+        with near, far:
+            loop.add_reader(near, readable)
+            loop.call_soon(again)
+            loop.run_forever()
+        return seen[0]
+
+    theirs, ours = both(look)
+    assert theirs <= 2
+    assert 2 < ours <= 33
+
+
+@row("Type of handles")
+def test_types_of_handles(both):
+    def look(loop):
+        soon, later = loop.call_soon(print), loop.call_later(1000, print)
+        assert isinstance(soon, asyncio.Handle)
+        assert isinstance(later, asyncio.TimerHandle)
+        soon.cancel()
+        later.cancel()
+        return type(soon) is asyncio.Handle, type(later) is asyncio.TimerHandle
+
+    assert both(look) == [(True, True), (False, False)]
+
+
+@row("NaN for `call_later`, `call_at`")
+def test_nan(both):
+    def look(loop):
+        outcomes = []
+        for method in (loop.call_later, loop.call_at):
+            try:
+                method(math.nan, print).cancel()
+                outcomes.append(None)
+            except ValueError as error:
+                outcomes.append(type(error))
+        return outcomes
+
+    assert both(look) == [[None, None], [ValueError, ValueError]]
+
+
+@row("`time.monotonic` patched in the `time` module")
+def test_a_patched_clock(both, monkeypatch):
+    monotonic = time.monotonic
+
+    def look(loop):
+        fired = []
+        loop.call_later(500, fired.append, True)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: monotonic() + 1000)
+            loop.call_later(0, loop.stop)
+            loop.run_forever()
+        by_module = bool(fired)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "time", lambda: monotonic() + 1000)
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        return by_module, bool(fired)
+
+    assert both(look) == [(True, True), (False, True)]
+
+
+@row("Two loops in one thread, one driven inside the other by hand")
+def test_a_loop_inside_a_loop(both):
+    def look(loop):
+        inner = type(loop)()
+
+        done = loop.create_future()
+
+        def outside():
+            # By hand: asyncio's own check is stepped around. (Not in a task: from 3.14 on no
+            # thread runs two at once.)
+            asyncio._set_running_loop(None)
+            try:
+                done.set_result(inner.run_until_complete(asyncio.sleep(0.001, "inside")))
+            finally:
+                asyncio._set_running_loop(loop)
+
+        loop.call_soon(outside)
+        try:
+            return loop.run_until_complete(done)
+        finally:
+            inner.close()
+
+    # Inside a runtime that is not ours: tests/embedding.rs.
+    assert both(look) == ["inside", "inside"]
+
+
+@row("`_ready`, `_scheduled`, `_selector`")
+def test_private_containers(both):
+    def look(loop):
+        soon, later = loop.call_soon(print), loop.call_later(1000, print)
+        assert soon in loop._ready
+        assert later in loop._scheduled
+        assert len(loop._ready) == len(loop._scheduled) == 1
+        soon.cancel()
+        later.cancel()
+        return (
+            loop._ready is loop._ready,
+            loop._scheduled is loop._scheduled,
+            len(loop._selector.get_map()) > 0,
+        )
+
+    assert both(look) == [(True, True, True), (False, False, False)]
+
+
+@row("A loop dropped without `close()` while garbage holds handles of callbacks that never ran")
+def test_a_loop_dropped_with_its_handles(both):
+    import tokioloop
+
+    def dropped(factory):
+        class Cycle:
+            def method(self):
+                pass
+
+        loop, cycle = factory(), Cycle()
+        cycle.handle = loop.call_soon(cycle.method)
+        cycle.itself = cycle
+        return weakref.ref(loop)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        theirs = dropped(asyncio.new_event_loop)
+        gc.collect()
+        assert theirs() is None
+        assert [str(w.message)[:20] for w in caught] == ["unclosed event loop "]
+        ours = dropped(tokioloop.new_event_loop)
+        gc.collect()
+        if ours() is not None:
+            ours().close()
