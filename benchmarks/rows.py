@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 KIB = 1024
 
@@ -29,7 +29,7 @@ class Echo:
     server: str
     connections: int = 10
     size: int = KIB
-    unix: bool = False
+    transport: Literal["tcp", "udp", "unix"] = "tcp"
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "req/s"
 
@@ -46,7 +46,7 @@ ROWS: tuple[Row, ...] = (
     Echo("protocol-1", "protocol echo, 1 KiB, 1 connection", "protocol", connections=1),
     Echo("protocol-10", "protocol echo, 1 KiB, 10 connections", "protocol"),
     Echo("protocol-100k", "protocol echo, 100 KiB, 10 connections", "protocol", size=100 * KIB),
-    Echo("unix-10", "Unix socket echo, 1 KiB, 10 connections", "protocol", unix=True),
+    Echo("unix-10", "Unix socket echo, 1 KiB, 10 connections", "protocol", transport="unix"),
     Echo("streams-read", "streams echo, `read`, 1 KiB, 10 connections", "streams-read"),
     Echo(
         "streams-readline",
@@ -54,6 +54,7 @@ ROWS: tuple[Row, ...] = (
         "streams-readline",
     ),
     Echo("sockets", "`sock_recv` and `sock_sendall`, 1 KiB, 10 connections", "sockets"),
+    Echo("udp-10", "UDP echo, 1 KiB, 10 sockets", "datagrams", transport="udp"),
 )
 
 

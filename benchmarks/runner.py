@@ -121,7 +121,7 @@ def _server(row: Echo, loop: str, core: int) -> Iterator[tuple[subprocess.Popen[
     """An echo server that is ready, and where the load generator finds it."""
     with tempfile.TemporaryDirectory(prefix="loop-bench-") as directory:
         command = [*_module("servers"), loop, row.server, "--core", str(core)]
-        if row.unix:
+        if row.transport == "unix":
             command += ["--unix", str(Path(directory) / "echo.sock")]
         errors = Path(directory) / "stderr"
         with (
@@ -135,7 +135,8 @@ def _server(row: Echo, loop: str, core: int) -> Iterator[tuple[subprocess.Popen[
                 address = process.stdout.readline().strip()
                 if not address:
                     raise Failure(_reason(errors.read_text(), process.wait(TIMEOUT)))
-                yield process, f"unix:{address}" if row.unix else f"tcp:127.0.0.1:{address}"
+                host = "" if row.transport == "unix" else "127.0.0.1:"
+                yield process, f"{row.transport}:{host}{address}"
             except Failure as failure:
                 # What the client saw is a symptom if the server died meanwhile.
                 with suppress(subprocess.TimeoutExpired):

@@ -79,25 +79,42 @@ async def sockets(listener: socket.socket) -> object:
     return loop.create_task(accept())
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
+async def datagrams(sock: socket.socket) -> object:
+    loop = asyncio.get_running_loop()
+    return await loop.create_datagram_endpoint(DatagramEcho, sock=sock)
+
+
 # Each starts to serve and returns what must be kept alive meanwhile.
 SERVERS: dict[str, Callable[[socket.socket], Awaitable[object]]] = {
     "protocol": protocol,
     "streams-read": partial(streams, echo_chunks),
     "streams-readline": partial(streams, echo_lines),
     "sockets": sockets,
+    "datagrams": datagrams,
 }
 
 
-def listen(unix_path: str | None) -> socket.socket:
+def listen(server: str, unix_path: str | None) -> socket.socket:
     family = socket.AF_INET if unix_path is None else socket.AF_UNIX
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    kind = socket.SOCK_DGRAM if server == "datagrams" else socket.SOCK_STREAM
+    listener = socket.socket(family, kind)
     listener.setblocking(False)
     listener.bind(("127.0.0.1", 0) if unix_path is None else unix_path)
     return listener
 
 
 async def serve(server: str, unix_path: str | None) -> None:
-    listener = listen(unix_path)
+    listener = listen(server, unix_path)
     address = unix_path or listener.getsockname()[1]  # asked for now: a loop may take the socket
     serving = await SERVERS[server](listener)
     print(address, flush=True)

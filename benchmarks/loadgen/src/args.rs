@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-const USAGE: &str = "usage: loadgen (tcp:HOST:PORT | unix:PATH) [--connections N] [--size BYTES] \
+const USAGE: &str = "usage: loadgen (tcp:HOST:PORT | udp:HOST:PORT | unix:PATH) [--connections N] [--size BYTES] \
      [--seconds S] [--warmup S] [--core N] [--server-pid PID]";
 
 /// Where the echo server listens.
 #[derive(Debug)]
 pub enum Target {
     Tcp(String),
+    Udp(String),
     Unix(PathBuf),
 }
 
@@ -43,6 +44,10 @@ impl Args {
         while let Some(word) = words.next() {
             if let Some(address) = word.strip_prefix("tcp:") {
                 target = Some(Target::Tcp(address.to_owned()));
+                continue;
+            }
+            if let Some(address) = word.strip_prefix("udp:") {
+                target = Some(Target::Udp(address.to_owned()));
                 continue;
             }
             if let Some(path) = word.strip_prefix("unix:") {

@@ -1,7 +1,7 @@
-//! One connection with one message in flight.
+//! One connection with one message in flight; over UDP, a socket with one datagram.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use crate::args::Target;
 
 enum Stream {
     Tcp(TcpStream),
+    Udp(UdpSocket),
     Unix(UnixStream),
 }
 
@@ -39,6 +40,15 @@ impl Connection {
                     Ok(Stream::Tcp(stream))
                 })
                 .map_err(|error| format!("cannot connect to {address}: {error}"))?,
+            // A datagram that is lost is not sent again: the run ends as stuck. Over the loopback
+            // interface none is, with one in flight a socket.
+            Target::Udp(address) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+                .and_then(|socket| {
+                    socket.connect(address)?;
+                    socket.set_nonblocking(true)?;
+                    Ok(Stream::Udp(socket))
+                })
+                .map_err(|error| format!("cannot connect to {address}: {error}"))?,
             Target::Unix(path) => UnixStream::connect(path)
                 .and_then(|stream| {
                     stream.set_nonblocking(true)?;
@@ -52,6 +62,7 @@ impl Connection {
     pub fn fd(&self) -> RawFd {
         match &self.stream {
             Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Udp(socket) => socket.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
         }
     }
@@ -120,6 +131,7 @@ impl Stream {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Udp(socket) => socket.send(bytes),
             Self::Unix(stream) => stream.write(bytes),
         }
     }
@@ -127,6 +139,7 @@ impl Stream {
     fn receive(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(scratch),
+            Self::Udp(socket) => socket.recv(scratch),
             Self::Unix(stream) => stream.read(scratch),
         }
     }
