@@ -6,9 +6,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Options for the demo, for pytest and for the benchmarks.
+# Options for the demo, for pytest, for the conformance run and for the benchmarks.
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+CONFORMANCE_ARGS ?=
 BENCH_ARGS ?=
 
 # Pinned, so that a new release of a tool does not turn a green tree red.
@@ -31,11 +32,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python lint bench check-rust clean
+.PHONY: help build demo test test-rust test-python conformance lint bench check-rust clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, BENCH_ARGS.\n' $(PYTHON) $(VENV)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -65,6 +66,10 @@ test-python: $(VENV)/.built
 	@$(BIN)/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
 	$(call say,"Slow tests: one at a time; they count descriptors and memory")
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: none selected
+
+conformance: | check-rust ## Run CPython's asyncio tests on every CPython that is here
+	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")
+	@$(PYTHON) tests/conformance/everywhere.py $(CONFORMANCE_ARGS)
 
 lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the stub against the module
 	$(call say,"Rust: rustfmt and clippy")
