@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
+
+import pytest
 
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
@@ -34,6 +38,27 @@ async def living(*args, **options):
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@contextlib.contextmanager
+def none_left():
+    """Every child that is started within has been waited for at the end.
+
+    Not `waitpid(-1)`: multiprocessing may keep helpers of its own for other tests.
+    """
+    started = array.array("i")  # no objects: some who use this count them
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Popen)
+        yield started
+    for pid in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 class Witness(asyncio.SubprocessProtocol):

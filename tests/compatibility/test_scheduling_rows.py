@@ -155,6 +155,8 @@ def test_a_loop_dropped_with_its_handles(both):
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        gc.collect()
+        caught.clear()  # what tests before this one left
         theirs = dropped(asyncio.new_event_loop)
         gc.collect()
         assert theirs() is None

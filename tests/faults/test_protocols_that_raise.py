@@ -24,6 +24,7 @@ def raising(base=Recorder):
             getattr(base, name)(self, *args)
             raise Trouble(name)
 
+        callback.__qualname__ = name  # what reports call it
         return callback
 
     names = (
@@ -238,6 +239,7 @@ def test_every_callback_of_a_datagram_endpoint(loop):
             getattr(Datagrams, name)(self, *args)
             raise Trouble(name)
 
+        callback.__qualname__ = name
         return callback
 
     names = ("connection_made", "datagram_received", "connection_lost")

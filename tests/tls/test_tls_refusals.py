@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import ssl
@@ -76,25 +77,20 @@ def test_timeouts_without_tls(loop, option, tmp_path):
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("seconds", [0, -1, -0.5])
 def test_timeouts_must_be_positive(loop, certificates, option, seconds):
-    near, far = blocking_pair()
+    bad = {option: seconds}
+    calls = (
+        lambda near: loop.create_connection(
+            Recorder, sock=near, ssl=True, server_hostname=HOST, **bad
+        ),
+        lambda near: loop.connect_accepted_socket(
+            Recorder, near, ssl=certificates.server_context(), **bad
+        ),
+    )
     message = f"{option} should be a positive number, got {seconds}"
-    with near, far:
-        refused(
-            loop,
-            lambda: loop.create_connection(
-                Recorder, sock=near, ssl=True, server_hostname=HOST, **{option: seconds}
-            ),
-            ValueError,
-            message,
-        )
-        refused(
-            loop,
-            lambda: loop.connect_accepted_socket(
-                Recorder, near, ssl=certificates.server_context(), **{option: seconds}
-            ),
-            ValueError,
-            message,
-        )
+    for call in calls:
+        near, far = blocking_pair()  # some versions close it
+        with near, far:
+            refused(loop, functools.partial(call, near), ValueError, message)
 
 
 @pytest.mark.native_only(reason="asyncio leaves the accepted socket to the collector")
