@@ -8,9 +8,11 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -70,22 +72,23 @@ impl Events {
     /// Ready once something happened; until then `context` is woken by what does.
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
         let mut pending = self.lock();
-        if pending.called || !pending.keys.is_empty() {
-            pending.called = false;
+        if pending.is_over() {
             return Poll::Ready(());
         }
-        match &mut pending.sleeper {
-            Some(sleeper) => sleeper.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
+        pending.sleeper = Some(context.waker().clone());
         Poll::Pending
     }
 }
 
 impl Pending {
-    fn wake(&self) {
-        if let Some(sleeper) = &self.sleeper {
-            sleeper.wake_by_ref();
+    /// Whether a look that waits ends here.
+    fn is_over(&mut self) -> bool {
+        std::mem::take(&mut self.called) || !self.keys.is_empty()
+    }
+
+    fn wake(&mut self) {
+        if let Some(sleeper) = self.sleeper.take() {
+            sleeper.wake();
         }
     }
 }
@@ -114,25 +117,56 @@ impl Wake for SourceWaker {
     }
 }
 
+/// How long a look that waits keeps asking before it sleeps, if the last one ended sooner. Who
+/// sleeps has to be woken, which takes longer than a peer on the same machine needs to answer.
+const PATIENCE: Duration = Duration::from_micros(30);
+
 pub struct Reactor {
     runtime: ManuallyDrop<Runtime>,
     pub events: Arc<Events>,
     forks: u32,
+    /// The last look that waited ended within `PATIENCE`.
+    brisk: AtomicBool,
 }
 
 impl Reactor {
     pub fn new() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { runtime: ManuallyDrop::new(runtime), events: Arc::default(), forks: forks() })
+        Ok(Self {
+            runtime: ManuallyDrop::new(runtime),
+            events: Arc::default(),
+            forks: forks(),
+            brisk: AtomicBool::new(false),
+        })
     }
 
     /// Lets the runtime collect events and run its tasks. Called without the GIL.
     pub fn look(&self, look: Look) {
         match look {
             // Comes back after one poll of the driver that does not wait.
-            Look::Glance => self.runtime.block_on(tokio::task::yield_now()),
-            Look::Wait => self.runtime.block_on(poll_fn(|context| self.events.poll(context))),
+            Look::Glance => self.glance(),
+            Look::Wait => self.wait(),
         }
+    }
+
+    fn glance(&self) {
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
+    fn wait(&self) {
+        let began = Instant::now();
+        if self.brisk.load(Ordering::Relaxed) {
+            while began.elapsed() < PATIENCE {
+                self.glance();
+                if self.events.lock().is_over() {
+                    return;
+                }
+                // The peer may be waiting for this very core.
+                thread::yield_now();
+            }
+        }
+        self.runtime.block_on(poll_fn(|context| self.events.poll(context)));
+        self.brisk.store(began.elapsed() < PATIENCE, Ordering::Relaxed);
     }
 
     /// Ends a look that waits; from any thread.
