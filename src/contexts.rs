@@ -1,16 +1,20 @@
-//! Contexts for callbacks: a burst from one context shares a snapshot until each is called.
+//! Contexts for callbacks: shared until one of them is changed.
 //!
-//! asyncio copies the current context for every `call_soon`. A copy is an object that the garbage
-//! collector tracks, so a burst of callbacks makes it run again and again. Here consecutive calls
-//! from an unchanged context keep one pristine snapshot, and each callback gets a copy of its own
-//! when it is called (or when somebody asks for it). Whether the context changed is told by its
+//! asyncio copies the current context for every `call_soon` and every connection. A copy is an
+//! object that the garbage collector tracks, and most are never changed. Here consecutive calls
+//! from an unchanged context keep one pristine snapshot, which nobody enters. A callback runs in
+//! the loop's working copy of it, which becomes the callback's (or the transport's) own if it was
+//! changed meanwhile, or if somebody holds on to it. Whether a context changed is told by its
 //! immutable map of values, whose place in the object is probed once; where the probe fails every
 //! call copies, as in asyncio.
+
+use std::cell::Cell;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::gil::PySlot;
 use crate::object::{self, Object};
@@ -18,11 +22,16 @@ use crate::object::{self, Object};
 /// `PyContext`: the head, the previous context, the map of values.
 const VALUES: usize = size_of::<ffi::PyObject>() + size_of::<Object>();
 
-/// The last snapshot, kept by the loop for the length of a turn.
+/// What the loop keeps: the last snapshot, for the length of a turn, and the working copy.
 #[derive(Default)]
-pub struct Snapshots(PySlot);
+pub struct Contexts {
+    last: PySlot,
+    /// What `working` is an unchanged copy of.
+    pristine: PySlot,
+    working: PySlot,
+}
 
-impl Snapshots {
+impl Contexts {
     /// A context equal to the current one, and whether others may share it (then copy it).
     pub fn take(&self, py: Python<'_>) -> PyResult<(Object, bool)> {
         // SAFETY: the GIL is held; a new reference or null with an exception set.
@@ -30,22 +39,165 @@ impl Snapshots {
         if !can_compare(py) {
             return Ok((copy.into_ptr(), false));
         }
-        let last = self.0.as_ptr();
+        let last = self.last.as_ptr();
         // SAFETY: both are contexts, and the probe found the map where it is read.
         unsafe {
             if !last.is_null() && values(last) == values(copy.as_ptr()) {
                 return Ok((ffi::Py_NewRef(last), true));
             }
         }
-        self.0.set(py, Some(copy.clone().unbind()));
+        self.last.set(py, Some(copy.clone().unbind()));
         Ok((copy.into_ptr(), true))
     }
 
-    /// Lets go of the snapshot: its values must not outlive the turn.
-    pub fn forget(&self, py: Python<'_>) {
-        if self.0.is_set(py) {
-            self.0.set(py, None);
+    /// Takes a context that nobody enters for the last snapshot.
+    pub fn expect(&self, py: Python<'_>, pristine: &Bound<'_, PyAny>) {
+        if can_compare(py) && !self.last.holds(pristine) {
+            self.last.set(py, Some(pristine.clone().unbind()));
         }
+    }
+
+    /// A copy of a snapshot, to be entered and handed back.
+    #[inline]
+    pub fn lend<'py>(
+        &self,
+        py: Python<'py>,
+        pristine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.pristine.holds(pristine)
+            && let Some(copy) = self.working.take(py)
+        {
+            return Ok(copy.into_bound(py));
+        }
+        // SAFETY: a context; a new reference or null with an exception set.
+        unsafe { object::owned(py, ffi::PyContext_Copy(pristine.as_ptr())) }
+    }
+
+    /// Takes a lent copy back. If it was changed, or somebody holds it, it is the borrower's.
+    #[inline]
+    pub fn take_back<'py>(
+        &self,
+        pristine: &Bound<'py, PyAny>,
+        copy: Bound<'py, PyAny>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let py = copy.py();
+        // SAFETY: contexts, and only where they can be compared anything is shared and lent.
+        let changed = unsafe { values(copy.as_ptr()) != values(pristine.as_ptr()) };
+        // SAFETY: alive.
+        if changed || unsafe { ffi::Py_REFCNT(copy.as_ptr()) } > 1 {
+            return Some(copy);
+        }
+        if !self.pristine.holds(pristine) {
+            // Dropped in between: destructors may borrow and hand back, too.
+            self.working.set(py, None);
+            self.pristine.set(py, Some(pristine.clone().unbind()));
+        }
+        self.working.set(py, Some(copy.unbind()));
+        None
+    }
+
+    /// Lets go of the snapshot: its values must not outlive the turn, nor the last who needs them.
+    pub fn forget(&self, py: Python<'_>) {
+        if self.last.is_set(py) {
+            self.last.set(py, None);
+        }
+        let pristine = self.pristine.as_ptr();
+        // SAFETY: alive, it is in our slot.
+        if !pristine.is_null() && unsafe { ffi::Py_REFCNT(pristine) } == 1 {
+            self.working.set(py, None);
+            self.pristine.set(py, None);
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.last, &self.pristine, &self.working]
+            .into_iter()
+            .try_for_each(|slot| slot.traverse(visit))
+    }
+}
+
+/// The context that somebody's callbacks run in: a shared snapshot until one of them changes it.
+#[derive(Default)]
+pub struct Ground {
+    context: PySlot,
+    shared: Cell<bool>,
+}
+
+impl Ground {
+    /// The current context as it is now.
+    pub fn current(py: Python<'_>, contexts: &Contexts) -> PyResult<Self> {
+        let (context, shared) = contexts.take(py)?;
+        // SAFETY: a new reference.
+        let context = unsafe { Bound::from_owned_ptr(py, context) };
+        Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
+    }
+
+    pub fn slot(&self) -> &PySlot {
+        &self.context
+    }
+
+    pub fn forget(&self, py: Python<'_>) {
+        self.context.set(py, None);
+    }
+
+    /// The context as an object, for who enters it on his own.
+    pub fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(context) = self.context.get(py) else {
+            return Ok(None);
+        };
+        if !self.shared.replace(false) {
+            return Ok(Some(context));
+        }
+        // SAFETY: a context; a new reference or null with an exception set.
+        let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+        self.context.set(py, Some(copy.clone().unbind()));
+        Ok(Some(copy))
+    }
+
+    /// Runs `f` in the context; as it is, if there is none any more.
+    #[inline]
+    pub fn run<R>(
+        &self,
+        py: Python<'_>,
+        contexts: &Contexts,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let Some(context) = self.context.get(py) else {
+            return f();
+        };
+        if !self.shared.get() {
+            return within(&context, f);
+        }
+        // While it runs the copy is ours: somebody may ask for it, or let go of it.
+        let copy = contexts.lend(py, &context)?;
+        self.context.set(py, Some(copy.clone().unbind()));
+        self.shared.set(false);
+        let result = within(&copy, f);
+        if self.context.holds(&copy) {
+            self.context.set(py, None);
+            let kept = contexts.take_back(&context, copy);
+            self.shared.set(kept.is_none());
+            self.context.set(py, Some(kept.unwrap_or(context).unbind()));
+        }
+        result
+    }
+}
+
+/// Runs `f` with a context entered.
+#[inline]
+pub fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let py = context.py();
+    // SAFETY: a context object; what is entered is left again.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            return Err(object::fetch(py));
+        }
+        let result = f();
+        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+            let error = object::fetch(py);
+            return result.and(Err(error));
+        }
+        result
     }
 }
 

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::cached;
+use crate::contexts::within;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop, ends_loop};
 use crate::gil::{GilCell, GilFlag, PySlot};
@@ -171,7 +172,7 @@ impl Listener {
         accepted: &Accepted,
         peer: address::Raw,
     ) -> PyResult<()> {
-        let made = self.in_own_context(py, || -> PyResult<()> {
+        let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
             let (Some(factory), Some(fd)) = (self.protocol_factory.get(py), *accepted.0.borrow())
             else {
                 return Ok(());
@@ -208,22 +209,20 @@ impl Listener {
     }
 
     /// Runs `f` in a copy of the context that the server was started in.
-    fn in_own_context(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    fn in_own_context(
+        &self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        f: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
         let Some(context) = self.context.get(py) else {
             return f();
         };
-        // SAFETY: a context object; what is entered is left again.
-        unsafe {
-            let copy = object::owned(py, ffi::PyContext_Copy(context.as_ptr()))?;
-            if ffi::PyContext_Enter(copy.as_ptr()) != 0 {
-                return Err(object::fetch(py));
-            }
-            let result = f();
-            if ffi::PyContext_Exit(copy.as_ptr()) != 0 {
-                return result.and(Err(object::fetch(py)));
-            }
-            result
-        }
+        // Nobody enters it, so the connections that do not change it may share it.
+        event_loop.contexts.expect(py, &context);
+        // SAFETY: a context; a new reference or null with an exception set.
+        let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+        within(&copy, f)
     }
 
     /// Out of descriptors or memory: says so, and tries again in a second.

@@ -16,7 +16,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 pub use ready::{Entry, Step};
 
 use crate::cached;
-use crate::contexts::Snapshots;
+use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
 use crate::errors::os_error;
 use crate::gil::{GilCell, GilFlag, PySlot};
@@ -45,7 +45,7 @@ pub struct NativeLoop {
     /// A timer was asked for that is due already: look before the next batch.
     timer_due: GilFlag<bool>,
     clock: Clock,
-    pub contexts: Snapshots,
+    pub contexts: Contexts,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
@@ -93,7 +93,7 @@ impl NativeLoop {
                 instance_custom: GilFlag::new(false),
                 native: PySlot::new(native),
             },
-            contexts: Snapshots::default(),
+            contexts: Contexts::default(),
             reactor: GilCell::new(None),
             sources: GilCell::new(Sources::default()),
             descriptors: GilCell::new(Descriptors::default()),
@@ -229,7 +229,7 @@ impl NativeLoop {
                 visit.call(transport)?;
             }
         }
-        Ok(())
+        self.contexts.traverse(&visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {

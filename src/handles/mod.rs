@@ -39,7 +39,7 @@ pub struct HandleObject {
     when: f64,
     count: u8,
     cancelled: bool,
-    /// The context is a snapshot that other handles have too: copied before it is used.
+    /// The context is a snapshot that others have too: a copy is entered in its place.
     shared: bool,
     /// In the timer heap.
     scheduled: bool,
@@ -255,7 +255,21 @@ impl Handle {
         // SAFETY: our layout; this reference keeps the handle alive, and `running` keeps a
         // `cancel()` from inside the callback from releasing what the call still uses.
         unsafe {
-            own_context(py, object)?;
+            let pristine = borrow_context(py, object)?;
+            let result = self.call_entered(py);
+            if let Some(pristine) = pristine {
+                return_context(py, object, pristine);
+            }
+            result
+        }
+    }
+
+    /// Calls the callback in the context that the handle has now.
+    #[inline]
+    fn call_entered(&self, py: Python<'_>) -> PyResult<()> {
+        let object = self.object();
+        // SAFETY: as above.
+        unsafe {
             let handle = &mut *object;
             if ffi::PyContext_Enter(handle.context) != 0 {
                 return Err(object::fetch(py));
@@ -291,6 +305,53 @@ impl Handle {
                 return Err(object::fetch(py));
             }
             Ok(())
+        }
+    }
+}
+
+/// Puts a working copy in the place of a shared snapshot, which comes back.
+///
+/// # Safety
+/// `handle` must be alive, the GIL held.
+#[inline]
+unsafe fn borrow_context<'py>(
+    py: Python<'py>,
+    handle: *mut HandleObject,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: the caller's promise; a handle holds its loop and, before it ran, its context.
+    unsafe {
+        if !(*handle).shared {
+            return Ok(None);
+        }
+        let contexts = &NativeLoop::of((*handle).event_loop).contexts;
+        let pristine = Bound::from_borrowed_ptr(py, (*handle).context);
+        let copy = contexts.lend(py, &pristine)?;
+        ffi::Py_DECREF(std::mem::replace(&mut (*handle).context, copy.into_ptr()));
+        (*handle).shared = false;
+        Ok(Some(pristine))
+    }
+}
+
+/// Hands the working copy back, unless the callback made it the handle's own.
+///
+/// # Safety
+/// `handle` must be alive, the GIL held; `pristine` is what `borrow_context` gave.
+#[inline]
+unsafe fn return_context<'py>(
+    py: Python<'py>,
+    handle: *mut HandleObject,
+    pristine: Bound<'py, PyAny>,
+) {
+    // SAFETY: the caller's promise; the handle's reference to its context is moved out, and one
+    // is put back before anybody can look.
+    unsafe {
+        let contexts = &NativeLoop::of((*handle).event_loop).contexts;
+        let copy = Bound::from_owned_ptr(py, (*handle).context);
+        (*handle).context = pristine.clone().into_ptr();
+        (*handle).shared = true;
+        if let Some(copy) = contexts.take_back(&pristine, copy) {
+            ffi::Py_DECREF(std::mem::replace(&mut (*handle).context, copy.into_ptr()));
+            (*handle).shared = false;
         }
     }
 }

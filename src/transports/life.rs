@@ -9,17 +9,17 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::base::{self, Transport};
 use super::flow::{Flow, Signal};
 use super::protocol::{self, log_in_debug, report_fatal};
+use crate::contexts::Ground;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
-use crate::object;
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sources::{Kind, Source};
 
@@ -51,7 +51,7 @@ pub struct Common {
     /// The `socket.socket`: the user's, or made when somebody asks for it.
     pub socket: PySlot,
     pub extra: PySlot,
-    pub context: PySlot,
+    pub context: Ground,
     waiter: PySlot,
     /// The exception for `connection_lost`.
     loss: PySlot,
@@ -120,8 +120,7 @@ pub fn make<'py, T: SocketTransport>(
     parts: Parts<'py>,
     build: impl FnOnce(Common) -> T,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the GIL is held; a new reference or null with an exception set.
-    let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+    let context = Ground::current(py, &event_loop.contexts)?;
     // A place in the table first: the transport knows its key from birth.
     let key = event_loop.sources.with(py, |sources| sources.insert(Source::Alarm));
     let slot = |object: Option<Bound<'py, PyAny>>| {
@@ -141,7 +140,7 @@ pub fn make<'py, T: SocketTransport>(
             protocol: slot(Some(parts.protocol)),
             socket: slot(parts.socket),
             extra: slot(parts.extra),
-            context: slot(Some(context)),
+            context,
             waiter: slot(parts.waiter),
             loss: PySlot::empty(),
             writes_after_loss: 0.into(),
@@ -175,7 +174,7 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         this.life.set(Life::Open);
     }
     let name = pyo3::intern!(py, "connection_made");
-    if let Err(error) = protocol::call(py, &this.context, &protocol, name, &[slf]) {
+    if let Err(error) = this.call_protocol(native, &protocol, name, &[slf]) {
         this.callback_failed(native, &protocol, "connection_made", &[slf], error)?;
     }
     if this.life.get() == Life::Open
@@ -208,14 +207,14 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     if let Some(protocol) = this.protocol.get(py) {
         let loss = this.loss.get(py).unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
-        if let Err(error) = protocol::call(py, &this.context, &protocol, name, &[&loss]) {
+        if let Err(error) = this.call_protocol(native, &protocol, name, &[&loss]) {
             result = this.callback_failed(native, &protocol, "connection_lost", &[&loss], error);
         }
     }
     result = result.and(release(this, slf));
     this.protocol.set(py, None);
     this.loss.set(py, None);
-    this.context.set(py, None);
+    this.context.forget(py);
     this.event_loop.set(py, None);
     drop(event_loop);
     result.and(this.after_loss(py))
@@ -412,7 +411,7 @@ impl Common {
             &self.protocol,
             &self.socket,
             &self.extra,
-            &self.context,
+            self.context.slot(),
             &self.waiter,
             &self.loss,
         ]
@@ -428,6 +427,18 @@ impl Common {
 
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
         self.native(py).map_or(Ok(()), |(_loop, native)| native.check_closed(py))
+    }
+
+    /// Calls a method of the protocol in the transport's context.
+    pub fn call_protocol<'py>(
+        &self,
+        native: &NativeLoop,
+        protocol: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+        arguments: &[&Bound<'py, PyAny>],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = protocol.py();
+        self.context.run(py, &native.contexts, || protocol::call(py, protocol, name, arguments))
     }
 
     /// asyncio's report of a callback that raised.

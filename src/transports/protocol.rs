@@ -10,7 +10,6 @@ use pyo3::{PyTypeInfo, ffi};
 use super::feed;
 use crate::cached;
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::gil::PySlot;
 use crate::object;
 
 /// How a protocol takes what was read.
@@ -49,10 +48,9 @@ impl Delivery {
     }
 }
 
-/// Calls a method of the protocol in the transport's context.
+/// Calls a method of the protocol, in the current context.
 pub fn call<'py>(
     py: Python<'py>,
-    context: &PySlot,
     protocol: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
     arguments: &[&Bound<'py, PyAny>],
@@ -65,41 +63,15 @@ pub fn call<'py>(
     for (slot, argument) in args[2..].iter_mut().zip(arguments) {
         *slot = argument.as_ptr();
     }
-    in_context(py, context, || {
-        // SAFETY: live objects; the slot before the arguments is ours to lend.
-        unsafe {
-            let result = ffi::PyObject_VectorcallMethod(
-                name.as_ptr(),
-                args.as_ptr().add(1),
-                (1 + arguments.len()) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                null_mut(),
-            );
-            object::owned(py, result)
-        }
-    })
-}
-
-/// Runs `f` in the transport's context.
-#[inline]
-pub fn in_context<R>(
-    py: Python<'_>,
-    context: &PySlot,
-    f: impl FnOnce() -> PyResult<R>,
-) -> PyResult<R> {
-    let Some(context) = context.get(py) else {
-        return f();
-    };
-    // SAFETY: a context object; what is entered is left again.
+    // SAFETY: live objects; the slot before the arguments is ours to lend.
     unsafe {
-        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-            return Err(object::fetch(py));
-        }
-        let result = f();
-        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
-            let error = object::fetch(py);
-            return result.and(Err(error));
-        }
-        result
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            args.as_ptr().add(1),
+            (1 + arguments.len()) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            null_mut(),
+        );
+        object::owned(py, result)
     }
 }
 

@@ -17,7 +17,6 @@ use crate::gil::GilCell;
 use crate::reactor::Direction;
 use crate::transports::address::Raw;
 use crate::transports::life::Life;
-use crate::transports::protocol;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub const LARGEST: usize = 256 * 1024;
@@ -171,7 +170,7 @@ impl Datagram {
         let data = data.into_any();
         let name = pyo3::intern!(py, "datagram_received");
         let arguments = [&data, &from];
-        match protocol::call(py, &self.context, &protocol, name, &arguments) {
+        match self.call_protocol(native, &protocol, name, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.callback_failed(native, &protocol, "datagram_received", &arguments, error)
@@ -225,7 +224,7 @@ impl Datagram {
         };
         let error = os_error(error).into_value(py).into_bound(py).into_any();
         let name = pyo3::intern!(py, "error_received");
-        match protocol::call(py, &self.context, &protocol, name, &[&error]) {
+        match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),
             Err(raised) => {
                 self.callback_failed(native, &protocol, "error_received", &[&error], raised)

@@ -12,12 +12,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::contexts::Ground;
 use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
-use crate::object::{self, Object, enter, getter};
+use crate::object::{Object, enter, getter};
 use crate::reactor::Direction;
 use crate::transports::base::{self, Transport};
 use crate::transports::protocol;
@@ -81,7 +82,7 @@ pub struct End {
     pipe: PySlot,
     extra: PySlot,
     waiter: PySlot,
-    context: PySlot,
+    context: Ground,
     /// The exception for `connection_lost`.
     loss: PySlot,
 }
@@ -103,8 +104,7 @@ pub fn new<'py, P: Pipe>(
         None => PyDict::new(py).into_any(),
     };
     extra.set_item(pyo3::intern!(py, "pipe"), &new.pipe)?;
-    // SAFETY: the GIL is held; a new reference or null with an exception set.
-    let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+    let context = Ground::current(py, &native.contexts)?;
     let end = End {
         fd,
         kind,
@@ -115,7 +115,7 @@ pub fn new<'py, P: Pipe>(
         pipe: PySlot::new(new.pipe.unbind()),
         extra: PySlot::new(extra.unbind()),
         waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
-        context: PySlot::new(context.unbind()),
+        context,
         loss: PySlot::empty(),
     };
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
@@ -165,7 +165,7 @@ pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()>
     // The loop outlives its own references to it, which go with the last of these.
     let event_loop = end.event_loop.take(py);
     end.protocol.set(py, None);
-    end.context.set(py, None);
+    end.context.forget(py);
     drop(event_loop);
     told.and(closed)
 }
@@ -186,7 +186,7 @@ impl End {
             &self.pipe,
             &self.extra,
             &self.waiter,
-            &self.context,
+            self.context.slot(),
             &self.loss,
         ]
         .into_iter()
@@ -215,7 +215,12 @@ impl End {
             return Ok(());
         };
         let name = pyo3::types::PyString::intern(py, method);
-        match protocol::call(py, &self.context, &protocol, &name, arguments) {
+        let call = || protocol::call(py, &protocol, &name, arguments);
+        let called = match self.native(py) {
+            Some((_loop, native)) => self.context.run(py, &native.contexts, call),
+            None => call(),
+        };
+        match called {
             Ok(_) => Ok(()),
             Err(error) => self.report(py, &protocol, method, arguments, error),
         }
@@ -255,7 +260,8 @@ impl End {
         };
         native.check_closed(py)?;
         let callback = slf.getattr(method)?;
-        let context = self.context.as_ptr();
+        let context = self.context.own(py)?;
+        let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
         let call = Call { callback: callback.as_ptr(), args: &[], context };
         descriptors::add(py, native, self.fd, direction, Handle::new(py, native, &call)?)
     }

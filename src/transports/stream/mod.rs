@@ -78,5 +78,5 @@ pub fn feed_natively<'py>(
     if stream.protocol.holds(protocol) {
         stream.delivery.set(Delivery::Native(sink));
     }
-    Ok(stream.context.get(slf.py()))
+    stream.context.own(slf.py())
 }

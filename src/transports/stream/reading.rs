@@ -14,7 +14,7 @@ use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
-use crate::transports::protocol::{self, Delivery, Sink, log_in_debug};
+use crate::transports::protocol::{Delivery, Sink, log_in_debug};
 
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;
@@ -159,7 +159,7 @@ impl Stream {
         let received = self.receive_bytes(py, native);
         self.conclude(slf, native, protocol, received, |data| {
             let name = pyo3::intern!(py, "data_received");
-            self.hand_over(py, slf, protocol, name, data.as_any())
+            self.hand_over(slf, native, protocol, name, data.as_any())
         })
     }
 
@@ -173,10 +173,10 @@ impl Stream {
     ) -> PyResult<()> {
         let buffer = self
             .call_protocol(
-                py,
+                native,
                 protocol,
                 pyo3::intern!(py, "get_buffer"),
-                Some(&(-1i32).into_pyobject(py)?.into_any()),
+                &[&(-1i32).into_pyobject(py)?.into_any()],
             )
             .and_then(|object| {
                 if object.len()? == 0 {
@@ -206,7 +206,7 @@ impl Stream {
         self.conclude(slf, native, protocol, received, |count| {
             let count = count.into_pyobject(py)?.into_any();
             let name = pyo3::intern!(py, "buffer_updated");
-            self.hand_over(py, slf, protocol, name, &count)
+            self.hand_over(slf, native, protocol, name, &count)
         })
     }
 
@@ -221,9 +221,8 @@ impl Stream {
     ) -> PyResult<()> {
         let received = self.receive_scratch(py, native, |data| (sink.feed)(py, protocol, data));
         self.conclude(slf, native, protocol, received, |fed| {
-            let taken = fed.and_then(|()| {
-                protocol::in_context(py, &self.context, || (sink.process)(protocol))
-            });
+            let taken = fed
+                .and_then(|()| self.context.run(py, &native.contexts, || (sink.process)(protocol)));
             taken.or_else(|error| {
                 // The layer below TLS takes its bytes with this call in asyncio.
                 let message = "Fatal error: protocol.buffer_updated() call failed.";
@@ -294,7 +293,7 @@ impl Stream {
     ) -> PyResult<()> {
         log_in_debug(native, "%r received EOF", slf)?;
         let keep_open = self
-            .call_protocol(py, protocol, pyo3::intern!(py, "eof_received"), None)
+            .call_protocol(native, protocol, pyo3::intern!(py, "eof_received"), &[])
             .and_then(|answer| answer.is_truthy());
         match keep_open {
             Ok(true) => {
@@ -312,29 +311,18 @@ impl Stream {
     /// Tells the protocol what was read; an error of its own ends the connection.
     fn hand_over<'py>(
         &self,
-        py: Python<'py>,
         slf: &Bound<'py, PyAny>,
+        native: &NativeLoop,
         protocol: &Bound<'py, PyAny>,
         name: &Bound<'py, PyString>,
         read: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
-        match self.call_protocol(py, protocol, name, Some(read)) {
+        match self.call_protocol(native, protocol, name, &[read]) {
             Ok(_) => Ok(()),
             Err(error) => {
                 let message = format!("Fatal error: protocol.{name}() call failed.");
                 self.fatal(slf, error, &message)
             }
         }
-    }
-
-    /// Calls a method of the protocol in the transport's context.
-    pub(super) fn call_protocol<'py>(
-        &self,
-        py: Python<'py>,
-        protocol: &Bound<'py, PyAny>,
-        name: &Bound<'py, PyString>,
-        argument: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        protocol::call(py, &self.context, protocol, name, argument.as_slice())
     }
 }
