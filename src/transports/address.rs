@@ -12,7 +12,10 @@ pub enum Address {
     /// Not known (yet).
     #[default]
     Unknown,
-    V4(libc::sockaddr_in),
+    V4 {
+        host: [u8; 4],
+        port: u16,
+    },
     V6(Box<libc::sockaddr_in6>),
     Other(Py<PyAny>),
 }
@@ -52,7 +55,11 @@ impl Raw {
         // SAFETY: the kernel filled in an address of the family that it names.
         unsafe {
             Ok(match i32::from(self.storage.ss_family) {
-                libc::AF_INET => Address::V4(*(&raw const self.storage).cast()),
+                libc::AF_INET => {
+                    let name: libc::sockaddr_in = *(&raw const self.storage).cast();
+                    let host = name.sin_addr.s_addr.to_ne_bytes();
+                    Address::V4 { host, port: u16::from_be(name.sin_port) }
+                }
                 libc::AF_INET6 => Address::V6(Box::new(*(&raw const self.storage).cast())),
                 libc::AF_UNIX => Address::Other(self.unix(py)?),
                 _ => Address::Unknown,
@@ -114,7 +121,7 @@ impl Address {
     /// A closed socket of the family that this is an address of.
     pub fn closed_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let family = match self {
-            Self::V4(_) => libc::AF_INET,
+            Self::V4 { .. } => libc::AF_INET,
             Self::V6(_) => libc::AF_INET6,
             Self::Unknown | Self::Other(_) => libc::AF_UNIX,
         };
@@ -126,10 +133,9 @@ impl Address {
     pub fn to_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(match self {
             Self::Unknown => py.None(),
-            Self::V4(address) => {
-                let octets = address.sin_addr.s_addr.to_ne_bytes();
-                let host = std::net::Ipv4Addr::from(octets).to_string();
-                (host, u16::from_be(address.sin_port)).into_pyobject(py)?.into_any().unbind()
+            Self::V4 { host, port } => {
+                let host = std::net::Ipv4Addr::from(*host).to_string();
+                (host, *port).into_pyobject(py)?.into_any().unbind()
             }
             Self::V6(address) => PyTuple::new(
                 py,

@@ -19,8 +19,12 @@ pub enum Data {
     Copied(Arc<[u8]>),
 }
 
+/// The queue of one connection: nothing but a pointer until there is something to send.
 #[derive(Default)]
-pub struct Outgoing {
+pub struct Outgoing(Option<Box<Queue>>);
+
+#[derive(Default)]
+struct Queue {
     chunks: VecDeque<Data>,
     /// Bytes of the first chunk that have left already.
     sent: usize,
@@ -50,40 +54,58 @@ impl Data {
 }
 
 impl Outgoing {
+    #[inline]
     pub fn size(&self) -> usize {
-        self.size
+        self.0.as_ref().map_or(0, |queue| queue.size)
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.size == 0
+        self.size() == 0
     }
 
+    #[inline]
     pub fn push(&mut self, data: Data) {
-        self.size += data.as_slice().len();
-        self.chunks.push_back(data);
+        self.push_from(data, 0);
     }
 
     /// All of `data` but its first `sent` bytes; the queue must be empty if there are such.
     pub fn push_from(&mut self, data: Data, sent: usize) {
-        debug_assert!(sent == 0 || self.chunks.is_empty());
-        self.push(data);
-        if sent > 0 {
-            self.sent = sent;
-            self.size -= sent;
-        }
+        let queue = self.0.get_or_insert_default();
+        debug_assert!(sent == 0 || queue.chunks.is_empty());
+        queue.size += data.as_slice().len() - sent;
+        queue.sent += sent;
+        queue.chunks.push_back(data);
     }
 
     /// What is left of the first chunk, held.
     pub fn first(&self, py: Python<'_>) -> Option<Rest> {
-        let data = match self.chunks.front()? {
+        let queue = self.0.as_ref()?;
+        let data = match queue.chunks.front()? {
             Data::Bytes(bytes) => Data::Bytes(bytes.clone_ref(py)),
             Data::Copied(bytes) => Data::Copied(bytes.clone()),
         };
-        Some(Rest { data, sent: self.sent })
+        Some(Rest { data, sent: queue.sent })
     }
 
     /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
     pub fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
+        self.0.as_ref().map_or(Ok((0, 0)), |queue| queue.send(fd))
+    }
+
+    /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
+    pub fn advance(&mut self, taken: usize) -> Option<Data> {
+        self.0.as_mut()?.advance(taken)
+    }
+
+    /// Empties it; what was in it comes back, to be dropped outside the borrow.
+    pub fn clear(&mut self) -> Self {
+        std::mem::take(self)
+    }
+}
+
+impl Queue {
+    fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
         if let [only] = self.chunks.as_slices().0
             && self.chunks.len() == 1
         {
@@ -110,8 +132,7 @@ impl Outgoing {
         Ok((offered, taken))
     }
 
-    /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
-    pub fn advance(&mut self, taken: usize) -> Option<Data> {
+    fn advance(&mut self, taken: usize) -> Option<Data> {
         self.size -= taken;
         let mut passed = self.sent + taken;
         let mut last = None;
@@ -126,11 +147,5 @@ impl Outgoing {
         }
         self.sent = passed;
         last
-    }
-
-    pub fn clear(&mut self) -> VecDeque<Data> {
-        self.sent = 0;
-        self.size = 0;
-        std::mem::take(&mut self.chunks)
     }
 }

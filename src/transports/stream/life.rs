@@ -6,7 +6,7 @@ use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 
 use super::reading::ready;
-use super::{Stream, stream};
+use super::{Names, Stream, stream};
 use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
@@ -43,8 +43,7 @@ pub fn new<'py>(
         outgoing: Default::default(),
         server: new.server.map_or_else(PySlot::empty, |server| PySlot::new(server.unbind())),
         drained: PySlot::empty(),
-        sockname: Address::Unknown.into(),
-        peername: new.peername.into(),
+        names: Names { sock: Address::Unknown, peer: new.peername }.into(),
     })?;
     if let Some(server) = stream(&made).server.get(py) {
         cached::helpers(py)?.bind(py).call_method1("attach", (server, &made))?;
@@ -101,9 +100,7 @@ impl SocketTransport for Stream {
     }
 
     fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.sockname.borrow().is_unknown() {
-            self.sockname.replace(address::local(py, self.fd));
-        }
+        self.learn_sockname(py);
         match self.socket.take(py) {
             Some(socket) => drop(socket.call_method0(py, "close")?),
             // SAFETY: our own descriptor, closed once: `life` is `Closed` from here on.
@@ -150,6 +147,14 @@ impl SocketTransport for Stream {
 }
 
 impl Stream {
+    /// While the socket is open the kernel knows; afterwards it is remembered.
+    pub(super) fn learn_sockname(&self, py: Python<'_>) {
+        if self.names.borrow().sock.is_unknown() {
+            let name = address::local(py, self.fd);
+            self.names.borrow_mut().sock = name;
+        }
+    }
+
     /// An error that ends the connection: reported unless it is the network's, then told.
     pub(super) fn fatal(
         &self,

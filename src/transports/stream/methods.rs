@@ -7,7 +7,6 @@ use pyo3::types::{PyDict, PyString};
 
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
-use crate::transports::address;
 use crate::transports::flow::Marks;
 use crate::transports::life::{self, Life};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
@@ -127,18 +126,18 @@ impl Stream {
             return Ok(None);
         };
         match name.to_str()? {
-            "peername" => self.peername.borrow().to_object(py).map(Some),
+            "peername" => self.names.borrow().peer.to_object(py).map(Some),
             "sockname" => {
-                if self.sockname.borrow().is_unknown() && self.life.get() != Life::Closed {
-                    self.sockname.replace(address::local(py, self.fd));
+                if self.life.get() != Life::Closed {
+                    self.learn_sockname(py);
                 }
-                self.sockname.borrow().to_object(py).map(Some)
+                self.names.borrow().sock.to_object(py).map(Some)
             }
             "socket" => {
                 let socket = match self.socket_object(py)? {
                     Some(socket) => socket,
                     // Nobody asked while it was open: a closed one tells as much.
-                    None => self.sockname.borrow().closed_socket(py)?,
+                    None => self.names.borrow().sock.closed_socket(py)?,
                 };
                 let socket = cached::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.

@@ -52,8 +52,14 @@ pub struct Stream {
     server: PySlot,
     /// `sendfile` waits for the buffer to drain.
     drained: PySlot,
-    sockname: RefCell<Address>,
-    peername: RefCell<Address>,
+    names: RefCell<Names>,
+}
+
+/// The addresses of both ends.
+pub struct Names {
+    /// Asked for when somebody wants to know, or when the socket is about to close.
+    sock: Address,
+    peer: Address,
 }
 
 impl Deref for Stream {
