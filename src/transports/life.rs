@@ -3,7 +3,7 @@
 //! Streams and datagrams differ in how they read and send. What they are to the loop, to their
 //! protocol and to the garbage collector is the same, and is here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::ops::Deref;
 use std::os::fd::RawFd;
@@ -50,12 +50,20 @@ pub struct Common {
     pub protocol: PySlot,
     /// The `socket.socket`: the user's, or made when somebody asks for it.
     pub socket: PySlot,
-    pub extra: PySlot,
     pub context: Ground,
+    rare: OnceCell<Box<Rare>>,
+    writes_after_loss: Cell<u32>,
+}
+
+/// What most transports never have, or not for long.
+#[derive(Default)]
+struct Rare {
+    /// What `get_extra_info` answers besides.
+    extra: PySlot,
+    /// Who waits for `connection_made`.
     waiter: PySlot,
     /// The exception for `connection_lost`.
     loss: PySlot,
-    writes_after_loss: Cell<u32>,
 }
 
 /// What a new transport is made of, whatever its kind.
@@ -126,6 +134,11 @@ pub fn make<'py, T: SocketTransport>(
     let slot = |object: Option<Bound<'py, PyAny>>| {
         object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
     };
+    let rare = OnceCell::new();
+    if parts.extra.is_some() || parts.waiter.is_some() {
+        let (extra, waiter) = (slot(parts.extra), slot(parts.waiter));
+        rare.get_or_init(|| Box::new(Rare { extra, waiter, loss: PySlot::empty() }));
+    }
     let fd = parts.fd;
     let made = base::allocate(
         py,
@@ -139,10 +152,8 @@ pub fn make<'py, T: SocketTransport>(
             event_loop: PySlot::new(event_loop.bind(py).unbind()),
             protocol: slot(Some(parts.protocol)),
             socket: slot(parts.socket),
-            extra: slot(parts.extra),
             context,
-            waiter: slot(parts.waiter),
-            loss: PySlot::empty(),
+            rare,
             writes_after_loss: 0.into(),
         }),
     );
@@ -184,7 +195,7 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         fatal(this, slf, error, &format!("Fatal read error on {}", T::NOUN))?;
     }
     relax(this, slf);
-    if let Some(waiter) = this.waiter.take(py) {
+    if let Some(waiter) = this.rare.get().and_then(|rare| rare.waiter.take(py)) {
         let waiter = waiter.bind(py);
         if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
             waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
@@ -205,7 +216,8 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     };
     let mut result = Ok(());
     if let Some(protocol) = this.protocol.get(py) {
-        let loss = this.loss.get(py).unwrap_or_else(|| py.None().into_bound(py));
+        let loss = this.rare.get().and_then(|rare| rare.loss.get(py));
+        let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
         if let Err(error) = this.call_protocol(native, &protocol, name, &[&loss]) {
             result = this.callback_failed(native, &protocol, "connection_lost", &[&loss], error);
@@ -213,7 +225,9 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     }
     result = result.and(release(this, slf));
     this.protocol.set(py, None);
-    this.loss.set(py, None);
+    if let Some(rare) = this.rare.get() {
+        rare.loss.set(py, None);
+    }
     this.context.forget(py);
     this.event_loop.set(py, None);
     drop(event_loop);
@@ -334,7 +348,9 @@ pub fn force_close<T: SocketTransport>(
 pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
     let py = slf.py();
     this.life.set(Life::Losing);
-    this.loss.set(py, error);
+    if error.is_some() {
+        this.rare().loss.set(py, error);
+    }
     if let Some((_loop, native)) = this.native(py) {
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
@@ -405,16 +421,24 @@ impl Common {
         Some((event_loop, native))
     }
 
-    pub fn slots(&self) -> [&PySlot; 7] {
-        [
-            &self.event_loop,
-            &self.protocol,
-            &self.socket,
-            &self.extra,
-            self.context.slot(),
-            &self.waiter,
-            &self.loss,
-        ]
+    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+        let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
+        [&self.event_loop, &self.protocol, &self.socket, self.context.slot()]
+            .into_iter()
+            .chain(rare.into_iter().flatten())
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    /// What `get_extra_info` answers besides what the transport knows itself.
+    pub fn extra<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.rare.get()?.extra.get(py)
+    }
+
+    pub fn set_extra(&self, extra: Bound<'_, PyAny>) {
+        self.rare().extra.set(extra.py(), Some(extra.unbind()));
     }
 
     pub fn is_closing(&self) -> bool {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::check;
+use crate::gil::GilCell;
 use crate::sockets::send;
 
 const VECTORS: usize = 64;
@@ -22,6 +23,10 @@ pub enum Data {
 /// The queue of one connection: nothing but a pointer until there is something to send.
 #[derive(Default)]
 pub struct Outgoing(Option<Box<Queue>>);
+
+/// Empty queues, with the memory they have grown to.
+static SPARE: GilCell<Vec<Box<Queue>>> = GilCell::new(Vec::new());
+const MOST_SPARE: usize = 64;
 
 #[derive(Default)]
 struct Queue {
@@ -65,13 +70,14 @@ impl Outgoing {
     }
 
     #[inline]
-    pub fn push(&mut self, data: Data) {
-        self.push_from(data, 0);
+    pub fn push(&mut self, py: Python<'_>, data: Data) {
+        self.push_from(py, data, 0);
     }
 
     /// All of `data` but its first `sent` bytes; the queue must be empty if there are such.
-    pub fn push_from(&mut self, data: Data, sent: usize) {
-        let queue = self.0.get_or_insert_default();
+    pub fn push_from(&mut self, py: Python<'_>, data: Data, sent: usize) {
+        let spare = || SPARE.with(py, Vec::pop).unwrap_or_default();
+        let queue = self.0.get_or_insert_with(spare);
         debug_assert!(sent == 0 || queue.chunks.is_empty());
         queue.size += data.as_slice().len() - sent;
         queue.sent += sent;
@@ -96,6 +102,20 @@ impl Outgoing {
     /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
     pub fn advance(&mut self, taken: usize) -> Option<Data> {
         self.0.as_mut()?.advance(taken)
+    }
+
+    /// Gives an empty queue's memory to the next who has something to send.
+    #[inline]
+    pub fn relax(&mut self, py: Python<'_>) {
+        if self.is_empty()
+            && let Some(queue) = self.0.take()
+        {
+            SPARE.with(py, |spare| {
+                if spare.len() < MOST_SPARE && queue.chunks.capacity() <= VECTORS {
+                    spare.push(queue);
+                }
+            });
+        }
     }
 
     /// Empties it; what was in it comes back, to be dropped outside the borrow.

@@ -36,7 +36,7 @@ transport_binary!(
     Datagram,
     ["name", "default"],
     1,
-    |py, _slf, this, name, default| match (this.extra.get(py), name) {
+    |py, _slf, this, name, default| match (this.extra(py), name) {
         (Some(extra), Some(name)) =>
             extra.cast::<PyDict>()?.get_item(name).map(|found| found.or(default)),
         _ => Ok(default),
@@ -44,7 +44,7 @@ transport_binary!(
 );
 
 transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.socket.get(py)));
-transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra.get(py)));
+transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra(py)));
 transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.address.get(py)));
 
 pub const METHODS: &[ffi::PyMethodDef] = &[

@@ -37,7 +37,7 @@ impl Transport for Datagram {
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.common.slots().into_iter().chain([&self.address, &self.buffer])
+        self.common.slots().chain([&self.address, &self.buffer])
     }
 
     fn is_closed(&self) -> bool {

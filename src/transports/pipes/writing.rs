@@ -114,9 +114,11 @@ impl WritePipe {
             // Immutable: kept whole. (Behind what another thread wrote meanwhile it cannot be.)
             Some(bytes) if taken == 0 || self.size() == 0 => {
                 let whole = Data::Bytes(bytes.clone().unbind());
-                self.outgoing.borrow_mut().push_from(whole, taken);
+                self.outgoing.borrow_mut().push_from(py, whole, taken);
             }
-            _ => self.outgoing.borrow_mut().push(Data::Copied(buffer.as_slice()[taken..].into())),
+            _ => {
+                self.outgoing.borrow_mut().push(py, Data::Copied(buffer.as_slice()[taken..].into()))
+            }
         }
         drop(buffer);
         let signal = self.flow.grown(self.size());

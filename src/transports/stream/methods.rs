@@ -117,7 +117,7 @@ impl Stream {
     }
 
     fn extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(extra) = self.extra.get(py)
+        if let Some(extra) = self.extra(py)
             && let Ok(value) = extra.get_item(name)
         {
             return Ok(Some(value.unbind()));
@@ -141,12 +141,12 @@ impl Stream {
                 };
                 let socket = cached::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.
-                match self.extra.get(py) {
+                match self.extra(py) {
                     Some(extra) => extra.set_item("socket", &socket)?,
                     None => {
                         let extra = PyDict::new(py);
                         extra.set_item("socket", &socket)?;
-                        self.extra.set(py, Some(extra.into_any().unbind()));
+                        self.set_extra(extra.into_any());
                     }
                 }
                 Ok(Some(socket.unbind()))
@@ -164,7 +164,7 @@ impl Stream {
                 all.set_item(name, value)?;
             }
         }
-        if let Some(extra) = self.extra.get(py) {
+        if let Some(extra) = self.extra(py) {
             all.update(extra.cast()?)?;
         }
         Ok(all)

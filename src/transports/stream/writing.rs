@@ -40,7 +40,7 @@ pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
     if stream.refuses(py)? {
         return Ok(());
     }
-    stream.outgoing.borrow_mut().push(Data::Bytes(data.clone().unbind()));
+    stream.outgoing.borrow_mut().push(py, Data::Bytes(data.clone().unbind()));
     if stream.blocked.get() { life::maybe_pause(stream, slf) } else { stream.send_pending(py, slf) }
 }
 
@@ -52,6 +52,7 @@ impl Stream {
         }
         loop {
             if self.outgoing.borrow().is_empty() {
+                self.outgoing.borrow_mut().relax(py);
                 return self.emptied(py, slf);
             }
             // Apart from the match: the borrow must end before anything else happens.
@@ -159,7 +160,7 @@ impl Stream {
         if data.as_slice().is_empty() || self.refuses(py)? {
             return Ok(());
         }
-        self.outgoing.borrow_mut().push(data);
+        self.outgoing.borrow_mut().push(py, data);
         self.wrote(py, slf)
     }
 
@@ -180,7 +181,7 @@ impl Stream {
             return Ok(());
         }
         for line in lines.into_iter().filter(|line| !line.as_slice().is_empty()) {
-            self.outgoing.borrow_mut().push(line);
+            self.outgoing.borrow_mut().push(py, line);
         }
         self.wrote(py, slf)
     }

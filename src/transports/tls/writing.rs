@@ -38,17 +38,18 @@ impl Tls {
 
     /// Encrypts data, or keeps it. Tells the protocol nothing: it might write in between.
     fn take_in(&self, slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let taken = self.encrypt_directly(slf, bytes.as_bytes())?;
             if taken < bytes.as_bytes().len() {
-                self.backlog.borrow_mut().push_from(Data::Bytes(bytes.clone().unbind()), taken);
+                self.backlog.borrow_mut().push_from(py, Data::Bytes(bytes.clone().unbind()), taken);
             }
         } else {
             let buffer = Buffer::new(data, false)?;
             let data = buffer.as_slice();
             let taken = self.encrypt_directly(slf, data)?;
             if taken < data.len() {
-                self.backlog.borrow_mut().push(Data::Copied(data[taken..].into()));
+                self.backlog.borrow_mut().push(py, Data::Copied(data[taken..].into()));
             }
         }
         Ok(())
