@@ -25,6 +25,7 @@ pub enum Data {
 pub struct Outgoing(Option<Box<Queue>>);
 
 /// Empty queues, with the memory they have grown to.
+#[expect(clippy::vec_box, reason = "they come and go boxed")]
 static SPARE: GilCell<Vec<Box<Queue>>> = GilCell::new(Vec::new());
 const MOST_SPARE: usize = 64;
 
