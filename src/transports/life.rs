@@ -14,7 +14,7 @@ use pyo3::types::PyString;
 
 use super::base::{self, Transport};
 use super::flow::{Flow, Signal};
-use super::protocol::{self, log_in_debug, report_fatal};
+use super::protocol::{self, Sink, log_in_debug, report_fatal};
 use crate::contexts::Ground;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
@@ -64,6 +64,8 @@ struct Rare {
     waiter: PySlot,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// What the protocol is fed through if it is a layer of ours.
+    sink: Cell<Option<&'static Sink>>,
 }
 
 /// What a new transport is made of, whatever its kind.
@@ -137,7 +139,7 @@ pub fn make<'py, T: SocketTransport>(
     let rare = OnceCell::new();
     if parts.extra.is_some() || parts.waiter.is_some() {
         let (extra, waiter) = (slot(parts.extra), slot(parts.waiter));
-        rare.get_or_init(|| Box::new(Rare { extra, waiter, loss: PySlot::empty() }));
+        rare.get_or_init(|| Box::new(Rare { extra, waiter, ..Rare::default() }));
     }
     let fd = parts.fd;
     let made = base::allocate(
@@ -430,6 +432,14 @@ impl Common {
 
     fn rare(&self) -> &Rare {
         self.rare.get_or_init(Box::default)
+    }
+
+    pub fn sink(&self) -> Option<&'static Sink> {
+        self.rare.get()?.sink.get()
+    }
+
+    pub fn set_sink(&self, sink: &'static Sink) {
+        self.rare().sink.set(Some(sink));
     }
 
     /// What `get_extra_info` answers besides what the transport knows itself.

@@ -21,8 +21,8 @@ pub enum Delivery {
     Buffer,
     /// Exactly asyncio's stream protocol: fed without its Python frames.
     Reader,
-    /// A layer of ours, which takes the bytes from where they were received.
-    Native(&'static Sink),
+    /// A layer of ours, which takes the bytes from where they were received: its [`Sink`].
+    Layer,
 }
 
 /// What a layer of ours does with received bytes. It need not be told in a context of its own:

@@ -82,7 +82,8 @@ pub fn feed_natively<'py>(
     }
     let stream = stream(slf);
     if stream.protocol.holds(protocol) {
-        stream.delivery.set(Delivery::Native(sink));
+        stream.set_sink(sink);
+        stream.delivery.set(Delivery::Layer);
     }
     stream.context.own(slf.py())
 }

@@ -14,7 +14,7 @@ use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
-use crate::transports::protocol::{Delivery, Sink, log_in_debug};
+use crate::transports::protocol::{Delivery, log_in_debug};
 
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;
@@ -50,7 +50,7 @@ impl Stream {
             Delivery::Data => self.read_bytes(py, slf, native, &protocol)?,
             Delivery::Buffer => self.read_into(py, slf, native, &protocol)?,
             Delivery::Reader => self.read_for_reader(py, slf, native, &protocol)?,
-            Delivery::Native(sink) => self.read_for_layer(py, slf, native, &protocol, sink)?,
+            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol)?,
         }
         self.ask_for_data(py, native);
         Ok(())
@@ -217,8 +217,10 @@ impl Stream {
         slf: &Bound<'_, PyAny>,
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
-        sink: &Sink,
     ) -> PyResult<()> {
+        let Some(sink) = self.sink() else {
+            return Ok(());
+        };
         let received = self.receive_scratch(py, native, |data| (sink.feed)(py, protocol, data));
         self.conclude(slf, native, protocol, received, |fed| {
             let taken = fed

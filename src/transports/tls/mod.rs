@@ -164,14 +164,14 @@ pub fn new<'py>(
 
 /// A TLS transport's protocol may be another TLS transport.
 fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
-    if base::is::<Tls>(protocol)? { Ok(Delivery::Native(&SINK)) } else { Delivery::to(protocol) }
+    if base::is::<Tls>(protocol)? { Ok(Delivery::Layer) } else { Delivery::to(protocol) }
 }
 
 /// Has a native transport below feed us without a call of Python's.
 fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let context = if base::is::<Tls>(lower)? {
-        tls(lower).delivery.set(Delivery::Native(&SINK));
+        tls(lower).delivery.set(Delivery::Layer);
         tls(lower).context.get(py)
     } else {
         stream::feed_natively(lower, slf, &SINK)?

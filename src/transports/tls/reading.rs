@@ -8,7 +8,7 @@ use super::engine::Stop;
 use super::{State, Tls, tls};
 use crate::sockets::Buffer;
 use crate::transports::feed::{self, Target};
-use crate::transports::protocol::{Delivery, Sink};
+use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
 pub const HIGH_WATER: isize = 256 * 1024;
@@ -23,7 +23,7 @@ enum Parcel<'py> {
     /// Into the reader they went already; its buffer's new length.
     Fed(feed::Reader<'py>, usize),
     /// Into another TLS transport's engine.
-    Passed(&'static Sink),
+    Passed,
     Nothing,
 }
 
@@ -135,9 +135,7 @@ impl Tls {
             return Ok(Parcel::Nothing);
         }
         match (self.delivery.get(), target) {
-            (Delivery::Native(sink), _) => {
-                (sink.feed)(py, protocol, data).map(|()| Parcel::Passed(sink))
-            }
+            (Delivery::Layer, _) => feed(py, protocol, data).map(|()| Parcel::Passed),
             (_, Some(Target::Reader(reader))) => {
                 reader.append(data).map(|length| Parcel::Fed(reader, length))
             }
@@ -153,7 +151,7 @@ impl Tls {
                 protocol.call_method1(pyo3::intern!(py, "data_received"), (data,)).map(drop)
             }
             Parcel::Fed(reader, length) => reader.fed(length),
-            Parcel::Passed(sink) => (sink.process)(protocol),
+            Parcel::Passed => process(protocol),
             Parcel::Nothing => Ok(()),
         }
     }
