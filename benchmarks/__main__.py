@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks`` and ``python -m benchmarks compare OLD NEW``."""
+"""The command line: ``python -m benchmarks``, with ``show`` and ``compare`` for kept results."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def main(argv: list[str]) -> int:
     try:
         if argv[:1] == ["compare"]:
             return compare(argv[1:])
+        if argv[:1] == ["show"]:
+            return show(argv[1:])
         return run(argv)
     except (Failure, ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -63,7 +65,8 @@ def run(argv: list[str]) -> int:
         settings=asdict(settings),
         results=results,
     )
-    publish(done, args.json or args.out / f"{stem()}.json", with_charts=not args.no_charts)
+    path = args.json or args.out / f"{stem()}.json"
+    publish(done, path, by_cpu=args.by_cpu, with_charts=not args.no_charts)
     if interrupted:
         print("interrupted: the table is incomplete", file=sys.stderr)
         return 130
@@ -94,22 +97,41 @@ def stem() -> str:
     return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-py{version}"
 
 
-def publish(run: Run, path: Path, *, with_charts: bool) -> None:
+def publish(run: Run, path: Path, *, by_cpu: bool, with_charts: bool) -> None:
     """Prints the table and writes the files: JSON, Markdown and charts, side by side."""
     run.save(path)
-    path.with_suffix(".md").write_text(report.document(run))
-    print(report.table(run))
-    print()
-    print(report.legend(run), flush=True)
-    for failure in report.failures(run):
-        print(f"failed: {failure}", file=sys.stderr)
+    judged = report.by_cpu(run) if by_cpu else run
+    path.with_suffix(".md").write_text(report.document(judged, by_cpu=by_cpu))
+    print_table(judged, by_cpu=by_cpu)
     written = [path.name, path.with_suffix(".md").name]
     if with_charts:
         try:
-            written += [chart.name for chart in charts.draw(run, path.with_suffix(""))]
+            folder = path.with_name(f"{path.stem}-charts")
+            drawn = charts.draw(judged, folder)
+            written.append(f"{folder.name}/ ({len(drawn)} files)")
         except ImportError as error:
             print(f"no charts: {error}", file=sys.stderr)
     print(f"saved in {path.parent}: {', '.join(written)}", file=sys.stderr)
+
+
+def print_table(run: Run, *, by_cpu: bool) -> None:
+    print(report.table(run))
+    print()
+    print(report.legend(run, by_cpu=by_cpu), flush=True)
+    for failure in report.failures(run):
+        print(f"failed: {failure}", file=sys.stderr)
+
+
+def show(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks show", description="Print the table of a file of results."
+    )
+    parser.add_argument("file", type=Path)
+    add_by_cpu(parser)
+    args = parser.parse_args(argv)
+    run = Run.load(args.file)
+    print_table(report.by_cpu(run) if args.by_cpu else run, by_cpu=args.by_cpu)
+    return 0
 
 
 def compare(argv: list[str]) -> int:
@@ -119,8 +141,11 @@ def compare(argv: list[str]) -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--loops", type=words, help=f"default: {loops.OURS}; 'all' for each one")
+    add_by_cpu(parser)
     args = parser.parse_args(argv)
     old, new = Run.load(args.old), Run.load(args.new)
+    if args.by_cpu:
+        old, new = report.by_cpu(old), report.by_cpu(new)
     chosen = args.loops or [loops.OURS]
     if chosen == ["all"]:
         chosen = [loop for loop in new.loops if loop in old.loops]
@@ -134,7 +159,8 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure event loops side by side and print a Markdown table.",
-        epilog="'python -m benchmarks compare OLD NEW' compares two files of results.",
+        epilog="'python -m benchmarks compare OLD NEW' compares two files of results, "
+        "'python -m benchmarks show FILE' prints the table of one.",
     )
     parser.add_argument("--quick", action="store_true", help="a rough table in a few minutes")
     parser.add_argument("--rows", type=words, default=[], help="ids, groups, patterns; with commas")
@@ -153,8 +179,17 @@ def run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="the file for the results; the others beside it")
     parser.add_argument("--no-charts", action="store_true", help="draw nothing")
     parser.add_argument("--loadgen", type=Path, help="a load generator that is built already")
+    add_by_cpu(parser)
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     return parser
+
+
+def add_by_cpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by-cpu",
+        action="store_true",
+        help="judge by processor time, which a busy machine disturbs less",
+    )
 
 
 def words(text: str) -> list[str]:

@@ -27,13 +27,14 @@ COLORS = {
 FORMATS = ("png", "svg")
 
 
-def draw(run: Run, stem: Path) -> list[Path]:
-    """Writes ``stem-GROUP.png`` and ``.svg``; returns what was written."""
+def draw(run: Run, folder: Path) -> list[Path]:
+    """Writes ``GROUP.png`` and ``GROUP.svg`` into ``folder``; returns what was written."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for group, rows in _groups(run):
         columns = [*run.loops, LIMIT]
@@ -64,7 +65,7 @@ def draw(run: Run, stem: Path) -> list[Path]:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         axes.set_title(f"{group}, {run.machine['python']}", fontsize=10)
         for suffix in FORMATS:
-            path = stem.with_name(f"{stem.name}-{group}.{suffix}")
+            path = folder / f"{group}.{suffix}"
             figure.savefig(path, dpi=150)
             written.append(path)
         pyplot.close(figure)

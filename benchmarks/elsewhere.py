@@ -56,7 +56,10 @@ def run(root: Path, version: str, out: Path, bench_args: list[str]) -> int:
     if results.is_dir():
         out.mkdir(parents=True, exist_ok=True)
         for file in sorted(results.iterdir()):
-            shutil.copy2(file, out)
+            if file.is_dir():
+                shutil.copytree(file, out / file.name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(file, out)
         tools.say(f"The results are in {out}")
     return status
 
@@ -65,14 +68,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.elsewhere",
         description="Run the benchmarks inside another Linux's root folder.",
+        epilog="What follows '--' is for the benchmarks themselves.",
     )
     parser.add_argument("root", type=Path, help="the root folder")
     parser.add_argument("--python", default="3.14", help="the CPython in it (default: 3.14)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("bench_args", nargs="*", help="options for the benchmarks, after --")
-    args = parser.parse_args(argv)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    args = parser.parse_args(argv[:cut])
     try:
-        return run(args.root.resolve(), args.python, args.out, args.bench_args)
+        return run(args.root.resolve(), args.python, args.out, argv[cut + 1 :])
     except Failure as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 from benchmarks.goals import MET, MISSED, NEAR, AtMost, OfLimit, overlap, speedup, verdict
 from benchmarks.loops import LIMIT, OURS
@@ -11,6 +12,24 @@ from benchmarks.rows import BYTES, MEBIBYTES, REQUESTS, ROWS, Row
 
 ABSENT = "-"
 Line = list[str]
+
+
+def by_cpu(run: Run) -> Run:
+    """The run as if all that counted were processor time: requests a second of it, microseconds
+    of it. Rows whose processor time says nothing (memory, precision) stay as they are.
+    """
+
+    def judged(row: Row, series: Series) -> Series:
+        if row.unit is BYTES or not series.usable or not all(series.cpu_us):
+            return series
+        values = [1e6 / cpu for cpu in series.cpu_us] if row.higher_is_better else series.cpu_us
+        return replace(series, values=values or series.values)
+
+    results = {
+        row.id: {loop: judged(row, series) for loop, series in run.results[row.id].items()}
+        for row in rows_of(run)
+    }
+    return replace(run, results=results)
 
 
 def table(run: Run) -> str:
@@ -47,9 +66,9 @@ def details(run: Run) -> str:
     return _markdown(lines)
 
 
-def document(run: Run) -> str:
+def document(run: Run, *, by_cpu: bool = False) -> str:
     """All there is to read of a run, as a Markdown file."""
-    parts = ["# Benchmarks", table(run), legend(run)]
+    parts = ["# Benchmarks", table(run), legend(run, by_cpu=by_cpu)]
     failed = failures(run)
     if failed:
         parts += ["## Failed", "\n".join(f"- {failure}" for failure in failed)]
@@ -62,7 +81,7 @@ def document(run: Run) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def legend(run: Run) -> str:
+def legend(run: Run, *, by_cpu: bool = False) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.loops.items())
     machine = run.machine
     lines = [
@@ -74,6 +93,10 @@ def legend(run: Run) -> str:
         "Other rows: microseconds an operation; less is better. Rows marked native use the "
         f"primitives of {OURS} on {OURS} and asyncio's own on the others.",
     ]
+    if by_cpu:
+        lines.append(
+            "All of it in processor time: a second is one of the process that is measured."
+        )
     if any(LIMIT in series for series in run.results.values()):
         lines.append(f"'{LIMIT}' is an epoll server in Rust without an interpreter.")
     if OURS in run.loops:
@@ -145,7 +168,7 @@ def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
         return text
     if len(series.values) > 1:
         text += f" ±{100 * series.spread:.0f}%"
-    if cpu and series.cpu_us and row.unit is not BYTES:
+    if cpu and series.cpu_us and row.unit in (REQUESTS, MEBIBYTES):
         text += f" [{statistics.median(series.cpu_us):.1f}]"
     if series.minimum:
         text += f" (least {min(series.minimum):.0f})"

@@ -16,7 +16,7 @@ class Sample:
 
     value: float
     cpu_us: float | None = None
-    """The server's processor time a request; of a bulk transfer, a MiB."""
+    """The processor time of an operation, a request or, of a bulk transfer, a MiB."""
     p50_us: float | None = None
     p99_us: float | None = None
     rss_mib: float | None = None

@@ -10,6 +10,7 @@ import argparse
 import gc
 import json
 import statistics
+import time
 
 from benchmarks import loops, system
 from benchmarks.micro import clients, processes, scheduling, sleeping, tasks, threads
@@ -45,8 +46,13 @@ PRECISION = {"sleep-200us": sleeping.overshoots}
 def mean(context: Context, operation: Operation, repeats: int) -> dict[str, float]:
     operation(context.with_count(max(context.count // 10, 1)))
     gc.collect()
+    cpu_before = time.process_time()
     times = [operation(context) for _ in range(repeats)]
-    return {"value": statistics.median(times) / context.count * 1e6}
+    cpu = (time.process_time() - cpu_before) / repeats
+    return {
+        "value": statistics.median(times) / context.count * 1e6,
+        "cpu_us": cpu / context.count * 1e6,
+    }
 
 
 def precision(context: Context, name: str) -> dict[str, float]:
