@@ -100,7 +100,7 @@ def stem() -> str:
 def publish(run: Run, path: Path, *, by_cpu: bool, with_charts: bool) -> None:
     """Prints the table and writes the files: JSON, Markdown and charts, side by side."""
     run.save(path)
-    judged = report.by_cpu(run) if by_cpu else run
+    judged = report.judged_by_cpu(run) if by_cpu else run
     path.with_suffix(".md").write_text(report.document(judged, by_cpu=by_cpu))
     print_table(judged, by_cpu=by_cpu)
     written = [path.name, path.with_suffix(".md").name]
@@ -130,7 +130,7 @@ def show(argv: list[str]) -> int:
     add_by_cpu(parser)
     args = parser.parse_args(argv)
     run = Run.load(args.file)
-    print_table(report.by_cpu(run) if args.by_cpu else run, by_cpu=args.by_cpu)
+    print_table(report.judged_by_cpu(run) if args.by_cpu else run, by_cpu=args.by_cpu)
     return 0
 
 
@@ -145,7 +145,7 @@ def compare(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     old, new = Run.load(args.old), Run.load(args.new)
     if args.by_cpu:
-        old, new = report.by_cpu(old), report.by_cpu(new)
+        old, new = report.judged_by_cpu(old), report.judged_by_cpu(new)
     chosen = args.loops or [loops.OURS]
     if chosen == ["all"]:
         chosen = [loop for loop in new.loops if loop in old.loops]

@@ -14,7 +14,7 @@ ABSENT = "-"
 Line = list[str]
 
 
-def by_cpu(run: Run) -> Run:
+def judged_by_cpu(run: Run) -> Run:
     """The run as if all that counted were processor time: requests a second of it, microseconds
     of it. Rows whose processor time says nothing (memory, precision) stay as they are.
     """
@@ -55,20 +55,24 @@ def table(run: Run) -> str:
 
 def details(run: Run) -> str:
     """A row and a loop a line: latencies, processor time and memory of the servers."""
-    heads = ["row", "loop", "value", "p50 us", "p99 us", "CPU us", "RSS MiB"]
-    lines = [heads, ["---", "---"] + ["---:"] * 5]
+    heads = ["row", "loop", "value", "p50 us", "p99 us", "CPU us", "RSS MiB", "client busy"]
+    lines = [heads, ["---", "---"] + ["---:"] * 6]
     for row in rows_of(run):
         for loop, series in run.results[row.id].items():
             if not series.usable or not (series.rss_mib or series.minimum):
                 continue
             figures = (series.p50_us, series.p99_us, series.cpu_us, series.rss_mib)
-            lines.append([row.title, loop, _cell(row, series, cpu=False), *map(_median, figures)])
+            busy = f"{statistics.median(series.client_busy):.0%}" if series.client_busy else ABSENT
+            cells = [_cell(row, series, cpu=False), *map(_median, figures), busy]
+            lines.append([row.title, loop, *cells])
     return _markdown(lines)
 
 
 def document(run: Run, *, by_cpu: bool = False) -> str:
     """All there is to read of a run, as a Markdown file."""
     parts = ["# Benchmarks", table(run), legend(run, by_cpu=by_cpu)]
+    if not by_cpu:
+        parts += ["## By processor time", table(judged_by_cpu(run))]
     failed = failures(run)
     if failed:
         parts += ["## Failed", "\n".join(f"- {failure}" for failure in failed)]
@@ -76,7 +80,8 @@ def document(run: Run, *, by_cpu: bool = False) -> str:
         "## Latency, processor time, memory",
         details(run),
         "Latencies are those that the load generator sees; processor time and memory those of the "
-        "server's process, a request (of a bulk transfer, a MiB) and at the end.",
+        "server's process, a request (of a bulk transfer, a MiB) and at the end. A load generator "
+        "that is always busy is as slow as its server: there the processor time tells more.",
     ]
     return "\n\n".join(parts) + "\n"
 

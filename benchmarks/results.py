@@ -21,6 +21,8 @@ class Sample:
     p99_us: float | None = None
     rss_mib: float | None = None
     """The server's resident memory at the end."""
+    client_busy: float | None = None
+    """The part of the time in which the load generator had something to do."""
     minimum: float | None = None
     """The best single operation, where each is timed."""
 
@@ -34,12 +36,13 @@ class Series:
     p50_us: list[float] = field(default_factory=list)
     p99_us: list[float] = field(default_factory=list)
     rss_mib: list[float] = field(default_factory=list)
+    client_busy: list[float] = field(default_factory=list)
     minimum: list[float] = field(default_factory=list)
     error: str | None = None
 
     def add(self, sample: Sample) -> None:
         self.values.append(sample.value)
-        for name in ("cpu_us", "p50_us", "p99_us", "rss_mib", "minimum"):
+        for name in ("cpu_us", "p50_us", "p99_us", "rss_mib", "client_busy", "minimum"):
             value = getattr(sample, name)
             if value is not None:
                 getattr(self, name).append(value)

@@ -24,8 +24,8 @@ from benchmarks.system import Cores
 @dataclass(frozen=True)
 class Settings:
     rounds: int = 5
-    seconds: float = 1.5
-    warmup: float = 0.3
+    seconds: float = 1.0
+    warmup: float = 0.25
     repeats: int = 3
     """How often a process of a micro row repeats its measurement."""
     scale: float = 1.0
@@ -146,4 +146,5 @@ def sample(row: Service, report: dict[str, Any]) -> Sample:
         p50_us=report["p50_us"],
         p99_us=report["p99_us"],
         rss_mib=report["server_rss_bytes"] / MIB,
+        client_busy=report["client_busy"],
     )

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from benchmarks import loops, system
-from benchmarks.servers.options import Place, tls_context
+from benchmarks.servers.options import BACKLOG, Place, tls_context
 
 # Module and function: a server's libraries are imported only where it runs, and count as its
 # memory only there. A function starts to serve and returns what must be kept alive meanwhile.
@@ -46,6 +46,8 @@ def listen(server: str, unix_path: str | None) -> socket.socket:
     listener = socket.socket(family, kind)
     listener.setblocking(False)
     listener.bind(("127.0.0.1", 0) if unix_path is None else unix_path)
+    if unix_path is not None:
+        listener.listen(BACKLOG)  # not every loop does, and the loops' speed is what is asked for
     return listener
 
 

@@ -14,7 +14,9 @@ def echo_run(ours=(100_000, 101_000, 102_000)):
             "protocol-10": {
                 "asyncio": series(40_000, 41_000, 42_000, cpu_us=[20.0]),
                 "uvloop": series(error="it hung"),
-                "tokioloop": series(*ours, cpu_us=[5.0], rss_mib=[30.0], p50_us=[9.0]),
+                "tokioloop": series(
+                    *ours, cpu_us=[5.0], rss_mib=[30.0], p50_us=[9.0], client_busy=[0.97]
+                ),
                 "limit": series(104_000, 105_000, 106_000, cpu_us=[4.0], rss_mib=[2.0]),
             }
         }
@@ -99,11 +101,11 @@ def test_failures_come_with_their_reason():
 def test_details_have_latency_processor_time_and_memory():
     table = lines(report.details(echo_run()))
     ours = next(line for line in table if line[1] == "tokioloop")
-    assert ours[3:] == ["9.0", "-", "5.0", "30.0"]
+    assert ours[3:] == ["9.0", "-", "5.0", "30.0", "97%"]
 
 
 def test_judged_by_processor_time():
-    judged = report.by_cpu(echo_run())
+    judged = report.judged_by_cpu(echo_run())
     ours = judged.results["protocol-10"]["tokioloop"]
     assert ours.values == [200_000.0]
     assert judged.results["protocol-10"]["limit"].values == [250_000.0]
@@ -119,7 +121,7 @@ def test_processor_time_is_less_is_better_for_operations():
             "idle-memory": {"tokioloop": series(900.0, cpu_us=[7.0])},
         }
     )
-    judged = report.by_cpu(run).results
+    judged = report.judged_by_cpu(run).results
     assert judged["sleep-zero"]["tokioloop"].values == [0.5]
     assert judged["sleep-200us"]["tokioloop"].values == [30.0]
     assert judged["idle-memory"]["tokioloop"].values == [900.0]

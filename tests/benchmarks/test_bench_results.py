@@ -49,6 +49,7 @@ REPORT = {
     "seconds": 0.5,
     "p50_us": 10.0,
     "p99_us": 20.0,
+    "client_busy": 0.9,
     "server_cpu_seconds": 0.25,
     "server_rss_bytes": 3 * 1024 * 1024,
     "bytes_per_connection": 900.0,
@@ -57,8 +58,8 @@ REPORT = {
 
 def test_the_load_generators_report_in_the_units_of_rows():
     requests, bulk, memory = select(["protocol-10", "bulk-send", "idle-memory"])
-    assert sample(requests, REPORT) == Sample(2000.0, 250.0, 10.0, 20.0, 3.0)
-    assert sample(bulk, REPORT) == Sample(4.0, 125_000.0, 10.0, 20.0, 3.0)
+    assert sample(requests, REPORT) == Sample(2000.0, 250.0, 10.0, 20.0, 3.0, 0.9)
+    assert sample(bulk, REPORT) == Sample(4.0, 125_000.0, 10.0, 20.0, 3.0, 0.9)
     assert sample(memory, REPORT).value == 900.0
     with pytest.raises(Failure, match="no request was answered"):
         sample(requests, REPORT | {"requests": 0})

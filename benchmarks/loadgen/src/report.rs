@@ -5,6 +5,8 @@ pub struct Report {
     pub seconds: f64,
     pub requests: u64,
     pub bytes: u64,
+    /// The part of the time in which the load generator had something to do.
+    pub client_busy: Option<f64>,
     pub server_cpu: Option<f64>,
     pub server_rss: Option<u64>,
     /// What the server keeps for a connection that says nothing.
@@ -18,12 +20,13 @@ impl Report {
         self.latencies.sort_unstable();
         format!(
             "{{\"requests\": {}, \"bytes\": {}, \"seconds\": {:.6}, \"p50_us\": {}, \"p99_us\": {}, \
-             \"server_cpu_seconds\": {}, \"server_rss_bytes\": {}, \"bytes_per_connection\": {}}}",
+             \"client_busy\": {}, \"server_cpu_seconds\": {}, \"server_rss_bytes\": {}, \"bytes_per_connection\": {}}}",
             self.requests,
             self.bytes,
             self.seconds,
             or_null(self.percentile(0.50)),
             or_null(self.percentile(0.99)),
+            or_null(self.client_busy),
             or_null(self.server_cpu),
             or_null(self.server_rss),
             or_null(self.bytes_per_connection),

@@ -50,6 +50,16 @@ struct Progress {
     requests: u64,
 }
 
+/// What all of them did in a span of time.
+#[derive(Default)]
+struct Total {
+    seconds: f64,
+    /// The time in which no connection was ready.
+    idle: f64,
+    bytes: u64,
+    requests: u64,
+}
+
 /// Calls `drive` for every ready connection: for the time of the warm-up, then, counting, for
 /// that of the measurement. `drive` is told whether it counts.
 fn measure(
@@ -57,16 +67,21 @@ fn measure(
     epoll: &mut Epoll,
     mut drive: impl FnMut(&mut Epoll, usize, bool) -> Result<Progress, String>,
 ) -> Result<Report, String> {
-    let mut spin = |span: Duration, counts: bool| -> Result<(f64, Progress), String> {
+    let mut spin = |span: Duration, counts: bool| -> Result<Total, String> {
         let started = Instant::now();
         let mut last_progress = started;
-        let mut total = Progress::default();
+        let mut now = started;
+        let mut idle = Duration::ZERO;
+        let mut total = Total::default();
         loop {
-            let now = Instant::now();
-            if now - started >= span {
-                return Ok(((now - started).as_secs_f64(), total));
+            // A warm-up is not over before something has come.
+            if now - started >= span && (counts || total.bytes > 0) {
+                total.seconds = (now - started).as_secs_f64();
+                total.idle = idle.as_secs_f64();
+                return Ok(total);
             }
-            for index in 0..epoll.poll()? {
+            let events = epoll.poll()?;
+            for index in 0..events {
                 let token = epoll.token(index);
                 let progress = drive(epoll, token, counts)?;
                 if progress.bytes > 0 {
@@ -78,18 +93,21 @@ fn measure(
             if now - last_progress > STALL {
                 return Err(format!("no answer from the server for {} s", STALL.as_secs()));
             }
+            let before = std::mem::replace(&mut now, Instant::now());
+            if events == 0 {
+                idle += now - before;
+            }
         }
     };
-    if spin(args.warmup, false)?.1.bytes == 0 && !args.warmup.is_zero() {
-        return Err("nothing came while warming up".into());
-    }
+    spin(args.warmup, false)?;
     let cpu_before = args.server_pid.map(system::cpu_seconds).transpose()?;
-    let (seconds, total) = spin(args.seconds, true)?;
+    let total = spin(args.seconds, true)?;
     let cpu_after = args.server_pid.map(system::cpu_seconds).transpose()?;
     Ok(Report {
-        seconds,
+        seconds: total.seconds,
         requests: total.requests,
         bytes: total.bytes,
+        client_busy: Some(1.0 - total.idle / total.seconds),
         server_cpu: cpu_before.zip(cpu_after).map(|(before, after)| after - before),
         ..Report::default()
     })
