@@ -143,7 +143,6 @@ $(VENV)/.lint: $(VENV)/.made Makefile
 
 $(VENV)/.bench: $(VENV)/.built
 	$(call say,"Installing the rivals")
-	@$(BIN)/maturin develop --release
 	@$(BIN)/python -m benchmarks.install
 	@touch $@
 

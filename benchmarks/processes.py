@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,8 @@ def server(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
         try:
             assert process.stdout is not None
+            if not select.select([process.stdout], [], [], TIMEOUT)[0]:
+                raise Failure(f"not ready after {TIMEOUT:.0f} s")
             address = process.stdout.readline().strip()
             if not address:
                 raise death(process.wait(TIMEOUT))

@@ -173,7 +173,7 @@ ROWS: tuple[Row, ...] = (
     ),
     # Tasks and what is made of them.
     Micro("futures", "a future made, set and awaited", "tasks", 100_000, goal=FAST),
-    Micro("tasks", "a task made and awaited", "tasks", 50_000),
+    Micro("task", "a task made and awaited", "tasks", 50_000),
     Micro("gather", "`gather`, a trivial coroutine", "tasks", 100_000),
     Micro(
         "gather-native",

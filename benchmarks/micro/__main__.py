@@ -25,7 +25,7 @@ OPERATIONS: dict[str, Operation] = {
     "sleep-zero": sleeping.sleep_zero,
     "sleepers-50k": sleeping.sleepers,
     "futures": tasks.futures,
-    "tasks": tasks.tasks,
+    "task": tasks.task,
     "gather": tasks.gather,
     "queues": tasks.queues,
     "wait-for": tasks.wait_for,

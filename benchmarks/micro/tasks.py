@@ -38,7 +38,7 @@ async def futures(context: Context) -> None:
 
 
 @timed
-async def tasks(context: Context) -> None:
+async def task(context: Context) -> None:
     for _ in range(context.count):
         await context.loop.create_task(trivial())
 

@@ -41,9 +41,13 @@ def load(server: str) -> Callable[[Place], Awaitable[object]]:
 
 
 def listen(server: str, unix_path: str | None) -> socket.socket:
-    family = socket.AF_INET if unix_path is None else socket.AF_UNIX
-    kind = socket.SOCK_DGRAM if server == "datagrams" else socket.SOCK_STREAM
-    listener = socket.socket(family, kind)
+    if unix_path is not None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    elif server == "datagrams":
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    else:
+        # By name: asyncio switches Nagle's algorithm off for what calls itself TCP only.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setblocking(False)
     listener.bind(("127.0.0.1", 0) if unix_path is None else unix_path)
     if unix_path is not None:
