@@ -11,6 +11,10 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 CONFORMANCE_ARGS ?=
 BENCH_ARGS ?=
+# Another Linux's root folder to run the benchmarks in, on the CPython that is there.
+BENCH_ROOT ?=
+BENCH_PYTHON ?= 3.14
+BENCH_OUT ?= benchmarks/results
 
 # Pinned, so that a new release of a tool does not turn a green tree red.
 LINT_TOOLS := ruff==0.17.5 mypy==2.4.1 'rich>=13'
@@ -36,7 +40,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS.\n' $(PYTHON) $(VENV)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -85,9 +89,15 @@ lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the
 	$(call say,"The stub against the module")
 	@$(BIN)/python -m mypy.stubtest tokioloop._core
 
-bench: $(VENV)/.built $(VENV)/.bench ## Measure against asyncio, uvloop and rloop
+ifdef BENCH_ROOT
+bench: | check-rust
+	@$(PYTHON) -m benchmarks.elsewhere $(BENCH_ROOT) --python $(BENCH_PYTHON) --out $(BENCH_OUT) \
+		-- $(BENCH_ARGS)
+else
+bench: $(VENV)/.built $(VENV)/.bench ## Measure against asyncio and the other loops
 	$(call say,"Benchmarks; leave the machine alone meanwhile")
-	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks --out $(BENCH_OUT) $(BENCH_ARGS)
+endif
 
 clean: ## Remove what was built
 	rm -rf $(VENV) target dist python/tokioloop/_core*.so
@@ -131,11 +141,9 @@ $(VENV)/.lint: $(VENV)/.made Makefile
 	@$(PIP) install $(LINT_TOOLS)
 	@touch $@
 
-# A rival without a build for this interpreter must not keep the others from being measured.
 $(VENV)/.bench: $(VENV)/.built
 	$(call say,"Installing the rivals")
-	@$(BIN)/maturin develop --release --extras bench || for rival in rich uvloop rloop; do \
-		$(PIP) install --only-binary :all: $$rival || echo "$$rival: left out"; done
+	@$(BIN)/python -m benchmarks.install
 	@touch $@
 
 define FIND_LIBPYTHON

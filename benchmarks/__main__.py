@@ -1,27 +1,30 @@
-"""The command line: ``python -m benchmarks`` and ``python -m benchmarks compare OLD NEW``."""
+"""The command line: ``python -m benchmarks``, with ``show`` and ``compare`` for kept results."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import loops, progress, report, system
+from benchmarks import charts, loops, progress, report, system
+from benchmarks.processes import ROOT, Failure
 from benchmarks.results import Results, Run
-from benchmarks.rows import ROWS, Echo, select
-from benchmarks.runner import ROOT, Failure, Runner, Settings, build_loadgen
+from benchmarks.rows import ROWS, Row, select
+from benchmarks.runner import Runner, Settings, build_loadgen, needs_load
 
 FULL = Settings()
-QUICK = Settings(rounds=3, seconds=0.5, warmup=0.15, repeats=1)
+QUICK = Settings(rounds=2, seconds=0.3, warmup=0.1, repeats=1, scale=0.3)
 
 
 def main(argv: list[str]) -> int:
     try:
         if argv[:1] == ["compare"]:
             return compare(argv[1:])
+        if argv[:1] == ["show"]:
+            return show(argv[1:])
         return run(argv)
     except (Failure, ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -32,58 +35,103 @@ def run(argv: list[str]) -> int:
     args = run_parser().parse_args(argv)
     if args.list:
         for row in ROWS:
-            print(f"{row.id:20} {row.title}")
+            print(f"{row.group:12} {row.id:26} {row.title}")
         return 0
-    rows = select(args.rows)
+    rows = possible(select(args.rows))
     names = args.loops or list(loops.FACTORIES)
     available = available_loops(names, named=bool(args.loops))
     if not available:
         print("benchmarks: none of the loops can be imported", file=sys.stderr)
         return 2
 
-    defaults = QUICK if args.quick else FULL
-    settings = Settings(
-        rounds=args.rounds or defaults.rounds,
-        seconds=args.seconds or defaults.seconds,
-        warmup=defaults.warmup,
-        repeats=defaults.repeats,
-    )
-    cores = system.choose_cores()
-    needs_load = any(isinstance(row, Echo) for row in rows)
-    loadgen = build_loadgen() if needs_load else None
+    settings = chosen_settings(args)
+    loadgen = args.loadgen
+    if loadgen is None and any(needs_load(row) for row in rows):
+        loadgen = build_loadgen()
+    runner = Runner(settings, system.choose_cores(), loadgen)
 
     results: Results = {}
-    steps = len(rows) * len(available) * settings.rounds
     interrupted = False
-    with progress.show(steps) as bar:
+    with progress.show(runner.steps(rows, list(available))) as bar:
         try:
-            Runner(settings, cores, loadgen).run(rows, list(available), results, bar)
+            runner.run(rows, list(available), results, bar)
         except KeyboardInterrupt:
             interrupted = True
 
-    now = datetime.now(timezone.utc)
     done = Run(
-        date=now.strftime("%Y-%m-%d"),
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         machine=system.describe(),
         loops=available,
         settings=asdict(settings),
         results=results,
     )
-    version = ".".join(map(str, sys.version_info[:2]))
-    path = args.json or default_results() / f"{now:%Y%m%d-%H%M%S}-py{version}.json"
-    done.save(path)
-    print(report.table(done))
-    print()
-    print(report.legend(done))
-    for failure in report.failures(done):
-        print(f"failed: {failure}", file=sys.stderr)
-    print(f"saved as {path}", file=sys.stderr)
+    path = args.json or args.out / f"{stem()}.json"
+    publish(done, path, by_cpu=args.by_cpu, with_charts=not args.no_charts)
     if interrupted:
         print("interrupted: the table is incomplete", file=sys.stderr)
         return 130
     # A rival that cannot do a row is a result; ours must do them all.
     ours = (series[loops.OURS] for series in results.values() if loops.OURS in series)
     return 1 if any(series.error for series in ours) else 0
+
+
+def possible(rows: list[Row]) -> list[Row]:
+    """The rows that this interpreter can do; says of the others why not."""
+    for row in rows:
+        if obstacle := row.obstacle():
+            print(f"left out: {row.id}: {obstacle}", file=sys.stderr)
+    return [row for row in rows if row.obstacle() is None]
+
+
+def chosen_settings(args: argparse.Namespace) -> Settings:
+    defaults = QUICK if args.quick else FULL
+    return replace(
+        defaults,
+        rounds=args.rounds or defaults.rounds,
+        seconds=args.seconds or defaults.seconds,
+    )
+
+
+def stem() -> str:
+    version = ".".join(map(str, sys.version_info[:2]))
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-py{version}"
+
+
+def publish(run: Run, path: Path, *, by_cpu: bool, with_charts: bool) -> None:
+    """Prints the table and writes the files: JSON, Markdown and charts, side by side."""
+    run.save(path)
+    judged = report.judged_by_cpu(run) if by_cpu else run
+    path.with_suffix(".md").write_text(report.document(judged, by_cpu=by_cpu))
+    print_table(judged, by_cpu=by_cpu)
+    written = [path.name, path.with_suffix(".md").name]
+    if with_charts:
+        try:
+            folder = path.with_name(f"{path.stem}-charts")
+            drawn = charts.draw(judged, folder)
+            written.append(f"{folder.name}/ ({len(drawn)} files)")
+        except ImportError as error:
+            print(f"no charts: {error}", file=sys.stderr)
+    print(f"saved in {path.parent}: {', '.join(written)}", file=sys.stderr)
+
+
+def print_table(run: Run, *, by_cpu: bool) -> None:
+    print(report.table(run))
+    print()
+    print(report.legend(run, by_cpu=by_cpu), flush=True)
+    for failure in report.failures(run):
+        print(f"failed: {failure}", file=sys.stderr)
+
+
+def show(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks show", description="Print the table of a file of results."
+    )
+    parser.add_argument("file", type=Path)
+    add_by_cpu(parser)
+    args = parser.parse_args(argv)
+    run = Run.load(args.file)
+    print_table(report.judged_by_cpu(run) if args.by_cpu else run, by_cpu=args.by_cpu)
+    return 0
 
 
 def compare(argv: list[str]) -> int:
@@ -93,8 +141,11 @@ def compare(argv: list[str]) -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--loops", type=words, help=f"default: {loops.OURS}; 'all' for each one")
+    add_by_cpu(parser)
     args = parser.parse_args(argv)
     old, new = Run.load(args.old), Run.load(args.new)
+    if args.by_cpu:
+        old, new = report.judged_by_cpu(old), report.judged_by_cpu(new)
     chosen = args.loops or [loops.OURS]
     if chosen == ["all"]:
         chosen = [loop for loop in new.loops if loop in old.loops]
@@ -108,10 +159,11 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure event loops side by side and print a Markdown table.",
-        epilog="'python -m benchmarks compare OLD NEW' compares two files of results.",
+        epilog="'python -m benchmarks compare OLD NEW' compares two files of results, "
+        "'python -m benchmarks show FILE' prints the table of one.",
     )
-    parser.add_argument("--quick", action="store_true", help="a rough table in about two minutes")
-    parser.add_argument("--rows", type=words, default=[], help="ids or patterns, with commas")
+    parser.add_argument("--quick", action="store_true", help="a rough table in a few minutes")
+    parser.add_argument("--rows", type=words, default=[], help="ids, groups, patterns; with commas")
     parser.add_argument(
         "--loops",
         type=words,
@@ -120,10 +172,24 @@ def run_parser() -> argparse.ArgumentParser:
         "or module:callable for any other loop",
     )
     parser.add_argument("--rounds", type=positive, help=f"default: {FULL.rounds}")
-    parser.add_argument("--seconds", type=float, help=f"an echo row's span ({FULL.seconds})")
-    parser.add_argument("--json", type=Path, help="where to keep the results")
+    parser.add_argument("--seconds", type=float, help=f"a server row's span ({FULL.seconds})")
+    parser.add_argument(
+        "--out", type=Path, default=default_results(), help="the folder for the results"
+    )
+    parser.add_argument("--json", type=Path, help="the file for the results; the others beside it")
+    parser.add_argument("--no-charts", action="store_true", help="draw nothing")
+    parser.add_argument("--loadgen", type=Path, help="a load generator that is built already")
+    add_by_cpu(parser)
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     return parser
+
+
+def add_by_cpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by-cpu",
+        action="store_true",
+        help="judge by processor time, which a busy machine disturbs less",
+    )
 
 
 def words(text: str) -> list[str]:

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from typing import cast
 
 OURS = "tokioloop"
+# The load generator's own server, in a column beside the loops.
+LIMIT = "limit"
 
 # Column order of the table; ours comes last, beside the ratio.
 FACTORIES = {
     "asyncio": "asyncio:SelectorEventLoop",
     "uvloop": "uvloop:new_event_loop",
     "rloop": "rloop:new_event_loop",
+    "rsloop": "rsloop:new_event_loop",
+    "zuvloop": "zuvloop:new_event_loop",
+    "zloop": "zloop:new_event_loop",
     OURS: f"{OURS}:new_event_loop",
 }
 

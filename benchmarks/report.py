@@ -1,49 +1,114 @@
-"""The Markdown table of a run, and the comparison of two runs."""
+"""The Markdown tables of a run, and the comparison of two runs."""
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
-from benchmarks.loops import OURS
+from benchmarks.goals import MET, MISSED, NEAR, AtMost, OfLimit, overlap, speedup, verdict
+from benchmarks.loops import LIMIT, OURS
 from benchmarks.results import Run, Series
-from benchmarks.rows import ROWS, Row
+from benchmarks.rows import BYTES, MEBIBYTES, REQUESTS, ROWS, Row
 
 ABSENT = "-"
+Line = list[str]
+
+
+def judged_by_cpu(run: Run) -> Run:
+    """The run as if all that counted were processor time: requests a second of it, microseconds
+    of it. Rows whose processor time says nothing (memory, precision) stay as they are.
+    """
+
+    def judged(row: Row, series: Series) -> Series:
+        if row.unit is BYTES or not series.usable or not all(series.cpu_us):
+            return series
+        values = [1e6 / cpu for cpu in series.cpu_us] if row.higher_is_better else series.cpu_us
+        return replace(series, values=values or series.values)
+
+    results = {
+        row.id: {loop: judged(row, series) for loop, series in run.results[row.id].items()}
+        for row in rows_of(run)
+    }
+    return replace(run, results=results)
 
 
 def table(run: Run) -> str:
+    """A row a line: every loop's median, our ratio to the best rival, and the row's goal."""
     loops = list(run.loops)
     rated = OURS in loops and len(loops) > 1
-    heads = ["row", *loops] + ([f"{OURS} / best rival"] if rated else [])
+    limited = any(LIMIT in series for series in run.results.values())
+    heads = ["row", *loops] + [LIMIT] * limited
+    heads += [f"{OURS} / best rival"] * rated + ["goal"] * (OURS in loops)
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    for row in _rows_of(run):
+    for row in rows_of(run):
         series = run.results[row.id]
-        best = _best(row, series, list(series))
-        cells = [row.title]
+        best = best_of(row, series, loops)
+        line = [row.title]
         for loop in loops:
-            cell = _cell(row, series[loop])
-            cells.append(f"**{cell}**" if loop == best else cell)
-        if rated:
-            cells.append(_ratio(row, series))
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            cell = _cell(row, series.get(loop))
+            line.append(f"**{cell}**" if loop == best else cell)
+        line += [_cell(row, series.get(LIMIT))] * limited
+        line += [_ratio(row, series)] * rated + [_goal(row, series)] * (OURS in loops)
+        lines.append(line)
+    return _markdown(lines)
 
 
-def legend(run: Run) -> str:
+def details(run: Run) -> str:
+    """A row and a loop a line: latencies, processor time and memory of the servers."""
+    heads = ["row", "loop", "value", "p50 us", "p99 us", "CPU us", "RSS MiB", "client busy"]
+    lines = [heads, ["---", "---"] + ["---:"] * 6]
+    for row in rows_of(run):
+        for loop, series in run.results[row.id].items():
+            if not series.usable or not (series.rss_mib or series.minimum):
+                continue
+            figures = (series.p50_us, series.p99_us, series.cpu_us, series.rss_mib)
+            busy = f"{statistics.median(series.client_busy):.0%}" if series.client_busy else ABSENT
+            cells = [_cell(row, series, cpu=False), *map(_median, figures), busy]
+            lines.append([row.title, loop, *cells])
+    return _markdown(lines)
+
+
+def document(run: Run, *, by_cpu: bool = False) -> str:
+    """All there is to read of a run, as a Markdown file."""
+    parts = ["# Benchmarks", table(run), legend(run, by_cpu=by_cpu)]
+    if not by_cpu:
+        parts += ["## By processor time", table(judged_by_cpu(run))]
+    failed = failures(run)
+    if failed:
+        parts += ["## Failed", "\n".join(f"- {failure}" for failure in failed)]
+    parts += [
+        "## Latency, processor time, memory",
+        details(run),
+        "Latencies are those that the load generator sees; processor time and memory those of the "
+        "server's process, a request (of a bulk transfer, a MiB) and at the end. A load generator "
+        "that is always busy is as slow as its server: there the processor time tells more.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def legend(run: Run, *, by_cpu: bool = False) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.loops.items())
     machine = run.machine
     lines = [
         f"{machine['python']}, {machine['processor']} ({machine['cores']} cores), "
         f"{machine['kernel']}, {run.date}. {versions}.",
         f"Medians of {run.settings['rounds']:.0f} rounds, with half the span between the best and "
-        "the worst round. Echo rows: requests a second and, in brackets, microseconds of the "
-        "server's processor time a request; more is better. Other rows: microseconds an "
-        "operation; less is better.",
+        "the worst round. Servers: requests a second (or what the row says) and, in brackets, "
+        "microseconds of the server's processor time a request; more is better, save for memory. "
+        "Other rows: microseconds an operation; less is better. Rows marked native use the "
+        f"primitives of {OURS} on {OURS} and asyncio's own on the others.",
     ]
+    if by_cpu:
+        lines.append(
+            "All of it in processor time: a second is one of the process that is measured."
+        )
+    if any(LIMIT in series for series in run.results.values()):
+        lines.append(f"'{LIMIT}' is an epoll server in Rust without an interpreter.")
     if OURS in run.loops:
         lines.append(
-            f"The last column says how many times as fast as the best rival {OURS} is; "
-            "≈ marks a difference within the spread of the rounds."
+            f"The ratio says how many times as fast as the best rival {OURS} is; ≈ marks a "
+            "difference within the spread of the rounds. Goals: a ratio to the best rival unless "
+            f"said otherwise; {MET} met, {MISSED} missed, {NEAR} missed by less than the spread."
         )
     return "\n".join(lines)
 
@@ -51,7 +116,7 @@ def legend(run: Run) -> str:
 def failures(run: Run) -> list[str]:
     return [
         f"{row.id}: {loop}: {series.error}"
-        for row in _rows_of(run)
+        for row in rows_of(run)
         for loop, series in run.results[row.id].items()
         if series.error
     ]
@@ -60,7 +125,7 @@ def failures(run: Run) -> list[str]:
 def compare(old: Run, new: Run, loops: list[str]) -> str:
     """How the medians of ``loops`` moved; more than 1 means faster."""
     lines = [["row", "loop", "old", "new", "new / old"], ["---", "---", "---:", "---:", "---:"]]
-    for row in _rows_of(new):
+    for row in rows_of(new):
         for loop in loops:
             before = old.results.get(row.id, {}).get(loop)
             after = new.results[row.id].get(loop)
@@ -68,57 +133,84 @@ def compare(old: Run, new: Run, loops: list[str]) -> str:
                 continue
             change = ABSENT
             if before.usable and after.usable:
-                change = _mark(_speedup(row, after, before), after, before)
+                change = _mark(row, after, before)
             lines.append([row.title, loop, _cell(row, before), _cell(row, after), change])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _markdown(lines)
 
 
 def value(row: Row, series: Series) -> str:
     if not series.usable:
         return "fails" if series.error else ABSENT
     median = series.median
-    if row.higher_is_better:
+    if row.unit is REQUESTS:
         return f"{median / 1000:.1f}k"
+    if row.unit in (BYTES, MEBIBYTES):
+        return f"{median:.0f}"
     return f"{median:.3f}" if median < 1 else f"{median:.2f}"
 
 
-def _cell(row: Row, series: Series) -> str:
-    text = value(row, series)
-    if not series.usable:
-        return text
-    if len(series.values) > 1:
-        text += f" ±{100 * series.spread:.0f}%"
-    if series.cpu_us:
-        text += f" [{statistics.median(series.cpu_us):.1f}]"
-    return text
-
-
-def _rows_of(run: Run) -> list[Row]:
+def rows_of(run: Run) -> list[Row]:
     return [row for row in ROWS if row.id in run.results]
 
 
-def _best(row: Row, series: dict[str, Series], candidates: list[str]) -> str | None:
-    usable = [loop for loop in candidates if series[loop].usable]
+def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str | None:
+    usable = [loop for loop in candidates if loop in series and series[loop].usable]
     if not usable:
         return None
     pick = max if row.higher_is_better else min
     return pick(usable, key=lambda loop: series[loop].median)
 
 
+def best_rival(row: Row, series: dict[str, Series]) -> str | None:
+    return best_of(row, series, [loop for loop in series if loop not in (OURS, LIMIT)])
+
+
+def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
+    if series is None:
+        return ABSENT
+    text = value(row, series)
+    if not series.usable:
+        return text
+    if len(series.values) > 1:
+        text += f" ±{100 * series.spread:.0f}%"
+    if cpu and series.cpu_us and row.unit in (REQUESTS, MEBIBYTES):
+        text += f" [{statistics.median(series.cpu_us):.1f}]"
+    if series.minimum:
+        text += f" (least {min(series.minimum):.0f})"
+    return text
+
+
 def _ratio(row: Row, series: dict[str, Series]) -> str:
-    rival = _best(row, series, [loop for loop in series if loop != OURS])
+    rival = best_rival(row, series)
     if rival is None or not series[OURS].usable:
         return ABSENT
-    ratio = _speedup(row, series[OURS], series[rival])
-    return f"{_mark(ratio, series[OURS], series[rival])} {rival}"
+    return f"{_mark(row, series[OURS], series[rival])} {rival}"
 
 
-def _speedup(row: Row, one: Series, other: Series) -> float:
-    """How many times as fast as ``other`` is ``one``."""
-    ratio = one.median / other.median
-    return ratio if row.higher_is_better else 1 / ratio
+def _goal(row: Row, series: dict[str, Series]) -> str:
+    ours, rival, limit = series[OURS], best_rival(row, series), series.get(LIMIT)
+    goal = row.goal
+    found = verdict(goal, ours, series[rival] if rival else None, limit, row.higher_is_better)
+    if isinstance(goal, AtMost):
+        aim = f"at most {goal.value:g}"
+    elif isinstance(goal, OfLimit):
+        reached = ""
+        if found and limit is not None:
+            reached = f"{speedup(ours, limit, row.higher_is_better):.2f}, goal "
+        aim = f"{reached}{goal.ratio:.2f} of the limit"
+    else:
+        aim = f"{goal.ratio:.2f}x"
+    return f"{aim} {found or ABSENT}"
 
 
-def _mark(ratio: float, one: Series, other: Series) -> str:
-    overlap = min(one.values) <= max(other.values) and min(other.values) <= max(one.values)
-    return f"{ratio:.2f}x{' ≈' if overlap else ''}"
+def _mark(row: Row, one: Series, other: Series) -> str:
+    ratio = speedup(one, other, row.higher_is_better)
+    return f"{ratio:.2f}x{' ≈' if overlap(one, other) else ''}"
+
+
+def _median(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f}" if values else ABSENT
+
+
+def _markdown(lines: list[Line]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

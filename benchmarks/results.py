@@ -11,6 +11,23 @@ FORMAT = 1
 
 
 @dataclass
+class Sample:
+    """What one measurement found; the value is in the row's unit."""
+
+    value: float
+    cpu_us: float | None = None
+    """The processor time of an operation, a request or, of a bulk transfer, a MiB."""
+    p50_us: float | None = None
+    p99_us: float | None = None
+    rss_mib: float | None = None
+    """The server's resident memory at the end."""
+    client_busy: float | None = None
+    """The part of the time in which the load generator had something to do."""
+    minimum: float | None = None
+    """The best single operation, where each is timed."""
+
+
+@dataclass
 class Series:
     """What one loop did in one row: a value a round, or the reason it did none."""
 
@@ -18,7 +35,17 @@ class Series:
     cpu_us: list[float] = field(default_factory=list)
     p50_us: list[float] = field(default_factory=list)
     p99_us: list[float] = field(default_factory=list)
+    rss_mib: list[float] = field(default_factory=list)
+    client_busy: list[float] = field(default_factory=list)
+    minimum: list[float] = field(default_factory=list)
     error: str | None = None
+
+    def add(self, sample: Sample) -> None:
+        self.values.append(sample.value)
+        for name in ("cpu_us", "p50_us", "p99_us", "rss_mib", "client_busy", "minimum"):
+            value = getattr(sample, name)
+            if value is not None:
+                getattr(self, name).append(value)
 
     @property
     def median(self) -> float:
@@ -31,11 +58,13 @@ class Series:
     @property
     def spread(self) -> float:
         """Half the distance between the best and the worst round, as a part of the median."""
-        return (max(self.values) - min(self.values)) / 2 / self.median
+        if not self.median:
+            return 0.0
+        return (max(self.values) - min(self.values)) / 2 / abs(self.median)
 
 
 Results = dict[str, dict[str, Series]]
-"""Row id, then loop."""
+"""Row id, then loop; the limit is kept beside the loops."""
 
 
 @dataclass

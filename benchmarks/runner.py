@@ -5,38 +5,35 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import certificates
+from benchmarks.loops import LIMIT
+from benchmarks.processes import ROOT, Failure, finish, module, server
 from benchmarks.progress import Progress
-from benchmarks.results import Results, Series
-from benchmarks.rows import Echo, Micro, Row
+from benchmarks.results import Results, Sample, Series
+from benchmarks.rows import MIB, Micro, Row, Service
 from benchmarks.system import Cores
-
-ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 60.0
-
-
-class Failure(Exception):
-    """A loop could not do a row; the text is the reason, in one line."""
 
 
 @dataclass(frozen=True)
 class Settings:
     rounds: int = 5
-    seconds: float = 1.5
-    warmup: float = 0.3
+    seconds: float = 1.0
+    warmup: float = 0.25
     repeats: int = 3
     """How often a process of a micro row repeats its measurement."""
+    scale: float = 1.0
+    """The part of a micro row's operations that is done."""
 
 
 def build_loadgen() -> Path:
-    """Compiles the load generator (a moment, once) and returns its path."""
+    """Compiles the load generator (a minute, once) and returns its path."""
     cargo = shutil.which("cargo")
     if cargo is None:
         raise Failure("cargo not found: install a Rust toolchain (https://rustup.rs)")
@@ -49,105 +46,105 @@ def build_loadgen() -> Path:
     return target / "release" / "loadgen"
 
 
+def needs_load(row: Row) -> bool:
+    return isinstance(row, Service) or row.peer is not None
+
+
 class Runner:
     def __init__(self, settings: Settings, cores: Cores, loadgen: Path | None) -> None:
         self.settings = settings
         self.cores = cores
         self.loadgen = loadgen
+        self._certificate: certificates.Certificate | None = None
+
+    def columns(self, row: Row, loops: list[str]) -> list[str]:
+        """Who takes part in a row: the loops and, where there is one, the limit."""
+        return [*loops, LIMIT] if isinstance(row, Service) and row.limit else loops
+
+    def steps(self, rows: list[Row], loops: list[str]) -> int:
+        return self.settings.rounds * sum(len(self.columns(row, loops)) for row in rows)
 
     def run(self, rows: list[Row], loops: list[str], results: Results, progress: Progress) -> None:
         """Fills ``results`` as it goes, so that an interrupted run still has something to show."""
-        for row in rows:
-            series = results[row.id] = {loop: Series() for loop in loops}
-            for number in range(self.settings.rounds):
-                first = number % len(loops)
-                for loop in loops[first:] + loops[:first]:
-                    progress.step(f"{row.id}: {loop}, round {number + 1}")
-                    if series[loop].error is None:
-                        try:
-                            self._measure(row, loop, series[loop])
-                        except Failure as failure:
-                            series[loop].error = str(failure)
-            progress.row_done(row, series)
+        with tempfile.TemporaryDirectory(prefix="loop-bench-") as folder:
+            if any(isinstance(row, Service) and row.transport == "tls" for row in rows):
+                self._certificate = certificates.make(Path(folder))
+            for row in rows:
+                columns = self.columns(row, loops)
+                series = results[row.id] = {column: Series() for column in columns}
+                for number in range(self.settings.rounds):
+                    first = number % len(columns)
+                    for column in columns[first:] + columns[:first]:
+                        progress.step(f"{row.id}: {column}, round {number + 1}")
+                        if series[column].error is None:
+                            try:
+                                series[column].add(self._measure(row, column))
+                            except Failure as failure:
+                                series[column].error = str(failure)
+                progress.row_done(row, series)
 
-    def _measure(self, row: Row, loop: str, series: Series) -> None:
-        if isinstance(row, Micro):
-            series.values.append(self._micro(row, loop))
-            return
-        report = self._echo(row, loop)
-        requests = report["requests"]
-        if not requests:
-            raise Failure("no request was answered")
-        series.values.append(requests / report["seconds"])
-        series.cpu_us.append(report["server_cpu_seconds"] / requests * 1e6)
-        series.p50_us.append(report["p50_us"])
-        series.p99_us.append(report["p99_us"])
+    def _measure(self, row: Row, column: str) -> Sample:
+        return self._micro(row, column) if isinstance(row, Micro) else self._service(row, column)
 
-    def _micro(self, row: Micro, loop: str) -> float:
-        command = [*_module("micro"), loop, row.id, str(row.operations)]
+    def _micro(self, row: Micro, loop: str) -> Sample:
+        count = row.operations if row.fixed else max(int(row.operations * self.settings.scale), 1)
+        command = [*module("micro"), loop, row.operation or row.id, str(count)]
         command += ["--repeats", str(self.settings.repeats), "--core", str(self.cores.server)]
-        return float(_finish(command).splitlines()[-1])
+        if row.native:
+            command.append("--native")
+        if row.peer is None:
+            return Sample(**json.loads(finish(command).splitlines()[-1]))
+        loadgen, core = self._load_generator()
+        peer = [str(loadgen), "serve", row.peer, "tcp", "--core", str(core), "--spin"]
+        with server(peer) as (_, port):
+            return Sample(**json.loads(finish([*command, "--peer", port]).splitlines()[-1]))
 
-    def _echo(self, row: Echo, loop: str) -> dict[str, Any]:
-        if self.loadgen is None or self.cores.client is None:
-            raise Failure("the server and its load generator need a core each")
-        with _server(row, loop, self.cores.server) as (process, target):
-            command = [str(self.loadgen), target]
+    def _service(self, row: Service, column: str) -> Sample:
+        loadgen, core = self._load_generator()
+        with self._server(row, column) as (process, target):
+            command = [str(loadgen), target, "--load", row.load, "--protocol", row.protocol]
             command += ["--connections", str(row.connections), "--size", str(row.size)]
             command += ["--seconds", str(self.settings.seconds)]
             command += ["--warmup", str(self.settings.warmup)]
-            command += ["--core", str(self.cores.client), "--server-pid", str(process.pid)]
-            report: dict[str, Any] = json.loads(_finish(command))
-            return report
+            command += ["--core", str(core), "--server-pid", str(process.pid)]
+            return sample(row, json.loads(finish(command)))
 
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", f"benchmarks.{name}"]
-
-
-def _finish(command: list[str]) -> str:
-    """Runs ``command`` to its end and returns what it printed."""
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"not finished after {TIMEOUT:.0f} s") from None
-    if done.returncode:
-        raise Failure(_reason(done.stderr, done.returncode))
-    return done.stdout
-
-
-@contextmanager
-def _server(row: Echo, loop: str, core: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """An echo server that is ready, and where the load generator finds it."""
-    with tempfile.TemporaryDirectory(prefix="loop-bench-") as directory:
-        command = [*_module("servers"), loop, row.server, "--core", str(core)]
-        if row.transport == "unix":
-            command += ["--unix", str(Path(directory) / "echo.sock")]
-        errors = Path(directory) / "stderr"
-        with (
-            errors.open("w") as stderr,
-            subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True
-            ) as process,
-        ):
-            try:
-                assert process.stdout is not None
-                address = process.stdout.readline().strip()
-                if not address:
-                    raise Failure(_reason(errors.read_text(), process.wait(TIMEOUT)))
-                host = "" if row.transport == "unix" else "127.0.0.1:"
+    @contextmanager
+    def _server(self, row: Service, column: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """The row's server, ready, and where the load generator finds it."""
+        with tempfile.TemporaryDirectory(prefix="loop-bench-") as folder:
+            unix = str(Path(folder) / "echo.sock") if row.transport == "unix" else None
+            if column == LIMIT:
+                where = f"unix:{unix}" if unix else row.transport
+                command = [str(self.loadgen), "serve", str(row.limit), where]
+            else:
+                command = [*module("servers"), column, row.server]
+                if unix:
+                    command += ["--unix", unix]
+                if row.transport == "tls" and self._certificate is not None:
+                    command += ["--tls", *self._certificate]
+            command += ["--core", str(self.cores.server)]
+            with server(command) as (process, address):
+                host = "" if unix else "127.0.0.1:"
                 yield process, f"{row.transport}:{host}{address}"
-            except Failure as failure:
-                # What the client saw is a symptom if the server died meanwhile.
-                with suppress(subprocess.TimeoutExpired):
-                    code = process.wait(0.2)
-                    raise Failure(_reason(errors.read_text(), code)) from failure
-                raise
-            finally:
-                process.kill()
+
+    def _load_generator(self) -> tuple[Path, int]:
+        if self.loadgen is None or self.cores.client is None:
+            raise Failure("the server and its load generator need a core each")
+        return self.loadgen, self.cores.client
 
 
-def _reason(stderr: str, code: int) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    ended = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-    return f"{lines[-1]} ({ended})" if lines else ended
+def sample(row: Service, report: dict[str, Any]) -> Sample:
+    """The load generator's report in the row's unit."""
+    work = report["bytes"] / MIB if row.load in ("send", "receive") else report["requests"]
+    if not work:
+        raise Failure("no request was answered")
+    value = report["bytes_per_connection"] if row.memory else work / report["seconds"]
+    return Sample(
+        value=value,
+        cpu_us=report["server_cpu_seconds"] / work * 1e6,
+        p50_us=report["p50_us"],
+        p99_us=report["p99_us"],
+        rss_mib=report["server_rss_bytes"] / MIB,
+        client_busy=report["client_busy"],
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,12 @@ def pin_to_core(core: int) -> None:
 def tie_to_parent() -> None:
     """Makes this process end with its parent, however that ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def raise_file_limit() -> None:
+    """Allows this process as many open files as it may allow itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def describe() -> dict[str, str]:

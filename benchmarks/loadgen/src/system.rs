@@ -1,5 +1,6 @@
 //! What has to be asked of the operating system directly.
 
+use std::fs;
 use std::io;
 use std::mem;
 
@@ -35,4 +36,37 @@ pub fn cpu_seconds(pid: i32) -> Result<f64, String> {
         return Err(format!("cannot read the processor time of process {pid}"));
     }
     Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+/// Resident memory of the process `pid`, in bytes.
+pub fn resident_bytes(pid: i32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/statm");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let pages: u64 = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .ok_or_else(|| format!("{path}: not understood: {text}"))?;
+    // SAFETY: takes no pointers; the page's size is known on every Linux.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * page.max(0) as u64)
+}
+
+/// Allows this process as many open files as it may allow itself.
+pub fn raise_file_limit() {
+    // SAFETY: the pointers are to a local that lives through the calls. Where the kernel refuses,
+    // the limit stays as it was, and opening too many files says so.
+    unsafe {
+        let mut limit: libc::rlimit = mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Makes this process end with its parent, however that ends.
+pub fn tie_to_parent() {
+    // SAFETY: takes plain numbers; cannot fail for a signal that exists.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }

@@ -1,0 +1,107 @@
+"""Charts of a run, one for each group of rows, as PNG and SVG.
+
+matplotlib is imported where it draws: everything else works without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.goals import speedup
+from benchmarks.loops import LIMIT, OURS
+from benchmarks.report import rows_of, value
+from benchmarks.results import Run
+from benchmarks.rows import GROUPS, Row
+
+COLORS = {
+    "asyncio": "#9aa0a6",
+    "uvloop": "#f2b632",
+    "rloop": "#7aa95c",
+    "rsloop": "#5b8fb9",
+    "zuvloop": "#9b6fb0",
+    "zloop": "#c78a6a",
+    OURS: "#d1495b",
+    LIMIT: "#444444",
+}
+FORMATS = ("png", "svg")
+
+
+def draw(run: Run, folder: Path) -> list[Path]:
+    """Writes ``GROUP.png`` and ``GROUP.svg`` into ``folder``; returns what was written."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for group, rows in _groups(run):
+        columns = [*run.loops, LIMIT]
+        columns = [c for c in columns if any(c in run.results[row.id] for row in rows)]
+        thickness = 0.8 / len(columns)
+        figure, axes = pyplot.subplots(
+            figsize=(9, 1.2 + len(rows) * (0.25 + 0.2 * len(columns))), layout="constrained"
+        )
+        for number, column in enumerate(columns):
+            bars = list(_bars(run, rows, column, number * thickness))
+            drawn = axes.barh(
+                [place for place, _, _ in bars],
+                [length for _, length, _ in bars],
+                height=thickness * 0.92,
+                color=COLORS.get(column),
+                label=column,
+            )
+            axes.bar_label(drawn, [text for _, _, text in bars], padding=3, fontsize=7)
+        axes.set_yticks(
+            [index + 0.4 - thickness / 2 for index in range(len(rows))],
+            [row.title.replace("`", "") for row in rows],
+            fontsize=8,
+        )
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel(f"times as fast as {_base(run)}; labels: {_units(rows)}", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.set_title(f"{group}, {run.machine['python']}", fontsize=10)
+        for suffix in FORMATS:
+            path = folder / f"{group}.{suffix}"
+            figure.savefig(path, dpi=150)
+            written.append(path)
+        pyplot.close(figure)
+    return written
+
+
+def _groups(run: Run) -> Iterator[tuple[str, list[Row]]]:
+    """Groups with their rows that have something to show."""
+    for group in GROUPS:
+        rows = [row for row in rows_of(run) if row.group == group]
+        rows = [row for row in rows if any(s.usable for s in run.results[row.id].values())]
+        if rows:
+            yield group, rows
+
+
+def _bars(
+    run: Run, rows: list[Row], column: str, offset: float
+) -> Iterator[tuple[float, float, str]]:
+    """Place, length and label of a column's bar in each row."""
+    for index, row in enumerate(rows):
+        series = run.results[row.id].get(column)
+        if series is None:
+            continue
+        base = run.results[row.id].get(_base(run))
+        if not series.usable:
+            yield index + offset, 0.0, value(row, series)
+        else:
+            # Without the loop that all are compared with, all are as fast as themselves.
+            other = base if base is not None and base.usable else series
+            ratio = speedup(series, other, row.higher_is_better)
+            yield index + offset, ratio, value(row, series)
+
+
+def _base(run: Run) -> str:
+    return "asyncio" if "asyncio" in run.loops else next(iter(run.loops))
+
+
+def _units(rows: list[Row]) -> str:
+    return ", ".join(dict.fromkeys(row.unit.name for row in rows))

@@ -1,0 +1,76 @@
+"""What a row aims at, and whether a run got there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.results import Series
+
+
+@dataclass(frozen=True)
+class OfRival:
+    """At least this many times as fast as the best rival."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class OfLimit:
+    """At least this part of what a server without an interpreter does."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A median of no more than this."""
+
+    value: float
+
+
+Goal = OfRival | OfLimit | AtMost
+
+MET, NEAR, MISSED = "✓", "≈", "✗"
+
+
+def speedup(one: Series, other: Series, higher_is_better: bool) -> float:
+    """How many times as fast as ``other`` is ``one``, by their medians."""
+    return _faster(one.median, other.median, higher_is_better)
+
+
+def overlap(one: Series, other: Series) -> bool:
+    """Whether the rounds of one reach into those of the other."""
+    return min(one.values) <= max(other.values) and min(other.values) <= max(one.values)
+
+
+def verdict(
+    goal: Goal,
+    ours: Series,
+    rival: Series | None,
+    limit: Series | None,
+    higher_is_better: bool,
+) -> str | None:
+    """``MET`` or ``MISSED``; ``NEAR`` if missed while the goal is within the spread of the rounds;
+    ``None`` where there is nothing to hold it against.
+    """
+    if not ours.usable:
+        return None
+    if isinstance(goal, AtMost):
+        if ours.median <= goal.value:
+            return MET
+        return NEAR if min(ours.values) <= goal.value else MISSED
+    other = rival if isinstance(goal, OfRival) else limit
+    if other is None or not other.usable:
+        return None
+    if speedup(ours, other, higher_is_better) >= goal.ratio:
+        return MET
+    if higher_is_better:
+        best = _faster(max(ours.values), min(other.values), True)
+    else:
+        best = _faster(min(ours.values), max(other.values), False)
+    return NEAR if best >= goal.ratio else MISSED
+
+
+def _faster(one: float, other: float, higher_is_better: bool) -> float:
+    above, below = (one, other) if higher_is_better else (other, one)
+    return above / below if below > 0 else float("inf")

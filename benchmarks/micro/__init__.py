@@ -1,0 +1,1 @@
+"""Operations of a loop that are timed, a module for each kind."""

@@ -1,0 +1,95 @@
+"""Times one operation of one loop, in a process of its own; prints a line of JSON.
+
+Run by ``benchmarks.runner``, or by hand: ``python -m benchmarks.micro uvloop sleep-zero 200000``.
+The garbage collector stays on, as it is in the programs that use a loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+
+from benchmarks import loops, system
+from benchmarks.micro import clients, processes, scheduling, sleeping, tasks, threads
+from benchmarks.micro.context import Context, Operation, Primitives
+
+OPERATIONS: dict[str, Operation] = {
+    "call-soon-batch": scheduling.call_soon_batch,
+    "call-soon-chain": scheduling.call_soon_chain,
+    "call-soon-args": scheduling.call_soon_args,
+    "call-later-cancel": scheduling.call_later_cancel,
+    "timers-firing": scheduling.timers_firing,
+    "sleep-zero": sleeping.sleep_zero,
+    "sleepers-50k": sleeping.sleepers,
+    "futures": tasks.futures,
+    "task": tasks.task,
+    "gather": tasks.gather,
+    "queues": tasks.queues,
+    "wait-for": tasks.wait_for,
+    "timeout": tasks.timeout,
+    "thread-flood": threads.flood,
+    "thread-round-trip": threads.round_trip,
+    "executor": threads.executor,
+    "process-spawn": processes.spawn,
+    "process-pipes": processes.spawn_with_pipes,
+    "getaddrinfo-literal": clients.getaddrinfo_literal,
+    "connect-close": clients.connect_close,
+    "aiohttp-client": clients.aiohttp_client,
+}
+# Each operation of these is timed by itself: the median counts, and the least is kept.
+PRECISION = {"sleep-200us": sleeping.overshoots}
+
+
+def mean(context: Context, operation: Operation, repeats: int) -> dict[str, float]:
+    operation(context.with_count(max(context.count // 10, 1)))
+    gc.collect()
+    cpu_before = time.process_time()
+    times = [operation(context) for _ in range(repeats)]
+    cpu = (time.process_time() - cpu_before) / repeats
+    return {
+        "value": statistics.median(times) / context.count * 1e6,
+        "cpu_us": cpu / context.count * 1e6,
+    }
+
+
+def precision(context: Context, name: str) -> dict[str, float]:
+    # Not before the loop has slept: its first sleep may set things up.
+    PRECISION[name](context.with_count(max(context.count // 10, 1)))
+    found = PRECISION[name](context)
+    return {"value": statistics.median(found) * 1e6, "minimum": min(found) * 1e6}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time one operation of one loop.")
+    parser.add_argument("loop")
+    parser.add_argument("operation", choices=[*OPERATIONS, *PRECISION])
+    parser.add_argument("count", type=int)
+    parser.add_argument("--repeats", type=int, default=3, help="the median of these is printed")
+    parser.add_argument("--native", action="store_true", help="use the loop's own primitives")
+    parser.add_argument("--peer", type=int, metavar="PORT", help="where the server listens")
+    parser.add_argument("--core", type=int, help="the core to run on")
+    args = parser.parse_args()
+
+    system.tie_to_parent()
+    if args.core is not None:
+        system.pin_to_core(args.core)
+    loop = loops.load(args.loop)()
+    peer = ("127.0.0.1", args.peer) if args.peer else None
+    primitives = Primitives.of(args.loop, native=args.native)
+    context = Context(loop, args.count, primitives, peer)
+    try:
+        if args.operation in PRECISION:
+            found = precision(context, args.operation)
+        else:
+            found = mean(context, OPERATIONS[args.operation], args.repeats)
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Servers that are put under load, a module for each kind."""

@@ -1,0 +1,142 @@
+"""The tables of a run."""
+
+from bench_runs import make_run, series
+from benchmarks import report
+
+
+def lines(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def echo_run(ours=(100_000, 101_000, 102_000)):
+    return make_run(
+        {
+            "protocol-10": {
+                "asyncio": series(40_000, 41_000, 42_000, cpu_us=[20.0]),
+                "uvloop": series(error="it hung"),
+                "tokioloop": series(
+                    *ours, cpu_us=[5.0], rss_mib=[30.0], p50_us=[9.0], client_busy=[0.97]
+                ),
+                "limit": series(104_000, 105_000, 106_000, cpu_us=[4.0], rss_mib=[2.0]),
+            }
+        }
+    )
+
+
+def test_a_row_shows_medians_ratio_and_goal():
+    heads, _, row = lines(report.table(echo_run()))
+    assert heads == [
+        "row",
+        "asyncio",
+        "uvloop",
+        "tokioloop",
+        "limit",
+        "tokioloop / best rival",
+        "goal",
+    ]
+    assert row == [
+        "protocol echo, 1 KiB, 10 connections",
+        "41.0k ±2% [20.0]",
+        "fails",
+        "**101.0k ±1% [5.0]**",
+        "105.0k ±1% [4.0]",
+        "2.46x asyncio",
+        "0.96, goal 0.95 of the limit ✓",
+    ]
+
+
+def test_a_difference_within_the_spread_is_marked():
+    (*_, ratio, goal) = lines(report.table(echo_run(ours=(39_000, 40_000, 41_000))))[2]
+    assert ratio == "0.98x ≈ asyncio"
+    assert goal.endswith("✗")
+
+
+def test_rows_without_a_limit_leave_their_cell_empty():
+    run = echo_run()
+    run.results["gather-native"] = {
+        "asyncio": series(4.0),
+        "uvloop": series(3.6),
+        "tokioloop": series(2.0),
+    }
+    gather = lines(report.table(run))[2]
+    assert gather[1:] == ["4.00", "3.60", "**2.00**", "-", "1.80x uvloop", "1.80x ✓"]
+
+
+def test_a_precise_row_shows_the_least_of_all():
+    run = make_run(
+        {
+            "sleep-200us": {
+                "asyncio": series(900.0, 910.0, minimum=[850.0, 840.0]),
+                "uvloop": series(error="early"),
+                "tokioloop": series(30.0, 40.0, minimum=[21.0, 19.0]),
+            }
+        }
+    )
+    row = lines(report.table(run))[2]
+    assert row[1] == "905.00 ±1% (least 840)"
+    assert row[-1] == "at most 60 ✓"
+
+
+def test_only_ours_is_not_rated():
+    run = make_run({"sleep-zero": {"tokioloop": series(0.5)}})
+    run.loops = {"tokioloop": "0.1"}
+    heads, _, row = lines(report.table(run))
+    assert heads == ["row", "tokioloop", "goal"]
+    assert row == ["`sleep(0)`", "**0.500**", "1.00x -"]
+
+
+def test_an_interrupted_row_has_gaps():
+    run = make_run(
+        {"sleep-zero": {"asyncio": series(1.0), "uvloop": series(), "tokioloop": series()}}
+    )
+    row = lines(report.table(run))[2]
+    assert row[1:] == ["**1.00**", "-", "-", "-", "1.00x -"]
+
+
+def test_failures_come_with_their_reason():
+    assert report.failures(echo_run()) == ["protocol-10: uvloop: it hung"]
+    assert "- protocol-10: uvloop: it hung" in report.document(echo_run())
+
+
+def test_details_have_latency_processor_time_and_memory():
+    table = lines(report.details(echo_run()))
+    ours = next(line for line in table if line[1] == "tokioloop")
+    assert ours[3:] == ["9.0", "-", "5.0", "30.0", "97%"]
+
+
+def test_judged_by_processor_time():
+    judged = report.judged_by_cpu(echo_run())
+    ours = judged.results["protocol-10"]["tokioloop"]
+    assert ours.values == [200_000.0]
+    assert judged.results["protocol-10"]["limit"].values == [250_000.0]
+    assert judged.results["protocol-10"]["uvloop"].error == "it hung"
+    assert lines(report.table(judged))[2][-1] == "0.80, goal 0.95 of the limit ✗"
+
+
+def test_processor_time_is_less_is_better_for_operations():
+    run = make_run(
+        {
+            "sleep-zero": {"tokioloop": series(0.9, cpu_us=[0.5])},
+            "sleep-200us": {"tokioloop": series(30.0)},
+            "idle-memory": {"tokioloop": series(900.0, cpu_us=[7.0])},
+        }
+    )
+    judged = report.judged_by_cpu(run).results
+    assert judged["sleep-zero"]["tokioloop"].values == [0.5]
+    assert judged["sleep-200us"]["tokioloop"].values == [30.0]
+    assert judged["idle-memory"]["tokioloop"].values == [900.0]
+
+
+def test_comparing_two_runs():
+    old, new = echo_run(), echo_run(ours=(110_000, 111_000, 112_000))
+    new.results["sleep-zero"] = {"tokioloop": series(0.5)}  # not in the old one
+    table = lines(report.compare(old, new, ["tokioloop", "uvloop"]))
+    assert [line[1] for line in table[2:]] == ["tokioloop", "uvloop"]
+    assert table[2][2:] == ["101.0k ±1% [5.0]", "111.0k ±1% [5.0]", "1.10x"]
+    assert table[3][2:] == ["fails", "fails", "-"]
+
+
+def test_comparing_knows_which_way_is_better():
+    old = make_run({"sleep-zero": {"tokioloop": series(1.0, 1.1)}})
+    new = make_run({"sleep-zero": {"tokioloop": series(0.5, 0.6)}})
+    assert lines(report.compare(old, new, ["tokioloop"]))[2][-1] == "1.91x"

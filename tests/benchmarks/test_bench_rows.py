@@ -1,0 +1,68 @@
+"""The table of rows, and what selects among them."""
+
+import sys
+from fnmatch import fnmatch
+
+import pytest
+from benchmarks.goals import OfLimit
+from benchmarks.micro.__main__ import OPERATIONS, PRECISION
+from benchmarks.rows import BYTES, MEBIBYTES, ROWS, Micro, Service, select
+from benchmarks.servers.__main__ import SERVERS
+
+
+def row(id):
+    (found,) = select([id])
+    return found
+
+
+def test_ids_are_unique():
+    ids = [row.id for row in ROWS]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_row_has_something_to_run():
+    for row in ROWS:
+        if isinstance(row, Micro):
+            assert (row.operation or row.id) in {*OPERATIONS, *PRECISION}
+        else:
+            assert row.server in SERVERS
+
+
+def test_rows_with_a_goal_of_the_limit_have_a_limit():
+    for row in ROWS:
+        if isinstance(row.goal, OfLimit):
+            assert isinstance(row, Service)
+            assert row.limit
+
+
+def test_no_pattern_selects_all():
+    assert select([]) == list(ROWS)
+
+
+def test_patterns_match_ids_and_groups_in_the_order_of_the_table():
+    chosen = select(["tls", "call-soon-*"])
+    assert chosen == [r for r in ROWS if r.group == "tls" or fnmatch(r.id, "call-soon-*")]
+    assert chosen[0].id == "call-soon-batch"
+    assert {r.group for r in chosen} == {"scheduling", "tls"}
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no row or group is called 'nonsense'"):
+        select(["call-soon-*", "nonsense"])
+
+
+def test_units_follow_from_what_is_measured():
+    assert row("idle-memory").unit is BYTES
+    assert row("bulk-send").unit is MEBIBYTES
+    assert row("protocol-10").higher_is_better
+    assert not row("idle-memory").higher_is_better
+    assert not row("sleep-zero").higher_is_better
+
+
+def test_obstacles_are_named():
+    plain = {"operations": 1}
+    assert Micro("a", "a", "g", **plain).obstacle() is None
+    without = Micro("a", "a", "g", needs=("asyncio", "no_such_module_here"), **plain)
+    assert without.obstacle() == "not installed: no_such_module_here"
+    next_version = (sys.version_info[0], sys.version_info[1] + 1)
+    assert Micro("a", "a", "g", since=next_version, **plain).obstacle().startswith("needs CPython")
