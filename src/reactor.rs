@@ -98,8 +98,8 @@ impl Pending {
 pub enum Look {
     /// Collects what is there.
     Glance,
-    /// Sleeps until something happens.
-    Wait,
+    /// Sleeps until something happens; `eagerly` if an answer is expected soon.
+    Wait { eagerly: bool },
 }
 
 struct SourceWaker {
@@ -117,8 +117,8 @@ impl Wake for SourceWaker {
     }
 }
 
-/// How long a look that waits keeps asking before it sleeps, if the last one ended sooner. Who
-/// sleeps has to be woken, which takes longer than a peer on the same machine needs to answer.
+/// How long an eager look keeps asking before it sleeps, if the last one ended sooner. Who sleeps
+/// has to be woken, which takes longer than a peer on the same machine needs to answer.
 const PATIENCE: Duration = Duration::from_micros(30);
 
 pub struct Reactor {
@@ -145,7 +145,7 @@ impl Reactor {
         match look {
             // Comes back after one poll of the driver that does not wait.
             Look::Glance => self.glance(),
-            Look::Wait => self.wait(),
+            Look::Wait { eagerly } => self.wait(eagerly),
         }
     }
 
@@ -153,9 +153,9 @@ impl Reactor {
         self.runtime.block_on(tokio::task::yield_now());
     }
 
-    fn wait(&self) {
+    fn wait(&self, eagerly: bool) {
         let began = Instant::now();
-        if self.brisk.load(Ordering::Relaxed) {
+        if eagerly && self.brisk.load(Ordering::Relaxed) {
             while began.elapsed() < PATIENCE {
                 self.glance();
                 if self.events.lock().is_over() {

@@ -54,6 +54,8 @@ pub struct NativeLoop {
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
+    /// Somebody was answered in this turn, and may ask again at once.
+    pub answered: GilFlag<bool>,
     fired: GilCell<Vec<Key>>,
     /// Callbacks that entries of the ready queue ran besides their first.
     also_ran: GilFlag<usize>,
@@ -100,6 +102,7 @@ impl NativeLoop {
             unflushed: GilCell::new(Vec::new()),
             scratch: GilCell::new(Vec::new()),
             idle: GilFlag::new(false),
+            answered: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
             also_ran: GilFlag::new(0),
         })

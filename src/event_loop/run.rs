@@ -42,8 +42,8 @@ impl NativeLoop {
     /// A turn by hand: sleeps until something is ready if nothing is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let look = if ready || !self.prepare_to_park(py)? { Look::Glance } else { Look::Wait };
-        self.idle.set(py, matches!(look, Look::Wait));
+        let look = if ready || !self.prepare_to_park(py)? { Look::Glance } else { self.wait(py) };
+        self.idle.set(py, matches!(look, Look::Wait { .. }));
         self.look_and_turn(py, look).map(drop)
     }
 

@@ -38,7 +38,7 @@ impl NativeLoop {
         self.ready.with(py, |ready| ready.trim());
         self.contexts.forget(py);
         self.idle.set(py, true);
-        Ok(Next::Look(Look::Wait))
+        Ok(Next::Look(self.wait(py)))
     }
 
     /// Runs what is ready. `true`: `stop()` was called.
@@ -158,12 +158,22 @@ impl NativeLoop {
     /// Sends what transports wrote since the last flush.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let unflushed = self.unflushed.take(py);
+        if !unflushed.is_empty() {
+            self.answered.set(py, true);
+        }
         let mut result = Ok(());
         for (transport, flush) in unflushed {
             // One that ends the loop does not keep the others' bytes back.
             result = result.and(flush(py, &transport));
         }
         result
+    }
+
+    /// What a loop with nothing to do does.
+    pub(super) fn wait(&self, py: Python<'_>) -> Look {
+        let eagerly = self.answered.get(py);
+        self.answered.set(py, false);
+        Look::Wait { eagerly }
     }
 
     /// Arms the alarm for the next timer. `false`: something is due already.

@@ -109,6 +109,8 @@ fn soon(
     let handle = if same_thread {
         Handle::new(py, event_loop, &call)?
     } else {
+        // The other thread waits for a result, often, and then has more to do.
+        event_loop.answered.set(py, true);
         Handle::thread_safe(py, event_loop, &call)?
     };
     if debug {

@@ -18,6 +18,7 @@ use crate::object::{
     self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
     slot, unary_method,
 };
+use crate::reactor::Direction;
 use crate::visit;
 
 #[repr(C)]
@@ -121,8 +122,13 @@ impl Operation {
         super::check_socket(py, native, &socket)?;
         let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
         // SAFETY: as above; an attempt only makes system calls and buffers.
-        if let Some(value) = unsafe { (*state).call.attempt(py, native, fd)? } {
-            return Ok(Some(value));
+        let (done, direction) =
+            unsafe { ((*state).call.attempt(py, native, fd)?, (*state).call.direction()) };
+        if done.is_some() {
+            if direction == Direction::Write {
+                native.answered.set(py, true);
+            }
+            return Ok(done);
         }
         if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
             event_loop.call_method1("_ensure_fd_no_transport", (&socket,))?;
@@ -130,10 +136,7 @@ impl Operation {
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let steps = future.call_method0(pyo3::intern!(py, "__await__"))?.unbind();
         // SAFETY: as above.
-        let direction = unsafe {
-            (*state).phase = Phase::Waiting { fd, future: future.unbind(), steps };
-            (*state).call.direction()
-        };
+        unsafe { (*state).phase = Phase::Waiting { fd, future: future.unbind(), steps } };
         let waiter = Waiter { object: self.0.clone_ref(py), retry };
         descriptors::wait(py, native, fd, direction, waiter)?;
         Ok(None)

@@ -71,7 +71,12 @@ impl Datagram {
         let address = only.as_ref().or(address);
         if self.waiting.get() == 0 {
             match self.send(py, data, address) {
-                Ok(Sent::Whole) => return Ok(()),
+                Ok(Sent::Whole) => {
+                    if let Some((_loop, native)) = self.native(py) {
+                        native.answered.set(py, true);
+                    }
+                    return Ok(());
+                }
                 Ok(Sent::Full) => self.wait_for_room(py, slf)?,
                 Err(error) => return self.send_failed(py, slf, error),
             }

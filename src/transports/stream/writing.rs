@@ -100,6 +100,10 @@ impl Stream {
     /// The kernel is full: waits for its word, and lets the protocol know what is left.
     fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.blocked.set(true);
+        if let Some((_loop, native)) = self.native(py) {
+            // Room comes by and by: who waits longer sends more at once.
+            native.answered.set(py, false);
+        }
         life::register(self, py)?;
         if let Some(registration) = &*self.registration.borrow() {
             registration.blocked(Direction::Write);
