@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::running;
 use crate::event_loop::NativeLoop;
 use crate::gil::GilFlag;
 use crate::object::{self, Object};
@@ -127,8 +128,7 @@ impl CTypes {
     /// The loop that runs in this thread, or `None`.
     #[inline]
     pub fn running_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: a builtin without arguments: a new reference or null with an exception set.
-        unsafe { object::owned(py, ffi::PyObject_CallNoArgs(self.running_loop.as_ptr())) }
+        running::running_loop(py, &self.running_loop)
     }
 
     /// `asyncio.tasks.Task` is the C type still.
@@ -155,16 +155,44 @@ impl CTypes {
         // SAFETY: a live object, borrowed from the caller.
         let args = unsafe { object::owned(py, ffi::PyTuple_Pack(1, coro))? };
         let options = options.map_or(null_mut(), |options| options.as_ptr());
-        // SAFETY: the C type of tasks, or futures.
+        // SAFETY: the C type of tasks.
         unsafe { self.construct(py, self.task.as_ptr(), args.as_ptr(), options) }
     }
 
-    /// `Future()` on the loop that runs in this thread, or an instance of a subclass without what
-    /// its own constructor does.
+    /// `Future(**options)`, or an instance of a subclass without what its own constructor does.
     #[inline]
-    pub fn new_future<'py>(&self, py: Python<'py>, class: Object) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: as above.
-        unsafe { self.construct(py, class, self.no_arguments.as_ptr(), null_mut()) }
+    pub fn new_future<'py>(
+        &self,
+        class: &Bound<'py, PyType>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = options.map_or(null_mut(), |options| options.as_ptr());
+        // SAFETY: the C type of futures, or one derived from it.
+        unsafe {
+            self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options)
+        }
+    }
+
+    /// The options that put a future or a task on this loop, which runs in this thread.
+    ///
+    /// None where they find it by themselves sooner than in a dict made for them. (Before 3.12 that
+    /// takes a system call.)
+    #[inline]
+    pub fn on_running<'py>(
+        &self,
+        event_loop: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if cfg!(Py_3_12) {
+            return Ok(None);
+        }
+        self.on_loop(event_loop).map(Some)
+    }
+
+    #[inline]
+    pub fn on_loop<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let options = PyDict::new(event_loop.py());
+        options.set_item(intern!(event_loop.py(), "loop"), event_loop)?;
+        Ok(options)
     }
 
     /// What calling the type does, without making a tuple and a dict to do it.

@@ -8,6 +8,7 @@
 mod ctypes;
 mod function;
 mod gather;
+mod running;
 mod sleep;
 mod tasks;
 mod threadsafe;
@@ -25,7 +26,6 @@ use pyo3::types::PyType;
 pub use tasks::create_task;
 
 use crate::object::{self, Args, METHODS_END, Object, Table, enter, fast_method};
-use ctypes::CTypes;
 
 /// asyncio's own functions, as they were when the package was imported.
 pub struct Originals {
@@ -84,15 +84,6 @@ impl Originals {
             #[cfg(Py_3_14)]
             forgets_children: tasks.hasattr("_discard_awaited_by")?,
         })
-    }
-
-    /// A `_GatheringFuture` of the running loop, without what its own constructor sets.
-    fn new_gathering_future<'py>(
-        &self,
-        py: Python<'py>,
-        types: &CTypes,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        types.new_future(py, self.gathering_future.as_ptr())
     }
 }
 

@@ -215,7 +215,8 @@ impl<'py> Sleep<'py> {
         let (py, this) = (self.0.py(), self.fields());
         event_loop.check_closed(py)?;
         let now = event_loop.now(py)?;
-        let future = types.new_future(py, types.future.as_ptr())?;
+        let options = types.on_running(&event_loop.bind(py))?;
+        let future = types.new_future(types.future.bind(py), options.as_ref())?;
         let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
         let when = now + delay;
         // SAFETY: our layout; a fresh sleep has none of these yet.
@@ -357,24 +358,31 @@ unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) ->
     enter(ffi::PySendResult::PYGEN_ERROR, |py| Sleep::of(py, slf).send(value, result))
 }
 
-/// One step in the old way, where a result is a raised `StopIteration`.
-unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
+/// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
+/// need not be raised.
+#[inline]
+fn step(slf: Object, value: Object, bare: bool) -> Object {
     enter(null_mut(), |py| {
         let mut result = null_mut();
-        match Sleep::of(py, slf).send(value, &mut result)? {
-            ffi::PySendResult::PYGEN_NEXT => Ok(result),
-            _ => {
-                // SAFETY: a new reference, set on return.
-                let value = unsafe { object::owned(py, result)? };
-                Err(PyStopIteration::new_err((value.unbind(),)))
-            }
+        if Sleep::of(py, slf).send(value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
+            return Ok(result);
         }
+        // SAFETY: a new reference, set on return.
+        let value = unsafe { object::owned(py, result)? };
+        if bare && value.is_none() {
+            return Ok(null_mut());
+        }
+        Err(PyStopIteration::new_err((value.unbind(),)))
     })
 }
 
+unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
+    step(slf, value, false)
+}
+
+/// What an `await` calls before 3.12.
 unsafe extern "C" fn next(slf: Object) -> Object {
-    // SAFETY: as the method.
-    unsafe { method_send(slf, none()) }
+    step(slf, none(), true)
 }
 
 unsafe extern "C" fn method_throw(

@@ -98,7 +98,7 @@ unsafe fn read_options<'py>(
     Ok(Some(options))
 }
 
-/// A new C task on the loop.
+/// A new C task on the loop, with options besides it.
 #[inline]
 pub fn spawn<'py>(
     py: Python<'py>,
@@ -108,13 +108,16 @@ pub fn spawn<'py>(
     options: Option<Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let this = event_loop.bind(py);
-    if options.is_none() && types.running_loop(py)?.is(&this) {
-        // Then a task finds its loop by itself, sooner than in a dict made for it.
-        return types.new_task(py, coro, None);
+    if let Some(options) = options {
+        options.set_item(pyo3::intern!(py, "loop"), this)?;
+        return types.new_task(py, coro, Some(&options));
     }
-    let options = options.unwrap_or_else(|| PyDict::new(py));
-    options.set_item(pyo3::intern!(py, "loop"), this)?;
-    types.new_task(py, coro, Some(&options))
+    let options = if cfg!(Py_3_12) && types.running_loop(py)?.is(&this) {
+        types.on_running(&this)?
+    } else {
+        Some(types.on_loop(&this)?)
+    };
+    types.new_task(py, coro, options.as_ref())
 }
 
 /// # Safety
