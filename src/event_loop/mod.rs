@@ -24,8 +24,8 @@ use crate::handles::Handle;
 use crate::object::Object;
 use crate::reactor::{Key, Reactor};
 use crate::sources::{Source, Sources};
-use crate::timers::{Timer, Timers};
 use crate::timers::alarm::monotonic;
+use crate::timers::{Timer, Timers};
 use ready::Ready;
 
 /// The size of the buffer that reads go through; asyncio's `max_size`.

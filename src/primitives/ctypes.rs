@@ -136,10 +136,8 @@ impl CTypes {
     pub fn task_is_ours(&self, py: Python<'_>) -> bool {
         // SAFETY: a dict and an interned str; a borrowed reference, only compared, or null.
         unsafe {
-            let task = ffi::PyDict_GetItemWithError(
-                self.tasks.as_ptr(),
-                intern!(py, "Task").as_ptr(),
-            );
+            let task =
+                ffi::PyDict_GetItemWithError(self.tasks.as_ptr(), intern!(py, "Task").as_ptr());
             task == self.task.as_ptr()
         }
     }
@@ -168,9 +166,7 @@ impl CTypes {
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = options.map_or(null_mut(), |options| options.as_ptr());
         // SAFETY: the C type of futures, or one derived from it.
-        unsafe {
-            self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options)
-        }
+        unsafe { self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options) }
     }
 
     /// The options that put a future or a task on this loop, which runs in this thread.

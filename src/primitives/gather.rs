@@ -106,8 +106,7 @@ fn all_are_known(
             continue;
         }
         // SAFETY: a live object, borrowed from the caller.
-        let (class, object) =
-            unsafe { (ffi::Py_TYPE(*object), Borrowed::from_ptr(py, *object)) };
+        let (class, object) = unsafe { (ffi::Py_TYPE(*object), Borrowed::from_ptr(py, *object)) };
         if class != gathering && !ctypes::is_exact(py, object.as_ptr())? {
             return Ok(false);
         }
@@ -235,8 +234,8 @@ impl<'py> Gathering<'py> {
     ) -> PyResult<()> {
         static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let py = self.0.py();
-        let names = NAMES
-            .get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["context"])?.unbind()))?;
+        let names =
+            NAMES.get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["context"])?.unbind()))?;
         let args = [self.0.as_ptr(), context.as_ptr()];
         types.add_done_callback.call(child, &args, names.as_ptr()).map(drop)
     }
@@ -392,7 +391,9 @@ unsafe extern "C" fn get_qualname(_slf: Object, _closure: *mut c_void) -> Object
 
 /// What `repr()` of a child looks for, to say where its callback is from.
 unsafe extern "C" fn get_wrapped(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(super::function_inside(py, &originals(py)?.gather, "_done_callback")?.into_ptr()))
+    enter(null_mut(), |py| {
+        Ok(super::function_inside(py, &originals(py)?.gather, "_done_callback")?.into_ptr())
+    })
 }
 
 unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {

@@ -59,7 +59,8 @@ impl Originals {
     fn find(py: Python<'_>) -> PyResult<Self> {
         let tasks = py.import("asyncio.tasks")?;
         let futures = py.import("asyncio.futures")?;
-        let get = |module: &Bound<'_, PyModule>, name: &str| module.getattr(name).map(Bound::unbind);
+        let get =
+            |module: &Bound<'_, PyModule>, name: &str| module.getattr(name).map(Bound::unbind);
         let chain_future = get(&futures, "_chain_future")?;
         let cancels_at_once = code_inside(chain_future.bind(py), "_call_check_cancel")?
             .map(|code| code.getattr("co_names")?.contains("_get_running_loop"))

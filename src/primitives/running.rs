@@ -82,11 +82,7 @@ mod before_3_12 {
     }
 
     /// Whether the record of a loop that runs says so where we think.
-    fn look_at(
-        py: Python<'_>,
-        record: *mut Record,
-        answer: &Bound<'_, PyAny>,
-    ) -> PyResult<Layout> {
+    fn look_at(py: Python<'_>, record: *mut Record, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
         // SAFETY: a live object; its fields are looked at only if it is large enough.
         unsafe {
             let class = Bound::from_borrowed_ptr(py, record.cast()).get_type();

@@ -341,10 +341,7 @@ fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let this = sleep.fields();
     // SAFETY: our layout; a sleep that waits has both.
     let (future, result) = unsafe {
-        (
-            Bound::from_borrowed_ptr(py, (*this).future),
-            Bound::from_borrowed_ptr(py, (*this).result),
-        )
+        (Bound::from_borrowed_ptr(py, (*this).future), Bound::from_borrowed_ptr(py, (*this).result))
     };
     if !types.cancelled.ask(&future)? {
         types.set_result.call(&future, &[result.as_ptr()], null_mut())?;

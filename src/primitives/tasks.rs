@@ -138,12 +138,8 @@ unsafe fn asyncios_own(
         let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
         let mut stack = vec![slf];
         stack.extend((0..count as usize + keywords).map(|at| *args.add(at)));
-        let result = ffi::PyObject_Vectorcall(
-            method.as_ptr(),
-            stack.as_ptr(),
-            count as usize + 1,
-            names,
-        );
+        let result =
+            ffi::PyObject_Vectorcall(method.as_ptr(), stack.as_ptr(), count as usize + 1, names);
         object::owned(py, result).map(Bound::into_ptr)
     }
 }
