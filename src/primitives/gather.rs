@@ -295,8 +295,15 @@ impl<'py> Gathering<'py> {
         }
         let results = self.collect(types)?;
         if outer.getattr(intern!(py, "_cancel_requested"))?.is_truthy()? {
-            // Whatever `return_exceptions` says.
-            return self.finish(&outer, "set_exception", &cancelled_error(child)?);
+            // Whatever `return_exceptions` says. The last argument's, as asyncio has it, whether
+            // that was cancelled or not.
+            // SAFETY: our layout; the list has as many children as there are results.
+            let last = unsafe {
+                let children = (*this).children;
+                let at = ffi::PyList_GET_SIZE(children) - 1;
+                Bound::from_borrowed_ptr(py, ffi::PyList_GET_ITEM(children, at))
+            };
+            return self.finish(&outer, "set_exception", &cancelled_error(&last)?);
         }
         self.finish(&outer, "set_result", &results)
     }

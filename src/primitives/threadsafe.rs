@@ -248,7 +248,7 @@ unsafe extern "C" fn called(
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
-        let started = unsafe { (*slf.cast::<SubmissionObject>()).coro.is_null() };
+        let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
         let name = if started {
             intern!(py, "_chain_future.<locals>._call_set_state")
         } else {
@@ -261,7 +261,7 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
-        let started = unsafe { (*slf.cast::<SubmissionObject>()).coro.is_null() };
+        let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
         let originals = originals(py)?;
         let (function, inner) = if started {
             (&originals.chain_future, "_call_set_state")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 from unittest import mock
 
 import pytest
+from outcomes import plain
 
 pytestmark = pytest.mark.native_only
 VALUE = contextvars.ContextVar("VALUE", default="default")
@@ -17,11 +19,17 @@ async def answer(value=42):
     return value
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """A coroutine that nobody could await warns here, not in somebody else's test."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def both_loops():
     """``both_loops(script)``: the same from ``script(loop)`` on asyncio's loop and on ours."""
     import tokioloop
-    from conftest import plain
 
     def run(script, factory):
         loop = factory()
