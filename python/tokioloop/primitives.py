@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from typing import Any
 
 from tokioloop._core import gather, run_coroutine_threadsafe, sleep
@@ -21,10 +22,11 @@ def _as_coroutine_function(function: Any, original: Any) -> None:
     function.__name__ = function.__qualname__ = original.__name__
     function.__signature__ = inspect.signature(original)
     function.__defaults__ = original.__defaults__
-    # What asyncio.iscoroutinefunction() and, from 3.12 on, inspect.iscoroutinefunction() look for.
-    for module, mark in ((asyncio.coroutines, "_is_coroutine"), (inspect, "_is_coroutine_mark")):
-        if hasattr(module, mark):
-            setattr(function, mark, getattr(module, mark))
+    # What asyncio.iscoroutinefunction() looks for, and from 3.12 on inspect.iscoroutinefunction().
+    if hasattr(asyncio.coroutines, "_is_coroutine"):
+        function._is_coroutine = asyncio.coroutines._is_coroutine
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
 
 
 _as_coroutine_function(sleep, asyncio.sleep)
