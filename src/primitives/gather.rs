@@ -39,6 +39,8 @@ struct GatheringObject {
     total: usize,
     finished: usize,
     return_exceptions: bool,
+    /// Another gathering: then this is no more than the outer future's callback.
+    forgets: Object,
 }
 
 /// An address is as good a hash as any once its low bits, always zero, are mixed in.
@@ -188,6 +190,11 @@ fn gather<'py>(
         (*this).outer = outer.clone().into_ptr();
     }
     outer.setattr(intern!(py, "_cancel_requested"), false)?;
+    #[cfg(Py_3_14)]
+    // SAFETY: our layout.
+    if unsafe { !(*this).waiter.is_null() } && originals(py)?.discard_awaited_by.is_some() {
+        gathering.add_forgetting(types, &outer, &context)?;
+    }
     for child in done_already {
         gathering.child_done(&child)?;
     }
@@ -216,6 +223,7 @@ impl<'py> Gathering<'py> {
             this.total = 0;
             this.finished = 0;
             this.return_exceptions = return_exceptions;
+            this.forgets = null_mut();
             ffi::PyObject_GC_Track(made.cast());
             Ok(Self(Bound::from_owned_ptr(py, made.cast())))
         }
@@ -315,20 +323,40 @@ impl<'py> Gathering<'py> {
         value: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let py = self.0.py();
-        outer.call_method1(pyo3::types::PyString::intern(py, method), (value,))?;
-        #[cfg(Py_3_14)]
+        outer.call_method1(pyo3::types::PyString::intern(py, method), (value,)).map(drop)
+    }
+
+    /// asyncio's `_discard_awaited_by`: children that outlive the outer future are not waited for.
+    #[cfg(Py_3_14)]
+    fn forget_children(&self) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
         // SAFETY: our layout; the list is full.
         unsafe {
-            let this = self.fields();
-            // Children that go on are not waited for any more.
-            if originals(py)?.forgets_children && (*this).finished < (*this).total {
-                for at in 0..ffi::PyList_GET_SIZE((*this).children) {
-                    let child = ffi::PyList_GET_ITEM((*this).children, at);
-                    self.record_waiter(&Bound::from_borrowed_ptr(py, child), false)?;
-                }
+            // Those that called back are forgotten already.
+            if (*this).finished == (*this).total {
+                return Ok(());
+            }
+            let children = Bound::from_borrowed_ptr(py, (*this).children);
+            for at in 0..ffi::PyList_GET_SIZE(children.as_ptr()) {
+                let child = ffi::PyList_GET_ITEM(children.as_ptr(), at);
+                self.record_waiter(&Bound::from_borrowed_ptr(py, child), false)?;
             }
         }
         Ok(())
+    }
+
+    /// The outer future's own callback, which has `forget_children` done.
+    #[cfg(Py_3_14)]
+    fn add_forgetting(
+        &self,
+        types: &CTypes,
+        outer: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let callback = Self::new(self.0.py(), 0, false)?;
+        // SAFETY: our layout, and nothing there yet.
+        unsafe { (*callback.fields()).forgets = self.0.clone().into_ptr() };
+        callback.watch(types, outer, context)
     }
 
     fn collect(&self, types: &CTypes) -> PyResult<Bound<'py, PyAny>> {
@@ -382,6 +410,11 @@ unsafe extern "C" fn called(
                 )));
             }
             let gathering = Gathering(Bound::from_borrowed_ptr(py, slf));
+            #[cfg(Py_3_14)]
+            if !(*gathering.fields()).forgets.is_null() {
+                let forgetful = Bound::from_borrowed_ptr(py, (*gathering.fields()).forgets);
+                return Gathering(forgetful).forget_children().map(|()| py.None().into_ptr());
+            }
             gathering.child_done(&Bound::from_borrowed_ptr(py, *args))?;
         }
         Ok(py.None().into_ptr())
@@ -392,13 +425,28 @@ unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| Ok(intern!(py, "_done_callback").clone().into_ptr()))
 }
 
-unsafe extern "C" fn get_qualname(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(intern!(py, "gather.<locals>._done_callback").clone().into_ptr()))
+unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`.
+        let name = if unsafe { (*slf.cast::<GatheringObject>()).forgets.is_null() } {
+            intern!(py, "gather.<locals>._done_callback")
+        } else {
+            // As asyncio's, which is a partial.
+            intern!(py, "_discard_awaited_by()")
+        };
+        Ok(name.clone().into_ptr())
+    })
 }
 
 /// What `repr()` of a child looks for, to say where its callback is from.
-unsafe extern "C" fn get_wrapped(_slf: Object, _closure: *mut c_void) -> Object {
+unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`.
+        if unsafe { !(*slf.cast::<GatheringObject>()).forgets.is_null() }
+            && let Some(function) = &originals(py)?.discard_awaited_by
+        {
+            return Ok(function.clone_ref(py).into_ptr());
+        }
         Ok(super::function_inside(py, &originals(py)?.gather, "_done_callback")?.into_ptr())
     })
 }
@@ -411,6 +459,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
         visit!(visit, arg, (*this).outer);
         visit!(visit, arg, (*this).children);
         visit!(visit, arg, (*this).waiter);
+        visit!(visit, arg, (*this).forgets);
     }
     0
 }
@@ -422,6 +471,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
     unsafe {
         ffi::Py_CLEAR(&raw mut (*this).outer);
         ffi::Py_CLEAR(&raw mut (*this).waiter);
+        ffi::Py_CLEAR(&raw mut (*this).forgets);
     }
     0
 }

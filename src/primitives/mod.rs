@@ -45,9 +45,8 @@ pub struct Originals {
     add_to_awaited_by: Py<PyAny>,
     #[cfg(Py_3_14)]
     discard: Py<PyAny>,
-    /// Children that outlive the outer future are taken from the call graph.
-    #[cfg(Py_3_14)]
-    forgets_children: bool,
+    /// Takes children that outlive the outer future from the call graph; not in all of 3.14.
+    discard_awaited_by: Option<Py<PyAny>>,
 }
 
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
@@ -82,8 +81,7 @@ impl Originals {
             add_to_awaited_by: get(&futures, "future_add_to_awaited_by")?,
             #[cfg(Py_3_14)]
             discard: get(&futures, "future_discard_from_awaited_by")?,
-            #[cfg(Py_3_14)]
-            forgets_children: tasks.hasattr("_discard_awaited_by")?,
+            discard_awaited_by: tasks.getattr_opt("_discard_awaited_by")?.map(Bound::unbind),
         })
     }
 }
