@@ -16,6 +16,7 @@
 //! | [`transports`] | stream and datagram transports |
 //! | [`listener`] | accepting connections |
 //! | [`names`] | literal addresses |
+//! | [`primitives`] | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
@@ -31,6 +32,7 @@ mod listener;
 mod methods;
 mod names;
 mod object;
+mod primitives;
 mod reactor;
 mod sockets;
 mod sources;
@@ -46,6 +48,7 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     handles::register(module)?;
     transports::register(module)?;
     sockets::register(module)?;
+    primitives::register(module)?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(names::literal_addrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(names::looks_numeric, module)?)?;

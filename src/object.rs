@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 use crate::gil::PySlot;
 
@@ -104,6 +104,34 @@ impl<'a> Args<'a> {
             SEEN.set(py, Some(names.unbind()));
         }
         Some(*value)
+    }
+
+    /// The value of a keyword, if it is the only one.
+    pub fn only<'py>(&self, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+        let [value] = self.keywords else { return None };
+        // SAFETY: the names are a tuple of str with one entry a keyword value; both are borrowed
+        // from the caller.
+        unsafe {
+            let found = ffi::PyTuple_GET_ITEM(self.names, 0);
+            let same = found == name.as_ptr() || ffi::PyUnicode_Compare(found, name.as_ptr()) == 0;
+            same.then(|| Bound::from_borrowed_ptr(name.py(), *value))
+        }
+    }
+
+    /// Calls another function with the same arguments.
+    pub fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let stack = [self.positional, self.keywords].concat();
+        // SAFETY: borrowed from the caller for the call; a new reference or null with an
+        // exception set.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                function.as_ptr(),
+                stack.as_ptr(),
+                self.positional.len(),
+                self.names,
+            );
+            owned(function.py(), result)
+        }
     }
 
     #[inline]
@@ -270,7 +298,19 @@ pub fn new_type<'py>(
     name: &'static CStr,
     size: usize,
     bases: &[Bound<'py, PyType>],
+    slots: Vec<ffi::PyType_Slot>,
+) -> PyResult<Bound<'py, PyType>> {
+    new_type_with(py, name, size, bases, slots, 0)
+}
+
+/// The same, with further `Py_TPFLAGS_...`.
+pub fn new_type_with<'py>(
+    py: Python<'py>,
+    name: &'static CStr,
+    size: usize,
+    bases: &[Bound<'py, PyType>],
     mut slots: Vec<ffi::PyType_Slot>,
+    flags: std::ffi::c_ulong,
 ) -> PyResult<Bound<'py, PyType>> {
     slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
     let mut spec = ffi::PyType_Spec {
@@ -279,7 +319,8 @@ pub fn new_type<'py>(
         itemsize: 0,
         flags: (ffi::Py_TPFLAGS_DEFAULT
             | ffi::Py_TPFLAGS_HAVE_GC
-            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
+            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
+            | flags) as u32,
         slots: slots.as_mut_ptr(),
     };
     let bases = PyTuple::new(py, bases)?;

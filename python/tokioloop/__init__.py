@@ -12,14 +12,18 @@ A program that cannot be edited runs under ``python -m tokioloop script.py``.
 from tokioloop._core import __version__
 from tokioloop.loop import Loop, new_event_loop
 from tokioloop.policy import EventLoopPolicy, install, uninstall
+from tokioloop.primitives import gather, run_coroutine_threadsafe, sleep
 from tokioloop.runner import run
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
     "__version__",
+    "gather",
     "install",
     "new_event_loop",
     "run",
+    "run_coroutine_threadsafe",
+    "sleep",
     "uninstall",
 ]

@@ -16,14 +16,16 @@ from typing import Any, NoReturn
 import tokioloop
 
 USAGE = """\
-usage: python -m tokioloop [--debug] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
-       python -m tokioloop [--debug]
+usage: python -m tokioloop [--accelerate] [--debug] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
+       python -m tokioloop [--accelerate] [--debug]
 
 Runs a Python program with tokioloop as asyncio's event loop, or alone the asyncio REPL on it.
 
 options:
   -m MODULE      run a module, as python -m does
   -c CODE        run a program passed as text, as python -c does
+  --accelerate   replace asyncio's sleep, gather and run_coroutine_threadsafe by
+                 tokioloop's
   --debug        switch asyncio's debug mode on
   --version      print the version
   -h, --help     print this text
@@ -32,6 +34,7 @@ options:
 
 def main() -> None:
     arguments = sys.argv[1:]
+    accelerate = False
     while arguments and arguments[0].startswith("-") and arguments[0] not in ("-", "-m", "-c"):
         option = arguments.pop(0)
         if option in ("-h", "--help"):
@@ -40,11 +43,14 @@ def main() -> None:
         if option == "--version":
             print(f"tokioloop {tokioloop.__version__}")
             return
-        if option != "--debug":
+        if option == "--accelerate":
+            accelerate = True
+        elif option == "--debug":
+            # asyncio asks the environment each time it makes a loop.
+            os.environ["PYTHONASYNCIODEBUG"] = "1"
+        else:
             _usage_error(f"unknown option {option}")
-        # asyncio asks the environment each time it makes a loop.
-        os.environ["PYTHONASYNCIODEBUG"] = "1"
-    tokioloop.install()
+    tokioloop.install(accelerate=accelerate)
     if not arguments:
         sys.argv = ["asyncio"]
         runpy.run_module("asyncio", run_name="__main__", alter_sys=True)

@@ -6,21 +6,31 @@ loop, calls. Times are in seconds, sizes in bytes, descriptors are numbers.
 """
 
 import asyncio
+import concurrent.futures
 import socket
 from asyncio import constants, transports
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import _GetAddrInfoResult
 from traceback import StackSummary
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar, final, overload
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, final, overload
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
 from tokioloop.tls import Parts
 
+_T = TypeVar("_T")
+_T1 = TypeVar("_T1")
+_T2 = TypeVar("_T2")
+_T3 = TypeVar("_T3")
+_T4 = TypeVar("_T4")
+_T5 = TypeVar("_T5")
+_T6 = TypeVar("_T6")
 _T_co = TypeVar("_T_co", covariant=True)
+_FutureLike: TypeAlias = asyncio.Future[_T] | Awaitable[_T]
+_Outcome: TypeAlias = _T | BaseException
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
@@ -30,13 +40,17 @@ __all__ = [
     "NativeLoop",
     "ReadPipeTransport",
     "SSLTransport",
+    "Sleep",
     "SocketOperation",
     "SocketTransport",
     "TimerHandle",
     "WritePipeTransport",
     "__version__",
+    "gather",
     "literal_addrinfo",
     "looks_numeric",
+    "run_coroutine_threadsafe",
+    "sleep",
 ]
 
 #: The version of the core, which is that of the package.
@@ -115,6 +129,15 @@ class NativeLoop:
 
     def create_future(self) -> asyncio.Future[Any]:
         """A new ``asyncio.Future`` of this loop. As ``asyncio.loop.create_future``."""
+
+    def create_task(
+        self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any
+    ) -> asyncio.Task[_T]:
+        """Run ``coro`` as a new ``asyncio.Task``; ``name``, and from 3.11 on ``context``, are its.
+
+        As ``asyncio.loop.create_task`` of the running CPython, whose options it takes. Raises
+        ``RuntimeError`` if the loop is closed, ``TypeError`` for what is no coroutine.
+        """
 
     # -- state --------------------------------------------------------------------------------
 
@@ -993,3 +1016,191 @@ def looks_numeric(host: object) -> bool:
 
     Then asking it with ``AI_NUMERICHOST`` does not reach the resolver.
     """
+
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1, _T2]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1, _T2, _T3]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1, _T2, _T3, _T4]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    coro_or_future5: _FutureLike[_T5],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1, _T2, _T3, _T4, _T5]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    coro_or_future5: _FutureLike[_T5],
+    coro_or_future6: _FutureLike[_T6],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> asyncio.Future[tuple[_T1, _T2, _T3, _T4, _T5, _T6]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]
+    *coros_or_futures: _FutureLike[_T], return_exceptions: Literal[False] = False
+) -> asyncio.Future[list[_T]]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[tuple[_Outcome[_T1]]]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[tuple[_Outcome[_T1], _Outcome[_T2]]]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[tuple[_Outcome[_T1], _Outcome[_T2], _Outcome[_T3]]]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[tuple[_Outcome[_T1], _Outcome[_T2], _Outcome[_T3], _Outcome[_T4]]]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    coro_or_future5: _FutureLike[_T5],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[
+    tuple[_Outcome[_T1], _Outcome[_T2], _Outcome[_T3], _Outcome[_T4], _Outcome[_T5]]
+]: ...
+@overload
+def gather(
+    coro_or_future1: _FutureLike[_T1],
+    coro_or_future2: _FutureLike[_T2],
+    coro_or_future3: _FutureLike[_T3],
+    coro_or_future4: _FutureLike[_T4],
+    coro_or_future5: _FutureLike[_T5],
+    coro_or_future6: _FutureLike[_T6],
+    /,
+    *,
+    return_exceptions: bool,
+) -> asyncio.Future[
+    tuple[_Outcome[_T1], _Outcome[_T2], _Outcome[_T3], _Outcome[_T4], _Outcome[_T5], _Outcome[_T6]]
+]: ...
+@overload
+def gather(
+    *coros_or_futures: _FutureLike[_T], return_exceptions: bool
+) -> asyncio.Future[list[_Outcome[_T]]]:
+    """Run awaitables at the same time; gives the list of their results, in their order.
+
+    As ``asyncio.gather``, which it is on another loop. With ``return_exceptions`` exceptions are
+    results like others; else the first one is raised, and the others go on. Cancelling it cancels
+    them all. Raises ``TypeError`` for what is no awaitable, ``ValueError`` for a future of
+    another loop.
+    """
+
+def run_coroutine_threadsafe(
+    coro: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop
+) -> concurrent.futures.Future[_T]:
+    """Run ``coro`` on a loop of another thread; the future is for this one.
+
+    As ``asyncio.run_coroutine_threadsafe``, which it is for another loop. Cancelling the future
+    cancels the task. Raises ``TypeError`` for what is no coroutine, and ``RuntimeError`` if the
+    loop is closed.
+    """
+
+class _SleepFunction(Protocol):
+    @overload
+    def __call__(self, delay: float) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def __call__(self, delay: float, result: _T) -> Coroutine[Any, Any, _T]: ...
+
+#: As ``asyncio.sleep``: see :func:`tokioloop.sleep`.
+sleep: _SleepFunction
+
+@final
+class Sleep(Coroutine[Any, Any, _T_co]):
+    """What :func:`tokioloop.sleep` gives on a loop of ours: a coroutine and its timer in one.
+
+    Not made by hand. Warns with ``RuntimeWarning`` if it is never awaited.
+    """
+
+    __name__: str
+    __qualname__: str
+    @property
+    def cr_running(self) -> bool:
+        """``False``: no Python code runs inside."""
+    @property
+    def cr_suspended(self) -> bool:
+        """Whether it waits."""
+    @property
+    def cr_origin(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    @overload
+    def throw(
+        self,
+        typ: type[BaseException],
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any: ...
+    @overload
+    def throw(
+        self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
+    ) -> Any: ...
+    def close(self) -> None: ...

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING
 
+from tokioloop.accelerate import switch_off, switch_on
 from tokioloop.loop import Loop
 
 if TYPE_CHECKING:
@@ -23,21 +24,49 @@ class EventLoopPolicy(_DefaultEventLoopPolicy):
     _loop_factory = Loop
 
 
-def _set_policy(policy: EventLoopPolicy | None) -> None:
+#: The policy that was there before ours; ``None`` stands for asyncio's default.
+_before: asyncio.AbstractEventLoopPolicy | None = None
+
+
+def _set_policy(policy: asyncio.AbstractEventLoopPolicy | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(policy)
 
 
-def install() -> None:
+def _current_policy() -> asyncio.AbstractEventLoopPolicy | None:
+    """The policy that somebody set. (Asking asyncio would make the default one.)"""
+    return getattr(asyncio.events, "_event_loop_policy", None)
+
+
+def install(*, accelerate: bool = False) -> None:
     """Make every event loop that asyncio creates from now on a tokioloop one.
 
     Same as ``asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())``, without the
     deprecation warning of CPython 3.14 and later. Calling it twice does no harm.
+
+    With ``accelerate``, asyncio's ``sleep``, ``gather`` and ``run_coroutine_threadsafe`` become
+    :func:`tokioloop.sleep`, :func:`tokioloop.gather` and
+    :func:`tokioloop.run_coroutine_threadsafe`, for all code that asks the asyncio modules for them
+    from now on. What somebody else put in their place is left alone.
     """
-    _set_policy(EventLoopPolicy())
+    global _before
+    current = _current_policy()
+    if not isinstance(current, EventLoopPolicy):
+        _before = current
+        _set_policy(EventLoopPolicy())
+    if accelerate:
+        switch_on()
 
 
 def uninstall() -> None:
-    """Give asyncio its own default policy back."""
-    _set_policy(None)
+    """Give asyncio its own functions and the policy back that were there before :func:`install`.
+
+    A policy or a function that somebody else set meanwhile stays. Does nothing to what was not
+    installed.
+    """
+    global _before
+    switch_off()
+    if isinstance(_current_policy(), EventLoopPolicy):
+        _set_policy(_before)
+    _before = None

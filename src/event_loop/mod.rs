@@ -24,8 +24,8 @@ use crate::handles::Handle;
 use crate::object::Object;
 use crate::reactor::{Key, Reactor};
 use crate::sources::{Source, Sources};
-use crate::timers::Timers;
 use crate::timers::alarm::monotonic;
+use crate::timers::{Timer, Timers};
 use ready::Ready;
 
 /// The size of the buffer that reads go through; asyncio's `max_size`.
@@ -59,6 +59,9 @@ pub struct NativeLoop {
     fired: GilCell<Vec<Key>>,
     /// Callbacks that entries of the ready queue ran besides their first.
     also_ran: GilFlag<usize>,
+    /// One of the methods that the primitives would go past was replaced on the instance.
+    pub replaced: GilFlag<bool>,
+    pub has_task_factory: GilFlag<bool>,
 }
 
 /// Whether `time()` is ours, so that it need not be called.
@@ -105,6 +108,8 @@ impl NativeLoop {
             answered: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
             also_ran: GilFlag::new(0),
+            replaced: GilFlag::new(false),
+            has_task_factory: GilFlag::new(false),
         })
     }
 
@@ -200,7 +205,7 @@ impl NativeLoop {
         // SAFETY: generic attribute setting on a live object.
         let result =
             unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        slf.get().attribute_changed(&name, result, true)
+        slf.get().attribute_changed(&name, result, Some(&value))
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
@@ -208,7 +213,7 @@ impl NativeLoop {
         let result = unsafe {
             ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
         };
-        slf.get().attribute_changed(&name, result, false)
+        slf.get().attribute_changed(&name, result, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -217,9 +222,7 @@ impl NativeLoop {
             ready.traverse(&visit)?;
         }
         if let Some(timers) = self.timers.peek() {
-            for handle in timers.handles() {
-                handle.traverse(&visit)?;
-            }
+            timers.traverse(&visit)?;
         }
         if let Some(sources) = self.sources.peek() {
             sources.traverse(&visit)?;
@@ -315,12 +318,11 @@ impl NativeLoop {
     }
 
     /// `due`: already, so that it fires with the next batch.
-    pub fn add_timer(&self, py: Python<'_>, handle: Handle, due: bool) {
-        let when = handle.when(py);
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64, due: bool) {
         if due {
             self.timer_due.set(py, true);
         }
-        self.timers.with(py, |timers| timers.push(handle, when));
+        self.timers.with(py, |timers| timers.push(timer, when));
         self.wake(py);
     }
 
@@ -355,12 +357,26 @@ impl NativeLoop {
         self.clock.type_version.set(py, version);
     }
 
-    fn attribute_changed(&self, name: &Bound<'_, PyAny>, result: i32, set: bool) -> PyResult<()> {
+    fn attribute_changed(
+        &self,
+        name: &Bound<'_, PyAny>,
+        result: i32,
+        value: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = name.py();
         if result != 0 {
-            return Err(PyErr::fetch(name.py()));
+            return Err(PyErr::fetch(py));
         }
-        if name.eq("time")? {
-            self.clock.instance_custom.set(name.py(), set);
+        match &*name.extract::<std::borrow::Cow<'_, str>>()? {
+            "time" => self.clock.instance_custom.set(py, value.is_some()),
+            "_task_factory" => {
+                self.has_task_factory.set(py, value.is_some_and(|factory| !factory.is_none()));
+            }
+            // For good: who did it once may have kept what it had, to put it back.
+            "call_at" | "call_later" | "create_future" | "create_task" => {
+                self.replaced.set(py, true);
+            }
+            _ => {}
         }
         Ok(())
     }

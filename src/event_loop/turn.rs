@@ -147,8 +147,8 @@ impl NativeLoop {
         // Cancelled ones come along, to be dropped where that may run Python code.
         self.timers.with(py, |timers| {
             self.ready.with(py, |ready| {
-                while let Some(handle) = timers.pop_due(py, now) {
-                    ready.push(Entry::Handle(handle));
+                while let Some(timer) = timers.pop_due(py, now) {
+                    ready.push(timer.into_entry());
                 }
             });
         });

@@ -14,7 +14,9 @@ use crate::handles::{Call, Handle};
 use crate::object::{
     self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
+use crate::primitives;
 use crate::sockets;
+use crate::timers::Timer;
 use crate::timers::alarm::monotonic;
 
 /// Where a method's own parameters end and the callback's arguments begin.
@@ -137,7 +139,7 @@ fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> P
         remember_source(py, &handle)?;
     }
     let result = handle.to_ptr(py);
-    event_loop.add_timer(py, handle, when <= now);
+    event_loop.add_timer(py, Timer::Handle(handle), when, when <= now);
     Ok(result)
 }
 
@@ -273,7 +275,7 @@ unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
     })
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 15]> = Table([
+static METHODS: Table<[ffi::PyMethodDef; 16]> = Table([
     fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
     fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
     fast_method(c"call_later", call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
@@ -285,6 +287,7 @@ static METHODS: Table<[ffi::PyMethodDef; 15]> = Table([
     plain_method(c"_check_closed", check_closed, c"_check_closed($self, /)\n--\n\n"),
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
     plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
+    fast_method(c"create_task", primitives::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
     fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),

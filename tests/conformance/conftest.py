@@ -9,9 +9,9 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--loop") == "asyncio":
         return
     for item in items:
-        origin = getattr(getattr(item, "cls", None), "cpython_origin", None)
-        if origin is None:
+        case = getattr(item, "cls", None)
+        if not hasattr(case, "cpython_origin"):
             continue
-        reason, tried = expected_failure(*origin, item.name)
+        reason, tried = expected_failure(*case.cpython_origin, item.name, case.accelerated)
         if reason is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True, run=tried))

@@ -15,6 +15,7 @@ import unittest
 import pytest
 
 from .cpython import (
+    ACCELERATED_MODULES,
     MODULES,
     MODULES_LEFT_OUT,
     NOT_ABOUT_A_LOOP,
@@ -60,10 +61,13 @@ def new_test_loop(case, gen=None):
     return loop
 
 
-def on_tested_loop(module, case):
+def on_tested_loop(module, case, accelerated=False):
     """A subclass of a CPython test class that makes its loops with the tested factory."""
     name = f"{module.__name__.rpartition('.')[2]}_{case.__name__}"
+    if accelerated:
+        name = f"accelerated_{name}"
     body = {
+        "accelerated": accelerated,
         "__module__": __name__,
         "__qualname__": name,
         "__doc__": case.__doc__,
@@ -104,8 +108,9 @@ def generate():
                 and case.__module__ == module.__name__
                 and is_about_a_loop(module_name, case.__name__)
             ):
-                generated = on_tested_loop(module, case)
-                globals()[generated.__name__] = generated
+                for accelerated in {False, module_name in ACCELERATED_MODULES}:
+                    generated = on_tested_loop(module, case, accelerated)
+                    globals()[generated.__name__] = generated
 
 
 with tempfile.TemporaryDirectory() as folder, working_in(folder):
@@ -139,6 +144,19 @@ def tested_loop_is_the_default(monkeypatch, loop_name, loop_factory):
     reset_policy()
     yield
     reset_policy()
+
+
+@pytest.fixture(autouse=True)
+def native_primitives(request, loop_name):
+    """For the classes that run a second time: asyncio's names stand for what is native."""
+    if loop_name == "asyncio" or not getattr(request.cls, "accelerated", False):
+        yield
+        return
+    from tokioloop import accelerate
+
+    accelerate.switch_on()
+    yield
+    accelerate.switch_off()
 
 
 def reset_policy():
@@ -182,7 +200,7 @@ def test_fewer_than_eight_of_the_tests_are_expected_to_fail():
         f"{'.'.join(case.cpython_origin)}.{test}"
         for case in generated_classes()
         for test in unittest.defaultTestLoader.getTestCaseNames(case)
-        if expected_failure(*case.cpython_origin, test)[0] is not None
+        if expected_failure(*case.cpython_origin, test, case.accelerated)[0] is not None
     ]
     assert len(names) < 8, names
 

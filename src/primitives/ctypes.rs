@@ -1,0 +1,289 @@
+//! asyncio's tasks and futures in C, made and asked without the way through their Python face.
+//!
+//! A shortcut is taken for exact instances of CPython's own C types, whose methods nobody can
+//! replace, and on loops whose methods nobody has replaced. All else goes by asyncio's own code.
+
+use std::ptr::null_mut;
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::running;
+use crate::event_loop::NativeLoop;
+use crate::gil::GilFlag;
+use crate::object::{self, Object};
+
+/// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
+pub struct CTypes {
+    pub task: Py<PyType>,
+    pub future: Py<PyType>,
+    /// `_asyncio.Future`'s methods, which a task has too.
+    pub result: Method,
+    pub exception: Method,
+    pub cancelled: Method,
+    pub done: Method,
+    pub get_loop: Method,
+    pub set_result: Method,
+    pub add_done_callback: Method,
+    running_loop: Py<PyAny>,
+    /// The name space of `asyncio.tasks`: somebody may put another `Task` there.
+    tasks: Py<PyDict>,
+    no_arguments: Py<PyTuple>,
+    /// `BaseEventLoop.create_task`, which the core's takes the place of.
+    pub create_task: Py<PyAny>,
+}
+
+/// A method of a C type, as the type has it.
+pub struct Method {
+    descriptor: Py<PyAny>,
+    name: Py<PyAny>,
+}
+
+impl Method {
+    fn of(class: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let py = class.py();
+        Ok(Self {
+            descriptor: class.getattr(name)?.unbind(),
+            name: pyo3::types::PyString::intern(py, name).into_any().unbind(),
+        })
+    }
+
+    /// Calls it on `object`; without a look-up if that is exactly a task or a future in C.
+    #[inline]
+    pub fn call<'py>(
+        &self,
+        object: &Bound<'py, PyAny>,
+        args: &[Object],
+        names: Object,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = object.py();
+        let mut stack = [null_mut(); 4];
+        stack[1] = object.as_ptr();
+        stack[2..2 + args.len()].copy_from_slice(args);
+        // SAFETY: a slot in front that the callee may use, then the object and its arguments,
+        // borrowed from the caller, of which the last belong to `names`.
+        unsafe {
+            let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+            let count = (1 + args.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+            let stack = stack.as_ptr().add(1);
+            let result = if is_exact(py, object.as_ptr())? {
+                ffi::PyObject_Vectorcall(self.descriptor.as_ptr(), stack, count, names)
+            } else {
+                ffi::PyObject_VectorcallMethod(self.name.as_ptr(), stack, count, names)
+            };
+            object::owned(py, result)
+        }
+    }
+
+    #[inline]
+    pub fn ask(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.call(object, &[], null_mut())?.is_truthy()
+    }
+}
+
+/// Whether these are CPython's C types; else (an interpreter without `_asyncio`) no shortcuts.
+pub fn types(py: Python<'_>) -> PyResult<Option<&CTypes>> {
+    static TYPES: PyOnceLock<Option<CTypes>> = PyOnceLock::new();
+    Ok(TYPES.get_or_try_init(py, || CTypes::find(py))?.as_ref())
+}
+
+impl CTypes {
+    fn find(py: Python<'_>) -> PyResult<Option<Self>> {
+        let Ok(native) = py.import("_asyncio") else { return Ok(None) };
+        let future = native.getattr("Future")?.cast_into::<PyType>()?;
+        let task = native.getattr("Task")?.cast_into::<PyType>()?;
+        // SAFETY: type objects.
+        let complete = [&future, &task].iter().all(|class| unsafe {
+            let class = &*class.as_type_ptr();
+            class.tp_new.is_some() && class.tp_init.is_some()
+        });
+        if !complete {
+            return Ok(None);
+        }
+        let method = |name| Method::of(&future, name);
+        Ok(Some(Self {
+            result: method("result")?,
+            exception: method("exception")?,
+            cancelled: method("cancelled")?,
+            done: method("done")?,
+            get_loop: method("get_loop")?,
+            set_result: method("set_result")?,
+            add_done_callback: method("add_done_callback")?,
+            running_loop: native.getattr("_get_running_loop")?.unbind(),
+            tasks: py.import("asyncio.tasks")?.dict().unbind(),
+            no_arguments: PyTuple::empty(py).unbind(),
+            create_task: py
+                .import("asyncio.base_events")?
+                .getattr("BaseEventLoop")?
+                .getattr("create_task")?
+                .unbind(),
+            task: task.unbind(),
+            future: future.unbind(),
+        }))
+    }
+
+    /// The loop that runs in this thread, or `None`.
+    #[inline]
+    pub fn running_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        running::running_loop(py, &self.running_loop)
+    }
+
+    /// `asyncio.tasks.Task` is the C type still.
+    #[inline]
+    pub fn task_is_ours(&self, py: Python<'_>) -> bool {
+        // SAFETY: a dict and an interned str; a borrowed reference, only compared, or null.
+        unsafe {
+            let task =
+                ffi::PyDict_GetItemWithError(self.tasks.as_ptr(), intern!(py, "Task").as_ptr());
+            task == self.task.as_ptr()
+        }
+    }
+
+    /// `Task(coro, **options)`; without `options` on the loop that runs in this thread.
+    #[inline]
+    pub fn new_task<'py>(
+        &self,
+        py: Python<'py>,
+        coro: Object,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: a live object, borrowed from the caller.
+        let args = unsafe { object::owned(py, ffi::PyTuple_Pack(1, coro))? };
+        let options = options.map_or(null_mut(), |options| options.as_ptr());
+        // SAFETY: the C type of tasks.
+        unsafe { self.construct(py, self.task.as_ptr(), args.as_ptr(), options) }
+    }
+
+    /// `Future(**options)`, or an instance of a subclass without what its own constructor does.
+    #[inline]
+    pub fn new_future<'py>(
+        &self,
+        class: &Bound<'py, PyType>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = options.map_or(null_mut(), |options| options.as_ptr());
+        // SAFETY: the C type of futures, or one derived from it.
+        unsafe { self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options) }
+    }
+
+    /// The options that put a future or a task on this loop, which runs in this thread.
+    ///
+    /// None where they find it by themselves sooner than in a dict made for them. (Before 3.12 that
+    /// takes a system call.)
+    #[inline]
+    pub fn on_running<'py>(
+        &self,
+        event_loop: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if cfg!(Py_3_12) {
+            return Ok(None);
+        }
+        self.on_loop(event_loop).map(Some)
+    }
+
+    #[inline]
+    pub fn on_loop<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let options = PyDict::new(event_loop.py());
+        options.set_item(intern!(event_loop.py(), "loop"), event_loop)?;
+        Ok(options)
+    }
+
+    /// What calling the type does, without making a tuple and a dict to do it.
+    ///
+    /// # Safety
+    /// `class` must be `task` or derived from `future`; `args` a tuple; `options` a dict or null.
+    #[inline]
+    unsafe fn construct<'py>(
+        &self,
+        py: Python<'py>,
+        class: Object,
+        args: Object,
+        options: Object,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let class = class.cast::<ffi::PyTypeObject>();
+        let base = if class == self.task.as_ptr().cast() { &self.task } else { &self.future };
+        // SAFETY: the caller's promise; `find` saw to it that both slots are filled.
+        unsafe {
+            let (Some(new), Some(init)) =
+                ((*class).tp_new, (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_init)
+            else {
+                return Err(object::fetch(py));
+            };
+            let made = object::owned(py, new(class, self.no_arguments.as_ptr(), null_mut()))?;
+            if init(made.as_ptr(), args, options) < 0 {
+                return Err(object::fetch(py));
+            }
+            Ok(made)
+        }
+    }
+}
+
+/// Whether an object is exactly a C task or a C future.
+#[inline]
+pub fn is_exact(py: Python<'_>, object: Object) -> PyResult<bool> {
+    let Some(types) = types(py)? else { return Ok(false) };
+    // SAFETY: a live object.
+    let class = unsafe { ffi::Py_TYPE(object) };
+    Ok(class == types.task.as_ptr().cast() || class == types.future.as_ptr().cast())
+}
+
+/// The methods of a loop that the primitives go past.
+const GONE_PAST: [&str; 4] = ["call_at", "call_later", "create_future", "create_task"];
+
+/// Calls `body` with this thread's running loop, if it is one of ours on which shortcuts cannot be
+/// told from asyncio's way: not in debug mode, and with its own methods.
+#[inline]
+pub fn on_plain_loop<R>(
+    py: Python<'_>,
+    body: impl FnOnce(&CTypes, &NativeLoop) -> PyResult<R>,
+) -> PyResult<Option<R>> {
+    let Some(types) = types(py)? else { return Ok(None) };
+    let running = types.running_loop(py)?;
+    if !is_plain_class(types, &running)? {
+        return Ok(None);
+    }
+    // SAFETY: a loop of ours, as just seen, which `running` keeps alive.
+    let event_loop = unsafe { NativeLoop::of(running.as_ptr()) };
+    if event_loop.debug.get(py) || event_loop.replaced.get(py) {
+        return Ok(None);
+    }
+    body(types, event_loop).map(Some)
+}
+
+/// Whether the object's class is one of ours, with our methods.
+#[inline]
+pub fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// The version of the class that was last looked at, and what was seen.
+    static LAST: GilFlag<(u32, bool)> = GilFlag::new((0, false));
+    let py = event_loop.py();
+    // SAFETY: the type of a live object. CPython gives each state of each class a version of its
+    // own, and 0 to those it has not looked into since they changed.
+    let version = unsafe { (*ffi::Py_TYPE(event_loop.as_ptr())).tp_version_tag } as u32;
+    let (last, plain) = LAST.get(py);
+    if version != 0 && version == last {
+        return Ok(plain);
+    }
+    let plain = has_own_methods(types, event_loop)?;
+    LAST.set(py, (version, plain));
+    Ok(plain)
+}
+
+#[cold]
+fn has_own_methods(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    if !event_loop.is_instance_of::<NativeLoop>() {
+        return Ok(false);
+    }
+    let (class, ours) = (event_loop.get_type(), py.get_type::<NativeLoop>());
+    for name in GONE_PAST {
+        if !class.getattr(name)?.is(ours.getattr(name)?) {
+            return Ok(false);
+        }
+    }
+    // Who wraps asyncio's own method means ours as well.
+    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+    Ok(base.getattr("create_task")?.is(&types.create_task))
+}

@@ -1,0 +1,529 @@
+//! `gather`: the children made, watched and collected without Python frames.
+//!
+//! Native where everything is what it seems: coroutines, and CPython's own C tasks and futures, on
+//! a plain loop of ours. Anything else is asyncio's own `gather`, before anything was done. The
+//! outer future is asyncio's own, too. One object is the done callback of all children.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Seen;
+use std::ffi::{c_int, c_void};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::offset_of;
+use std::ptr::null_mut;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+use pyo3::{Borrowed, intern};
+
+use super::ctypes::{self, CTypes, on_plain_loop};
+use super::{originals, sleep};
+use crate::event_loop::NativeLoop;
+use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::visit;
+
+#[repr(C)]
+struct GatheringObject {
+    head: ffi::PyObject,
+    weakrefs: Object,
+    vectorcall: Option<ffi::vectorcallfunc>,
+    /// The future that `gather` gave out; null until it is made.
+    outer: Object,
+    /// A list with a future for each argument.
+    children: Object,
+    /// The task that called `gather`, where the call graph is kept (3.14 and later).
+    waiter: Object,
+    /// Different children, and how many of them have called back.
+    total: usize,
+    finished: usize,
+    return_exceptions: bool,
+    /// Another gathering: then this is no more than the outer future's callback.
+    forgets: Object,
+}
+
+/// An address is as good a hash as any once its low bits, always zero, are mixed in.
+#[derive(Default)]
+struct Address(u64);
+
+impl Hasher for Address {
+    fn write(&mut self, _: &[u8]) {}
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// `tokioloop.gather(*coros_or_futures, return_exceptions=False)`.
+pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+    let mut return_exceptions = false;
+    let mut native = !args.positional.is_empty();
+    if args.has_keywords() {
+        match args.only(intern!(py, "return_exceptions")) {
+            Some(value) => return_exceptions = value.is_truthy()?,
+            None => native = false,
+        }
+    }
+    let gathered = if native {
+        on_plain_loop(py, |types, event_loop| {
+            if event_loop.has_task_factory.get(py)
+                || !types.task_is_ours(py)
+                || !all_are_known(py, types, event_loop, args.positional)?
+            {
+                return Ok(None);
+            }
+            gather(py, types, event_loop, args.positional, return_exceptions).map(Some)
+        })?
+    } else {
+        None
+    };
+    match gathered.flatten() {
+        Some(outer) => Ok(outer.into_ptr()),
+        None => args.forward(originals(py)?.gather.bind(py)).map(Bound::into_ptr),
+    }
+}
+
+#[inline]
+fn is_coroutine(py: Python<'_>, object: Object) -> PyResult<bool> {
+    // SAFETY: a live object.
+    unsafe {
+        Ok(ffi::PyCoro_CheckExact(object) != 0
+            || ffi::Py_TYPE(object) == sleep::class(py)?.as_ptr().cast())
+    }
+}
+
+/// Each is a coroutine, or a future in C of this very loop.
+fn all_are_known(
+    py: Python<'_>,
+    types: &CTypes,
+    event_loop: &NativeLoop,
+    args: &[Object],
+) -> PyResult<bool> {
+    let gathering = originals(py)?.gathering_future.as_ptr().cast();
+    for object in args {
+        if is_coroutine(py, *object)? {
+            continue;
+        }
+        // SAFETY: a live object, borrowed from the caller.
+        let (class, object) = unsafe { (ffi::Py_TYPE(*object), Borrowed::from_ptr(py, *object)) };
+        if class != gathering && !ctypes::is_exact(py, object.as_ptr())? {
+            return Ok(false);
+        }
+        if types.get_loop.call(&object, &[], null_mut())?.as_ptr() != event_loop.object() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn gather<'py>(
+    py: Python<'py>,
+    types: &CTypes,
+    event_loop: &NativeLoop,
+    args: &[Object],
+    return_exceptions: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let gathering = Gathering::new(py, args.len(), return_exceptions)?;
+    let this = gathering.fields();
+    #[cfg(Py_3_14)]
+    {
+        let current = originals(py)?.current_task.bind(py).call1((event_loop.bind(py),))?;
+        if !current.is_none() {
+            // SAFETY: our layout, and nothing there yet.
+            unsafe { (*this).waiter = current.into_ptr() };
+        }
+    }
+    // asyncio copies it for each child; nothing of the program's runs in it.
+    // SAFETY: a new reference or null with an exception set.
+    let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+    let options = types.on_running(&event_loop.bind(py))?;
+    // Callbacks of these are called when `outer` is there.
+    let mut done_already = Vec::new();
+    let mut seen = HashMap::<usize, usize, BuildHasherDefault<Address>>::with_capacity_and_hasher(
+        if args.len() > 1 { args.len() } else { 0 },
+        BuildHasherDefault::default(),
+    );
+    for (at, arg) in args.iter().enumerate() {
+        if args.len() > 1 {
+            match seen.entry(*arg as usize) {
+                Seen::Vacant(entry) => entry.insert(at),
+                Seen::Occupied(entry) => {
+                    // SAFETY: slots before `at` are filled.
+                    unsafe {
+                        let child = ffi::PyList_GET_ITEM((*this).children, *entry.get() as isize);
+                        ffi::PyList_SET_ITEM((*this).children, at as isize, ffi::Py_NewRef(child));
+                    }
+                    continue;
+                }
+            };
+        }
+        // SAFETY: borrowed from the caller.
+        let mut child = unsafe { Bound::from_borrowed_ptr(py, *arg) };
+        let is_new = is_coroutine(py, *arg)?;
+        if is_new {
+            child = types.new_task(py, *arg, options.as_ref())?;
+            // Nobody else can wait for it, so nobody is to be warned.
+            child.setattr(intern!(py, "_log_destroy_pending"), false)?;
+        }
+        // SAFETY: our layout; the list's slot is empty still and takes the reference.
+        unsafe {
+            (*this).total += 1;
+            ffi::PyList_SET_ITEM((*this).children, at as isize, child.clone().into_ptr());
+        }
+        if cfg!(Py_3_12) && !is_new && types.done.ask(&child)? {
+            done_already.push(child);
+            continue;
+        }
+        #[cfg(Py_3_14)]
+        gathering.record_waiter(&child, true)?;
+        gathering.watch(types, &child, &context)?;
+    }
+    let class = originals(py)?.gathering_future.bind(py);
+    let outer = types.new_future(class, options.as_ref())?;
+    // SAFETY: our layout; the reference stays ours, the list's is borrowed.
+    unsafe {
+        let children = Bound::from_borrowed_ptr(py, (*this).children);
+        outer.setattr(intern!(py, "_children"), children)?;
+        (*this).outer = outer.clone().into_ptr();
+    }
+    outer.setattr(intern!(py, "_cancel_requested"), false)?;
+    #[cfg(Py_3_14)]
+    // SAFETY: our layout.
+    if unsafe { !(*this).waiter.is_null() } && originals(py)?.discard_awaited_by.is_some() {
+        gathering.add_forgetting(types, &outer, &context)?;
+    }
+    for child in done_already {
+        gathering.child_done(&child)?;
+    }
+    Ok(outer)
+}
+
+/// A reference to a gathering, and its fields.
+struct Gathering<'py>(Bound<'py, PyAny>);
+
+impl<'py> Gathering<'py> {
+    fn new(py: Python<'py>, children: usize, return_exceptions: bool) -> PyResult<Self> {
+        let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
+        // SAFETY: the allocator gives memory for one; all fields are written before it is seen.
+        unsafe {
+            let list = object::owned(py, ffi::PyList_New(children as isize))?;
+            let made = ffi::PyObject_GC_New::<GatheringObject>(class);
+            if made.is_null() {
+                return Err(object::fetch(py));
+            }
+            let this = &mut *made;
+            this.weakrefs = null_mut();
+            this.vectorcall = Some(called);
+            this.outer = null_mut();
+            this.children = list.into_ptr();
+            this.waiter = null_mut();
+            this.total = 0;
+            this.finished = 0;
+            this.return_exceptions = return_exceptions;
+            this.forgets = null_mut();
+            ffi::PyObject_GC_Track(made.cast());
+            Ok(Self(Bound::from_owned_ptr(py, made.cast())))
+        }
+    }
+
+    #[inline]
+    fn fields(&self) -> *mut GatheringObject {
+        self.0.as_ptr().cast()
+    }
+
+    fn watch(
+        &self,
+        types: &CTypes,
+        child: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+        let py = self.0.py();
+        let names =
+            NAMES.get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["context"])?.unbind()))?;
+        let args = [self.0.as_ptr(), context.as_ptr()];
+        types.add_done_callback.call(child, &args, names.as_ptr()).map(drop)
+    }
+
+    /// The call graph's edge from a child to the task that waits for it.
+    #[cfg(Py_3_14)]
+    fn record_waiter(&self, child: &Bound<'py, PyAny>, waits: bool) -> PyResult<()> {
+        // SAFETY: our layout.
+        let waiter = unsafe { (*self.fields()).waiter };
+        if waiter.is_null() {
+            return Ok(());
+        }
+        let originals = originals(self.0.py())?;
+        let function = if waits { &originals.add_to_awaited_by } else { &originals.discard };
+        let args = [child.as_ptr(), waiter];
+        // SAFETY: two live objects; a new reference or null with an exception set.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(function.as_ptr(), args.as_ptr(), 2, null_mut());
+            object::owned(self.0.py(), result).map(drop)
+        }
+    }
+
+    /// asyncio's `_done_callback`.
+    fn child_done(&self, child: &Bound<'py, PyAny>) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
+        let Some(types) = ctypes::types(py)? else { return Ok(()) };
+        // SAFETY: our layout; a live object or null.
+        let (outer, return_exceptions) = unsafe {
+            (*this).finished += 1;
+            (Bound::from_borrowed_ptr_or_opt(py, (*this).outer), (*this).return_exceptions)
+        };
+        #[cfg(Py_3_14)]
+        self.record_waiter(child, false)?;
+        let outer = match outer {
+            Some(outer) if !types.done.ask(&outer)? => outer,
+            _ => {
+                if !types.cancelled.ask(child)? {
+                    // Marks it as retrieved.
+                    types.exception.call(child, &[], null_mut())?;
+                }
+                return Ok(());
+            }
+        };
+        if !return_exceptions {
+            let error = if types.cancelled.ask(child)? {
+                cancelled_error(child)?
+            } else {
+                types.exception.call(child, &[], null_mut())?
+            };
+            if !error.is_none() {
+                return self.finish(&outer, "set_exception", &error);
+            }
+        }
+        // SAFETY: our layout.
+        if unsafe { (*this).finished != (*this).total } {
+            return Ok(());
+        }
+        let results = self.collect(types)?;
+        if outer.getattr(intern!(py, "_cancel_requested"))?.is_truthy()? {
+            // Whatever `return_exceptions` says. The last argument's, as asyncio has it, whether
+            // that was cancelled or not.
+            // SAFETY: our layout; the list has as many children as there are results.
+            let last = unsafe {
+                let children = (*this).children;
+                let at = ffi::PyList_GET_SIZE(children) - 1;
+                Bound::from_borrowed_ptr(py, ffi::PyList_GET_ITEM(children, at))
+            };
+            return self.finish(&outer, "set_exception", &cancelled_error(&last)?);
+        }
+        self.finish(&outer, "set_result", &results)
+    }
+
+    fn finish(
+        &self,
+        outer: &Bound<'py, PyAny>,
+        method: &str,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = self.0.py();
+        outer.call_method1(pyo3::types::PyString::intern(py, method), (value,)).map(drop)
+    }
+
+    /// asyncio's `_discard_awaited_by`: children that outlive the outer future are not waited for.
+    #[cfg(Py_3_14)]
+    fn forget_children(&self) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
+        // SAFETY: our layout; the list is full.
+        unsafe {
+            // Those that called back are forgotten already.
+            if (*this).finished == (*this).total {
+                return Ok(());
+            }
+            let children = Bound::from_borrowed_ptr(py, (*this).children);
+            for at in 0..ffi::PyList_GET_SIZE(children.as_ptr()) {
+                let child = ffi::PyList_GET_ITEM(children.as_ptr(), at);
+                self.record_waiter(&Bound::from_borrowed_ptr(py, child), false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The outer future's own callback, which has `forget_children` done.
+    #[cfg(Py_3_14)]
+    fn add_forgetting(
+        &self,
+        types: &CTypes,
+        outer: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let callback = Self::new(self.0.py(), 0, false)?;
+        // SAFETY: our layout, and nothing there yet.
+        unsafe { (*callback.fields()).forgets = self.0.clone().into_ptr() };
+        callback.watch(types, outer, context)
+    }
+
+    fn collect(&self, types: &CTypes) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (self.0.py(), self.fields());
+        // SAFETY: our layout; the list of children is full, and only asyncio's own `cancel`, which
+        // does not change it, knows it besides.
+        unsafe {
+            let children = Bound::from_borrowed_ptr(py, (*this).children);
+            let count = ffi::PyList_GET_SIZE(children.as_ptr());
+            let results = object::owned(py, ffi::PyList_New(count))?;
+            for at in 0..count {
+                let child = ffi::PyList_GET_ITEM(children.as_ptr(), at);
+                let result = outcome(types, &Bound::from_borrowed_ptr(py, child))?;
+                ffi::PyList_SET_ITEM(results.as_ptr(), at, result.into_ptr());
+            }
+            Ok(results)
+        }
+    }
+}
+
+/// What a child contributes to the list of results.
+fn outcome<'py>(types: &CTypes, child: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = child.py();
+    if types.cancelled.ask(child)? {
+        let message = child.getattr(intern!(py, "_cancel_message"))?;
+        let message = if message.is_none() { intern!(py, "").clone().into_any() } else { message };
+        return crate::cached::asyncio(py)?.cancelled_error.bind(py).call1((message,));
+    }
+    let error = types.exception.call(child, &[], null_mut())?;
+    if error.is_none() { types.result.call(child, &[], null_mut()) } else { Ok(error) }
+}
+
+fn cancelled_error<'py>(child: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    child.call_method0(intern!(child.py(), "_make_cancelled_error"))
+}
+
+unsafe extern "C" fn called(
+    slf: Object,
+    args: *const Object,
+    count: usize,
+    names: Object,
+) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: CPython's own arguments; `slf` is of our type, which has this function.
+        unsafe {
+            let count = ffi::PyVectorcall_NARGS(count);
+            if count != 1 || (!names.is_null() && ffi::PyTuple_GET_SIZE(names) != 0) {
+                return Err(PyTypeError::new_err(format!(
+                    "gather.<locals>._done_callback() takes 1 positional argument but {count} \
+                     were given"
+                )));
+            }
+            let gathering = Gathering(Bound::from_borrowed_ptr(py, slf));
+            #[cfg(Py_3_14)]
+            if !(*gathering.fields()).forgets.is_null() {
+                let forgetful = Bound::from_borrowed_ptr(py, (*gathering.fields()).forgets);
+                return Gathering(forgetful).forget_children().map(|()| py.None().into_ptr());
+            }
+            gathering.child_done(&Bound::from_borrowed_ptr(py, *args))?;
+        }
+        Ok(py.None().into_ptr())
+    })
+}
+
+unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| Ok(intern!(py, "_done_callback").clone().into_ptr()))
+}
+
+unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`.
+        let name = if unsafe { (*slf.cast::<GatheringObject>()).forgets.is_null() } {
+            intern!(py, "gather.<locals>._done_callback")
+        } else {
+            // As asyncio's, which is a partial.
+            intern!(py, "_discard_awaited_by()")
+        };
+        Ok(name.clone().into_ptr())
+    })
+}
+
+/// What `repr()` of a child looks for, to say where its callback is from.
+unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`.
+        if unsafe { !(*slf.cast::<GatheringObject>()).forgets.is_null() }
+            && let Some(function) = &originals(py)?.discard_awaited_by
+        {
+            return Ok(function.clone_ref(py).into_ptr());
+        }
+        Ok(super::function_inside(py, &originals(py)?.gather, "_done_callback")?.into_ptr())
+    })
+}
+
+unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    let this = slf.cast::<GatheringObject>();
+    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
+    unsafe {
+        visit!(visit, arg, ffi::Py_TYPE(slf).cast());
+        visit!(visit, arg, (*this).outer);
+        visit!(visit, arg, (*this).children);
+        visit!(visit, arg, (*this).waiter);
+        visit!(visit, arg, (*this).forgets);
+    }
+    0
+}
+
+unsafe extern "C" fn clear(slf: Object) -> c_int {
+    let this = slf.cast::<GatheringObject>();
+    // SAFETY: our layout; only called on garbage. The list stays, for `finished` never reaches
+    // `total` without a call from a child; it is a part of the cycle that the others break.
+    unsafe {
+        ffi::Py_CLEAR(&raw mut (*this).outer);
+        ffi::Py_CLEAR(&raw mut (*this).waiter);
+        ffi::Py_CLEAR(&raw mut (*this).forgets);
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(slf: Object) {
+    let this = slf.cast::<GatheringObject>();
+    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    unsafe {
+        let class = ffi::Py_TYPE(slf);
+        ffi::PyObject_GC_UnTrack(slf.cast());
+        if !(*this).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(slf);
+        }
+        clear(slf);
+        ffi::Py_CLEAR(&raw mut (*this).children);
+        ffi::PyObject_GC_Del(slf.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+static FIELDS: Table<[ffi::PyGetSetDef; 4]> = Table([
+    getter(c"__name__", get_name),
+    getter(c"__qualname__", get_qualname),
+    getter(c"__wrapped__", get_wrapped),
+    GETTERS_END,
+]);
+
+static MEMBERS: Table<[ffi::PyMemberDef; 3]> = Table([
+    object::offset_member(c"__weaklistoffset__", offset_of!(GatheringObject, weakrefs)),
+    object::offset_member(c"__vectorcalloffset__", offset_of!(GatheringObject, vectorcall)),
+    object::MEMBERS_END,
+]);
+
+fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.get_or_try_init(py, || {
+        let slots = vec![
+            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+            slot(ffi::Py_tp_clear, clear as *mut c_void),
+            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+            slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+            slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
+            slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
+        ];
+        let class = object::new_type_with(
+            py,
+            c"tokioloop._core.Gathering",
+            size_of::<GatheringObject>(),
+            &[py.get_type::<PyAny>()],
+            slots,
+            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+        )?;
+        Ok(class.unbind())
+    })
+}

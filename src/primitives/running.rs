@@ -1,0 +1,118 @@
+//! Which loop runs in this thread.
+//!
+//! Before CPython 3.12 `asyncio._get_running_loop()` asks the kernel for the process's number each
+//! time, which costs more than all the rest of a short sleep. There the thread's own record is read
+//! instead, if it is laid out as it was in those versions.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::object;
+
+#[cfg(not(Py_3_12))]
+pub use before_3_12::running_loop;
+
+/// The loop that runs in this thread, or `None`. `ask`: `_asyncio._get_running_loop`.
+#[cfg(Py_3_12)]
+#[inline]
+pub fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    asked(py, ask)
+}
+
+#[inline]
+fn asked<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a builtin without arguments: a new reference or null with an exception set.
+    unsafe { object::owned(py, ffi::PyObject_CallNoArgs(ask.as_ptr())) }
+}
+
+#[cfg(not(Py_3_12))]
+mod before_3_12 {
+    use std::sync::Once;
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    use pyo3::intern;
+
+    use super::*;
+    use crate::gil::GilFlag;
+    use crate::object::Object;
+
+    /// What the thread's dict holds: made anew each time a loop starts or ends, never changed.
+    #[repr(C)]
+    struct Record {
+        head: ffi::PyObject,
+        event_loop: Object,
+        process: libc::pid_t,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Layout {
+        Unknown,
+        AsHere,
+        Other,
+    }
+
+    static LAYOUT: GilFlag<Layout> = GilFlag::new(Layout::Unknown);
+
+    pub fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if LAYOUT.get(py) == Layout::Other {
+            return super::asked(py, ask);
+        }
+        // SAFETY: a borrowed dict or null, looked into with an interned str; a borrowed result.
+        let record = unsafe {
+            let dict = ffi::PyThreadState_GetDict();
+            if dict.is_null() {
+                return super::asked(py, ask);
+            }
+            let name = intern!(py, "__asyncio_running_event_loop__");
+            ffi::PyDict_GetItemWithError(dict, name.as_ptr()).cast::<Record>()
+        };
+        if LAYOUT.get(py) == Layout::AsHere && !record.is_null() {
+            // SAFETY: a record of the layout that was found; the thread's dict keeps it alive.
+            let (event_loop, process) = unsafe { ((*record).event_loop, (*record).process) };
+            if process == this_process() && !event_loop.is_null() {
+                // SAFETY: a live object, kept by the record.
+                return Ok(unsafe { Bound::from_borrowed_ptr(py, event_loop) });
+            }
+        }
+        let answer = super::asked(py, ask)?;
+        if LAYOUT.get(py) == Layout::Unknown && !record.is_null() && !answer.is_none() {
+            LAYOUT.set(py, look_at(py, record, &answer)?);
+        }
+        Ok(answer)
+    }
+
+    /// Whether the record of a loop that runs says so where we think.
+    fn look_at(py: Python<'_>, record: *mut Record, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
+        // SAFETY: a live object; its fields are looked at only if it is large enough.
+        unsafe {
+            let class = Bound::from_borrowed_ptr(py, record.cast()).get_type();
+            let same = class.name()? == "_RunningLoopHolder"
+                && class.getattr("__basicsize__")?.extract::<usize>()? == size_of::<Record>()
+                && (*record).event_loop == answer.as_ptr()
+                && (*record).process == this_process();
+            Ok(if same { Layout::AsHere } else { Layout::Other })
+        }
+    }
+
+    /// `getpid()`, asked once a process.
+    fn this_process() -> libc::pid_t {
+        static PROCESS: AtomicI32 = AtomicI32::new(0);
+        static AT_FORK: Once = Once::new();
+        extern "C" fn in_child() {
+            PROCESS.store(0, Ordering::Relaxed);
+        }
+        match PROCESS.load(Ordering::Relaxed) {
+            0 => {
+                // SAFETY: the handler does nothing but store a number.
+                AT_FORK.call_once(|| unsafe {
+                    libc::pthread_atfork(None, None, Some(in_child));
+                });
+                // SAFETY: no arguments, cannot fail.
+                let process = unsafe { libc::getpid() };
+                PROCESS.store(process, Ordering::Relaxed);
+                process
+            }
+            process => process,
+        }
+    }
+}

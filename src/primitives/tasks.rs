@@ -1,0 +1,145 @@
+//! `loop.create_task`: CPython's own C task, without asyncio's Python frame around it.
+//!
+//! With a task factory, in debug mode, or with options that asyncio may come to know, asyncio's own
+//! method is called; so are its texts of errors.
+
+use std::ptr::null_mut;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::ctypes::{self, CTypes, is_plain_class};
+use crate::event_loop::NativeLoop;
+use crate::object::{self, Object, enter};
+
+/// Options that a task takes in all versions that their names are new in.
+#[cfg(Py_3_11)]
+const OPTIONS: [&std::ffi::CStr; 2] = [c"name", c"context"];
+#[cfg(not(Py_3_11))]
+const OPTIONS: [&std::ffi::CStr; 1] = [c"name"];
+
+/// A method of the loop's class; see `methods/scheduling.rs`.
+pub unsafe extern "C" fn create_task(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: a method of the loop's class.
+        let event_loop = unsafe { NativeLoop::of(slf) };
+        if count == 1
+            && !event_loop.closed.get(py)
+            && !event_loop.debug.get(py)
+            && !event_loop.has_task_factory.get(py)
+            && let Some(types) = ctypes::types(py)?
+            && types.task_is_ours(py)
+            && is_unwrapped(types, event_loop, py)?
+        {
+            // SAFETY: CPython's own arguments: one positional value, then those of the names.
+            let options = unsafe { read_options(py, args.add(1), names)? };
+            if let Some(options) = options {
+                // SAFETY: as above.
+                let coro = unsafe { *args };
+                return spawn(py, types, event_loop, coro, options).map(Bound::into_ptr);
+            }
+        }
+        // SAFETY: CPython's own arguments.
+        unsafe { asyncios_own(py, slf, args, count, names) }
+    })
+}
+
+/// Nobody wrapped the method of asyncio's that ours takes the place of.
+#[inline]
+fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyResult<bool> {
+    let event_loop = event_loop.bind(py);
+    if is_plain_class(types, &event_loop)? {
+        return Ok(true);
+    }
+    // A class that overrides methods of ours may still call this one.
+    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+    Ok(base.getattr("create_task")?.is(&types.create_task))
+}
+
+/// The options that are more than their default; `None` if there are others than we know.
+///
+/// # Safety
+/// `values` must be as many live objects as the tuple `names`, or null, has.
+#[inline]
+unsafe fn read_options<'py>(
+    py: Python<'py>,
+    values: *const Object,
+    names: Object,
+) -> PyResult<Option<Option<Bound<'py, PyDict>>>> {
+    if names.is_null() {
+        return Ok(Some(None));
+    }
+    let mut options = None;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for at in 0..ffi::PyTuple_GET_SIZE(names) {
+            let name = ffi::PyTuple_GET_ITEM(names, at);
+            let is = |known: &&std::ffi::CStr| {
+                ffi::PyUnicode_CompareWithASCIIString(name, known.as_ptr()) == 0
+            };
+            if !OPTIONS.iter().any(is) {
+                return Ok(None);
+            }
+            let value = *values.add(at as usize);
+            if value != ffi::Py_None() {
+                options.get_or_insert_with(|| PyDict::new(py)).set_item(
+                    Bound::from_borrowed_ptr(py, name),
+                    Bound::from_borrowed_ptr(py, value),
+                )?;
+            }
+        }
+    }
+    Ok(Some(options))
+}
+
+/// A new C task on the loop, with options besides it.
+#[inline]
+pub fn spawn<'py>(
+    py: Python<'py>,
+    types: &CTypes,
+    event_loop: &NativeLoop,
+    coro: Object,
+    options: Option<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let this = event_loop.bind(py);
+    if let Some(options) = options {
+        options.set_item(pyo3::intern!(py, "loop"), this)?;
+        return types.new_task(py, coro, Some(&options));
+    }
+    let options = if cfg!(Py_3_12) && types.running_loop(py)?.is(&this) {
+        types.on_running(&this)?
+    } else {
+        Some(types.on_loop(&this)?)
+    };
+    types.new_task(py, coro, options.as_ref())
+}
+
+/// # Safety
+/// The arguments must be those of a `METH_FASTCALL | METH_KEYWORDS` method.
+#[cold]
+unsafe fn asyncios_own(
+    py: Python<'_>,
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> PyResult<Object> {
+    // As it is now: somebody may have wrapped it.
+    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+    let method = base.getattr("create_task")?;
+    // SAFETY: the caller's promise; the copy lives through the call.
+    unsafe {
+        let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+        let mut stack = vec![slf];
+        stack.extend((0..count as usize + keywords).map(|at| *args.add(at)));
+        let result =
+            ffi::PyObject_Vectorcall(method.as_ptr(), stack.as_ptr(), count as usize + 1, names);
+        object::owned(py, result).map(Bound::into_ptr)
+    }
+}
