@@ -1,7 +1,7 @@
 //! `getaddrinfo` of a literal address, without a thread and without the resolver.
 //!
 //! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print
-//! it, one socket type, no flag that changes the answer. The rest is left to libc.
+//! it, a socket type or none, no flag that changes the answer. The rest is left to libc.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,6 +14,25 @@ struct Members {
     inet6: Py<PyAny>,
     stream: Py<PyAny>,
     datagram: Py<PyAny>,
+    raw: Py<PyAny>,
+}
+
+/// A kind of socket, and the protocol that libc names with it.
+type Kind = (i32, i32);
+
+const STREAM: Kind = (libc::SOCK_STREAM, libc::IPPROTO_TCP);
+const DATAGRAM: Kind = (libc::SOCK_DGRAM, libc::IPPROTO_UDP);
+const RAW: Kind = (libc::SOCK_RAW, 0);
+
+/// What libc answers for a type and a protocol: each kind that fits, in its order.
+fn kinds(r#type: i32, proto: i32) -> Option<&'static [Kind]> {
+    Some(match (r#type, proto) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => &[STREAM],
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => &[DATAGRAM],
+        // Other libcs leave raw sockets out.
+        (0, 0) if cfg!(target_env = "gnu") => &[STREAM, DATAGRAM, RAW],
+        _ => return None,
+    })
 }
 
 fn members(py: Python<'_>) -> PyResult<&Members> {
@@ -26,6 +45,7 @@ fn members(py: Python<'_>) -> PyResult<&Members> {
             inet6: get("AF_INET6")?,
             stream: get("SOCK_STREAM")?,
             datagram: get("SOCK_DGRAM")?,
+            raw: get("SOCK_RAW")?,
         })
     })
 }
@@ -67,13 +87,8 @@ pub fn literal_addrinfo<'py>(
     flags: i32,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = host.py();
-    let kind = match (r#type, proto) {
-        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Some((true, libc::IPPROTO_TCP)),
-        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Some((false, libc::IPPROTO_UDP)),
-        _ => None,
-    };
-    let (Some((stream, proto)), Some(port), Some(address)) =
-        (kind, port_number(port), literal(host))
+    let (Some(kinds), Some(port), Some(address)) =
+        (kinds(r#type, proto), port_number(port), literal(host))
     else {
         return Ok(None);
     };
@@ -92,14 +107,17 @@ pub fn literal_addrinfo<'py>(
             tuple.into_any().cast_into::<PyTuple>()?
         }
     };
-    let entry = (
-        if address.is_ipv4() { &members.inet } else { &members.inet6 },
-        if stream { &members.stream } else { &members.datagram },
-        proto,
-        "",
-        sockaddr,
-    );
-    Ok(Some(PyList::new(py, [entry.into_pyobject(py)?])?))
+    let family = if address.is_ipv4() { &members.inet } else { &members.inet6 };
+    let answer = PyList::empty(py);
+    for (kind, proto) in kinds {
+        let kind = match *kind {
+            libc::SOCK_STREAM => &members.stream,
+            libc::SOCK_DGRAM => &members.datagram,
+            _ => &members.raw,
+        };
+        answer.append((family, kind, *proto, "", &sockaddr))?;
+    }
+    Ok(Some(answer))
 }
 
 /// Whether libc may take this for a number: then asking it does not reach the resolver.
