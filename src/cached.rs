@@ -58,6 +58,28 @@ pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CACHE.import(py, "socket", "socket")
 }
 
+/// `sys.audit`.
+pub fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.import(py, "sys", "audit")
+}
+
+/// Whether nobody has replaced `socket.socket.connect`, as tests that forbid connections do.
+pub fn connects_as_ever(py: Python<'_>) -> PyResult<bool> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let name = pyo3::intern!(py, "connect");
+    let original = CACHE.get_or_try_init(py, || {
+        PyResult::Ok(py.import("_socket")?.getattr("socket")?.getattr(name)?.unbind())
+    })?;
+    Ok(socket_class(py)?.getattr(name)?.is(original))
+}
+
+/// asyncio's own loop over selectors, by a name that nobody gives to another loop.
+pub fn selector_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "asyncio.selector_events", "BaseSelectorEventLoop")
+}
+
 /// `asyncio.trsock.TransportSocket`.
 pub fn transport_socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();

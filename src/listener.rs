@@ -16,9 +16,10 @@ use crate::event_loop::{Entry, NativeLoop, ends_loop};
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
+use crate::sockets::address;
 use crate::sources::{Kind, Source};
 use crate::transports::life::Parts;
-use crate::transports::{address, stream};
+use crate::transports::stream;
 
 /// A socket that accepts connections for a `Server`.
 #[pyclass(frozen, module = "tokioloop._core")]

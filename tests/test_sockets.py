@@ -321,6 +321,49 @@ def test_a_refused_connection_names_the_address(loop, host):
         assert loop.remove_writer(client) is False
 
 
+def test_sock_connect_through_a_replaced_method(loop, monkeypatch):
+    """As tools do that forbid connections in tests."""
+
+    def connect(sock, address):
+        raise PermissionError(f"not to {address[1]}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with socket.socket() as client:
+        client.setblocking(False)
+        with pytest.raises(PermissionError, match="not to 9"):
+            loop.run_until_complete(loop.sock_connect(client, ("127.0.0.1", 9)))
+        with pytest.raises(PermissionError, match="not to 9"):
+            loop.run_until_complete(loop.create_connection(asyncio.Protocol, "127.0.0.1", 9))
+
+
+def test_sock_connect_of_a_blocking_socket(loop):
+    with listener() as server, socket.socket() as client:
+        assert loop.run_until_complete(loop.sock_connect(client, server.getsockname())) is None
+        assert client.getpeername() == server.getsockname()
+
+
+def test_sock_connect_is_audited(programs):
+    done = programs.run(
+        """
+        import asyncio, socket, sys
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+                client.setblocking(False)
+                sys.addaudithook(heard)
+                await loop.sock_connect(client, server.getsockname())
+
+        def heard(event, args):
+            if event == "socket.connect":
+                print(type(args[0]).__name__, args[1][0])
+
+        run(main())
+        """
+    )
+    assert done.stdout == "socket 127.0.0.1\n"
+
+
 def test_sock_connect_to_a_unix_socket(loop, tmp_path):
     path = str(tmp_path / "socket")
     with listener(socket.AF_UNIX, path), socket.socket(socket.AF_UNIX) as client:

@@ -21,6 +21,13 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
 
     def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
     def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+    async def _create_connection_transport(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        ssl: Any,
+        server_hostname: str | None,
+    ) -> tuple[Any, Any]: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tokioloop import _core
+from tokioloop.connections import Connections
 from tokioloop.processes import ProcessHandling, ProcessTransport
 from tokioloop.registry import NativeSelector, TransportMap
 from tokioloop.signals import SignalHandling
@@ -38,7 +39,14 @@ def overrides_datagram_calls(kind: type) -> bool:
     )
 
 
-class Loop(ProcessHandling, SignalHandling, Tls, _core.NativeLoop, asyncio.SelectorEventLoop):
+class Loop(
+    Connections,
+    ProcessHandling,
+    SignalHandling,
+    Tls,
+    _core.NativeLoop,
+    asyncio.SelectorEventLoop,
+):
     """An asyncio event loop driven by tokio.
 
     Accepts no arguments. Use it wherever an ``asyncio.AbstractEventLoop`` is asked for.

@@ -275,7 +275,7 @@ unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
     })
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 16]> = Table([
+static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
     fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
     fast_method(c"call_later", call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
@@ -291,6 +291,7 @@ static METHODS: Table<[ffi::PyMethodDef; 16]> = Table([
     fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
+    fast_method(c"sock_connect", sockets::sock_connect, c"sock_connect($self, sock, address)\n--\n\nConnect sock to a remote address. Coroutine."),
     METHODS_END,
 ]);
 

@@ -11,9 +11,10 @@ use crate::handles::{Call, Handle};
 use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::Direction;
+use crate::sockets::address;
 use crate::transports::life::Parts;
 use crate::transports::pipes::{self, ReadPipe, WritePipe};
-use crate::transports::{address, datagram, stream, tls};
+use crate::transports::{datagram, stream, tls};
 
 impl NativeLoop {
     fn watch<'py>(

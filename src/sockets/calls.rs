@@ -3,11 +3,13 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
+use super::address::{self, Raw};
+use crate::cached;
 use crate::errors::{check, os_error};
 use crate::event_loop::NativeLoop;
 use crate::reactor::Direction;
@@ -16,6 +18,49 @@ pub enum Call {
     Recv(Py<PyAny>),
     RecvInto(Py<PyAny>),
     SendAll { data: Py<PyAny>, sent: usize },
+    Connect { address: Py<PyAny>, raw: Box<Raw>, begun: bool },
+}
+
+/// `sock_connect` of a plain TCP or UDP socket to a literal address. `None`: not such a case.
+pub fn connect(socket: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<Option<Call>> {
+    let py = socket.py();
+    let class = cached::socket_class(py)?;
+    if !socket.get_type().is(class) || !cached::connects_as_ever(py)? {
+        return Ok(None);
+    }
+    let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
+    // SAFETY: no pointers; a bad descriptor is an error.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags < 0 || flags & libc::O_NONBLOCK == 0 {
+        return Ok(None);
+    }
+    // Both as `_ensure_resolved` of asyncio gives them, for the error's text.
+    let (family, items) = match option(fd, libc::SO_DOMAIN) {
+        Ok(libc::AF_INET) => (libc::AF_INET, 2),
+        Ok(libc::AF_INET6) => (libc::AF_INET6, 4),
+        _ => return Ok(None),
+    };
+    if !address.cast_exact::<PyTuple>().is_ok_and(|address| address.len() == items) {
+        return Ok(None);
+    }
+    let Some(raw) = address::parse(family, address) else {
+        return Ok(None);
+    };
+    // As the method of Python's socket that is not called here.
+    cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
+    let (address, raw) = (address.clone().unbind(), Box::new(raw));
+    Ok(Some(Call::Connect { address, raw, begun: false }))
+}
+
+/// An integer option of a socket.
+fn option(fd: RawFd, name: i32) -> io::Result<i32> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: a local integer and its size.
+    check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
+    } as isize)?;
+    Ok(value)
 }
 
 /// A buffer of a Python object, given back when dropped.
@@ -85,13 +130,14 @@ impl Call {
             Self::Recv(_) => "sock_recv",
             Self::RecvInto(_) => "sock_recv_into",
             Self::SendAll { .. } => "sock_sendall",
+            Self::Connect { .. } => "sock_connect",
         }
     }
 
     pub const fn direction(&self) -> Direction {
         match self {
             Self::Recv(_) | Self::RecvInto(_) => Direction::Read,
-            Self::SendAll { .. } => Direction::Write,
+            Self::SendAll { .. } | Self::Connect { .. } => Direction::Write,
         }
     }
 
@@ -99,6 +145,7 @@ impl Call {
         match self {
             Self::Recv(object) | Self::RecvInto(object) => object,
             Self::SendAll { data, .. } => data,
+            Self::Connect { address, .. } => address,
         }
     }
 
@@ -140,6 +187,38 @@ impl Call {
                 }
                 Ok(Some(py.None()))
             }
+            Self::Connect { address, raw, begun } => {
+                let error = if std::mem::replace(begun, true) {
+                    option(fd, libc::SO_ERROR).map_err(|error| os_error(&error))?
+                } else {
+                    return start_connecting(fd, raw);
+                };
+                if error == 0 {
+                    return Ok(Some(py.None()));
+                }
+                let text = format!("Connect call failed {}", address.bind(py).str()?);
+                Err(PyOSError::new_err((error, text)))
+            }
         }
+    }
+}
+
+fn start_connecting(fd: RawFd, to: &Raw) -> PyResult<Option<Py<PyAny>>> {
+    let to = to.as_bytes();
+    // SAFETY: an address that lives through the call.
+    let result =
+        unsafe { libc::connect(fd, to.as_ptr().cast(), to.len() as libc::socklen_t) } as isize;
+    match check(result) {
+        Ok(_) => Ok(Some(Python::attach(|py| py.None()))),
+        // The kernel goes on by itself.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EINPROGRESS | libc::EINTR | libc::EAGAIN | libc::EALREADY)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(os_error(&error)),
     }
 }

@@ -13,9 +13,7 @@
 //! | [`feed`] | received bytes straight into an `asyncio.StreamReader` |
 //! | [`outgoing`] | what waits to be sent |
 //! | [`flow`] | high- and low-water marks |
-//! | [`address`] | socket names as Python spells them |
 
-pub mod address;
 pub mod base;
 pub mod datagram;
 pub mod feed;

@@ -25,10 +25,10 @@ use pyo3::types::PyBytes;
 
 pub use life::{New, new};
 
-use super::address::Raw;
 use super::base;
 use super::life::Common;
 use crate::gil::PySlot;
+use crate::sockets::address::Raw;
 use peers::Peers;
 
 /// The state behind a datagram transport.

@@ -1,11 +1,6 @@
-//! Addresses between Python's spelling and the kernel's.
-
-use std::net::{Ipv4Addr, Ipv6Addr};
+//! The addresses of recent senders.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
-
-use crate::transports::address::Raw;
 
 /// Shelves for addresses that datagrams came from: at first, and at most; and the room on each.
 const FEW: usize = 4;
@@ -24,24 +19,6 @@ type Known = Option<(Box<[u8]>, Py<PyAny>)>;
 
 /// What was forgotten for something new; to be dropped where that may run other code.
 pub type Forgotten = (Known, Vec<[Known; ROOM]>);
-
-impl Raw {
-    pub fn as_bytes(&self) -> &[u8] {
-        let length = (self.length as usize).min(size_of_val(&self.storage));
-        // SAFETY: within the storage, all of which is initialised.
-        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
-    }
-
-    /// An address of `bytes`, a C `sockaddr` or a part of one.
-    fn of<T: Copy>(address: &T, length: usize) -> Self {
-        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        let mut raw = Self::new();
-        // SAFETY: the storage has room for any address, and is aligned for any of them.
-        unsafe { (&raw mut raw.storage).cast::<T>().write(*address) };
-        raw.length = length as libc::socklen_t;
-        raw
-    }
-}
 
 impl Peers {
     fn shelf(&self, address: &[u8]) -> usize {
@@ -93,81 +70,4 @@ impl Peers {
         let (address, known) = self.shelves.get(self.latest.0)?[self.latest.1].as_ref()?;
         known.is(object).then_some(&**address)
     }
-}
-
-/// The kernel's form of an address in its plain Python form. `None`: ask Python's socket.
-pub fn parse(family: i32, address: &Bound<'_, PyAny>) -> Option<Raw> {
-    match family {
-        libc::AF_INET => parse_v4(address),
-        libc::AF_INET6 => parse_v6(address),
-        _ => parse_unix(address),
-    }
-}
-
-/// A literal host and a port. Names, `""` and `"<broadcast>"` are for Python's socket.
-fn parse_v4(address: &Bound<'_, PyAny>) -> Option<Raw> {
-    let address = address.cast_exact::<PyTuple>().ok()?;
-    if address.len() != 2 {
-        return None;
-    }
-    let host: Ipv4Addr = text(address, 0)?.parse().ok()?;
-    let address = libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: number::<u16>(address, 1)?.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(host.octets()) },
-        sin_zero: [0; 8],
-    };
-    Some(Raw::of(&address, size_of_val(&address)))
-}
-
-/// The same, and perhaps flow information and a scope. `"fe80::1%eth0"` is for Python's socket.
-fn parse_v6(address: &Bound<'_, PyAny>) -> Option<Raw> {
-    let address = address.cast_exact::<PyTuple>().ok()?;
-    if !(2..=4).contains(&address.len()) {
-        return None;
-    }
-    let optional = |at| if at < address.len() { number::<u32>(address, at) } else { Some(0) };
-    let host: Ipv6Addr = text(address, 0)?.parse().ok()?;
-    let flow = optional(2).filter(|flow| *flow <= 0xf_ffff)?;
-    let address = libc::sockaddr_in6 {
-        sin6_family: libc::AF_INET6 as libc::sa_family_t,
-        sin6_port: number::<u16>(address, 1)?.to_be(),
-        sin6_flowinfo: flow.to_be(),
-        sin6_addr: libc::in6_addr { s6_addr: host.octets() },
-        sin6_scope_id: optional(3)?,
-    };
-    Some(Raw::of(&address, size_of_val(&address)))
-}
-
-/// A path or an abstract name. Paths beyond ASCII are for Python's socket, which knows their
-/// encoding.
-fn parse_unix(address: &Bound<'_, PyAny>) -> Option<Raw> {
-    let path = if let Ok(text) = address.cast_exact::<PyString>() {
-        text.to_str().ok().filter(|text| text.is_ascii())?.as_bytes()
-    } else {
-        address.cast_exact::<PyBytes>().ok()?.as_bytes()
-    };
-    // SAFETY: all zeros is a valid value of this plain C struct.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    // An abstract name is as long as it is; a path ends with a NUL.
-    let end = if *path.first()? == 0 { path.len() } else { path.len() + 1 };
-    if end > address.sun_path.len() {
-        return None;
-    }
-    for (to, from) in address.sun_path.iter_mut().zip(path) {
-        *to = *from as libc::c_char;
-    }
-    Some(Raw::of(&address, std::mem::offset_of!(libc::sockaddr_un, sun_path) + end))
-}
-
-fn text<'a>(tuple: &'a Bound<'_, PyTuple>, at: usize) -> Option<&'a str> {
-    tuple.as_slice()[at].cast_exact::<PyString>().ok()?.to_str().ok()
-}
-
-fn number<T: for<'a, 'py> FromPyObject<'a, 'py>>(
-    tuple: &Bound<'_, PyTuple>,
-    at: usize,
-) -> Option<T> {
-    tuple.as_slice()[at].cast_exact::<PyInt>().ok()?.extract().ok()
 }

@@ -15,7 +15,7 @@ use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilCell;
 use crate::reactor::Direction;
-use crate::transports::address::Raw;
+use crate::sockets::address::Raw;
 use crate::transports::life::Life;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.

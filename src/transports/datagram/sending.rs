@@ -10,13 +10,14 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::{Datagram, peers};
+use super::Datagram;
 use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
+use crate::sockets::address::parse;
 use crate::transports::life::{self, Life};
 
 /// What became of a datagram.
@@ -117,7 +118,7 @@ impl Datagram {
         {
             return self.send_bytes(data, sender);
         }
-        match peers::parse(self.family, address) {
+        match parse(self.family, address) {
             Some(address) => self.send_bytes(data, address.as_bytes()),
             None => self.send_through_socket(py, data, Some(address)),
         }

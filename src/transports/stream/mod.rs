@@ -22,12 +22,12 @@ use pyo3::prelude::*;
 pub use life::{New, claim, new};
 pub use writing::send;
 
-use super::address::Address;
 use super::base;
 use super::life::Common;
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use crate::gil::PySlot;
+use crate::sockets::address::Address;
 
 /// The state behind a stream transport.
 #[inline]

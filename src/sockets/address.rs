@@ -1,10 +1,11 @@
-//! Socket addresses as `socket.getsockname()` gives them.
+//! Socket addresses: the kernel's, and as Python spells them.
 
 use std::ffi::CStr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 /// An address kept small, made a Python object when somebody asks.
 #[derive(Default)]
@@ -23,8 +24,8 @@ pub enum Address {
 /// Room for any address that the kernel writes.
 #[derive(Clone, Copy)]
 pub struct Raw {
-    pub(super) storage: libc::sockaddr_storage,
-    pub(super) length: libc::socklen_t,
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
 }
 
 impl Raw {
@@ -85,6 +86,101 @@ impl Raw {
     }
 }
 
+impl Raw {
+    pub fn as_bytes(&self) -> &[u8] {
+        let length = (self.length as usize).min(size_of_val(&self.storage));
+        // SAFETY: within the storage, all of which is initialised.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
+    }
+
+    /// A C `sockaddr` of some family, of which `length` bytes count.
+    fn of<T: Copy>(address: &T, length: usize) -> Self {
+        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
+        let mut raw = Self::new();
+        // SAFETY: the storage has room for any address, and is aligned for any of them.
+        unsafe { (&raw mut raw.storage).cast::<T>().write(*address) };
+        raw.length = length as libc::socklen_t;
+        raw
+    }
+}
+
+/// The kernel's form of an address in its plain Python form. `None`: ask Python's socket.
+pub fn parse(family: i32, address: &Bound<'_, PyAny>) -> Option<Raw> {
+    match family {
+        libc::AF_INET => parse_v4(address),
+        libc::AF_INET6 => parse_v6(address),
+        _ => parse_unix(address),
+    }
+}
+
+/// A literal host and a port. Names, `""` and `"<broadcast>"` are for Python's socket.
+fn parse_v4(address: &Bound<'_, PyAny>) -> Option<Raw> {
+    let address = address.cast_exact::<PyTuple>().ok()?;
+    if address.len() != 2 {
+        return None;
+    }
+    let host: Ipv4Addr = text(address, 0)?.parse().ok()?;
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: number::<u16>(address, 1)?.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(host.octets()) },
+        sin_zero: [0; 8],
+    };
+    Some(Raw::of(&address, size_of_val(&address)))
+}
+
+/// The same, and perhaps flow information and a scope. `"fe80::1%eth0"` is for Python's socket.
+fn parse_v6(address: &Bound<'_, PyAny>) -> Option<Raw> {
+    let address = address.cast_exact::<PyTuple>().ok()?;
+    if !(2..=4).contains(&address.len()) {
+        return None;
+    }
+    let optional = |at| if at < address.len() { number::<u32>(address, at) } else { Some(0) };
+    let host: Ipv6Addr = text(address, 0)?.parse().ok()?;
+    let flow = optional(2).filter(|flow| *flow <= 0xf_ffff)?;
+    let address = libc::sockaddr_in6 {
+        sin6_family: libc::AF_INET6 as libc::sa_family_t,
+        sin6_port: number::<u16>(address, 1)?.to_be(),
+        sin6_flowinfo: flow.to_be(),
+        sin6_addr: libc::in6_addr { s6_addr: host.octets() },
+        sin6_scope_id: optional(3)?,
+    };
+    Some(Raw::of(&address, size_of_val(&address)))
+}
+
+/// A path or an abstract name. Paths beyond ASCII are for Python's socket, which knows their
+/// encoding.
+fn parse_unix(address: &Bound<'_, PyAny>) -> Option<Raw> {
+    let path = if let Ok(text) = address.cast_exact::<PyString>() {
+        text.to_str().ok().filter(|text| text.is_ascii())?.as_bytes()
+    } else {
+        address.cast_exact::<PyBytes>().ok()?.as_bytes()
+    };
+    // SAFETY: all zeros is a valid value of this plain C struct.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // An abstract name is as long as it is; a path ends with a NUL.
+    let end = if *path.first()? == 0 { path.len() } else { path.len() + 1 };
+    if end > address.sun_path.len() {
+        return None;
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path) {
+        *to = *from as libc::c_char;
+    }
+    Some(Raw::of(&address, std::mem::offset_of!(libc::sockaddr_un, sun_path) + end))
+}
+
+fn text<'a>(tuple: &'a Bound<'_, PyTuple>, at: usize) -> Option<&'a str> {
+    tuple.as_slice()[at].cast_exact::<PyString>().ok()?.to_str().ok()
+}
+
+fn number<T: for<'a, 'py> FromPyObject<'a, 'py>>(
+    tuple: &Bound<'_, PyTuple>,
+    at: usize,
+) -> Option<T> {
+    tuple.as_slice()[at].cast_exact::<PyInt>().ok()?.extract().ok()
+}
+
 /// `getsockname`; `Unknown` if the kernel will not say.
 pub fn local(py: Python<'_>, fd: RawFd) -> Address {
     ask(py, |address, length| {
@@ -134,7 +230,7 @@ impl Address {
         Ok(match self {
             Self::Unknown => py.None(),
             Self::V4 { host, port } => {
-                let host = std::net::Ipv4Addr::from(*host).to_string();
+                let host = Ipv4Addr::from(*host).to_string();
                 (host, *port).into_pyobject(py)?.into_any().unbind()
             }
             Self::V6(address) => PyTuple::new(
@@ -170,7 +266,7 @@ fn v6_host(address: &libc::sockaddr_in6) -> String {
         )
     };
     if result != 0 {
-        return std::net::Ipv6Addr::from(address.sin6_addr.s6_addr).to_string();
+        return Ipv6Addr::from(address.sin6_addr.s6_addr).to_string();
     }
     // SAFETY: on success libc ends the text with a NUL inside the buffer.
     unsafe { CStr::from_ptr(host.as_ptr()) }.to_string_lossy().into_owned()
