@@ -182,6 +182,14 @@ class NativeLoop:
         ``TypeError`` for what is no contiguous buffer.
         """
 
+    def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
+        """Connect ``sock`` to a remote address. Coroutine.
+
+        As ``asyncio.loop.sock_connect``: host names are resolved, literal addresses are not. A
+        :class:`SocketOperation` for a TCP or UDP socket of Python's own and a literal address.
+        Awaiting it raises ``OSError`` if there is no connection to be had.
+        """
+
     # -- asyncio's private state, under its own names -------------------------------------------
 
     @property
