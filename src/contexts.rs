@@ -5,10 +5,11 @@
 //! from an unchanged context keep one pristine snapshot, which nobody enters. A callback runs in
 //! the loop's working copy of it, which becomes the callback's (or the transport's) own if it was
 //! changed meanwhile, or if somebody holds on to it. Whether a context changed is told by its
-//! immutable map of values, whose place in the object is probed once; where the probe fails every
-//! call copies, as in asyncio.
+//! immutable map of values, whose place in the object is probed once, as is the place of the
+//! current context in the thread's state; where a probe fails calls copy, as in asyncio.
 
 use std::cell::Cell;
+use std::ptr::null_mut;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -33,10 +34,24 @@ pub struct Contexts {
 
 impl Contexts {
     /// A context equal to the current one, and whether others may share it (then copy it).
+    #[inline]
     pub fn take(&self, py: Python<'_>) -> PyResult<(Object, bool)> {
+        let layout = Layout::get(py);
+        let last = self.last.as_ptr();
+        // SAFETY: both are contexts, and the probe found the map where it is read.
+        unsafe {
+            let current = layout.current(py);
+            if !current.is_null() && !last.is_null() && values(last) == values(current) {
+                return Ok((ffi::Py_NewRef(last), true));
+            }
+        }
+        self.copy_current(py, layout.comparable)
+    }
+
+    fn copy_current(&self, py: Python<'_>, comparable: bool) -> PyResult<(Object, bool)> {
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let copy = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
-        if !can_compare(py) {
+        if !comparable {
             return Ok((copy.into_ptr(), false));
         }
         let last = self.last.as_ptr();
@@ -52,7 +67,7 @@ impl Contexts {
 
     /// Takes a context that nobody enters for the last snapshot.
     pub fn expect(&self, py: Python<'_>, pristine: &Bound<'_, PyAny>) {
-        if can_compare(py) && !self.last.holds(pristine) {
+        if Layout::get(py).comparable && !self.last.holds(pristine) {
             self.last.set(py, Some(pristine.clone().unbind()));
         }
     }
@@ -202,19 +217,53 @@ pub fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> PyResult<R>) ->
 }
 
 /// # Safety
-/// `context` must be a live context object, and `can_compare` true.
+/// `context` must be a live context object, and `Layout::comparable` true.
+#[inline]
 unsafe fn values(context: Object) -> Object {
     // SAFETY: the caller's promise.
     unsafe { context.cast::<u8>().add(VALUES).cast::<Object>().read() }
 }
 
-/// Whether a context's map of values is where this file thinks; found out once.
-fn can_compare(py: Python<'_>) -> bool {
-    static PROBED: PyOnceLock<bool> = PyOnceLock::new();
-    *PROBED.get_or_init(py, || probe(py).unwrap_or(false))
+/// What was found out about this interpreter's objects.
+#[derive(Clone, Copy, Default)]
+struct Layout {
+    /// A context's map of values is where this file thinks.
+    comparable: bool,
+    /// Which word of the thread's state is the current context. None if 0, or nothing comparable.
+    current: usize,
 }
 
-fn probe(py: Python<'_>) -> PyResult<bool> {
+/// Words of a thread's state that are there in every CPython from 3.10 on (280 bytes and more).
+const THREAD_STATE_WORDS: usize = 34;
+
+impl Layout {
+    #[inline]
+    fn get(py: Python<'_>) -> Self {
+        static PROBED: PyOnceLock<Layout> = PyOnceLock::new();
+        *PROBED.get_or_init(py, || Layout {
+            comparable: can_compare(py).unwrap_or(false),
+            current: find_current(py).unwrap_or(0),
+        })
+    }
+
+    /// The current context, borrowed; null if there is none, or its place is not known.
+    #[inline]
+    fn current(self, py: Python<'_>) -> Object {
+        if self.current == 0 || !self.comparable {
+            return null_mut();
+        }
+        // SAFETY: the probe found it in this word.
+        unsafe { thread_state(py).add(self.current).read() }
+    }
+}
+
+#[inline]
+fn thread_state(_py: Python<'_>) -> *const Object {
+    // SAFETY: the GIL is held, so there is one.
+    unsafe { ffi::PyThreadState_Get() }.cast()
+}
+
+fn can_compare(py: Python<'_>) -> PyResult<bool> {
     let module = py.import("contextvars")?;
     let context = module.getattr("Context")?.call0()?;
     let size = context.get_type().getattr("__basicsize__")?.extract::<usize>()?;
@@ -235,4 +284,25 @@ fn probe(py: Python<'_>) -> PyResult<bool> {
     // SAFETY: as above.
     let (unchanged, changed) = unsafe { (values(context.as_ptr()), values(copy.as_ptr())) };
     Ok(unchanged == original && changed != original && !changed.is_null())
+}
+
+/// The one word of the thread's state that is a context exactly while that context is entered.
+fn find_current(py: Python<'_>) -> PyResult<usize> {
+    let state = thread_state(py);
+    // SAFETY: within the thread's state; words are compared, not followed.
+    let word = |at: usize| unsafe { state.add(at).read() };
+    let mut found: Vec<usize> = (1..THREAD_STATE_WORDS).collect();
+    for _ in 0..2 {
+        // SAFETY: the GIL is held; a new reference or null with an exception set.
+        let context = unsafe { object::owned(py, ffi::PyContext_New())? };
+        found.retain(|at| word(*at) != context.as_ptr());
+        let mut inside = Vec::new();
+        within(&context, || {
+            inside.extend(found.iter().filter(|at| word(**at) == context.as_ptr()));
+            Ok(())
+        })?;
+        found = inside;
+        found.retain(|at| word(*at) != context.as_ptr());
+    }
+    Ok(if let [at] = found[..] { at } else { 0 })
 }

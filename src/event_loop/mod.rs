@@ -20,7 +20,7 @@ use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
 use crate::errors::os_error;
 use crate::gil::{GilCell, GilFlag, PySlot};
-use crate::handles::Handle;
+use crate::handles::{Handle, Queued, Ticket};
 use crate::object::Object;
 use crate::reactor::{Key, Reactor};
 use crate::sources::{Source, Sources};
@@ -156,8 +156,15 @@ impl NativeLoop {
 
     /// The handles in the ready queue, for who wants to look.
     #[getter(_ready)]
-    fn get_ready<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        self.ready.with(py, |ready| ready.handles(py))
+    fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        // SAFETY: `slf` is an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        // Made outside of the borrow: to allocate may run the garbage collector.
+        let missing = this.ready.with(py, |ready| ready.without_handle());
+        let spare: Vec<_> =
+            (0..missing).map(|_| Handle::blank(py, this)).collect::<PyResult<_>>()?;
+        Ok(this.ready.with(py, |ready| ready.handles(py, &spare)))
     }
 
     /// asyncio's constructor assigns it; the queue stays the core's.
@@ -305,6 +312,24 @@ impl NativeLoop {
         self.wake(py);
     }
 
+    /// `push` of a call that nobody has looked at.
+    #[inline]
+    pub fn push_call(&self, py: Python<'_>, call: Queued) {
+        self.ready.with(py, |ready| ready.push_call(py, call));
+        self.wake(py);
+    }
+
+    /// The handle with this ticket takes its call over.
+    pub fn claim(&self, py: Python<'_>, ticket: Ticket) {
+        self.ready.with(py, |ready| ready.claim(py, ticket));
+    }
+
+    /// The handle with this ticket dies; its call is the queue's.
+    #[inline]
+    pub fn give_up(&self, py: Python<'_>, ticket: Ticket) {
+        self.ready.with(py, |ready| ready.give_up(ticket));
+    }
+
     #[inline]
     pub fn wake(&self, py: Python<'_>) {
         if self.idle.get(py) {
@@ -439,6 +464,21 @@ impl NativeLoop {
         match handle.call(py) {
             Ok(()) => Ok(()),
             Err(error) => self.callback_failed(py, handle, error),
+        }
+    }
+
+    /// Runs a call of the ready queue; as a handle, if somebody has that.
+    #[inline]
+    fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
+        match call.into_handle(py) {
+            Ok(handle) => self.run_handle(py, &handle),
+            Err(call) => match call.call(py, self) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let handle = call.into_made_handle(py, self)?;
+                    self.callback_failed(py, &handle, error)
+                }
+            },
         }
     }
 

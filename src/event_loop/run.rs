@@ -34,7 +34,7 @@ impl NativeLoop {
             }
         };
         // From here on the loop may become garbage.
-        self.ready.with(py, |ready| ready.track_shared());
+        self.ready.with(py, |ready| ready.track_shared(py));
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
         result
     }

@@ -71,6 +71,11 @@ impl NativeLoop {
     #[inline]
     fn run_entry(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         match entry {
+            Entry::Call(call) if !self.debug.get(py) => self.run_call(py, call),
+            Entry::Call(call) => {
+                let handle = call.into_made_handle(py, self)?;
+                self.run_in_debug(py, &handle)
+            }
             Entry::Handle(handle) => {
                 if handle.is_cancelled(py) {
                     return Ok(());
@@ -98,6 +103,7 @@ impl NativeLoop {
             Entry::Io(key) => sources::dispatch(py, self, key),
             Entry::Native(object, step) => step(py, &object),
             Entry::Handle(handle) => self.run_handle(py, &handle),
+            Entry::Call(call) => self.run_call(py, call),
         };
         result.or_else(|error| self.report(py, "Exception in a transport's callback", error, &[]))
     }

@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::others::wait_until_done;
+use super::queued::{claim, give_up};
 use super::{Handle, HandleObject, INLINE, RECYCLED, cancel, own_context, release_call, tuple_of};
 use crate::cached;
 use crate::event_loop::NativeLoop;
@@ -66,7 +67,12 @@ unsafe extern "C" fn dealloc(slf: Object) {
     // asks for: untrack, weak references, fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
+        let py = Python::assume_attached();
         ffi::PyObject_GC_UnTrack(slf.cast());
+        if (*handle).queued {
+            // The usual end: nobody wanted the handle, and its call is the queue's alone.
+            give_up(py, handle);
+        }
         if !(*handle).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
@@ -75,7 +81,6 @@ unsafe extern "C" fn dealloc(slf: Object) {
         ffi::Py_CLEAR(&raw mut (*handle).source_traceback);
         ffi::Py_CLEAR(&raw mut (*handle).repr);
         ffi::Py_CLEAR(&raw mut (*handle).event_loop);
-        let py = Python::assume_attached();
         let kept = RECYCLED.with(py, |recycled| {
             recycled.len() < MOST_RECYCLED && {
                 recycled.push(NonNull::new_unchecked(handle));
@@ -99,11 +104,29 @@ fn boolean(value: bool) -> Object {
     unsafe { ffi::PyBool_FromLong(value.into()) }
 }
 
+/// A timer's deadline.
+fn when(timer: &HandleObject) -> f64 {
+    f64::from_bits(timer.place)
+}
+
+/// The handle with what it is to call, which may have been in the ready queue until now.
+///
+/// # Safety
+/// `slf` must be a live handle, the GIL held.
+unsafe fn whole<'a>(slf: Object) -> &'a HandleObject {
+    let handle = slf.cast::<HandleObject>();
+    // SAFETY: the caller's promise.
+    unsafe {
+        claim(Python::assume_attached(), handle);
+        &*handle
+    }
+}
+
 macro_rules! field {
     ($name:ident, $handle:ident => $value:expr) => {
         unsafe extern "C" fn $name(slf: Object, _closure: *mut c_void) -> Object {
             // SAFETY: CPython checked the type of `slf`; the GIL is held.
-            let $handle = unsafe { &*slf.cast::<HandleObject>() };
+            let $handle = unsafe { whole(slf) };
             $value
         }
     };
@@ -117,6 +140,7 @@ unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Ob
         let handle = slf.cast::<HandleObject>();
         // SAFETY: CPython checked the type of `slf`; alive for the call.
         unsafe {
+            claim(py, handle);
             own_context(py, handle)?;
             Ok(or_none((*handle).context))
         }
@@ -128,7 +152,7 @@ field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));
 field!(get_scheduled, handle => boolean(handle.scheduled));
 // SAFETY (both): the GIL is held.
-field!(get_when, handle => unsafe { ffi::PyFloat_FromDouble(handle.when) });
+field!(get_when, handle => unsafe { ffi::PyFloat_FromDouble(when(handle)) });
 field!(get_args, handle => if handle.callback.is_null() {
     or_none(null_mut())
 } else if handle.many.is_null() {
@@ -155,7 +179,10 @@ unsafe extern "C" fn thread_safe_class(_slf: Object, _closure: *mut c_void) -> O
 unsafe extern "C" fn method_cancel(slf: Object, _: Object) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: alive for the call.
-        unsafe { wait_until_done(py, slf.cast()) };
+        unsafe {
+            claim(py, slf.cast());
+            wait_until_done(py, slf.cast());
+        }
         cancel(py, slf.cast())?;
         Ok(or_none(null_mut()))
     })
@@ -185,7 +212,10 @@ unsafe extern "C" fn method_get_context(slf: Object, _: Object) -> Object {
 unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: `slf` is alive for the call.
-        let handle = Handle(unsafe { Bound::from_borrowed_ptr(py, slf).unbind() });
+        let handle = unsafe {
+            claim(py, slf.cast());
+            Handle(Bound::from_borrowed_ptr(py, slf).unbind())
+        };
         if handle.is_cancelled(py) {
             return Err(PyRuntimeError::new_err("the handle is cancelled"));
         }
@@ -208,8 +238,8 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
     enter(-1, |py| {
         // SAFETY: CPython checked the type of `slf`.
-        let when = unsafe { (*slf.cast::<HandleObject>()).when };
-        when.into_pyobject(py)?.hash()
+        let handle = unsafe { &*slf.cast::<HandleObject>() };
+        when(handle).into_pyobject(py)?.hash()
     })
 }
 
@@ -225,16 +255,16 @@ unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Ob
         // SAFETY: both are timer handles.
         let (a, b) = unsafe { (&*left.cast::<HandleObject>(), &*right.cast::<HandleObject>()) };
         let equal = || -> PyResult<bool> {
-            Ok(a.when == b.when
+            Ok(when(a) == when(b)
                 && a.cancelled == b.cancelled
                 && pair.0.getattr("_callback")?.eq(pair.1.getattr("_callback")?)?
                 && pair.0.getattr("_args")?.eq(pair.1.getattr("_args")?)?)
         };
         let result = match op {
-            ffi::Py_LT => a.when < b.when,
-            ffi::Py_LE => a.when < b.when || equal()?,
-            ffi::Py_GT => a.when > b.when,
-            ffi::Py_GE => a.when > b.when || equal()?,
+            ffi::Py_LT => when(a) < when(b),
+            ffi::Py_LE => when(a) < when(b) || equal()?,
+            ffi::Py_GT => when(a) > when(b),
+            ffi::Py_GE => when(a) > when(b) || equal()?,
             ffi::Py_EQ => equal()?,
             _ => !equal()?,
         };

@@ -1,11 +1,14 @@
 //! `Handle` and `TimerHandle`: what `call_soon` and `call_later` give out.
 //!
-//! A handle is the queue entry itself. Up to three arguments lie inside it, behind a scratch slot
-//! that lets a bound method put its `self` in front without copying, and freed handles are kept
-//! for the next call. `__class__` answers with asyncio's class, so `isinstance` holds.
+//! A handle holds its call: up to three arguments lie inside it, behind a scratch slot that lets a
+//! bound method put its `self` in front without copying. Most handles are dropped as soon as they
+//! are made, so a call of `call_soon` stays in the ready queue's own memory until somebody looks at
+//! its handle (`queued`), and freed handles are kept for the next call. `__class__` answers with
+//! asyncio's class, so `isinstance` holds.
 
 mod class;
 mod others;
+mod queued;
 
 use std::ptr::{NonNull, null_mut};
 
@@ -15,6 +18,7 @@ use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 pub use class::register;
+pub use queued::{Queued, Ticket};
 
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
@@ -36,13 +40,16 @@ pub struct HandleObject {
     repr: Object,
     /// All arguments, when they are more than `INLINE`.
     many: Object,
-    when: f64,
+    /// A timer's deadline, as bits; else the ticket of a call that is still in the ready queue.
+    place: u64,
     count: u8,
     cancelled: bool,
     /// The context is a snapshot that others have too: a copy is entered in its place.
     shared: bool,
     /// In the timer heap.
     scheduled: bool,
+    /// Only a ticket: the call is still in the ready queue.
+    queued: bool,
     /// The callback is being called: its arguments must outlive a `cancel()` from inside.
     running: bool,
     /// Other threads' `cancel()` and `cancelled()` wait while the callback is being called.
@@ -54,7 +61,7 @@ pub struct HandleObject {
     inline: [Object; INLINE],
 }
 
-/// Freed handles, for the next ones.
+/// Freed handles, for the next ones. All that they hold is null.
 static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
 
 /// The loop's own reference to a handle.
@@ -79,9 +86,22 @@ pub struct Call<'a> {
     pub context: Object,
 }
 
+impl Call<'_> {
+    /// The context to run in, a new reference, and whether it is a snapshot that others have too.
+    #[inline]
+    fn take_context(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<(Object, bool)> {
+        if self.context.is_null() {
+            event_loop.contexts.take(py)
+        } else {
+            // SAFETY: borrowed from the caller, who holds a reference.
+            Ok((unsafe { ffi::Py_NewRef(self.context) }, false))
+        }
+    }
+}
+
 impl Handle {
     pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
-        Self::build(py, &types(py)?.handle, event_loop, call, 0.0)
+        Self::build(py, &types(py)?.handle, event_loop, call, 0)
     }
 
     /// For `call_soon_threadsafe`: from CPython 3.14 on a kind of its own.
@@ -89,7 +109,7 @@ impl Handle {
         let Some(class) = &types(py)?.thread_safe else {
             return Self::new(py, event_loop, call);
         };
-        let handle = Self::build(py, class, event_loop, call, 0.0)?;
+        let handle = Self::build(py, class, event_loop, call, 0)?;
         // SAFETY: just made, of our layout; the GIL is held.
         unsafe { (*handle.object()).thread_safe = true };
         Ok(handle)
@@ -101,7 +121,7 @@ impl Handle {
         call: &Call<'_>,
         when: f64,
     ) -> PyResult<Self> {
-        let handle = Self::build(py, &types(py)?.timer, event_loop, call, when)?;
+        let handle = Self::build(py, &types(py)?.timer, event_loop, call, when.to_bits())?;
         // SAFETY: just made, of our layout; the GIL is held.
         unsafe { (*handle.object()).scheduled = true };
         Ok(handle)
@@ -112,59 +132,74 @@ impl Handle {
         class: &Py<PyType>,
         event_loop: &NativeLoop,
         call: &Call<'_>,
-        when: f64,
+        place: u64,
     ) -> PyResult<Self> {
-        let (context, shared) = if call.context.is_null() {
-            event_loop.contexts.take(py)?
+        let many = if call.args.len() > INLINE {
+            // SAFETY: borrowed live objects; a new reference or null with an exception set.
+            unsafe { object::owned(py, tuple_of(call.args))? }.into_ptr()
         } else {
-            // SAFETY: borrowed from the caller, who holds a reference.
-            (unsafe { ffi::Py_NewRef(call.context) }, false)
+            null_mut()
         };
+        let handle = Self::bare(py, class, event_loop)?;
+        let (context, shared) = call.take_context(py, event_loop)?;
+        // SAFETY: just made; nobody else has seen it, and its fields hold nothing.
+        unsafe {
+            let made = &mut *handle.object();
+            made.callback = ffi::Py_NewRef(call.callback);
+            made.context = context;
+            made.shared = shared;
+            made.place = place;
+            made.many = many;
+            if many.is_null() {
+                made.count = call.args.len() as u8;
+                for (to, from) in made.inline.iter_mut().zip(call.args) {
+                    *to = ffi::Py_NewRef(*from);
+                }
+            }
+        }
+        Ok(handle)
+    }
+
+    /// A handle of nothing, for a call that is in the ready queue without one.
+    pub fn blank(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
+        Self::bare(py, &types(py)?.handle, event_loop)
+    }
+
+    #[inline]
+    fn bare(py: Python<'_>, class: &Py<PyType>, event_loop: &NativeLoop) -> PyResult<Self> {
         let class = class.as_ptr().cast::<ffi::PyTypeObject>();
         let recycled = RECYCLED.with(py, Vec::pop);
         // SAFETY: recycled memory was a handle, is untracked and holds nothing; else the allocator
-        // gives memory for one. All fields are written before anybody sees the object.
+        // gives memory for one, whose fields after the head are made so.
         unsafe {
             let made = match recycled {
                 Some(old) => {
                     ffi::PyObject_Init(old.as_ptr().cast(), class);
                     old.as_ptr()
                 }
-                None => ffi::PyObject_GC_New::<HandleObject>(class),
+                None => {
+                    let new = ffi::PyObject_GC_New::<HandleObject>(class);
+                    if new.is_null() {
+                        return Err(object::fetch(py));
+                    }
+                    let head = size_of::<ffi::PyObject>();
+                    new.cast::<u8>()
+                        .add(head)
+                        .write_bytes(0, size_of::<HandleObject>() - head);
+                    new
+                }
             };
-            if made.is_null() {
-                ffi::Py_DECREF(context);
-                return Err(object::fetch(py));
-            }
             let handle = &mut *made;
-            handle.weakrefs = null_mut();
             handle.event_loop = ffi::Py_NewRef(event_loop.object());
-            handle.callback = ffi::Py_NewRef(call.callback);
-            handle.context = context;
-            handle.shared = shared;
-            handle.source_traceback = null_mut();
-            handle.repr = null_mut();
-            handle.many = null_mut();
-            handle.when = when;
+            handle.place = 0;
             handle.count = 0;
             handle.cancelled = false;
+            handle.shared = false;
             handle.scheduled = false;
             handle.running = false;
+            handle.queued = false;
             handle.thread_safe = false;
-            handle.inline = [null_mut(); INLINE];
-            let handle = Self(Bound::from_owned_ptr(py, made.cast()).unbind());
-            if call.args.len() <= INLINE {
-                (*made).count = call.args.len() as u8;
-                for (to, from) in (*made).inline.iter_mut().zip(call.args) {
-                    *to = ffi::Py_NewRef(*from);
-                }
-            } else {
-                (*made).many = tuple_of(call.args);
-                if (*made).many.is_null() {
-                    return Err(object::fetch(py));
-                }
-            }
-            Ok(handle)
+            Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
         }
     }
 
@@ -173,7 +208,11 @@ impl Handle {
         let object = self.0.as_ptr();
         // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
         unsafe {
-            if ffi::Py_REFCNT(object) > 1 && ffi::PyObject_GC_IsTracked(object) == 0 {
+            if ffi::Py_REFCNT(object) > 1
+                && ffi::PyObject_GC_IsTracked(object) == 0
+                // Tells the loop alone what it is to call, and is a part of it.
+                && !(*self.object()).queued
+            {
                 ffi::PyObject_GC_Track(object.cast());
             }
         }
@@ -218,6 +257,11 @@ impl Handle {
         self.0.bind(py)
     }
 
+    /// This reference, for Python.
+    pub fn into_ptr(self) -> Object {
+        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
     /// A new reference for Python.
     pub fn to_ptr(&self, py: Python<'_>) -> Object {
         self.0.clone_ref(py).into_ptr()
@@ -230,7 +274,7 @@ impl Handle {
 
     pub fn when(&self, _py: Python<'_>) -> f64 {
         // SAFETY: our layout, GIL held.
-        unsafe { (*self.object()).when }
+        unsafe { f64::from_bits((*self.object()).place) }
     }
 
     /// The heap let go of this timer.

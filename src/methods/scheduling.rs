@@ -10,7 +10,7 @@ use pyo3::types::{PyTuple, PyType};
 
 use crate::cached;
 use crate::event_loop::{Entry, NativeLoop};
-use crate::handles::{Call, Handle};
+use crate::handles::{Call, Handle, Queued};
 use crate::object::{
     self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
@@ -108,11 +108,18 @@ fn soon(
     if debug {
         check_in_debug(py, event_loop, method, call.callback, same_thread)?;
     }
+    if !same_thread {
+        // The other thread waits for a result, often, and then has more to do.
+        event_loop.answered.set(py, true);
+    }
+    if !debug && call.args.len() <= Queued::MOST_ARGUMENTS {
+        let (queued, handle) = Queued::new(py, event_loop, &call, !same_thread)?;
+        event_loop.push_call(py, queued);
+        return Ok(handle.into_ptr());
+    }
     let handle = if same_thread {
         Handle::new(py, event_loop, &call)?
     } else {
-        // The other thread waits for a result, often, and then has more to do.
-        event_loop.answered.set(py, true);
         Handle::thread_safe(py, event_loop, &call)?
     };
     if debug {
