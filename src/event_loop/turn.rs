@@ -16,8 +16,12 @@ use crate::sources::{self, Event};
 use crate::timers::Timers;
 use crate::timers::alarm::monotonic;
 
-/// Callbacks after which the reactor is looked at, even while more are ready.
-const CALLBACKS_PER_LOOK: usize = 32;
+/// Callbacks after which what was written leaves, and the clock is read.
+const CALLBACKS_PER_FLUSH: usize = 32;
+
+/// Seconds after which the reactor is looked at, even while more callbacks are ready. A look takes
+/// about a microsecond.
+const BETWEEN_LOOKS: f64 = 40e-6;
 
 impl NativeLoop {
     pub(super) fn turn(&self, py: Python<'_>) -> PyResult<Next> {
@@ -25,13 +29,24 @@ impl NativeLoop {
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
             return Err(PyErr::fetch(py));
         }
-        let stopped = self.batches(py);
-        // Also after an error: nobody may run the loop again, and what was written must leave.
-        let flushed = self.flush(py);
-        if stopped? {
-            return flushed.map(|()| Next::Stop);
+        self.collect_events(py)?;
+        let mut until = None;
+        loop {
+            let stopped = self.batches(py);
+            // Also after an error: nobody may run the loop again, and what was written must leave.
+            let flushed = self.flush(py);
+            if stopped? {
+                return flushed.map(|()| Next::Stop);
+            }
+            flushed?;
+            if self.ready.with(py, |ready| ready.len()) == 0 {
+                break;
+            }
+            let now = monotonic();
+            if now >= *until.get_or_insert(now + BETWEEN_LOOKS) {
+                break;
+            }
         }
-        flushed?;
         if self.ready.with(py, |ready| ready.len()) > 0 || !self.prepare_to_park(py)? {
             return Ok(Next::Look(Look::Glance));
         }
@@ -43,7 +58,6 @@ impl NativeLoop {
 
     /// Runs what is ready. `true`: `stop()` was called.
     fn batches(&self, py: Python<'_>) -> PyResult<bool> {
-        self.collect_events(py)?;
         self.collect_timers(py)?;
         let mut ran = 0;
         loop {
@@ -59,7 +73,7 @@ impl NativeLoop {
             }
             ran += batch + self.also_ran.get(py);
             self.also_ran.set(py, 0);
-            if batch == 0 || ran >= CALLBACKS_PER_LOOK {
+            if batch == 0 || ran >= CALLBACKS_PER_FLUSH {
                 return Ok(false);
             }
             if self.timer_due.get(py) {

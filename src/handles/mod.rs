@@ -183,9 +183,7 @@ impl Handle {
                         return Err(object::fetch(py));
                     }
                     let head = size_of::<ffi::PyObject>();
-                    new.cast::<u8>()
-                        .add(head)
-                        .write_bytes(0, size_of::<HandleObject>() - head);
+                    new.cast::<u8>().add(head).write_bytes(0, size_of::<HandleObject>() - head);
                     new
                 }
             };

@@ -5,14 +5,13 @@ use std::ptr::null_mut;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyType;
 
 use crate::cached;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::handles::{Call, Handle, Queued};
 use crate::object::{
-    self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
+    Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
 use crate::primitives;
 use crate::sockets;
@@ -260,28 +259,6 @@ unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
     })
 }
 
-unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
-    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-    enter(null_mut(), |py| {
-        let names =
-            KEYWORDS.get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["loop"])?.unbind()))?;
-        let arguments = [slf];
-        // SAFETY: one keyword argument; a new reference or null with an exception set.
-        let future = unsafe {
-            object::owned(
-                py,
-                ffi::PyObject_Vectorcall(
-                    cached::asyncio(py)?.future.as_ptr(),
-                    arguments.as_ptr(),
-                    0,
-                    names.as_ptr(),
-                ),
-            )?
-        };
-        Ok(future.into_ptr())
-    })
-}
-
 static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
     fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
@@ -293,7 +270,7 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     plain_method(c"is_running", is_running, c"is_running($self, /)\n--\n\nWhether the loop is running."),
     plain_method(c"_check_closed", check_closed, c"_check_closed($self, /)\n--\n\n"),
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
-    plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
+    plain_method(c"create_future", primitives::create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
     fast_method(c"create_task", primitives::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
     fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),

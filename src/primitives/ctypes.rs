@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::running;
 use crate::event_loop::NativeLoop;
-use crate::gil::GilFlag;
+use crate::gil::{GilCell, GilFlag};
 use crate::object::{self, Object};
 
 /// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
@@ -169,28 +169,6 @@ impl CTypes {
         unsafe { self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options) }
     }
 
-    /// The options that put a future or a task on this loop, which runs in this thread.
-    ///
-    /// None where they find it by themselves sooner than in a dict made for them. (Before 3.12 that
-    /// takes a system call.)
-    #[inline]
-    pub fn on_running<'py>(
-        &self,
-        event_loop: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        if cfg!(Py_3_12) {
-            return Ok(None);
-        }
-        self.on_loop(event_loop).map(Some)
-    }
-
-    #[inline]
-    pub fn on_loop<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-        let options = PyDict::new(event_loop.py());
-        options.set_item(intern!(event_loop.py(), "loop"), event_loop)?;
-        Ok(options)
-    }
-
     /// What calling the type does, without making a tuple and a dict to do it.
     ///
     /// # Safety
@@ -217,6 +195,58 @@ impl CTypes {
                 return Err(object::fetch(py));
             }
             Ok(made)
+        }
+    }
+}
+
+/// The options that put futures and tasks on a loop.
+pub struct OnLoop<'py>(Option<Bound<'py, PyDict>>);
+
+/// The dict of the last such options, for the next ones.
+static SPARE: GilCell<Option<Py<PyDict>>> = GilCell::new(None);
+
+impl<'py> OnLoop<'py> {
+    #[inline]
+    pub fn new(types: &CTypes, event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if cfg!(Py_3_12) && types.running_loop(event_loop.py())?.is(event_loop) {
+            return Ok(Self(None));
+        }
+        Self::naming(event_loop)
+    }
+
+    /// On a loop that is known to run in this thread.
+    #[inline]
+    pub fn running(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+        // There they find it by themselves. (Before 3.12 that takes a system call.)
+        if cfg!(Py_3_12) { Ok(Self(None)) } else { Self::naming(event_loop) }
+    }
+
+    /// Names it, which is needed where another one may run in this thread.
+    pub fn naming(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let spare = SPARE.with(py, Option::take);
+        let options = spare.map_or_else(|| PyDict::new(py), |spare| spare.into_bound(py));
+        options.set_item(intern!(py, "loop"), event_loop)?;
+        Ok(Self(Some(options)))
+    }
+
+    #[inline]
+    pub fn options(&self) -> Option<&Bound<'py, PyDict>> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for OnLoop<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(options) = self.0.take() else { return };
+        let py = options.py();
+        // Lets go of the loop. Somebody else's constructor may have kept the dict: then it is his.
+        // SAFETY: alive.
+        if unsafe { ffi::Py_REFCNT(options.as_ptr()) } == 1
+            && options.set_item(intern!(py, "loop"), py.None()).is_ok()
+        {
+            drop(SPARE.with(py, |spare| spare.replace(options.unbind())));
         }
     }
 }

@@ -18,7 +18,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{Borrowed, intern};
 
-use super::ctypes::{self, CTypes, on_plain_loop};
+use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::event_loop::NativeLoop;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
@@ -139,7 +139,7 @@ fn gather<'py>(
     // asyncio copies it for each child; nothing of the program's runs in it.
     // SAFETY: a new reference or null with an exception set.
     let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
-    let options = types.on_running(&event_loop.bind(py))?;
+    let on_loop = OnLoop::running(&event_loop.bind(py))?;
     // Callbacks of these are called when `outer` is there.
     let mut done_already = Vec::new();
     let mut seen = HashMap::<usize, usize, BuildHasherDefault<Address>>::with_capacity_and_hasher(
@@ -164,7 +164,7 @@ fn gather<'py>(
         let mut child = unsafe { Bound::from_borrowed_ptr(py, *arg) };
         let is_new = is_coroutine(py, *arg)?;
         if is_new {
-            child = types.new_task(py, *arg, options.as_ref())?;
+            child = types.new_task(py, *arg, on_loop.options())?;
             // Nobody else can wait for it, so nobody is to be warned.
             child.setattr(intern!(py, "_log_destroy_pending"), false)?;
         }
@@ -182,7 +182,7 @@ fn gather<'py>(
         gathering.watch(types, &child, &context)?;
     }
     let class = originals(py)?.gathering_future.bind(py);
-    let outer = types.new_future(class, options.as_ref())?;
+    let outer = types.new_future(class, on_loop.options())?;
     // SAFETY: our layout; the reference stays ours, the list's is borrowed.
     unsafe {
         let children = Bound::from_borrowed_ptr(py, (*this).children);

@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-pub use tasks::create_task;
+pub use tasks::{create_future, create_task};
 
 use crate::object::{self, Args, METHODS_END, Object, Table, enter, fast_method};
 

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::ctypes::{self, CTypes, on_plain_loop};
+use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
 use crate::object::{
@@ -215,8 +215,8 @@ impl<'py> Sleep<'py> {
         let (py, this) = (self.0.py(), self.fields());
         event_loop.check_closed(py)?;
         let now = event_loop.now(py)?;
-        let options = types.on_running(&event_loop.bind(py))?;
-        let future = types.new_future(types.future.bind(py), options.as_ref())?;
+        let on_loop = OnLoop::running(&event_loop.bind(py))?;
+        let future = types.new_future(types.future.bind(py), on_loop.options())?;
         let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
         let when = now + delay;
         // SAFETY: our layout; a fresh sleep has none of these yet.

@@ -1,4 +1,4 @@
-//! `loop.create_task`: CPython's own C task, without asyncio's Python frame around it.
+//! `loop.create_task` and `loop.create_future`: CPython's own C types, without Python frames.
 //!
 //! With a task factory, in debug mode, or with options that asyncio may come to know, asyncio's own
 //! method is called; so are its texts of errors.
@@ -9,7 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::ctypes::{self, CTypes, is_plain_class};
+use super::ctypes::{self, CTypes, OnLoop, is_plain_class};
+use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::object::{self, Object, enter};
 
@@ -112,12 +113,24 @@ pub fn spawn<'py>(
         options.set_item(pyo3::intern!(py, "loop"), this)?;
         return types.new_task(py, coro, Some(&options));
     }
-    let options = if cfg!(Py_3_12) && types.running_loop(py)?.is(&this) {
-        types.on_running(&this)?
-    } else {
-        Some(types.on_loop(&this)?)
-    };
-    types.new_task(py, coro, options.as_ref())
+    types.new_task(py, coro, OnLoop::new(types, &this)?.options())
+}
+
+/// `loop.create_future`.
+pub unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: alive for the call.
+        let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
+        let class = &cached::asyncio(py)?.future;
+        if let Some(types) = ctypes::types(py)?
+            && class.is(&types.future)
+        {
+            let on_loop = OnLoop::new(types, &this)?;
+            return types.new_future(types.future.bind(py), on_loop.options()).map(Bound::into_ptr);
+        }
+        let on_loop = OnLoop::naming(&this)?;
+        class.bind(py).call((), on_loop.options()).map(Bound::into_ptr)
+    })
 }
 
 /// # Safety
