@@ -16,7 +16,8 @@ use crate::sources::{self, Event};
 use crate::timers::Timers;
 use crate::timers::alarm::monotonic;
 
-/// Callbacks after which what was written leaves, and the clock is read.
+/// Callbacks after which what was written leaves, and the clock is read: or, if they were called
+/// for what one descriptor had, the reactor is looked at.
 const CALLBACKS_PER_FLUSH: usize = 32;
 
 /// Seconds after which the reactor is looked at, even while more callbacks are ready. A look takes
@@ -30,16 +31,20 @@ impl NativeLoop {
             return Err(PyErr::fetch(py));
         }
         self.collect_events(py)?;
+        self.also_ran.set(py, 0);
         let mut until = None;
         loop {
-            let stopped = self.batches(py);
+            let stopped = self.batches(py, &mut until);
             // Also after an error: nobody may run the loop again, and what was written must leave.
             let flushed = self.flush(py);
             if stopped? {
                 return flushed.map(|()| Next::Stop);
             }
             flushed?;
-            if self.ready.with(py, |ready| ready.len()) == 0 {
+            // What comes in by itself does not keep the loop from looking at the others.
+            if self.ready.with(py, |ready| ready.len()) == 0
+                || self.also_ran.get(py) >= CALLBACKS_PER_FLUSH
+            {
                 break;
             }
             let now = monotonic();
@@ -56,11 +61,11 @@ impl NativeLoop {
         Ok(Next::Look(self.wait(py)))
     }
 
-    /// Runs what is ready. `true`: `stop()` was called.
-    fn batches(&self, py: Python<'_>) -> PyResult<bool> {
+    /// Runs what is ready. `true`: `stop()` was called. `until`: when to look at the reactor.
+    fn batches(&self, py: Python<'_>, until: &mut Option<f64>) -> PyResult<bool> {
         self.collect_timers(py)?;
         let mut ran = 0;
-        loop {
+        for number in 1.. {
             let batch = self.ready.with(py, |ready| ready.len());
             for _ in 0..batch {
                 let Some(entry) = self.ready.with(py, |ready| ready.pop()) else {
@@ -71,15 +76,19 @@ impl NativeLoop {
             if self.stopping.get(py) {
                 return Ok(true);
             }
-            ran += batch + self.also_ran.get(py);
-            self.also_ran.set(py, 0);
-            if batch == 0 || ran >= CALLBACKS_PER_FLUSH {
-                return Ok(false);
+            ran += batch;
+            if batch == 0 || ran + self.also_ran.get(py) >= CALLBACKS_PER_FLUSH {
+                break;
+            }
+            // Most turns have no more than two, and no need of the time.
+            if number == 2 {
+                until.get_or_insert_with(|| monotonic() + BETWEEN_LOOKS);
             }
             if self.timer_due.get(py) {
                 self.collect_timers(py)?;
             }
         }
+        Ok(false)
     }
 
     #[inline]
