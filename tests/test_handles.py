@@ -235,3 +235,102 @@ def test_a_cycle_through_a_handle_is_collected(loop):
     loop.run_until_complete(asyncio.sleep(0.01))
     gc.collect()
     assert gone() is None
+
+
+def test_handles_dropped_and_kept_in_any_order_leave_every_call_in_its_place(loop):
+    """A call whose handle is gone belongs to the loop alone; one that is kept can be cancelled."""
+    ran = []
+    handles = [loop.call_soon(ran.append, i) for i in range(90)]
+    for i in range(0, 90, 3):
+        handles[i].cancel()
+    for i in range(89, 0, -3):
+        handles[i] = None
+    shown = repr(handles[1])
+    assert "append" in shown
+    run_briefly(loop)
+    assert ran == [i for i in range(90) if i % 3]
+    assert repr(handles[1]) == shown
+    assert handles[1]._callback == ran.append
+    assert handles[1]._args == (1,)
+
+
+def test_a_handle_that_dies_while_the_batch_runs_takes_nothing_with_it(loop):
+    ran = []
+    kept = []
+
+    def drop_the_others():
+        kept.clear()
+        ran.append("dropped")
+
+    loop.call_soon(drop_the_others)
+    kept.extend(loop.call_soon(ran.append, i) for i in range(10))
+    run_briefly(loop)
+    assert ran == ["dropped", *range(10)]
+
+
+def test_a_handle_can_be_cancelled_by_an_earlier_callback_of_its_batch(loop):
+    ran = []
+    loop.call_soon(lambda: second.cancel())
+    second = loop.call_soon(ran.append, 2)
+    loop.call_soon(ran.append, 3)
+    run_briefly(loop)
+    assert ran == [3]
+    assert second._callback is None
+
+
+def test_the_callback_of_a_handle_that_nobody_kept_is_freed_once_it_ran(loop):
+    class Callback:
+        def __call__(self, argument):
+            pass
+
+    callback, argument = Callback(), Callback()
+    gone = [weakref.ref(callback), weakref.ref(argument)]
+    loop.call_soon(callback, argument)
+    del callback, argument
+    run_briefly(loop)
+    assert [ref() for ref in gone] == [None, None]
+
+
+def test_a_weak_reference_sees_a_handle_that_nobody_kept_until_its_call_has_run(loop):
+    ran = []
+    seen = weakref.ref(loop.call_soon(ran.append, 1))
+    cancelled = weakref.ref(loop.call_soon(ran.append, 2))
+    cancelled().cancel()
+    assert seen()._args == (1,)
+    run_briefly(loop)
+    assert ran == [1]
+    assert seen() is None
+    assert cancelled() is None
+
+
+def test_an_error_in_a_call_without_a_handle_is_told_with_one(loop):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    loop.call_soon(divmod, 1, 0)
+    run_briefly(loop)
+    [context] = contexts
+    assert isinstance(context["exception"], ZeroDivisionError)
+    assert isinstance(context["handle"], asyncio.Handle)
+    assert context["handle"]._args == (1, 0)
+    assert "divmod" in context["message"]
+
+
+def test_a_handle_keeps_its_callback_when_the_loop_is_closed(loop_factory):
+    loop = loop_factory()
+    handle = loop.call_soon(callback, 1)
+    loop.close()
+    assert handle._callback is callback
+    assert handle._args == (1,)
+    assert not handle.cancelled()
+
+
+def test_a_waiting_call_keeps_no_loop_alive(loop_factory):
+    """The callback refers to the loop, which holds the call: garbage, all of it, once dropped."""
+    loop = loop_factory()
+    gone = weakref.ref(loop)
+    run_briefly(loop)
+    loop.call_soon(callback, loop)
+    with pytest.warns(ResourceWarning):
+        del loop
+        gc.collect()
+    assert gone() is None

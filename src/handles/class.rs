@@ -68,11 +68,17 @@ unsafe extern "C" fn dealloc(slf: Object) {
     unsafe {
         let class = ffi::Py_TYPE(slf);
         let py = Python::assume_attached();
-        ffi::PyObject_GC_UnTrack(slf.cast());
         if (*handle).queued {
+            if !(*handle).weakrefs.is_null() {
+                // Seen through these it lives until its call has run, as in asyncio: the queue
+                // takes a reference, the only one.
+                claim(py, handle);
+                return;
+            }
             // The usual end: nobody wanted the handle, and its call is the queue's alone.
             give_up(py, handle);
         }
+        ffi::PyObject_GC_UnTrack(slf.cast());
         if !(*handle).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

@@ -132,6 +132,9 @@ def test_private_containers(both):
         assert soon in loop._ready
         assert later in loop._scheduled
         assert len(loop._ready) == len(loop._scheduled) == 1
+        loop.call_soon(print, "a handle that nobody keeps")
+        assert [handle._callback for handle in loop._ready] == [print, print]
+        loop._ready[1].cancel()
         soon.cancel()
         later.cancel()
         return (
