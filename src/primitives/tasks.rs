@@ -14,11 +14,14 @@ use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::object::{self, Object, enter};
 
-/// Options that a task takes in all versions that their names are new in.
-#[cfg(Py_3_11)]
-const OPTIONS: [&std::ffi::CStr; 2] = [c"name", c"context"];
-#[cfg(not(Py_3_11))]
-const OPTIONS: [&std::ffi::CStr; 1] = [c"name"];
+/// What asyncio's method hands on to the task.
+const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
+    &[c"name", c"context", c"eager_start"]
+} else if cfg!(Py_3_11) {
+    &[c"name", c"context"]
+} else {
+    &[c"name"]
+};
 
 /// A method of the loop's class; see `methods/scheduling.rs`.
 pub unsafe extern "C" fn create_task(
