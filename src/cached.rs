@@ -10,6 +10,7 @@ pub struct Asyncio {
     /// CPython 3.14 and later.
     pub thread_safe_handle: Option<Py<PyAny>>,
     pub future: Py<PyAny>,
+    pub server: Py<PyAny>,
     pub cancelled_error: Py<PyAny>,
     /// The base of asyncio's transports with flow control, a `Transport` itself.
     pub transport: Py<PyType>,
@@ -32,6 +33,7 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
                 .getattr_opt("_ThreadSafeHandle")?
                 .map(Bound::unbind),
             future: get("Future")?,
+            server: py.import("asyncio.base_events")?.getattr("Server")?.unbind(),
             cancelled_error: get("CancelledError")?,
             transport: py
                 .import("asyncio.transports")?

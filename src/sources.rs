@@ -94,6 +94,11 @@ impl Sources {
         }
     }
 
+    /// The Python objects that keys stand for.
+    pub fn everybody(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.objects(py).into_iter().map(|(object, _)| object).collect()
+    }
+
     fn objects(&self, py: Python<'_>) -> Vec<(Py<PyAny>, &'static Kind)> {
         (0..self.slots.len() as Key).filter_map(|key| self.object(py, key)).collect()
     }

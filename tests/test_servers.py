@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import gc
 import os
 import re
 import socket
@@ -545,6 +546,77 @@ def test_abort_clients_drops_what_was_accepted(loop):
             # Although the peer reads nothing of what was written.
             await asyncio.wait_for(server.wait_closed(), 20)
         assert await protocol.lost() is None
+
+    loop.run_until_complete(scenario())
+
+
+@since_3_13
+def test_a_server_knows_its_own_clients_and_no_others(loop):
+    """Also those that read nothing, which the loop itself does not keep alive."""
+    protocols = {"one": [], "two": []}
+
+    def factory(name):
+        protocol = Recorder()
+        protocols[name].append(protocol)
+        return protocol
+
+    def transports(name):
+        return {protocol.transport for protocol in protocols[name]}
+
+    async def scenario():
+        servers = {
+            name: await loop.create_server(lambda name=name: factory(name), "127.0.0.1", 0)
+            for name in protocols
+        }
+        clients = [
+            socket.create_connection(servers[name].sockets[0].getsockname())
+            for name in ("one", "one", "two", "one")
+        ]
+        while sum(map(len, protocols.values())) < len(clients):
+            await asyncio.sleep(0.001)
+        for protocol in sum(protocols.values(), []):
+            await protocol.called("connection_made")
+        protocols["one"][0].transport.pause_reading()
+        for name, server in servers.items():
+            assert set(server._clients) == transports(name)
+            assert len(server._clients) == len(protocols[name])
+            assert all(transport in server._clients for transport in transports(name))
+        assert not transports("two") & set(servers["one"]._clients)
+        servers["one"].close()
+        servers["one"].close_clients()
+        await asyncio.wait_for(servers["one"].wait_closed(), 20)
+        assert len(servers["one"]._clients) == 0
+        assert len(servers["two"]._clients) == 1
+        assert await asyncio.gather(*(p.lost() for p in protocols["one"])) == [None] * 3
+        servers["two"].close()
+        servers["two"].abort_clients()
+        await asyncio.wait_for(servers["two"].wait_closed(), 20)
+        for client in clients:
+            client.close()
+
+    loop.run_until_complete(scenario())
+
+
+@since_3_13
+def test_an_abandoned_connection_is_no_longer_its_servers(loop):
+    protocols = []
+
+    def factory():
+        protocols.append(Recorder())
+        return protocols[-1]
+
+    async def scenario():
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            while not protocols:
+                await asyncio.sleep(0.001)
+            await protocols[0].called("connection_made")
+            protocols.pop().transport.pause_reading()
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                gc.collect()
+            assert len(server._clients) == 0
+            assert list(server._clients) == []
+        await ended(server)
 
     loop.run_until_complete(scenario())
 

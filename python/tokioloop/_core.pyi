@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 import socket
 from asyncio import constants, transports
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextvars import Context
 from socket import _GetAddrInfoResult
 from traceback import StackSummary
@@ -34,6 +34,7 @@ _Outcome: TypeAlias = _T | BaseException
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "Clients",
     "DatagramTransport",
     "Handle",
     "Listener",
@@ -1005,6 +1006,24 @@ class WritePipeTransport(transports._FlowControlMixin):
 
     def _write_ready(self) -> None:
         """The descriptor takes more."""
+
+@final
+class Clients:
+    """The connections of an ``asyncio.Server``, in the place of its ``_clients`` (a ``WeakSet``)."""
+
+    def __new__(cls, event_loop: NativeLoop, server: asyncio.AbstractServer) -> Clients: ...
+    def add(self, transport: asyncio.BaseTransport) -> None:
+        """A connection was made."""
+
+    def discard(self, transport: asyncio.BaseTransport) -> None:
+        """A connection is gone."""
+
+    def copy(self) -> set[asyncio.BaseTransport]:
+        """The transports as they are now."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[asyncio.BaseTransport]: ...
+    def __contains__(self, transport: object, /) -> bool: ...
 
 @final
 class Listener:

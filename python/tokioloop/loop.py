@@ -12,6 +12,7 @@ import contextvars
 import socket
 import sys
 import threading
+import weakref
 from asyncio import constants, events, trsock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -177,6 +178,8 @@ class Loop(
     ) -> None:
         if sslcontext is not None:
             protocol_factory = self._tls_factory(protocol_factory, sslcontext, *timeouts)
+        if type(getattr(server, "_clients", None)) is weakref.WeakSet and not server._clients:
+            server._clients = _core.Clients(self, server)
         # From 3.15 on connections get the context that the server was made in, not started in.
         context = more.get("context")
         context = contextvars.copy_context() if context is None else context.copy()

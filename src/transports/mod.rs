@@ -32,6 +32,7 @@ use pyo3::prelude::*;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     feed::remember(module.py())?;
     base::register::<stream::Stream>(module)?;
+    module.add_class::<stream::Clients>()?;
     base::register::<datagram::Datagram>(module)?;
     pipes::register(module)?;
     base::register::<tls::Tls>(module)

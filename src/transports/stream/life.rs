@@ -6,8 +6,7 @@ use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 
 use super::reading::ready;
-use super::{Names, Stream, stream};
-use crate::cached;
+use super::{Names, Stream, clients, stream};
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
 use crate::reactor::{Direction, Reactor, Registration};
@@ -46,7 +45,7 @@ pub fn new<'py>(
         names: Names { sock: Address::Unknown, peer: new.peername }.into(),
     })?;
     if let Some(server) = stream(&made).server.get(py) {
-        cached::helpers(py)?.bind(py).call_method1("attach", (server, &made))?;
+        clients::attach(&server, &made)?;
     }
     life::begin::<Stream>(event_loop, &made);
     Ok(made)
@@ -107,7 +106,7 @@ impl SocketTransport for Stream {
             None => drop(unsafe { libc::close(self.fd) }),
         }
         if let Some(server) = self.server.take(py) {
-            cached::helpers(py)?.bind(py).call_method1("detach", (server, slf))?;
+            clients::detach(server.bind(py), slf)?;
         }
         Ok(())
     }

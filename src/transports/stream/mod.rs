@@ -5,9 +5,11 @@
 //! | `object` | the Python type |
 //! | `methods` | what Python calls |
 //! | `life` | made, closed, lost: what is a stream's own of it |
+//! | `clients` | what a server knows of its connections |
 //! | `reading` | from the socket to the protocol |
 //! | `writing` | from `write` to the socket, batched a turn |
 
+mod clients;
 mod life;
 mod methods;
 mod object;
@@ -19,6 +21,7 @@ use std::ops::Deref;
 
 use pyo3::prelude::*;
 
+pub use clients::Clients;
 pub use life::{New, claim, new};
 pub use writing::send;
 

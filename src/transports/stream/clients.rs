@@ -1,0 +1,159 @@
+//! What a server knows of its connections.
+//!
+//! From CPython 3.13 on a server keeps its transports in a `WeakSet`: a weak reference and a place
+//! in a set for each, over a hundred bytes. But the transports know their server, and the loop knows
+//! the transports. `Clients` takes the set's place: it counts, and asks the loop who they are.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PySet};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::{Stream, stream};
+use crate::cached;
+use crate::event_loop::NativeLoop;
+use crate::gil::{GilFlag, PySlot};
+use crate::object::Object;
+use crate::transports::base;
+
+/// The connections of a server, in the place of `Server._clients`.
+#[pyclass(frozen, module = "tokioloop._core")]
+pub struct Clients {
+    event_loop: PySlot,
+    /// Borrowed, to be compared: it holds us, and transports hold it.
+    server: GilFlag<Object>,
+    /// Of our own transports.
+    count: GilFlag<usize>,
+    /// A `WeakSet` of transports of other kinds.
+    others: PySlot,
+}
+
+#[pymethods]
+impl Clients {
+    #[new]
+    fn new(event_loop: Bound<'_, NativeLoop>, server: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let others = server.py().import("weakref")?.getattr("WeakSet")?.call0()?;
+        Ok(Self {
+            event_loop: PySlot::new(event_loop.into_any().unbind()),
+            server: GilFlag::new(server.as_ptr()),
+            count: GilFlag::new(0),
+            others: PySlot::new(others.unbind()),
+        })
+    }
+
+    fn add(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.counts(transport)? {
+            let py = transport.py();
+            self.count.set(py, self.count.get(py) + 1);
+            return Ok(());
+        }
+        self.others(transport.py())?.call_method1(intern!(transport.py(), "add"), (transport,))?;
+        Ok(())
+    }
+
+    fn discard(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.counts(transport)? {
+            let py = transport.py();
+            self.count.set(py, self.count.get(py).saturating_sub(1));
+            return Ok(());
+        }
+        let py = transport.py();
+        self.others(py)?.call_method1(intern!(py, "discard"), (transport,))?;
+        Ok(())
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.count.get(py) + self.others(py)?.len()?)
+    }
+
+    /// The transports as they are now.
+    fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
+        let found = PySet::empty(py)?;
+        if let Some(event_loop) = self.event_loop.get(py) {
+            // SAFETY: always a loop; `event_loop` keeps it alive.
+            let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+            for object in native.sources.with(py, |sources| sources.everybody(py)) {
+                let object = object.into_bound(py);
+                if base::is::<Stream>(&object)? && self.serves(&object) {
+                    found.add(object)?;
+                }
+            }
+        }
+        for other in self.others(py)?.try_iter()? {
+            found.add(other?)?;
+        }
+        Ok(found)
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.copy(py)?.try_iter()?.into_any())
+    }
+
+    fn __contains__(&self, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if base::is::<Stream>(transport)? && self.serves(transport) {
+            return Ok(true);
+        }
+        self.others(transport.py())?.contains(transport)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(PyList::new(py, self.copy(py)?)?.repr()?.to_string())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.event_loop.traverse(&visit)?;
+        self.others.traverse(&visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().event_loop.set(slf.py(), None);
+    }
+}
+
+impl Clients {
+    /// Whether a transport is one of those that are only counted.
+    fn counts(&self, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+        base::is::<Stream>(transport)
+    }
+
+    /// Whether one of our transports belongs to the server.
+    fn serves(&self, transport: &Bound<'_, PyAny>) -> bool {
+        stream(transport).server.as_ptr() == self.server.get(transport.py())
+    }
+
+    fn others<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.others.get(py).ok_or_else(|| PyRuntimeError::new_err("the server is being freed"))
+    }
+}
+
+/// The clients of a server that counts them, if nothing of it is somebody else's.
+fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Clients>>> {
+    let py = server.py();
+    if !server.get_type().is(&cached::asyncio(py)?.server) {
+        return Ok(None);
+    }
+    let Some(clients) = server.getattr_opt(intern!(py, "_clients"))? else { return Ok(None) };
+    Ok(clients.cast_into::<Clients>().ok())
+}
+
+/// Tells a server of a new connection.
+pub fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = server.py();
+    if let Some(clients) = counted(server)? {
+        return clients.get().add(transport);
+    }
+    cached::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
+}
+
+/// Tells a server that a connection is gone.
+pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = server.py();
+    // The last one may be what somebody waits for, and is told in asyncio's way.
+    if let Some(clients) = counted(server)?
+        && clients.get().count.get(py) > 1
+    {
+        return clients.get().discard(transport);
+    }
+    cached::helpers(py)?.bind(py).call_method1("detach", (server, transport)).map(drop)
+}
