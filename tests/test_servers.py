@@ -574,7 +574,7 @@ def test_a_server_knows_its_own_clients_and_no_others(loop):
         ]
         while sum(map(len, protocols.values())) < len(clients):
             await asyncio.sleep(0.001)
-        for protocol in sum(protocols.values(), []):
+        for protocol in protocols["one"] + protocols["two"]:
             await protocol.called("connection_made")
         protocols["one"][0].transport.pause_reading()
         for name, server in servers.items():

@@ -1009,7 +1009,7 @@ class WritePipeTransport(transports._FlowControlMixin):
 
 @final
 class Clients:
-    """The connections of an ``asyncio.Server``, in the place of its ``_clients`` (a ``WeakSet``)."""
+    """The connections of an ``asyncio.Server``, in the place of its ``_clients``."""
 
     def __new__(cls, event_loop: NativeLoop, server: asyncio.AbstractServer) -> Clients: ...
     def add(self, transport: asyncio.BaseTransport) -> None:
