@@ -44,6 +44,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
     _loop: ProcessHandling
     #: Open until the child is reaped; ``None`` where a thread waits instead.
     _pidfd: int | None = None
+    #: Dead as soon as it was started: there is nothing to watch for.
+    _was_quick = False
 
     def _start(
         self,
@@ -78,8 +80,11 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         try:
             # Fails if the kernel cannot wait through a pidfd, or if the number is a stranger's
             # already, because somebody else reaped the child.
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            self._loop._add_reader(pidfd, self._exited)
+            dead = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if dead is None:
+                self._loop._add_reader(pidfd, self._exited)
+            else:
+                self._was_quick = True
         except BaseException:
             os.close(pidfd)
             raise
@@ -102,7 +107,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             os.close(pidfd)
 
     def _exited(self) -> None:
-        """The child is dead, say its pidfd or the thread."""
+        """The child is dead, say its pidfd, the wait for it, or the thread."""
         returncode = self._reap()
         self._unwatch()
         if returncode is None:
@@ -197,6 +202,9 @@ class ProcessHandling(HookedLoop):
             transport.close()
             await transport._wait()
             raise
+        if transport._was_quick:
+            # Not before who starts it has it in hand.
+            self.call_soon(transport._exited)
         return transport
 
     def _leave_children(self) -> None:
