@@ -16,14 +16,19 @@
 //! | [`transports`] | stream and datagram transports |
 //! | [`listener`] | accepting connections |
 //! | [`names`] | literal addresses |
+//! | [`wakes`], [`targets`] | what wakers touch on any thread; whom they wake on the loop |
+//! | [`bridge`] | Rust futures and Python awaitables that await each other |
+//! | [`embedding`] | the loop inside of another extension module |
 //! | [`primitives`] | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
 
+pub mod bridge;
 mod cached;
 mod contexts;
 mod descriptors;
+mod embedding;
 mod errors;
 mod event_loop;
 mod gil;
@@ -36,14 +41,25 @@ mod primitives;
 mod reactor;
 mod sockets;
 mod sources;
+mod targets;
 mod timers;
 mod transports;
+mod wakes;
 
 use pyo3::prelude::*;
+
+pub use embedding::register;
 
 /// The extension module `tokioloop._core`.
 #[pymodule]
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let name = module.name()?.to_string();
+    cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
+    fill(module)
+}
+
+/// Puts everything into a core module, which may be another extension's own.
+fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     methods::register(module)?;
     handles::register(module)?;
     transports::register(module)?;

@@ -5,7 +5,7 @@
 //! Each does asyncio's work only where the outcome is the same by construction (see `ctypes`), and
 //! calls asyncio's own function for the rest.
 
-mod ctypes;
+pub mod ctypes;
 mod function;
 mod gather;
 mod running;
