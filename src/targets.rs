@@ -5,7 +5,7 @@
 //! before it goes, so a waker that outlives it wakes nobody.
 
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -86,15 +86,25 @@ pub struct Mailbox {
 impl Mailbox {
     /// From now on the loop sleeps there.
     pub fn attach(&self, events: &Arc<Events>) {
-        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(events));
+        *self.lock() = Some(Arc::clone(events));
+    }
+
+    /// Nobody is woken from now on. Wakers that live on must not keep the runtime's descriptors.
+    fn close(&self) {
+        self.inbox.close();
+        let events = self.lock().take();
+        drop(events);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Events>>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Carrier for Mailbox {
     fn carry(&self, target: &Arc<Target>) {
         if self.inbox.post(Arc::clone(target))
-            && let Some(events) =
-                self.events.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && let Some(events) = self.lock().as_ref()
         {
             events.call();
         }
@@ -176,7 +186,7 @@ impl NativeLoop {
 
     /// Tells everybody who is parked that nobody will be woken any more.
     pub fn close_targets(&self, py: Python<'_>) {
-        self.mailbox.inbox.close();
+        self.mailbox.close();
         for target in self.parked.take(py) {
             target.place.set(py, usize::MAX);
             let Some(object) = target.object(py) else { continue };

@@ -355,8 +355,10 @@ pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut 
         crate::visit!(visit, arg, ffi::Py_TYPE(slf).cast());
         crate::visit!(visit, arg, (*this).event_loop);
         crate::visit!(visit, arg, (*this).waiter);
-        // With only our own reference to the target left nobody can make a new one.
-        if (*this).held && ((*this).link.table().wakers)((*this).target) == 0 {
+        // With only our own reference to the target left nobody can make a new one. Without a
+        // target it is being taken apart, and gives up the reference to itself last.
+        let target = (*this).target;
+        if (*this).held && !target.is_null() && ((*this).link.table().wakers)(target) == 0 {
             crate::visit!(visit, arg, slf);
         }
     }

@@ -30,7 +30,7 @@ impl Link {
         let class = event_loop.get_type();
         // SAFETY: a live class. CPython gives each state of each class a version of its own, and 0
         // to those it has not looked into since they changed.
-        let version = unsafe { (*class.as_type_ptr()).tp_version_tag } as u32;
+        let version = unsafe { (*class.as_type_ptr()).tp_version_tag };
         let (last, link) = LAST.get(py);
         if version != 0 && version == last {
             return Ok(link);

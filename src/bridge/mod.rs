@@ -41,7 +41,8 @@
 //! # Where futures are dropped
 //!
 //! When they are done, cancelled or closed, when nothing refers to them and nobody can wake them any
-//! more, and at the latest when the loop is closed: the task then stays pending, as asyncio's do.
+//! more, and at the latest when a loop of tokioloop's that they wait on is closed: the task then
+//! stays pending, as asyncio's do.
 //! Python drops objects in any thread. A future that is not `Send` is put by there until its own
 //! thread next makes or polls such a future; if that never happens it is leaked. So are those that
 //! are alive when the interpreter exits.

@@ -40,20 +40,17 @@ const NAMES: [&str; 4] = ["EventLoopPolicy", "Loop", "new_event_loop", "run"];
 /// ```
 /// use pyo3::prelude::*;
 ///
-/// #[pymodule]
-/// mod extension {
-///     use super::*;
-///
-///     #[pyfunction]
-///     fn answer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-///         tokioloop::bridge::future_into_py(py, async { Ok(42) })
-///     }
-///
-///     #[pymodule_init]
-///     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-///         tokioloop::register(module)
-///     }
+/// #[pyfunction]
+/// fn answer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     tokioloop::bridge::future_into_py(py, async { Ok(42) })
 /// }
+///
+/// #[pymodule]
+/// fn extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
+///     module.add_function(wrap_pyfunction!(answer, module)?)?;
+///     tokioloop::register(module)
+/// }
+/// # fn main() {}
 /// ```
 ///
 /// In Python: `extension.run(main())`.

@@ -67,9 +67,7 @@ class PackedLoader(importlib.abc.InspectLoader, importlib.abc.MetaPathFinder):
         super().exec_module(module)
 
 
-def install(
-    package: str, core: ModuleType, version: str, sources: Mapping[str, str]
-) -> ModuleType:
+def install(package: str, core: ModuleType, version: str, sources: Mapping[str, str]) -> ModuleType:
     """Import the package; ``version`` is that of the sources."""
     if core.__version__ != version:
         raise ImportError(

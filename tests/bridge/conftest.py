@@ -7,6 +7,7 @@ and on asyncio's loop, where pyo3-async-runtimes does the work.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import os
@@ -42,7 +43,7 @@ def cargo():
 
 @pytest.fixture(scope="session")
 def extension_folder():
-    """The folder to import the extension from. cargo itself sees to it that one builds at a time."""
+    """The folder to import the extension from; cargo sees to it that one builds at a time."""
     done = subprocess.run(
         [cargo(), "build", "--release", "--quiet", "--target-dir", TARGET],
         cwd=HERE / "extension",
@@ -55,10 +56,8 @@ def extension_folder():
     folder.mkdir(exist_ok=True)
     link = folder / f"bridge_extension{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not link.is_symlink():
-        try:
+        with contextlib.suppress(FileExistsError):  # another process of this run was quicker
             link.symlink_to(TARGET / "release" / "libbridge_extension.so")
-        except FileExistsError:
-            pass  # another process of this run was quicker
     return folder
 
 

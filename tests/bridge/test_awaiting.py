@@ -404,7 +404,7 @@ def test_a_future_awaited_on_the_wrong_loop_is_refused(inline, extension, flag):
     async def main():
         await future
 
-    with pytest.raises(RuntimeError, match="Event loop is closed|being awaited already"):
+    with pytest.raises(RuntimeError, match=r"Event loop is closed|being awaited already"):
         inline.run(main)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
-import warnings
 import weakref
 
 import pytest
@@ -19,10 +19,7 @@ def test_cancelling_before_the_first_step_drops_it(inline, extension, flag):
             await task
         assert (flag.dropped, flag.started) == (True, 0)
 
-    with warnings.catch_warnings():
-        # A coroutine that is cancelled before it starts was never awaited, in asyncio, too.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        inline.run(main)
+    inline.run(main)
 
 
 def test_cancelling_a_task_drops_what_it_awaits(loops, extension, flag, eventually):
@@ -226,7 +223,7 @@ def test_a_task_that_nobody_can_wake_is_garbage(inline, extension, flag):
         # Not the whole report, which would keep the task.
         note = lambda _, about: told.append(about["message"])  # noqa: E731
         asyncio.get_running_loop().set_exception_handler(note)
-        asyncio.ensure_future(extension.never(flag))
+        asyncio.ensure_future(extension.never(flag))  # noqa: RUF006 - nobody keeps it
         await asyncio.sleep(0)
         gc.collect()
         assert flag.dropped
@@ -287,6 +284,26 @@ def test_a_wake_after_the_loop_was_closed_does_nothing(inline, extension):
     pulse.beat_elsewhere(3)
     assert not task.done()
     del task
+    pulse.forget()
+    gc.collect()
+
+
+def test_a_waker_does_not_keep_a_closed_loops_descriptors(inline, extension):
+    def descriptors():
+        return set(os.listdir("/proc/self/fd"))
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        asyncio.ensure_future(pulse.wait(1))  # noqa: RUF006 - nobody keeps it
+        for _ in range(3):
+            await extension.sleeps(0.001)
+
+    inline.run(lambda: extension.sleeps(0.001))  # what a process opens once
+    pulse = extension.Pulse()
+    before = descriptors()
+    inline.run(main)
+    assert pulse.wakers() == 1
+    assert descriptors() <= before
     pulse.forget()
     gc.collect()
 
