@@ -82,6 +82,14 @@ def test_a_wake_from_another_thread_ends_the_loops_sleep(loops, extension):
     assert loops.run(main) == "there"
 
 
+def test_a_thread_that_answers_again_and_again(loops, extension):
+    async def main():
+        responder = extension.Responder()
+        return [await responder.ask() for _ in range(200)]
+
+    assert loops.run(main) == [True] * 200
+
+
 def test_a_wake_before_the_first_poll(loops, extension):
     async def main():
         channel = extension.Oneshot()

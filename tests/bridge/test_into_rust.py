@@ -20,6 +20,16 @@ def test_rust_awaits_a_coroutine(loops, extension):
     assert loops.run(main) == "from Python"
 
 
+def test_rust_awaits_many_in_a_row(loops, extension):
+    async def inner():
+        await asyncio.sleep(0)
+
+    async def main():
+        return await extension.awaits_many(inner, 200)
+
+    assert loops.run(main) == 200
+
+
 def test_rust_awaits_a_future(loops, extension):
     async def main():
         future = asyncio.get_running_loop().create_future()

@@ -16,6 +16,18 @@ fn awaits(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
     })
 }
 
+/// The same so many times.
+#[pyfunction]
+fn awaits_many(py: Python<'_>, function: Py<PyAny>, times: usize) -> PyResult<Bound<'_, PyAny>> {
+    future_into_py(py, async move {
+        for _ in 0..times {
+            let future = Python::attach(|py| into_future(function.bind(py).call0()?))?;
+            future.await?;
+        }
+        Ok(times)
+    })
+}
+
 /// Calls a Python function without arguments inside of the future, after so many yields.
 #[pyfunction]
 fn calls(py: Python<'_>, function: Py<PyAny>, after: usize) -> PyResult<Bound<'_, PyAny>> {
@@ -142,6 +154,7 @@ fn capsule_of_version(py: Python<'_>, abi: u32) -> PyResult<Bound<'_, PyAny>> {
 
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(awaits, module)?)?;
+    module.add_function(wrap_pyfunction!(awaits_many, module)?)?;
     module.add_function(wrap_pyfunction!(calls, module)?)?;
     module.add_function(wrap_pyfunction!(reads, module)?)?;
     module.add_function(wrap_pyfunction!(current_loop, module)?)?;

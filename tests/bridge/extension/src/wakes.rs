@@ -116,6 +116,40 @@ impl Pulse {
     }
 }
 
+/// A thread that answers whoever asks, for as long as this object lives.
+#[pyclass(frozen)]
+struct Responder(std::sync::mpsc::Sender<oneshot::Sender<()>>);
+
+#[pymethods]
+impl Responder {
+    #[new]
+    fn new() -> Self {
+        let (sender, questions) = std::sync::mpsc::channel::<oneshot::Sender<()>>();
+        thread::spawn(move || {
+            questions.iter().for_each(|asked| {
+                let _ = asked.send(());
+            })
+        });
+        Self(sender)
+    }
+
+    fn ask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        future_into_py(py, ask(self.0.clone()))
+    }
+
+    /// The same by pyo3-async-runtimes itself.
+    fn upstream_ask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pyo3_async_runtimes::tokio::future_into_py(py, ask(self.0.clone()))
+    }
+}
+
+async fn ask(thread: std::sync::mpsc::Sender<oneshot::Sender<()>>) -> PyResult<bool> {
+    let (answer, answered) = oneshot::channel();
+    thread.send(answer).map_err(|_| PyRuntimeError::new_err("the thread is gone"))?;
+    answered.await.map_err(|_| PyRuntimeError::new_err("no answer"))?;
+    Ok(true)
+}
+
 /// A value by way of a task of the runtime.
 #[pyfunction]
 fn spawned(py: Python<'_>, value: usize) -> PyResult<Bound<'_, PyAny>> {
@@ -220,6 +254,7 @@ fn call_in_worker(py: Python<'_>, function: Py<PyAny>) -> PyResult<Py<PyAny>> {
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Oneshot>()?;
     module.add_class::<Pulse>()?;
+    module.add_class::<Responder>()?;
     module.add_function(wrap_pyfunction!(spawned, module)?)?;
     module.add_function(wrap_pyfunction!(spawned_by_tokio, module)?)?;
     module.add_function(wrap_pyfunction!(spawned_blocking, module)?)?;
