@@ -123,6 +123,8 @@ impl NativeLoop {
     fn collect_mail(&self, py: Python<'_>) {
         let mut woken = self.woken.take(py);
         if self.mailbox.inbox.take(&mut woken) {
+            // Who woke may be asked again, and wake again at once.
+            self.answered.set(py, true);
             for target in woken.drain(..) {
                 if let Some(object) = target.object(py) {
                     self.push(py, Entry::Native(object.unbind(), call));

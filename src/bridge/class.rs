@@ -16,6 +16,7 @@ use crate::object::{
     self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
     slot, unary_method,
 };
+use crate::primitives::RUST_FUTURE;
 
 unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
     // SAFETY: the caller's out parameter, which must be null on error.
@@ -145,8 +146,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 
 /// The class of what `future_into_py` gives.
 pub fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.get_or_try_init(py, || {
+    RUST_FUTURE.get_or_try_init(py, || {
         let slots = vec![
             slot(ffi::Py_tp_traverse, awaitable::traverse as *mut c_void),
             slot(ffi::Py_tp_clear, awaitable::clear as *mut c_void),

@@ -49,6 +49,15 @@ pub struct Originals {
     discard_awaited_by: Option<Py<PyAny>>,
 }
 
+/// The class of Rust futures, which are coroutines of the core's own; the bridge fills it in.
+pub static RUST_FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+fn is_rust_future(py: Python<'_>, object: Object) -> bool {
+    // SAFETY: a live object, borrowed from the caller.
+    let class = unsafe { ffi::Py_TYPE(object) };
+    RUST_FUTURE.get(py).is_some_and(|it| it.as_ptr().cast() == class)
+}
+
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
     static ORIGINALS: PyOnceLock<Originals> = PyOnceLock::new();
     ORIGINALS.get_or_try_init(py, || Originals::find(py))
