@@ -1,5 +1,8 @@
 //! An asyncio event loop for CPython whose engine is tokio.
 //!
+//! For Rust code there are [`bridge`], where Rust futures and Python awaitables await each other on
+//! the loop's thread, and [`register`], which gives an extension module an event loop of its own.
+//!
 //! The Python package `tokioloop` is the face; this crate is its core, `tokioloop._core`:
 //!
 //! | module | owns |

@@ -16,6 +16,9 @@ use crate::object::{self, Object};
 use crate::reactor::Events;
 use crate::wakes::{Inbox, Marks};
 
+/// Lists that grew beyond this many are given back after a burst.
+const WORTH_KEEPING: usize = 1024;
+
 /// Who carries a woken target to the thread that it belongs to.
 pub trait Carrier: Send + Sync {
     fn carry(&self, target: &Arc<Target>);
@@ -131,7 +134,9 @@ impl NativeLoop {
                 }
             }
         }
-        self.woken.with(py, |slot| *slot = woken);
+        if woken.capacity() <= WORTH_KEEPING {
+            self.woken.with(py, |slot| *slot = woken);
+        }
     }
 
     /// Whether the loop may sleep: nobody was woken meanwhile.
@@ -174,8 +179,10 @@ impl NativeLoop {
         self.parked.with(py, |parked| {
             if place < parked.len() && Arc::ptr_eq(&parked[place], target) {
                 parked.swap_remove(place);
-                if let Some(moved) = parked.get(place) {
-                    moved.place.set(py, place);
+                match parked.get(place) {
+                    Some(moved) => moved.place.set(py, place),
+                    None if parked.is_empty() => parked.shrink_to(WORTH_KEEPING),
+                    None => {}
                 }
             }
         });

@@ -4,6 +4,7 @@
 //! while no loop ran.
 
 use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -24,8 +25,10 @@ impl Carrier for Threadsafe {
     fn carry(&self, target: &Arc<Target>) {
         // Whoever wakes must not have to wait for the GIL: it may hold locks.
         let target = Arc::clone(target);
-        upstream::get_runtime()
-            .spawn_blocking(move || Python::try_attach(|py| deliver(py, &target)));
+        let deliver = move || Python::try_attach(|py| deliver(py, &target));
+        let post = move || drop(upstream::get_runtime().spawn_blocking(deliver));
+        // tokio panics where the system has no thread left, and the table's functions must not.
+        let _ = catch_unwind(AssertUnwindSafe(post));
     }
 }
 

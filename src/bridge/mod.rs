@@ -169,7 +169,7 @@ where
 pub fn local_future_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = PyResult<T>> + 'static,
-    T: for<'py> IntoPyObject<'py> + 'static,
+    T: for<'py> IntoPyObject<'py>,
 {
     if let Some(running) = link::running_loop(py)? {
         Link::to(&running)?;
@@ -185,10 +185,10 @@ pub fn local_future_into_py_with_locals<F, T>(
 ) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = PyResult<T>> + 'static,
-    T: for<'py> IntoPyObject<'py> + 'static,
+    T: for<'py> IntoPyObject<'py>,
 {
     Link::to(&locals.event_loop(py))?;
-    awaitable::new(py, stepped::local(scope_local(locals, fut)), name_of::<F>())
+    awaitable::new(py, stepped::local(scope_local(locals, stepped::Converted(fut))), name_of::<F>())
 }
 
 /// `extension::function` for what its `async` block makes.

@@ -45,6 +45,26 @@ where
     }
 }
 
+/// A future whose result is converted in its own poll: its type does not name the result's, which
+/// need not live for ever.
+pub struct Converted<F>(pub F);
+
+impl<F, T> Future for Converted<F>
+where
+    F: Future<Output = PyResult<T>>,
+    T: for<'py> IntoPyObject<'py>,
+{
+    type Output = PyResult<Py<PyAny>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the field is pinned as the whole is; it is never moved out.
+        let future = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
+        future
+            .poll(context)
+            .map(|result| result.and_then(|value| Python::attach(|py| value.into_py_any(py))))
+    }
+}
+
 /// For a future that may be polled and dropped in any thread.
 pub fn sendable<F, T>(future: F) -> Stepped
 where
@@ -58,7 +78,7 @@ where
 pub fn local<F, T>(future: F) -> Stepped
 where
     F: Future<Output = PyResult<T>> + 'static,
-    T: for<'py> IntoPyObject<'py> + 'static,
+    T: for<'py> IntoPyObject<'py>,
 {
     Box::pin(LocalStep(LocalFuture::new(Box::pin(Typed(future)))))
 }

@@ -356,6 +356,21 @@ def test_tasks_and_task_groups_take_it(inline, extension):
     inline.run(main)
 
 
+def test_an_eager_task_factory(inline, extension):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
+        channel = extension.Oneshot()
+        tasks = [
+            loop.create_task(future)
+            for future in (extension.ready(1), extension.yields(2), channel.receive())
+        ]
+        channel.send(3)
+        return [await task for task in tasks]
+
+    assert inline.run(main) == [1, 2, 3]
+
+
 def test_made_without_a_loop_it_can_be_run(loops, extension):
     future = extension.yields(3)
 
