@@ -7,22 +7,22 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`methods`] | what Python calls on the loop |
-//! | [`event_loop`] | the loop: ready queue, turns, running |
-//! | [`handles`] | `Handle` and `TimerHandle` |
-//! | [`contexts`] | the contexts that callbacks run in |
-//! | [`timers`] | the timer heap, the clock, the alarm |
-//! | [`reactor`] | the tokio runtime and registrations with it |
-//! | [`sources`] | who gets a registration's events |
-//! | [`descriptors`] | descriptors that the user owns |
-//! | [`sockets`] | `sock_recv`, `sock_recv_into`, `sock_sendall` |
-//! | [`transports`] | stream and datagram transports |
-//! | [`listener`] | accepting connections |
-//! | [`names`] | literal addresses |
-//! | [`wakes`], [`targets`] | what wakers touch on any thread; whom they wake on the loop |
+//! | `methods` | what Python calls on the loop |
+//! | `event_loop` | the loop: ready queue, turns, running |
+//! | `handles` | `Handle` and `TimerHandle` |
+//! | `contexts` | the contexts that callbacks run in |
+//! | `timers` | the timer heap, the clock, the alarm |
+//! | `reactor` | the tokio runtime and registrations with it |
+//! | `sources` | who gets a registration's events |
+//! | `descriptors` | descriptors that the user owns |
+//! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall` |
+//! | `transports` | stream and datagram transports |
+//! | `listener` | accepting connections |
+//! | `names` | literal addresses |
+//! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
-//! | [`embedding`] | the loop inside of another extension module |
-//! | [`primitives`] | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
+//! | `embedding` | the loop inside of another extension module |
+//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
