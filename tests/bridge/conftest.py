@@ -21,7 +21,9 @@ import warnings
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-TARGET = HERE.parents[1] / "target" / "bridge" / sys.implementation.cache_tag
+# A build for each Python, where builds go (which need not be in a tree that can be written to).
+BUILDS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
+TARGET = BUILDS / "bridge" / sys.implementation.cache_tag
 
 KINDS = ("embedded", "beside", "asyncio")
 

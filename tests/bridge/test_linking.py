@@ -101,6 +101,34 @@ def test_the_packed_package_needs_no_installed_one(extension_programs):
     )
 
 
+def test_a_forked_child_goes_on_with_the_loop(extension_programs):
+    extension_programs(
+        """
+        import asyncio, os
+        pulse = bridge_extension.Pulse()
+        loop = bridge_extension.new_event_loop()
+
+        async def start():
+            task = asyncio.ensure_future(pulse.wait(1))
+            await bridge_extension.sleeps(0.001)
+            return task
+
+        async def finish(task):
+            loop.call_later(0.01, pulse.beat)
+            assert await asyncio.wait_for(task, 30) == 2
+            assert await bridge_extension.echoes("text") == "text"
+            assert await bridge_extension.spawned_by_tokio(3) == (3, True)
+
+        task = loop.run_until_complete(start())
+        child = os.fork()
+        loop.run_until_complete(finish(task))
+        loop.close()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+
+
 def test_tracebacks_show_the_packed_source(extension):
     try:
         extension.run("no coroutine")
