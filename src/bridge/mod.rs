@@ -80,16 +80,16 @@ pub use pyo3_async_runtimes::tokio::get_current_locals;
 /// The loop of [`get_current_locals`].
 #[doc(no_inline)]
 pub use pyo3_async_runtimes::tokio::get_current_loop;
-/// The runtime of pyo3-async-runtimes, which serves futures on all loops but those of this crate;
-/// and ways to set it up.
-#[doc(no_inline)]
-pub use pyo3_async_runtimes::tokio::{get_runtime, init, init_with_runtime};
 /// Sets the locals of a future.
 #[doc(no_inline)]
 pub use pyo3_async_runtimes::tokio::scope;
 /// The same for a future that is not `Send`.
 #[doc(no_inline)]
 pub use pyo3_async_runtimes::tokio::scope_local;
+/// The runtime of pyo3-async-runtimes, which serves futures on all loops but those of this crate;
+/// and ways to set it up.
+#[doc(no_inline)]
+pub use pyo3_async_runtimes::tokio::{get_runtime, init, init_with_runtime};
 
 pub use incoming::{into_future, into_future_with_locals};
 pub use spawning::{spawn, spawn_blocking, spawn_local};
