@@ -64,8 +64,10 @@ def test_cancelling_tells_its_message(inline, extension, flag):
         task = asyncio.ensure_future(extension.never(flag))
         await asyncio.sleep(0)
         task.cancel("enough")
-        with pytest.raises(asyncio.CancelledError, match="enough"):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
+        # CPython 3.10 raises another one, of which this is the context.
+        assert "enough" in f"{caught.value}{caught.value.__context__}"
 
     inline.run(main)
 
