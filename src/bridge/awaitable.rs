@@ -210,30 +210,37 @@ impl<'py> Awaitable<'py> {
                 future.as_mut().step(py, &mut Context::from_waker(&waker))
             }))
         });
-        if let Ok(Ok(Poll::Pending)) = polled {
-            // SAFETY: our layout, and the caller's out parameter.
-            unsafe {
-                (*this).future = Some(future);
-                (*this).phase = Phase::Suspended;
-                *result = if (link.table().finish)(target) != 0 {
-                    ffi::Py_NewRef(ffi::Py_None())
-                } else {
-                    self.park(&event_loop)?
-                };
+        let outcome = match polled {
+            Ok(Ok(Poll::Pending)) => {
+                let yielded = self.suspend(future, &event_loop);
+                // SAFETY: the caller's out parameter.
+                unsafe { *result = yielded.inspect_err(|_| self.end(Phase::Done))? };
+                return Ok(ffi::PySendResult::PYGEN_NEXT);
             }
-            return Ok(ffi::PySendResult::PYGEN_NEXT);
-        }
+            Ok(Ok(Poll::Ready(outcome))) => outcome,
+            Ok(Err(payload)) => Err(super::rust_panic(&*payload)),
+            Err(error) => Err(error),
+        };
         // Dropped before the awaiting code goes on, as a coroutine's frame is.
         drop_within(py, link, Some(&event_loop), future);
         self.end(Phase::Done);
-        let value = match polled? {
-            Ok(Poll::Ready(value)) => value?,
-            Ok(Poll::Pending) => py.None(),
-            Err(payload) => return Err(super::rust_panic(&*payload)),
-        };
         // SAFETY: the caller's out parameter.
-        unsafe { *result = value.into_ptr() };
+        unsafe { *result = outcome?.into_ptr() };
         Ok(ffi::PySendResult::PYGEN_RETURN)
+    }
+
+    /// The poll had no result; what to yield, a new reference.
+    fn suspend(&self, future: Stepped, event_loop: &Bound<'py, PyAny>) -> PyResult<Object> {
+        let this = self.fields();
+        // SAFETY: our layout; a target is kept until the end.
+        unsafe {
+            (*this).future = Some(future);
+            (*this).phase = Phase::Suspended;
+            if ((*this).link.table().finish)((*this).target) != 0 {
+                return Ok(ffi::Py_NewRef(ffi::Py_None()));
+            }
+        }
+        self.park(event_loop)
     }
 
     /// What is yielded to wait; a new reference.
@@ -381,6 +388,10 @@ pub unsafe extern "C" fn dealloc(slf: Object) {
     unsafe {
         let class = ffi::Py_TYPE(slf);
         ffi::PyObject_GC_UnTrack(slf.cast());
+        if !(*this).waiter.is_null() {
+            // Before any Python code runs, which may have the waiter and would find us by it.
+            waiter::disown((*this).waiter);
+        }
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

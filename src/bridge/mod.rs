@@ -46,6 +46,9 @@
 //! Python drops objects in any thread. A future that is not `Send` is put by there until its own
 //! thread next makes or polls such a future; if that never happens it is leaked. So are those that
 //! are alive when the interpreter exits.
+//!
+//! The garbage collector cannot look into a Rust future: a cycle of references that leads through
+//! one is found only once the future is dropped.
 
 mod awaitable;
 mod class;

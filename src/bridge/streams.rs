@@ -11,11 +11,12 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3::{IntoPyObject, IntoPyObjectExt};
+use pyo3::{IntoPyObject, IntoPyObjectExt, PyTraverseError, PyVisit};
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
+use crate::gil::PySlot;
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
 ///
@@ -224,7 +225,9 @@ impl Drop for Turn<'_> {
 #[pyclass(frozen, name = "RustStream", module = "tokioloop._core")]
 struct RustStream {
     shared: Arc<Shared>,
-    locals: Option<TaskLocals>,
+    /// The locals that were given, if any.
+    event_loop: PySlot,
+    context: PySlot,
 }
 
 #[pymethods]
@@ -235,10 +238,12 @@ impl RustStream {
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let next = Arc::clone(&self.shared).next();
-        match &self.locals {
-            None => super::future_into_py(py, next),
-            Some(locals) => super::future_into_py_with_locals(py, locals.clone(), next),
-        }
+        let (Some(event_loop), Some(context)) = (self.event_loop.get(py), self.context.get(py))
+        else {
+            return super::future_into_py(py, next);
+        };
+        let locals = TaskLocals::new(event_loop).with_context(context);
+        super::future_into_py_with_locals(py, locals, next)
     }
 
     /// Drops the stream.
@@ -250,6 +255,16 @@ impl RustStream {
             drop(source);
             Python::attach(|py| Ok(py.None()))
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.event_loop.traverse(&visit)?;
+        self.context.traverse(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.event_loop.set(py, None);
+        self.context.set(py, None);
     }
 }
 
@@ -315,7 +330,16 @@ where
 {
     let source: Source = Box::pin(Converted(stream));
     let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
-    Ok(Bound::new(py, RustStream { shared: Arc::new(shared), locals })?.into_any())
+    let made = RustStream {
+        shared: Arc::new(shared),
+        event_loop: PySlot::empty(),
+        context: PySlot::empty(),
+    };
+    if let Some(locals) = locals {
+        made.event_loop.set(py, Some(locals.event_loop(py).unbind()));
+        made.context.set(py, Some(locals.context(py).unbind()));
+    }
+    Ok(Bound::new(py, made)?.into_any())
 }
 
 /// The items as Python objects.

@@ -234,6 +234,31 @@ def test_a_task_that_nobody_can_wake_is_garbage(inline, extension, flag):
     inline.run(main)
 
 
+def test_a_waiter_that_outlives_its_future_does_nothing(inline, extension, flag):
+    async def main():
+        future = extension.never(flag)
+        waiter = future.send(None)
+        asked = []
+        seen = weakref.ref(future, lambda _: asked.append(waiter.cancel()))
+        future.close()
+        del future
+        assert asked == [False]
+        assert seen() is None
+        assert waiter.done()
+        future = extension.never(flag)
+        waiter = future.send(None)
+        seen = weakref.ref(future, lambda _: asked.append(waiter.cancel()))
+        del future
+        # It refers to itself; the collector calls back while it is whole, then takes it apart.
+        gc.collect()
+        assert len(asked) == 2
+        assert seen() is None
+        assert flag.dropped
+        assert not waiter.cancel()
+
+    inline.run(main)
+
+
 def test_it_is_garbage_once_the_last_waker_is_gone(inline, extension):
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 
 import pytest
@@ -143,6 +144,18 @@ def test_closing_a_stream_drops_it(loops, extension, flag):
             await stream.__anext__()
 
     loops.run(main)
+
+
+def test_a_stream_with_given_locals(loops, extension):
+    variable = contextvars.ContextVar("variable", default="unset")
+    context = contextvars.copy_context()
+    context.run(variable.set, "given")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        return [value async for value in extension.stream_of_given(loop, context, variable)]
+
+    assert loops.run(main) == ["given"] * 2
 
 
 def test_a_stream_that_nobody_has_is_dropped(inline, extension, flag):

@@ -7,7 +7,8 @@ use futures_core::Stream;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tokioloop::bridge::{
-    future_into_py, into_stream, into_stream_v1, into_stream_v2, stream_into_py,
+    TaskLocals, future_into_py, get_current_locals, into_stream, into_stream_v1, into_stream_v2,
+    stream_into_py, stream_into_py_with_locals,
 };
 
 use crate::basics::DropFlag;
@@ -72,6 +73,27 @@ fn counts<'py>(
     stream_into_py(py, stream)
 }
 
+/// Gives a variable's value in the context that was given, twice.
+#[pyfunction]
+fn stream_of_given<'py>(
+    py: Python<'py>,
+    event_loop: Bound<'py, PyAny>,
+    context: Bound<'py, PyAny>,
+    variable: Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let locals = TaskLocals::new(event_loop).with_context(context);
+    let stream = async_stream::stream! {
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+            yield Python::attach(|py| {
+                let context = get_current_locals(py)?.context(py);
+                context.call_method1("get", (&variable,)).map(Bound::unbind)
+            });
+        }
+    };
+    stream_into_py_with_locals(py, locals, stream)
+}
+
 #[pyfunction]
 fn stream_fails(py: Python<'_>, panics: bool) -> PyResult<Bound<'_, PyAny>> {
     let stream = async_stream::stream! {
@@ -87,5 +109,6 @@ fn stream_fails(py: Python<'_>, panics: bool) -> PyResult<Bound<'_, PyAny>> {
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(collects, module)?)?;
     module.add_function(wrap_pyfunction!(counts, module)?)?;
+    module.add_function(wrap_pyfunction!(stream_of_given, module)?)?;
     module.add_function(wrap_pyfunction!(stream_fails, module)?)
 }
