@@ -1,5 +1,8 @@
 //! Python objects looked up once and kept: asyncio's classes, our helper module.
 
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -48,10 +51,27 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
     })
 }
 
+/// The package that this core belongs to.
+static PACKAGE: OnceLock<String> = OnceLock::new();
+
+/// Said before anything of the core is used. A core has one Python side: it keeps pieces of it.
+pub fn set_package(name: &str) -> PyResult<()> {
+    if PACKAGE.get_or_init(|| name.to_owned()) == name {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(format!(
+        "this event loop is a part of {} already, and cannot be one of {name}, too",
+        PACKAGE.get().map_or("another package", String::as_str),
+    )))
+}
+
 /// `tokioloop._helpers`: what reads better in Python and runs once an error or a connection.
 pub fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
     static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    CACHE.get_or_try_init(py, || Ok(py.import("tokioloop._helpers")?.unbind()))
+    CACHE.get_or_try_init(py, || {
+        let package = PACKAGE.get().map_or("tokioloop", String::as_str);
+        Ok(py.import(format!("{package}._helpers"))?.unbind())
+    })
 }
 
 /// `socket.socket`.

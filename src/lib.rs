@@ -1,29 +1,37 @@
 //! An asyncio event loop for CPython whose engine is tokio.
 //!
+//! For Rust code there are [`bridge`], where Rust futures and Python awaitables await each other on
+//! the loop's thread, and [`register`], which gives an extension module an event loop of its own.
+//!
 //! The Python package `tokioloop` is the face; this crate is its core, `tokioloop._core`:
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`methods`] | what Python calls on the loop |
-//! | [`event_loop`] | the loop: ready queue, turns, running |
-//! | [`handles`] | `Handle` and `TimerHandle` |
-//! | [`contexts`] | the contexts that callbacks run in |
-//! | [`timers`] | the timer heap, the clock, the alarm |
-//! | [`reactor`] | the tokio runtime and registrations with it |
-//! | [`sources`] | who gets a registration's events |
-//! | [`descriptors`] | descriptors that the user owns |
-//! | [`sockets`] | `sock_recv`, `sock_recv_into`, `sock_sendall` |
-//! | [`transports`] | stream and datagram transports |
-//! | [`listener`] | accepting connections |
-//! | [`names`] | literal addresses |
-//! | [`primitives`] | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
+//! | `methods` | what Python calls on the loop |
+//! | `event_loop` | the loop: ready queue, turns, running |
+//! | `handles` | `Handle` and `TimerHandle` |
+//! | `contexts` | the contexts that callbacks run in |
+//! | `timers` | the timer heap, the clock, the alarm |
+//! | `reactor` | the tokio runtime and registrations with it |
+//! | `sources` | who gets a registration's events |
+//! | `descriptors` | descriptors that the user owns |
+//! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall` |
+//! | `transports` | stream and datagram transports |
+//! | `listener` | accepting connections |
+//! | `names` | literal addresses |
+//! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
+//! | [`bridge`] | Rust futures and Python awaitables that await each other |
+//! | `embedding` | the loop inside of another extension module |
+//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
 
+pub mod bridge;
 mod cached;
 mod contexts;
 mod descriptors;
+mod embedding;
 mod errors;
 mod event_loop;
 mod gil;
@@ -36,14 +44,25 @@ mod primitives;
 mod reactor;
 mod sockets;
 mod sources;
+mod targets;
 mod timers;
 mod transports;
+mod wakes;
 
 use pyo3::prelude::*;
+
+pub use embedding::register;
 
 /// The extension module `tokioloop._core`.
 #[pymodule]
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let name = module.name()?.to_string();
+    cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
+    fill(module)
+}
+
+/// Puts everything into a core module, which may be another extension's own.
+fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     methods::register(module)?;
     handles::register(module)?;
     transports::register(module)?;

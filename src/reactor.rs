@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 /// Which source an event is for; an index into the loop's table.
 pub type Key = u32;
@@ -67,6 +67,13 @@ impl Events {
     /// Swaps the list with an empty one.
     pub fn drain(&self, into: &mut Vec<Key>) {
         std::mem::swap(&mut self.lock().keys, into);
+    }
+
+    /// Ends a look that waits, or the next one; from any thread.
+    pub fn call(&self) {
+        let mut pending = self.lock();
+        pending.called = true;
+        pending.wake();
     }
 
     /// Ready once something happened; until then `context` is woken by what does.
@@ -171,9 +178,16 @@ impl Reactor {
 
     /// Ends a look that waits; from any thread.
     pub fn wake(&self) {
-        let mut pending = self.events.lock();
-        pending.called = true;
-        pending.wake();
+        self.events.call();
+    }
+
+    /// What tokio's own types look for: timers, sockets and tasks made meanwhile are this loop's.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
+    pub fn handle(&self) -> &Handle {
+        self.runtime.handle()
     }
 
     /// Whether this is a child process's copy: its epoll instance is the parent's too.

@@ -9,11 +9,11 @@
 A program that cannot be edited runs under ``python -m tokioloop script.py``.
 """
 
-from tokioloop._core import __version__
-from tokioloop.loop import Loop, new_event_loop
-from tokioloop.policy import EventLoopPolicy, install, uninstall
-from tokioloop.primitives import gather, run_coroutine_threadsafe, sleep
-from tokioloop.runner import run
+from ._core import __version__
+from .loop import Loop, new_event_loop
+from .policy import EventLoopPolicy, install, uninstall
+from .primitives import gather, run_coroutine_threadsafe, sleep
+from .runner import run
 
 __all__ = [
     "EventLoopPolicy",

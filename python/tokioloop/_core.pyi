@@ -229,6 +229,9 @@ class NativeLoop:
     def _run_once(self) -> None:
         """One turn, without what ``run_forever()`` sets up around it."""
 
+    #: What Rust code compiled apart reaches the loop by.
+    _bridge: ClassVar[Any]
+
     def _write_to_self(self) -> None:
         """Wakes the loop if it sleeps."""
 

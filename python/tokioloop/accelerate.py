@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from tokioloop import primitives
+from . import primitives
 
 #: By name: asyncio's function, and ours.
 _PAIRS: dict[str, tuple[Any, Any]] = {

@@ -7,10 +7,10 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tokioloop import _core
+from . import _core
 
 if TYPE_CHECKING:
-    from tokioloop._hooks import HookedLoop
+    from ._hooks import HookedLoop
 else:
     HookedLoop = object
 

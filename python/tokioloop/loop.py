@@ -17,12 +17,12 @@ from asyncio import constants, events, trsock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tokioloop import _core
-from tokioloop.connections import Connections
-from tokioloop.processes import ProcessHandling, ProcessTransport
-from tokioloop.registry import NativeSelector, TransportMap
-from tokioloop.signals import SignalHandling
-from tokioloop.tls import Tls
+from . import _core
+from .connections import Connections
+from .processes import ProcessHandling, ProcessTransport
+from .registry import NativeSelector, TransportMap
+from .signals import SignalHandling
+from .tls import Tls
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult

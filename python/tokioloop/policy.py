@@ -6,8 +6,8 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING
 
-from tokioloop.accelerate import switch_off, switch_on
-from tokioloop.loop import Loop
+from .accelerate import switch_off, switch_on
+from .loop import Loop
 
 if TYPE_CHECKING:
     from asyncio import DefaultEventLoopPolicy as _DefaultEventLoopPolicy

@@ -11,7 +11,7 @@ import inspect
 import sys
 from typing import Any
 
-from tokioloop._core import gather, run_coroutine_threadsafe, sleep
+from ._core import gather, run_coroutine_threadsafe, sleep
 
 __all__ = ["gather", "run_coroutine_threadsafe", "sleep"]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-    from tokioloop._hooks import HookedLoop
+    from ._hooks import HookedLoop
 else:
     HookedLoop = object
 

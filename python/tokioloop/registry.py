@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokioloop.loop import Loop
+    from .loop import Loop
 
 
 class NativeSelector(selectors.BaseSelector):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tokioloop.loop import new_event_loop
+from .loop import new_event_loop
 
 _T = TypeVar("_T")
 

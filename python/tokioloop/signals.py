@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVarTuple, Unpack
 
-    from tokioloop._hooks import HookedLoop
+    from ._hooks import HookedLoop
 
     _Ts = TypeVarTuple("_Ts")
 else:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
-    from tokioloop import _core
-    from tokioloop._hooks import HookedLoop
+    from . import _core
+    from ._hooks import HookedLoop
 else:
     HookedLoop = object
     try:

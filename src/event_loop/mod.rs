@@ -24,6 +24,7 @@ use crate::handles::{Handle, Queued, Ticket};
 use crate::object::Object;
 use crate::reactor::{Key, Reactor};
 use crate::sources::{Source, Sources};
+use crate::targets::{Mailbox, Target};
 use crate::timers::alarm::monotonic;
 use crate::timers::{Timer, Timers};
 use ready::Ready;
@@ -62,6 +63,12 @@ pub struct NativeLoop {
     /// One of the methods that the primitives would go past was replaced on the instance.
     pub replaced: GilFlag<bool>,
     pub has_task_factory: GilFlag<bool>,
+    /// Wakers of Rust futures refer to this loop.
+    pub has_targets: GilFlag<bool>,
+    pub mailbox: Arc<Mailbox>,
+    /// Targets whose objects wait to be called.
+    pub parked: GilCell<Vec<Arc<Target>>>,
+    pub woken: GilCell<Vec<Arc<Target>>>,
 }
 
 /// Whether `time()` is ours, so that it need not be called.
@@ -110,6 +117,10 @@ impl NativeLoop {
             also_ran: GilFlag::new(0),
             replaced: GilFlag::new(false),
             has_task_factory: GilFlag::new(false),
+            has_targets: GilFlag::new(false),
+            mailbox: Arc::default(),
+            parked: GilCell::new(Vec::new()),
+            woken: GilCell::new(Vec::new()),
         })
     }
 
@@ -146,7 +157,7 @@ impl NativeLoop {
 
     #[getter(_thread_id)]
     fn get_thread_id(&self, py: Python<'_>) -> Option<u64> {
-        Some(self.thread.get(py)).filter(|id| *id != 0)
+        self.running_thread(py)
     }
 
     #[setter(_thread_id)]
@@ -285,6 +296,11 @@ impl NativeLoop {
         self.thread.get(py) != 0
     }
 
+    /// `threading.get_ident()` of the thread that is inside `run_forever`.
+    pub fn running_thread(&self, py: Python<'_>) -> Option<u64> {
+        Some(self.thread.get(py)).filter(|id| *id != 0)
+    }
+
     #[inline]
     pub fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.get(py) {
@@ -415,6 +431,7 @@ impl NativeLoop {
         }
         self.check_closed(py)?;
         let reactor = Arc::new(Reactor::new().map_err(|error| os_error(&error))?);
+        self.mailbox.attach(&reactor.events);
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
             drop(inherited);
@@ -518,6 +535,7 @@ impl NativeLoop {
 
     fn release_all(&self, py: Python<'_>) {
         // Each part is taken out first and dropped after: destructors may call back.
+        self.close_targets(py);
         self.contexts.forget(py);
         drop(self.ready.take(py));
         drop(self.timers.with(py, Timers::clear));

@@ -42,7 +42,11 @@ impl NativeLoop {
     /// A turn by hand: sleeps until something is ready if nothing is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let look = if ready || !self.prepare_to_park(py)? { Look::Glance } else { self.wait(py) };
+        let look = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+            Look::Glance
+        } else {
+            self.wait(py)
+        };
         self.idle.set(py, matches!(look, Look::Wait { .. }));
         self.look_and_turn(py, look).map(drop)
     }
@@ -53,6 +57,7 @@ impl NativeLoop {
         // The GIL is held through a whole turn and released only here.
         py.detach(|| reactor.look(look));
         self.idle.set(py, false);
+        self.unpark_mailbox(py);
         self.turn(py)
     }
 }

@@ -52,7 +52,10 @@ impl NativeLoop {
                 break;
             }
         }
-        if self.ready.with(py, |ready| ready.len()) > 0 || !self.prepare_to_park(py)? {
+        if self.ready.with(py, |ready| ready.len()) > 0
+            || !self.prepare_to_park(py)?
+            || !self.park_mailbox(py)
+        {
             return Ok(Next::Look(Look::Glance));
         }
         self.ready.with(py, |ready| ready.trim());
@@ -64,6 +67,7 @@ impl NativeLoop {
     /// Runs what is ready. `true`: `stop()` was called. `until`: when to look at the reactor.
     fn batches(&self, py: Python<'_>, until: &mut Option<f64>) -> PyResult<bool> {
         self.collect_timers(py)?;
+        self.collect_woken(py);
         let mut ran = 0;
         for number in 1.. {
             let batch = self.ready.with(py, |ready| ready.len());
@@ -76,6 +80,7 @@ impl NativeLoop {
             if self.stopping.get(py) {
                 return Ok(true);
             }
+            self.collect_woken(py);
             ran += batch;
             if batch == 0 || ran + self.also_ran.get(py) >= CALLBACKS_PER_FLUSH {
                 break;

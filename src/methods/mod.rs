@@ -14,5 +14,6 @@ use crate::event_loop::NativeLoop;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = module.py().get_type::<NativeLoop>();
     scheduling::install(&class)?;
+    crate::bridge::table::offer(&class)?;
     module.add("NativeLoop", class)
 }

@@ -91,7 +91,8 @@ fn is_coroutine(py: Python<'_>, object: Object) -> PyResult<bool> {
     // SAFETY: a live object.
     unsafe {
         Ok(ffi::PyCoro_CheckExact(object) != 0
-            || ffi::Py_TYPE(object) == sleep::class(py)?.as_ptr().cast())
+            || ffi::Py_TYPE(object) == sleep::class(py)?.as_ptr().cast()
+            || super::is_rust_future(py, object))
     }
 }
 

@@ -5,7 +5,7 @@
 //! Each does asyncio's work only where the outcome is the same by construction (see `ctypes`), and
 //! calls asyncio's own function for the rest.
 
-mod ctypes;
+pub mod ctypes;
 mod function;
 mod gather;
 mod running;
@@ -47,6 +47,15 @@ pub struct Originals {
     discard: Py<PyAny>,
     /// Takes children that outlive the outer future from the call graph; not in all of 3.14.
     discard_awaited_by: Option<Py<PyAny>>,
+}
+
+/// The class of Rust futures, which are coroutines of the core's own; the bridge fills it in.
+pub static RUST_FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+fn is_rust_future(py: Python<'_>, object: Object) -> bool {
+    // SAFETY: a live object, borrowed from the caller.
+    let class = unsafe { ffi::Py_TYPE(object) };
+    RUST_FUTURE.get(py).is_some_and(|it| it.as_ptr().cast() == class)
 }
 
 fn originals(py: Python<'_>) -> PyResult<&Originals> {

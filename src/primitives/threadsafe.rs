@@ -48,7 +48,8 @@ pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
         // SAFETY: a live object; a loop of ours if its class says so.
         let native = unsafe {
             (ffi::PyCoro_CheckExact(coro.as_ptr()) != 0
-                || coro.get_type().is(sleep::class(py)?.bind(py)))
+                || coro.get_type().is(sleep::class(py)?.bind(py))
+                || super::is_rust_future(py, coro.as_ptr()))
                 && is_plain_class(types, &event_loop)?
                 && !NativeLoop::of(event_loop.as_ptr()).debug.get(py)
         };

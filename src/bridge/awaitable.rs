@@ -1,0 +1,413 @@
+//! The awaitable: a Rust future as a coroutine, polled where it is awaited.
+//!
+//! A step polls the future, in the awaiting task's context and inside of the loop's runtime. Ready,
+//! it returns without a trip through the loop. Pending, it yields its `Waiter`, which the waker has
+//! the loop call. Woken by its own poll, it yields `None`, and asyncio steps the task again.
+//!
+//! While somebody can wake it the awaitable refers to itself: a task that nobody but a waker knows
+//! of is not garbage. (To the collector the reference is one from outside until the last waker is
+//! gone; then it is a cycle like others.)
+
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{null, null_mut};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::link::{self, Link};
+use super::stepped::{Stepped, drop_quietly};
+use super::table::Handle;
+use super::{class, waiter};
+use crate::object::{self, Object};
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Phase {
+    Fresh,
+    /// Being polled.
+    Running,
+    /// Between two polls.
+    Suspended,
+    Done,
+    /// The loop was closed under it.
+    Orphaned,
+}
+
+#[repr(C)]
+pub struct AwaitableObject {
+    head: ffi::PyObject,
+    pub weakrefs: Object,
+    /// What the future is called.
+    pub name: &'static str,
+    /// `None` while it is polled, and once it is done.
+    future: Option<Stepped>,
+    /// The loop that it was first awaited on.
+    pub event_loop: Object,
+    /// What wakers refer to; a reference of ours.
+    target: *const Handle,
+    pub waiter: Object,
+    link: Link,
+    pub phase: Phase,
+    /// Refers to itself.
+    held: bool,
+}
+
+/// A new awaitable, which is bound to a loop when it is first stepped.
+pub fn new<'py>(
+    py: Python<'py>,
+    future: Stepped,
+    name: &'static str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = class::awaitable(py)?.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: the allocator gives memory for one; all fields are written before anybody sees it.
+    unsafe {
+        let made = ffi::PyObject_GC_New::<AwaitableObject>(class);
+        if made.is_null() {
+            return Err(object::fetch(py));
+        }
+        (&raw mut (*made).weakrefs).write(null_mut());
+        (&raw mut (*made).name).write(name);
+        (&raw mut (*made).future).write(Some(future));
+        (&raw mut (*made).event_loop).write(null_mut());
+        (&raw mut (*made).target).write(null());
+        (&raw mut (*made).waiter).write(null_mut());
+        (&raw mut (*made).link).write(Link::Foreign);
+        (&raw mut (*made).phase).write(Phase::Fresh);
+        (&raw mut (*made).held).write(false);
+        // Tracked by the collector once it refers to something.
+        Ok(Bound::from_owned_ptr(py, made.cast()))
+    }
+}
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(
+    |data| {
+        let handle = data.cast::<Handle>();
+        // SAFETY (all four): a waker has a reference to its target, whose table comes first.
+        unsafe { ((*handle).table.keep)(handle) };
+        RawWaker::new(data, &WAKER)
+    },
+    |data| {
+        let handle = data.cast::<Handle>();
+        // SAFETY: see above.
+        unsafe {
+            let table = (*handle).table;
+            (table.wake)(handle);
+            (table.drop)(handle);
+        }
+    },
+    |data| {
+        let handle = data.cast::<Handle>();
+        // SAFETY: see above.
+        unsafe { ((*handle).table.wake)(handle) };
+    },
+    |data| {
+        let handle = data.cast::<Handle>();
+        // SAFETY: see above.
+        unsafe { ((*handle).table.drop)(handle) };
+    },
+);
+
+/// A reference to an awaitable, and its fields.
+pub struct Awaitable<'py>(Bound<'py, PyAny>);
+
+impl<'py> Awaitable<'py> {
+    #[inline]
+    pub fn of(py: Python<'py>, slf: Object) -> Self {
+        // SAFETY: callers pass a live object of the type.
+        Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
+    }
+
+    #[inline]
+    fn fields(&self) -> *mut AwaitableObject {
+        self.0.as_ptr().cast()
+    }
+
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        // SAFETY: our layout; whoever has a `Bound` holds the GIL.
+        unsafe { (*self.fields()).phase }
+    }
+
+    fn event_loop(&self) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: our layout; null or alive.
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), (*self.fields()).event_loop) }
+    }
+
+    /// Why it cannot be stepped.
+    #[cold]
+    fn refusal(&self) -> PyErr {
+        match self.phase() {
+            Phase::Running => PyValueError::new_err("coroutine already executing"),
+            Phase::Orphaned => PyRuntimeError::new_err("Event loop is closed"),
+            _ => PyRuntimeError::new_err("cannot reuse already awaited coroutine"),
+        }
+    }
+
+    /// The first step: finds the loop.
+    fn bind(&self) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
+        let Some(event_loop) = link::running_loop(py)? else {
+            return Err(PyRuntimeError::new_err("no running event loop"));
+        };
+        let link = Link::to(&event_loop)?;
+        // SAFETY: a loop with this table; our layout, and a fresh awaitable has neither yet.
+        unsafe {
+            let target = (link.table().new_target)(event_loop.as_ptr());
+            if target.is_null() {
+                return Err(object::fetch(py));
+            }
+            (*this).target = target;
+            (*this).event_loop = event_loop.into_ptr();
+            (*this).link = link;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
+        match self.phase() {
+            Phase::Fresh => {
+                // SAFETY: lives for ever.
+                if value != unsafe { ffi::Py_None() } {
+                    return Err(PyTypeError::new_err(
+                        "can't send non-None value to a just-started coroutine",
+                    ));
+                }
+                if let Err(error) = self.bind() {
+                    self.end(Phase::Done);
+                    return Err(error);
+                }
+            }
+            Phase::Suspended => self.let_go(),
+            _ => return Err(self.refusal()),
+        }
+        self.poll(result)
+    }
+
+    #[inline]
+    fn poll(&self, result: *mut Object) -> PyResult<ffi::PySendResult> {
+        let (py, this) = (self.0.py(), self.fields());
+        // SAFETY: our layout. The future is taken out for the poll, which may run Python code that
+        // comes back here, and finds `Running`.
+        let (future, target, link) = unsafe {
+            (*this).phase = Phase::Running;
+            ((*this).future.take(), (*this).target, (*this).link)
+        };
+        let (Some(mut future), Some(event_loop)) = (future, self.event_loop()) else {
+            self.end(Phase::Done);
+            return Err(self.refusal());
+        };
+        // SAFETY: the target outlives this waker, which is not dropped: its reference is ours.
+        let waker = unsafe {
+            (link.table().begin)(target);
+            ManuallyDrop::new(Waker::new(target.cast(), &WAKER))
+        };
+        let polled = link.within(&event_loop, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                future.as_mut().step(py, &mut Context::from_waker(&waker))
+            }))
+        });
+        let outcome = match polled {
+            Ok(Ok(Poll::Pending)) => {
+                let yielded = self.suspend(future, &event_loop);
+                // SAFETY: the caller's out parameter.
+                unsafe { *result = yielded.inspect_err(|_| self.end(Phase::Done))? };
+                return Ok(ffi::PySendResult::PYGEN_NEXT);
+            }
+            Ok(Ok(Poll::Ready(outcome))) => outcome,
+            Ok(Err(payload)) => Err(super::rust_panic(&*payload)),
+            Err(error) => Err(error),
+        };
+        // Dropped before the awaiting code goes on, as a coroutine's frame is.
+        drop_within(py, link, Some(&event_loop), future);
+        self.end(Phase::Done);
+        // SAFETY: the caller's out parameter.
+        unsafe { *result = outcome?.into_ptr() };
+        Ok(ffi::PySendResult::PYGEN_RETURN)
+    }
+
+    /// The poll had no result; what to yield, a new reference.
+    fn suspend(&self, future: Stepped, event_loop: &Bound<'py, PyAny>) -> PyResult<Object> {
+        let this = self.fields();
+        // SAFETY: our layout; a target is kept until the end.
+        unsafe {
+            (*this).future = Some(future);
+            (*this).phase = Phase::Suspended;
+            if ((*this).link.table().finish)((*this).target) != 0 {
+                return Ok(ffi::Py_NewRef(ffi::Py_None()));
+            }
+        }
+        self.park(event_loop)
+    }
+
+    /// What is yielded to wait; a new reference.
+    fn park(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Object> {
+        let (py, this) = (self.0.py(), self.fields());
+        // SAFETY: our layout; a waiter is made once and borrows its owner, who outlives its use.
+        unsafe {
+            if (*this).waiter.is_null() {
+                (*this).waiter = waiter::new(py, event_loop, self.0.as_ptr())?;
+                ffi::PyObject_GC_Track(self.0.as_ptr().cast());
+            }
+            waiter::arm((*this).waiter);
+            ((*this).link.table().park)(event_loop.as_ptr(), (*this).target, (*this).waiter);
+            if !(*this).held {
+                (*this).held = true;
+                ffi::Py_INCREF(self.0.as_ptr());
+            }
+            Ok(ffi::Py_NewRef((*this).waiter))
+        }
+    }
+
+    /// Refers to itself no longer; the caller has another reference.
+    pub fn let_go(&self) {
+        let this = self.fields();
+        // SAFETY: our layout; the reference that `park` made.
+        unsafe {
+            if std::mem::replace(&mut (*this).held, false) {
+                ffi::Py_DECREF(self.0.as_ptr());
+            }
+        }
+    }
+
+    /// Has the loop call the waiter.
+    pub fn wake(&self) {
+        let this = self.fields();
+        // SAFETY: our layout; a target is kept until the end.
+        unsafe {
+            if !(*this).target.is_null() {
+                ((*this).link.table().wake)((*this).target);
+            }
+        }
+    }
+
+    /// Lets go of the future and of everything else.
+    pub fn end(&self, phase: Phase) {
+        // SAFETY: alive; the reference to itself is given up when nothing else is left to do.
+        unsafe { take_apart(self.0.py(), self.fields(), phase) };
+        self.let_go();
+    }
+
+    /// Ends it; the error is what was thrown.
+    pub fn throw(&self, args: &[Object]) -> PyErr {
+        match self.phase() {
+            Phase::Fresh | Phase::Suspended => {
+                let thrown = super::thrown(self.0.py(), args);
+                self.end(Phase::Done);
+                thrown
+            }
+            _ => self.refusal(),
+        }
+    }
+
+    pub fn close(&self) -> PyResult<()> {
+        if self.phase() == Phase::Running {
+            return Err(self.refusal());
+        }
+        if self.phase() != Phase::Done {
+            self.end(Phase::Done);
+        }
+        Ok(())
+    }
+}
+
+/// Lets go of everything but the reference to itself.
+///
+/// # Safety
+/// `this` must be of our layout; it need not have a reference any more.
+unsafe fn take_apart(py: Python<'_>, this: *mut AwaitableObject, phase: Phase) {
+    // SAFETY: the caller's promise. Each field is taken out before it is dropped, which may run
+    // Python code; whoever comes back here finds nothing.
+    unsafe {
+        (*this).phase = phase;
+        let target = std::mem::replace(&mut (*this).target, null());
+        let event_loop = std::mem::replace(&mut (*this).event_loop, null_mut());
+        let waiter = std::mem::replace(&mut (*this).waiter, null_mut());
+        let (link, future) = ((*this).link, (*this).future.take());
+        let event_loop = Bound::from_owned_ptr_or_opt(py, event_loop);
+        if let Some(event_loop) = &event_loop
+            && !target.is_null()
+        {
+            (link.table().release)(event_loop.as_ptr(), target);
+            (link.table().drop)(target);
+        }
+        if !waiter.is_null() {
+            waiter::disown(waiter);
+            ffi::Py_DECREF(waiter);
+        }
+        if let Some(future) = future {
+            drop_within(py, link, event_loop.as_ref(), future);
+        }
+    }
+}
+
+/// Destructors may start tasks, too: they find the runtime if it is there still.
+fn drop_within(py: Python<'_>, link: Link, event_loop: Option<&Bound<'_, PyAny>>, future: Stepped) {
+    let mut future = Some(future);
+    if let Some(event_loop) = event_loop {
+        let _ = link.within(event_loop, || future.take().map(|it| drop_quietly(py, it)));
+    }
+    if let Some(future) = future {
+        drop_quietly(py, future);
+    }
+}
+
+pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    let this = slf.cast::<AwaitableObject>();
+    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
+    unsafe {
+        crate::visit!(visit, arg, ffi::Py_TYPE(slf).cast());
+        crate::visit!(visit, arg, (*this).event_loop);
+        crate::visit!(visit, arg, (*this).waiter);
+        // With only our own reference to the target left nobody can make a new one. Without a
+        // target it is being taken apart, and gives up the reference to itself last.
+        let target = (*this).target;
+        if (*this).held && !target.is_null() && ((*this).link.table().wakers)(target) == 0 {
+            crate::visit!(visit, arg, slf);
+        }
+    }
+    0
+}
+
+pub unsafe extern "C" fn clear(slf: Object) -> c_int {
+    // SAFETY: called by the collector, which holds the GIL and a reference.
+    let awaitable = Awaitable::of(unsafe { Python::assume_attached() }, slf);
+    if awaitable.phase() != Phase::Running {
+        awaitable.end(Phase::Done);
+    }
+    0
+}
+
+pub unsafe extern "C" fn dealloc(slf: Object) {
+    let this = slf.cast::<AwaitableObject>();
+    // SAFETY: the last reference is gone; taken apart in the order CPython asks for: untrack, weak
+    // references, fields, memory, type. Nobody can get hold of it any more meanwhile.
+    unsafe {
+        let class = ffi::Py_TYPE(slf);
+        ffi::PyObject_GC_UnTrack(slf.cast());
+        if !(*this).waiter.is_null() {
+            // Before any Python code runs, which may have the waiter and would find us by it.
+            waiter::disown((*this).waiter);
+        }
+        if !(*this).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(slf);
+        }
+        let py = Python::assume_attached();
+        if (*this).phase != Phase::Done {
+            // What the future's destructor does must not disturb the exception that is on its way.
+            let raised = PyErr::take(py);
+            if (*this).phase == Phase::Fresh {
+                super::warn_never_awaited(py, (*this).name);
+            }
+            take_apart(py, this, Phase::Done);
+            if let Some(raised) = raised {
+                raised.restore(py);
+            }
+        }
+        ffi::PyObject_GC_Del(slf.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}

@@ -1,0 +1,228 @@
+//! The Python types of awaitables and waiters.
+
+use std::ffi::c_void;
+use std::mem::offset_of;
+use std::ptr::null_mut;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
+
+use super::awaitable::{self, Awaitable, AwaitableObject, Phase};
+use super::waiter::{self, WaiterObject};
+use crate::object::{
+    self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
+    slot, unary_method,
+};
+use crate::primitives::RUST_FUTURE;
+
+unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
+    // SAFETY: the caller's out parameter, which must be null on error.
+    unsafe { *result = null_mut() };
+    enter(ffi::PySendResult::PYGEN_ERROR, |py| Awaitable::of(py, slf).send(value, result))
+}
+
+/// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
+/// need not be raised.
+#[inline]
+fn step(slf: Object, value: Object, bare: bool) -> Object {
+    enter(null_mut(), |py| {
+        let mut result = null_mut();
+        if Awaitable::of(py, slf).send(value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
+            return Ok(result);
+        }
+        // SAFETY: a new reference, set on return.
+        let value = unsafe { object::owned(py, result)? };
+        if bare && value.is_none() {
+            return Ok(null_mut());
+        }
+        Err(PyStopIteration::new_err((value.unbind(),)))
+    })
+}
+
+unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
+    step(slf, value, false)
+}
+
+/// What an `await` calls before 3.12.
+unsafe extern "C" fn next(slf: Object) -> Object {
+    // SAFETY: lives for ever.
+    step(slf, unsafe { ffi::Py_None() }, true)
+}
+
+unsafe extern "C" fn method_throw(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| Err(Awaitable::of(py, slf).throw(args.positional)))
+}
+
+unsafe extern "C" fn method_close(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        Awaitable::of(py, slf).close()?;
+        Ok(py.None().into_ptr())
+    })
+}
+
+unsafe extern "C" fn am_await(slf: Object) -> Object {
+    enter(null_mut(), |py| match Awaitable::of(py, slf).phase() {
+        // SAFETY: a live object.
+        Phase::Fresh | Phase::Done => Ok(unsafe { ffi::Py_NewRef(slf) }),
+        _ => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
+    })
+}
+
+unsafe extern "C" fn itself(slf: Object) -> Object {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_NewRef(slf) }
+}
+
+fn name_of(slf: Object) -> &'static str {
+    // SAFETY: CPython checked the type of `slf`; the GIL is held.
+    unsafe { (*slf.cast::<AwaitableObject>()).name }
+}
+
+unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
+    let name = name_of(slf);
+    let last = name.rsplit("::").next().unwrap_or(name);
+    enter(null_mut(), |py| Ok(PyString::new(py, last).into_ptr()))
+}
+
+unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
+}
+
+unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| is_in(py, slf, Phase::Running))
+}
+
+unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
+    enter(null_mut(), |py| is_in(py, slf, Phase::Suspended))
+}
+
+fn is_in(py: Python<'_>, slf: Object, phase: Phase) -> PyResult<Object> {
+    // SAFETY: the GIL is held.
+    Ok(unsafe { ffi::PyBool_FromLong((Awaitable::of(py, slf).phase() == phase).into()) })
+}
+
+unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: lives for ever.
+    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
+}
+
+unsafe extern "C" fn repr(slf: Object) -> Object {
+    enter(null_mut(), |py| {
+        let text = format!("<coroutine object {} at {slf:p}>", name_of(slf));
+        Ok(PyString::new(py, &text).into_ptr())
+    })
+}
+
+static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([
+    unary_method(c"send", method_send, c"send($self, value, /)\n--\n\n"),
+    fast_method(c"throw", method_throw, c"throw($self, typ, val=None, tb=None, /)\n--\n\n"),
+    plain_method(c"close", method_close, c"close($self, /)\n--\n\n"),
+    METHODS_END,
+]);
+
+static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
+    getter(c"__name__", get_name),
+    getter(c"__qualname__", get_qualname),
+    getter(c"cr_running", get_running),
+    getter(c"cr_suspended", get_suspended),
+    getter(c"cr_origin", get_origin),
+    GETTERS_END,
+]);
+
+static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
+    object::offset_member(c"__weaklistoffset__", offset_of!(AwaitableObject, weakrefs)),
+    object::MEMBERS_END,
+]);
+
+/// The class of what `future_into_py` gives.
+pub fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
+    RUST_FUTURE.get_or_try_init(py, || {
+        let slots = vec![
+            slot(ffi::Py_tp_traverse, awaitable::traverse as *mut c_void),
+            slot(ffi::Py_tp_clear, awaitable::clear as *mut c_void),
+            slot(ffi::Py_tp_dealloc, awaitable::dealloc as *mut c_void),
+            slot(ffi::Py_tp_repr, repr as *mut c_void),
+            slot(ffi::Py_tp_iter, itself as *mut c_void),
+            slot(ffi::Py_tp_iternext, next as *mut c_void),
+            slot(ffi::Py_am_await, am_await as *mut c_void),
+            slot(ffi::Py_am_send, am_send as *mut c_void),
+            slot(ffi::Py_tp_methods, METHODS.0.as_ptr().cast_mut().cast()),
+            slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
+            slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
+        ];
+        let class = object::new_type(
+            py,
+            c"tokioloop._core.RustFuture",
+            size_of::<AwaitableObject>(),
+            &[py.get_type::<PyAny>()],
+            slots,
+        )?;
+        // `create_task` and `iscoroutine` ask this base class.
+        py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
+        Ok(class.unbind())
+    })
+}
+
+static WAITER_METHODS: Table<[ffi::PyMethodDef; 7]> = Table([
+    fast_method(
+        c"add_done_callback",
+        waiter::method_add_done_callback,
+        c"add_done_callback($self, callback, /, *, context=None)\n--\n\n",
+    ),
+    fast_method(c"cancel", waiter::method_cancel, c"cancel($self, msg=None)\n--\n\n"),
+    plain_method(c"cancelled", waiter::method_cancelled, c"cancelled($self, /)\n--\n\n"),
+    plain_method(c"done", waiter::method_done, c"done($self, /)\n--\n\n"),
+    plain_method(c"get_loop", waiter::method_get_loop, c"get_loop($self, /)\n--\n\n"),
+    plain_method(c"result", waiter::method_result, c"result($self, /)\n--\n\n"),
+    METHODS_END,
+]);
+
+static WAITER_FIELDS: Table<[ffi::PyGetSetDef; 3]> = Table([
+    ffi::PyGetSetDef {
+        set: Some(waiter::set_blocking),
+        ..getter(c"_asyncio_future_blocking", waiter::get_blocking)
+    },
+    getter(c"_loop", waiter::get_loop),
+    GETTERS_END,
+]);
+
+static WAITER_MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
+    object::offset_member(c"__vectorcalloffset__", offset_of!(WaiterObject, vectorcall)),
+    object::MEMBERS_END,
+]);
+
+/// The class of what a pending awaitable yields.
+pub fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.get_or_try_init(py, || {
+        let slots = vec![
+            slot(ffi::Py_tp_traverse, waiter::traverse as *mut c_void),
+            slot(ffi::Py_tp_clear, waiter::clear as *mut c_void),
+            slot(ffi::Py_tp_dealloc, waiter::dealloc as *mut c_void),
+            slot(ffi::Py_tp_repr, waiter::repr as *mut c_void),
+            slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+            slot(ffi::Py_tp_methods, WAITER_METHODS.0.as_ptr().cast_mut().cast()),
+            slot(ffi::Py_tp_getset, WAITER_FIELDS.0.as_ptr().cast_mut().cast()),
+            slot(ffi::Py_tp_members, WAITER_MEMBERS.0.as_ptr().cast_mut().cast()),
+        ];
+        let class = object::new_type_with(
+            py,
+            c"tokioloop._core.RustFutureWaiter",
+            size_of::<WaiterObject>(),
+            &[py.get_type::<PyAny>()],
+            slots,
+            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+        )?;
+        Ok(class.unbind())
+    })
+}

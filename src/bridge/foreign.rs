@@ -1,0 +1,59 @@
+//! Targets on loops that know nothing of them: woken by `call_soon_threadsafe`.
+//!
+//! Only for what pyo3-async-runtimes has no way for: futures that are not `Send`, and those made
+//! while no loop ran.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3_async_runtimes::tokio as upstream;
+
+use super::link;
+use super::table::{self, Handle, Table};
+use crate::object::{Object, enter};
+use crate::targets::{Carrier, Target};
+
+pub static TABLE: Table = Table::with(new_target, park, release, runs_here);
+
+struct Threadsafe;
+
+impl Carrier for Threadsafe {
+    fn carry(&self, target: &Arc<Target>) {
+        // Whoever wakes must not have to wait for the GIL: it may hold locks.
+        let target = Arc::clone(target);
+        let deliver = move || Python::try_attach(|py| deliver(py, &target));
+        let post = move || drop(upstream::get_runtime().spawn_blocking(deliver));
+        // tokio panics where the system has no thread left, and the table's functions must not.
+        let _ = catch_unwind(AssertUnwindSafe(post));
+    }
+}
+
+fn deliver(py: Python<'_>, target: &Target) {
+    let Some(object) = target.object(py) else { return };
+    let event_loop = object.getattr(intern!(py, "_loop"));
+    // The loop may be closed by now; then nobody waits any more.
+    let _ =
+        event_loop.and_then(|it| it.call_method1(intern!(py, "call_soon_threadsafe"), (object,)));
+}
+
+unsafe extern "C" fn new_target(_event_loop: Object) -> *const Handle {
+    table::into_handle(Target::new(TABLE.address(), Arc::new(Threadsafe)))
+}
+
+unsafe extern "C" fn park(_event_loop: Object, handle: *const Handle, object: Object) {
+    // SAFETY: a target of this file's; the GIL is held.
+    unsafe { table::borrow(handle).set_object(Python::assume_attached(), object) };
+}
+
+unsafe extern "C" fn release(_event_loop: Object, handle: *const Handle) {
+    // SAFETY: as above.
+    unsafe { table::borrow(handle).set_object(Python::assume_attached(), null_mut()) };
+}
+
+unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
+    enter(0, |py| Ok(link::running_loop(py)?.is_some_and(|it| it.as_ptr() == event_loop).into()))
+}

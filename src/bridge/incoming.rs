@@ -1,0 +1,187 @@
+//! Python awaitables as Rust futures.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::tokio as upstream;
+
+use super::link::Link;
+use crate::cached;
+use crate::contexts;
+use crate::object;
+
+type Outcome = PyResult<Py<PyAny>>;
+
+/// Makes a Python awaitable a Rust future; its loop and context are those of
+/// [`get_current_locals`](super::get_current_locals).
+///
+/// As with its model the awaitable becomes a task at once, and runs on if the future is dropped.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use tokioloop::bridge::{future_into_py, into_future};
+///
+/// /// Calls a coroutine function twice.
+/// #[pyfunction]
+/// fn twice(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+///     future_into_py(py, async move {
+///         let call = || Python::attach(|py| into_future(function.bind(py).call0()?));
+///         call()?.await?;
+///         call()?.await
+///     })
+/// }
+/// ```
+pub fn into_future(
+    awaitable: Bound<'_, PyAny>,
+) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
+    into_future_with_locals(&upstream::get_current_locals(awaitable.py())?, awaitable)
+}
+
+/// The same with locals of your own.
+///
+/// In the thread that runs the loop of tokioloop that the locals name, the result gets to who awaits
+/// it without crossing threads. Anywhere else it is handed over by `call_soon_threadsafe`.
+pub fn into_future_with_locals(
+    locals: &TaskLocals,
+    awaitable: Bound<'_, PyAny>,
+) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
+    let py = awaitable.py();
+    let event_loop = locals.event_loop(py);
+    let link = Link::to(&event_loop)?;
+    let here = match link {
+        Link::Foreign => false,
+        // SAFETY: a loop with this table.
+        _ => unsafe { (link.table().runs_here)(event_loop.as_ptr()) != 0 },
+    };
+    Ok(if here {
+        Incoming::Here(start(&event_loop, &locals.context(py), &awaitable)?)
+    } else {
+        Incoming::Elsewhere(Box::pin(pyo3_async_runtimes::into_future_with_locals(
+            locals, awaitable,
+        )?))
+    })
+}
+
+enum Incoming {
+    Here(Arc<Shared>),
+    Elsewhere(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+}
+
+impl Future for Incoming {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        match &mut *self {
+            Self::Here(shared) => shared.poll(context),
+            Self::Elsewhere(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+/// What the task's callback and the future share.
+#[derive(Default)]
+struct Shared(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    /// The task is done, or will never be.
+    over: bool,
+    waker: Option<Waker>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, outcome: Option<Outcome>) {
+        let mut state = self.lock();
+        if state.over {
+            return;
+        }
+        state.over = true;
+        state.outcome = outcome;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = self.lock();
+        if let Some(outcome) = state.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        if !state.over {
+            let old = state.waker.replace(context.waker().clone());
+            drop(state);
+            drop(old);
+            return Poll::Pending;
+        }
+        drop(state);
+        Poll::Ready(Python::attach(|py| {
+            Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
+        }))
+    }
+}
+
+/// The task's done callback.
+#[pyclass(frozen, module = "tokioloop._core")]
+struct Completion(Arc<Shared>);
+
+#[pymethods]
+impl Completion {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let outcome = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
+        self.0.finish(Some(outcome));
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        // The loop was closed under the task.
+        self.0.finish(None);
+    }
+}
+
+fn start(
+    event_loop: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
+    awaitable: &Bound<'_, PyAny>,
+) -> PyResult<Arc<Shared>> {
+    let py = awaitable.py();
+    let task = if context.is_none() {
+        ensure_future(event_loop, awaitable)?
+    } else {
+        // A copy: this one may be entered already. A task takes a copy of it anyway.
+        // SAFETY: locals hold a context; a new reference or null with an exception set.
+        let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+        contexts::within(&copy, || ensure_future(event_loop, awaitable))?
+    };
+    let shared = Arc::<Shared>::default();
+    let completion = Bound::new(py, Completion(Arc::clone(&shared)))?;
+    task.call_method1(intern!(py, "add_done_callback"), (completion,))?;
+    Ok(shared)
+}
+
+fn ensure_future<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    awaitable: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = awaitable.py();
+    // SAFETY: a live object.
+    if unsafe { ffi::PyCoro_CheckExact(awaitable.as_ptr()) } != 0 {
+        return event_loop.call_method1(intern!(py, "create_task"), (awaitable,));
+    }
+    ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?.call1((awaitable,))
+}

@@ -1,0 +1,147 @@
+//! Tasks beside the one that awaits.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3_async_runtimes::tokio as upstream;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::link::{self, Link};
+use super::stepped::LocalFuture;
+use crate::event_loop::NativeLoop;
+
+/// Spawns a task on the runtime at hand.
+///
+/// That is the runtime whose future or task is being polled in this thread; else that of the loop
+/// that runs here; else pyo3-async-runtimes'. On a loop of this very crate tasks run in the loop's
+/// thread, without the GIL, while the loop looks for events.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use tokioloop::bridge::{future_into_py, spawn};
+///
+/// #[pyfunction]
+/// fn both(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     future_into_py(py, async {
+///         let other = spawn(async { 40 });
+///         Ok(2 + other.await.map_err(|error| {
+///             pyo3::exceptions::PyRuntimeError::new_err(error.to_string())
+///         })?)
+///     })
+/// }
+/// ```
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    runtime().spawn(future)
+}
+
+/// Runs a function that may block in a thread for such, of the runtime that [`spawn`] uses.
+pub fn spawn_blocking<F, R>(function: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    runtime().spawn_blocking(function)
+}
+
+/// Spawns a task that is not `Send` in the thread of the loop that runs here.
+///
+/// On a loop of this very crate it is a task of the loop's runtime, as with [`spawn`]. On others it
+/// is an asyncio task around the future, which is polled with the GIL held.
+///
+/// A loop may be run in one thread and then in another. A task is only ever polled in the thread
+/// that spawned it, and panics in another.
+///
+/// Raises `RuntimeError` if no loop runs in this thread.
+pub fn spawn_local<F>(future: F) -> PyResult<JoinHandle<F::Output>>
+where
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    Python::attach(|py| {
+        let Some(event_loop) = link::running_loop(py)? else {
+            return Err(PyRuntimeError::new_err("no running event loop"));
+        };
+        if let Link::Own = Link::to(&event_loop)? {
+            // SAFETY: a loop of this crate, as `to` saw, which `event_loop` keeps alive.
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            return Ok(reactor.handle().spawn(Local(LocalFuture::new(Box::pin(future)))));
+        }
+        let (result, received) = oneshot::channel();
+        let task = super::local_future_into_py(py, relay(future, result))?;
+        event_loop.call_method1(intern!(py, "create_task"), (task,))?;
+        Ok(upstream::get_runtime().spawn(Relayed(received)))
+    })
+}
+
+fn runtime() -> Handle {
+    Handle::try_current().unwrap_or_else(|_| {
+        let own = Python::try_attach(|py| -> PyResult<_> {
+            let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
+            let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
+            // SAFETY: as above.
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            Ok(Some(reactor.handle().clone()))
+        });
+        match own {
+            Some(Ok(Some(handle))) => handle,
+            _ => upstream::get_runtime().handle().clone(),
+        }
+    })
+}
+
+/// A future of the loop's thread as a task of its runtime.
+struct Local<T: 'static>(LocalFuture<dyn Future<Output = T>>);
+
+impl<T> Future for Local<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.0.get() {
+            Some(future) => future.poll(context),
+            // The runtime makes it the `JoinError` of who awaits the task.
+            None => panic!("a local task is polled in another thread than it was spawned in"),
+        }
+    }
+}
+
+/// Runs a future until it is done, or nobody wants its result any more.
+async fn relay<F: Future>(future: F, mut result: oneshot::Sender<F::Output>) -> PyResult<()> {
+    let mut future = Box::pin(future);
+    let output = std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        result.poll_closed(context).map(|()| None)
+    })
+    .await;
+    if let Some(output) = output {
+        // Nobody may want it by now.
+        drop(result.send(output));
+    }
+    Ok(())
+}
+
+/// What comes of a relayed future. Not there, if that panicked or was dropped.
+struct Relayed<T>(oneshot::Receiver<T>);
+
+impl<T> Future for Relayed<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(context).map(|received| match received {
+            Ok(output) => output,
+            // The runtime makes it the `JoinError` of who awaits the task.
+            Err(_) => panic!("a local task panicked, or its loop was closed"),
+        })
+    }
+}

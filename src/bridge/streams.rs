@@ -1,0 +1,362 @@
+//! Async generators as Rust streams, and Rust streams as async iterators.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{IntoPyObject, IntoPyObjectExt, PyTraverseError, PyVisit};
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::tokio as upstream;
+
+use super::incoming::into_future_with_locals;
+use crate::gil::PySlot;
+
+/// An async generator (or another async iterator) of Python's as a [`Stream`].
+///
+/// It is asked for its next item when the stream is polled, not before. What it raises is an item,
+/// after which the stream ends.
+pub struct AsyncGenerator {
+    locals: TaskLocals,
+    /// `None`: it has ended.
+    next: Option<Py<PyAny>>,
+    asked: Option<Asked>,
+}
+
+/// An item that was asked for.
+type Asked = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+
+impl AsyncGenerator {
+    fn ask(&self, next: &Py<PyAny>) -> PyResult<Asked> {
+        Python::attach(|py| {
+            let item = next.bind(py).call0()?;
+            Ok(Box::pin(into_future_with_locals(&self.locals, item)?) as Asked)
+        })
+    }
+}
+
+impl Stream for AsyncGenerator {
+    type Item = PyResult<Py<PyAny>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(next) = &self.next else { return Poll::Ready(None) };
+        if self.asked.is_none() {
+            match self.ask(next) {
+                Ok(asked) => self.asked = Some(asked),
+                Err(error) => {
+                    self.next = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        let Some(asked) = &mut self.asked else { return Poll::Ready(None) };
+        let Poll::Ready(item) = asked.as_mut().poll(context) else { return Poll::Pending };
+        self.asked = None;
+        match item {
+            Ok(item) => Poll::Ready(Some(Ok(item))),
+            Err(error) => {
+                self.next = None;
+                let over = Python::attach(|py| error.is_instance_of::<PyStopAsyncIteration>(py));
+                Poll::Ready((!over).then_some(Err(error)))
+            }
+        }
+    }
+}
+
+/// Makes an async generator a stream, with the locals of
+/// [`get_current_locals`](super::get_current_locals).
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use std::future::poll_fn;
+/// use std::pin::Pin;
+/// use futures_core::Stream;
+/// use tokioloop::bridge::{future_into_py, into_stream};
+///
+/// /// How many items a generator gives.
+/// #[pyfunction]
+/// fn count<'py>(generator: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+///     let py = generator.py();
+///     let mut stream = into_stream(generator)?;
+///     future_into_py(py, async move {
+///         let mut items = 0;
+///         while let Some(item) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+///             item?;
+///             items += 1;
+///         }
+///         Ok(items)
+///     })
+/// }
+/// ```
+pub fn into_stream(generator: Bound<'_, PyAny>) -> PyResult<AsyncGenerator> {
+    into_stream_with_locals(upstream::get_current_locals(generator.py())?, generator)
+}
+
+/// The same with locals of your own.
+pub fn into_stream_with_locals(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<AsyncGenerator> {
+    let next = generator.getattr(intern!(generator.py(), "__anext__"))?.unbind();
+    Ok(AsyncGenerator { locals, next: Some(next), asked: None })
+}
+
+/// [`into_stream`] by the name that pyo3-async-runtimes has for it.
+pub fn into_stream_v1(
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + Send + Unpin + use<>> {
+    into_stream(generator)
+}
+
+/// [`into_stream_with_locals`] by the name that pyo3-async-runtimes has for it.
+pub fn into_stream_with_locals_v1(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + Send + Unpin + use<>> {
+    into_stream_with_locals(locals, generator)
+}
+
+/// A stream of the items alone: what the generator raises goes to the loop's exception handler, and
+/// ends the stream.
+pub fn into_stream_v2(
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = Py<PyAny>> + Send + Unpin + use<>> {
+    Ok(Items(into_stream(generator)?))
+}
+
+/// The same with locals of your own.
+pub fn into_stream_with_locals_v2(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = Py<PyAny>> + Send + Unpin + use<>> {
+    Ok(Items(into_stream_with_locals(locals, generator)?))
+}
+
+struct Items(AsyncGenerator);
+
+impl Stream for Items {
+    type Item = Py<PyAny>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match Pin::new(&mut self.0).poll_next(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(item))) => Poll::Ready(Some(item)),
+            Poll::Ready(Some(Err(error))) => {
+                Python::attach(|py| report(py, &self.0.locals, error));
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+fn report(py: Python<'_>, locals: &TaskLocals, error: PyErr) {
+    let tell = |error: PyErr| -> PyResult<()> {
+        let about = PyDict::new(py);
+        about.set_item("message", "An async generator that became a Rust stream raised")?;
+        about.set_item("exception", error.into_value(py))?;
+        let event_loop = locals.event_loop(py);
+        event_loop.call_method1(intern!(py, "call_exception_handler"), (about,)).map(drop)
+    };
+    if let Err(error) = tell(error) {
+        error.write_unraisable(py, None);
+    }
+}
+
+type Source = Pin<Box<dyn Stream<Item = PyResult<Py<PyAny>>> + Send>>;
+
+/// What the iterator and the item that somebody waits for share.
+struct Shared {
+    /// `None` once it has ended, was closed, or panicked.
+    source: Mutex<Option<Source>>,
+    /// Somebody waits for an item.
+    busy: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Source>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(self: Arc<Self>) -> PyResult<Py<PyAny>> {
+        let _turn = Turn::take(&self)?;
+        let item = poll_fn(|context| {
+            // Out of its place meanwhile: the poll may run Python code, and should it panic the
+            // stream is over. The lock is not held across the poll.
+            let taken = self.lock().take();
+            let Some(mut stream) = taken else { return Poll::Ready(None) };
+            let polled = stream.as_mut().poll_next(context);
+            if !matches!(polled, Poll::Ready(None)) {
+                *self.lock() = Some(stream);
+            }
+            polled
+        });
+        item.await.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(())))
+    }
+}
+
+/// One waits at a time; whoever stops waiting leaves the stream to the next.
+struct Turn<'a>(&'a Shared);
+
+impl<'a> Turn<'a> {
+    fn take(shared: &'a Shared) -> PyResult<Self> {
+        if shared.busy.swap(true, Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err(
+                "anext(): the Rust stream is being waited for already",
+            ));
+        }
+        Ok(Self(shared))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
+
+/// A Rust stream as an async iterator.
+#[pyclass(frozen, name = "RustStream", module = "tokioloop._core")]
+struct RustStream {
+    shared: Arc<Shared>,
+    /// The locals that were given, if any.
+    event_loop: PySlot,
+    context: PySlot,
+}
+
+#[pymethods]
+impl RustStream {
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let next = Arc::clone(&self.shared).next();
+        let (Some(event_loop), Some(context)) = (self.event_loop.get(py), self.context.get(py))
+        else {
+            return super::future_into_py(py, next);
+        };
+        let locals = TaskLocals::new(event_loop).with_context(context);
+        super::future_into_py_with_locals(py, locals, next)
+    }
+
+    /// Drops the stream.
+    fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = Arc::clone(&self.shared);
+        super::future_into_py(py, async move {
+            let _turn = Turn::take(&shared)?;
+            let source = shared.lock().take();
+            drop(source);
+            Python::attach(|py| Ok(py.None()))
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.event_loop.traverse(&visit)?;
+        self.context.traverse(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.event_loop.set(py, None);
+        self.context.set(py, None);
+    }
+}
+
+/// Makes a Rust stream an async iterator.
+///
+/// The stream is polled only while somebody awaits an item: who iterates sets the pace. Cancelling
+/// such an await leaves the stream where it is. `aclose()` drops it, as does dropping the iterator.
+///
+/// ```
+/// use futures_core::Stream;
+/// use pyo3::prelude::*;
+/// use std::pin::Pin;
+/// use std::task::{Context, Poll};
+///
+/// struct Countdown(u32);
+///
+/// impl Stream for Countdown {
+///     type Item = PyResult<u32>;
+///
+///     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+///         self.0 = match self.0.checked_sub(1) {
+///             Some(left) => left,
+///             None => return Poll::Ready(None),
+///         };
+///         Poll::Ready(Some(Ok(self.0)))
+///     }
+/// }
+///
+/// #[pyfunction]
+/// fn countdown(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     tokioloop::bridge::stream_into_py(py, Countdown(3))
+/// }
+/// ```
+pub fn stream_into_py<S, T>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    iterator(py, None, stream)
+}
+
+/// The same with locals of your own.
+pub fn stream_into_py_with_locals<S, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    stream: S,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    iterator(py, Some(locals), stream)
+}
+
+fn iterator<S, T>(
+    py: Python<'_>,
+    locals: Option<TaskLocals>,
+    stream: S,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    let source: Source = Box::pin(Converted(stream));
+    let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
+    let made = RustStream {
+        shared: Arc::new(shared),
+        event_loop: PySlot::empty(),
+        context: PySlot::empty(),
+    };
+    if let Some(locals) = locals {
+        made.event_loop.set(py, Some(locals.event_loop(py).unbind()));
+        made.context.set(py, Some(locals.context(py).unbind()));
+    }
+    Ok(Bound::new(py, made)?.into_any())
+}
+
+/// The items as Python objects.
+struct Converted<S>(S);
+
+impl<S, T> Stream for Converted<S>
+where
+    S: Stream<Item = PyResult<T>>,
+    T: for<'py> IntoPyObject<'py>,
+{
+    type Item = PyResult<Py<PyAny>>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // SAFETY: the field is pinned as the whole is; it is never moved out.
+        let stream = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
+        stream.poll_next(context).map(|item| {
+            item.map(|item| item.and_then(|item| Python::attach(|py| item.into_py_any(py))))
+        })
+    }
+}

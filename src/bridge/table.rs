@@ -1,0 +1,219 @@
+//! The functions that a loop offers to Rust code, also to code that was compiled apart from it.
+//!
+//! Two extension modules share no Rust types, not even when both were built from this crate. What
+//! they share is this table: C functions in a C layout, found in a capsule on the loop's class. A
+//! loop of this very crate is used through the same functions, without the capsule.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr::null;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::event_loop::NativeLoop;
+use crate::object::{self, Object, enter};
+use crate::targets::{TableAddress, Target};
+
+/// Raised with each change of `Table` or of what its functions promise.
+pub const ABI: u32 = 1;
+
+/// The class attribute that holds the capsule.
+pub const ATTRIBUTE: &str = "_bridge";
+const CAPSULE: &CStr = c"tokioloop.bridge";
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("a version has no null byte"),
+    };
+
+/// A target, seen from outside: all that is known is that its table comes first.
+#[repr(C)]
+pub struct Handle {
+    pub table: &'static Table,
+}
+
+/// What a loop offers. The first three fields are the same in every version.
+///
+/// `GIL`: to be called with it held. Others may be called from any thread, at any time.
+#[repr(C)]
+pub struct Table {
+    pub abi: u32,
+    pub size: u32,
+    pub version: *const c_char,
+    /// GIL. A target on this loop, with one reference; null with an exception set.
+    pub new_target: unsafe extern "C" fn(event_loop: Object) -> *const Handle,
+    /// One more reference.
+    pub keep: unsafe extern "C" fn(*const Handle),
+    /// One reference less.
+    pub drop: unsafe extern "C" fn(*const Handle),
+    /// Has the loop call the parked object, without arguments, unless a poll is on or due.
+    pub wake: unsafe extern "C" fn(*const Handle),
+    /// A poll begins.
+    pub begin: unsafe extern "C" fn(*const Handle),
+    /// A poll ended. Not 0: woken meanwhile, and the next poll is the caller's to see to.
+    pub finish: unsafe extern "C" fn(*const Handle) -> c_int,
+    /// GIL. The object that wakes call; borrowed until `release`. Called with the loop as its
+    /// argument when the loop closes, which releases it, too.
+    pub park: unsafe extern "C" fn(event_loop: Object, *const Handle, object: Object),
+    /// GIL. Wakes call nobody from now on.
+    pub release: unsafe extern "C" fn(event_loop: Object, *const Handle),
+    /// How many references others have, besides the owner's and the loop's own.
+    pub wakers: unsafe extern "C" fn(*const Handle) -> usize,
+    /// GIL. Whether this thread runs the loop.
+    pub runs_here: unsafe extern "C" fn(event_loop: Object) -> c_int,
+}
+
+// SAFETY: written once, at compile time; what it points to is static.
+unsafe impl Sync for Table {}
+// SAFETY: as above.
+unsafe impl Send for Table {}
+
+impl Table {
+    pub const fn address(&'static self) -> TableAddress {
+        TableAddress(std::ptr::from_ref(self).cast::<c_void>())
+    }
+
+    /// The functions on targets, which are the same whoever carries them to their loop.
+    pub const fn with(
+        new_target: unsafe extern "C" fn(Object) -> *const Handle,
+        park: unsafe extern "C" fn(Object, *const Handle, Object),
+        release: unsafe extern "C" fn(Object, *const Handle),
+        runs_here: unsafe extern "C" fn(Object) -> c_int,
+    ) -> Self {
+        Self {
+            abi: ABI,
+            size: size_of::<Self>() as u32,
+            version: VERSION.as_ptr(),
+            new_target,
+            keep,
+            drop: drop_target,
+            wake,
+            begin,
+            finish,
+            park,
+            release,
+            wakers,
+            runs_here,
+        }
+    }
+}
+
+/// The table of this crate's own loops.
+pub static OWN: Table = Table::with(new_target, park, release, runs_here);
+
+/// A reference to a target, given away.
+pub fn into_handle(target: Arc<Target>) -> *const Handle {
+    // The table's address comes first in both.
+    Arc::into_raw(target).cast()
+}
+
+/// Borrows the target behind a handle.
+///
+/// # Safety
+/// `handle` must come from `into_handle` of this crate, and its reference must outlive the use.
+pub unsafe fn borrow(handle: *const Handle) -> ManuallyDrop<Arc<Target>> {
+    // SAFETY: the caller's promise; the reference is not given up, for it is not ours.
+    ManuallyDrop::new(unsafe { Arc::from_raw(handle.cast::<Target>()) })
+}
+
+unsafe extern "C" fn new_target(event_loop: Object) -> *const Handle {
+    enter(null(), |py| {
+        // SAFETY: only called for loops whose class has this table.
+        let event_loop = unsafe { NativeLoop::of(event_loop) };
+        event_loop.new_target(py, OWN.address()).map(into_handle)
+    })
+}
+
+unsafe extern "C" fn keep(handle: *const Handle) {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { Arc::increment_strong_count(handle.cast::<Target>()) };
+}
+
+unsafe extern "C" fn drop_target(handle: *const Handle) {
+    // SAFETY: the caller gives up a reference.
+    drop(unsafe { Arc::from_raw(handle.cast::<Target>()) });
+}
+
+unsafe extern "C" fn wake(handle: *const Handle) {
+    // SAFETY: the caller has a reference.
+    unsafe { borrow(handle) }.wake();
+}
+
+unsafe extern "C" fn begin(handle: *const Handle) {
+    // SAFETY: as above.
+    unsafe { borrow(handle) }.marks.begin();
+}
+
+unsafe extern "C" fn finish(handle: *const Handle) -> c_int {
+    // SAFETY: as above.
+    unsafe { borrow(handle) }.marks.finish().into()
+}
+
+unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Object) {
+    enter((), |py| {
+        // SAFETY: a loop with this table, and a target of it.
+        unsafe { NativeLoop::of(event_loop).park_target(py, &borrow(handle), object) };
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn release(event_loop: Object, handle: *const Handle) {
+    enter((), |py| {
+        // SAFETY: as above.
+        unsafe { NativeLoop::of(event_loop).release_target(py, &borrow(handle)) };
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn wakers(handle: *const Handle) -> usize {
+    // SAFETY: the caller has a reference.
+    let target = unsafe { borrow(handle) };
+    // SAFETY: the collector asks, which holds the GIL.
+    let listed = target.is_listed(unsafe { Python::assume_attached() });
+    Arc::strong_count(&target) - 1 - usize::from(listed)
+}
+
+unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
+    enter(0, |py| {
+        // SAFETY: a loop with this table.
+        Ok(unsafe { NativeLoop::of(event_loop) }.runs_in_this_thread(py).into())
+    })
+}
+
+/// Puts the capsule on the class of loops.
+pub fn offer(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let table = std::ptr::from_ref(&OWN).cast_mut().cast::<c_void>();
+    // SAFETY: a static, and a static name; a new reference or null with an exception set.
+    let capsule =
+        unsafe { object::owned(class.py(), ffi::PyCapsule_New(table, CAPSULE.as_ptr(), None))? };
+    class.setattr(ATTRIBUTE, capsule)
+}
+
+/// The table in the capsule that a loop's class has; `None` if it has none.
+pub fn offered(class: &Bound<'_, PyType>) -> PyResult<Option<&'static Table>> {
+    let Some(capsule) = class.getattr_opt(ATTRIBUTE)? else { return Ok(None) };
+    // SAFETY: any object; the answer says whether it is a capsule of this name.
+    if unsafe { ffi::PyCapsule_IsValid(capsule.as_ptr(), CAPSULE.as_ptr()) } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: a capsule of this name holds a table that lives as long as the process: extension
+    // modules are not unloaded. The first three fields are the same in every version.
+    unsafe {
+        let table = ffi::PyCapsule_GetPointer(capsule.as_ptr(), CAPSULE.as_ptr()).cast::<Table>();
+        let abi = (&raw const (*table).abi).read();
+        if abi == ABI {
+            return Ok(Some(&*table));
+        }
+        let theirs = CStr::from_ptr((&raw const (*table).version).read()).to_string_lossy();
+        Err(PyImportError::new_err(format!(
+            "the running event loop is of tokioloop {theirs} (bridge version {abi}), and this \
+             extension was built with tokioloop {} (bridge version {ABI}): \
+             install matching versions",
+            env!("CARGO_PKG_VERSION"),
+        )))
+    }
+}

@@ -1,0 +1,378 @@
+//! What a pending awaitable yields: to asyncio's tasks a future, to the loop what a waker calls.
+//!
+//! A task hands over its wake-up function and its context. A woken waiter calls it there and then:
+//! the task steps in the same entry of the ready queue, with no handle and no second trip.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::awaitable::{Awaitable, AwaitableObject, Phase};
+use super::class;
+use crate::cached;
+use crate::contexts;
+use crate::event_loop::ends_loop;
+use crate::object::{self, Args, Object, enter};
+
+#[repr(C)]
+pub struct WaiterObject {
+    head: ffi::PyObject,
+    pub vectorcall: Option<ffi::vectorcallfunc>,
+    event_loop: Object,
+    /// The awaitable, borrowed; null once it is done.
+    owner: Object,
+    callback: Object,
+    context: Object,
+    /// What `cancel` was told, or null.
+    message: Object,
+    /// asyncio's mark of a future that was yielded by an `await`.
+    blocking: bool,
+    /// Called by the loop.
+    woken: bool,
+    cancelled: bool,
+}
+
+pub fn new(py: Python<'_>, event_loop: &Bound<'_, PyAny>, owner: Object) -> PyResult<Object> {
+    let class = class::waiter(py)?.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: the allocator gives memory for one; all fields are written before anybody sees it.
+    unsafe {
+        let made = ffi::PyObject_GC_New::<WaiterObject>(class);
+        if made.is_null() {
+            return Err(object::fetch(py));
+        }
+        let this = &mut *made;
+        this.vectorcall = Some(called);
+        this.event_loop = event_loop.clone().into_ptr();
+        this.owner = owner;
+        this.callback = null_mut();
+        this.context = null_mut();
+        this.message = null_mut();
+        this.blocking = false;
+        this.woken = false;
+        this.cancelled = false;
+        ffi::PyObject_GC_Track(made.cast());
+        Ok(made.cast())
+    }
+}
+
+/// About to be yielded.
+///
+/// # Safety
+/// `slf` must be a live waiter, and the GIL be held.
+pub unsafe fn arm(slf: Object) {
+    // SAFETY: the caller's promise.
+    let this = unsafe { &mut *slf.cast::<WaiterObject>() };
+    this.blocking = true;
+    this.woken = false;
+    this.cancelled = false;
+}
+
+/// The awaitable is done.
+///
+/// # Safety
+/// As for `arm`.
+pub unsafe fn disown(slf: Object) {
+    // SAFETY: the caller's promise.
+    unsafe { (*slf.cast::<WaiterObject>()).owner = null_mut() };
+}
+
+/// A reference to a waiter, and its fields.
+struct Waiter<'py>(Bound<'py, PyAny>);
+
+impl<'py> Waiter<'py> {
+    #[inline]
+    fn of(py: Python<'py>, slf: Object) -> Self {
+        // SAFETY: CPython passes a live object of the type that the slot belongs to.
+        Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
+    }
+
+    #[inline]
+    fn fields(&self) -> *mut WaiterObject {
+        self.0.as_ptr().cast()
+    }
+
+    fn owner(&self) -> Option<Awaitable<'py>> {
+        // SAFETY: our layout; null or alive.
+        let owner = unsafe { (*self.fields()).owner };
+        (!owner.is_null()).then(|| Awaitable::of(self.0.py(), owner))
+    }
+
+    fn take(
+        &self,
+        field: impl FnOnce(&mut WaiterObject) -> &mut Object,
+    ) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: our layout; the reference moves out, and no `&mut` outlives the statement.
+        unsafe {
+            let taken = std::mem::replace(field(&mut *self.fields()), null_mut());
+            Bound::from_owned_ptr_or_opt(self.0.py(), taken)
+        }
+    }
+
+    /// The loop calls: the task goes on.
+    #[inline]
+    fn wake_up(&self) -> PyResult<()> {
+        let py = self.0.py();
+        // SAFETY: our layout.
+        unsafe { (*self.fields()).woken = true };
+        let owner = self.owner();
+        if let Some(owner) = &owner {
+            owner.let_go();
+        }
+        let context = self.take(|this| &mut this.context);
+        let Some(callback) = self.take(|this| &mut this.callback) else { return Ok(()) };
+        let call = || {
+            // SAFETY: live objects; a new reference or null with an exception set.
+            unsafe {
+                let arg = self.0.as_ptr();
+                let result = ffi::PyObject_CallOneArg(callback.as_ptr(), arg);
+                object::owned(py, result).map(drop)
+            }
+        };
+        let result = match &context {
+            Some(context) => contexts::within(context, call),
+            None => call(),
+        };
+        result.or_else(|error| self.report(&callback, error))
+    }
+
+    #[cold]
+    fn report(&self, callback: &Bound<'py, PyAny>, error: PyErr) -> PyResult<()> {
+        let py = self.0.py();
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        let about = PyDict::new(py);
+        about.set_item("message", format!("Exception in callback {callback}"))?;
+        about.set_item("exception", error.into_value(py))?;
+        self.event_loop().call_method1(intern!(py, "call_exception_handler"), (about,))?;
+        Ok(())
+    }
+
+    fn event_loop(&self) -> Bound<'py, PyAny> {
+        // SAFETY: our layout; null only once the collector has cleared it.
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), (*self.fields()).event_loop) }
+            .unwrap_or_else(|| self.0.py().None().into_bound(self.0.py()))
+    }
+
+    fn add_done_callback(&self, args: &Args<'_>) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
+        let &[callback] = args.positional else {
+            return Err(PyTypeError::new_err("add_done_callback() takes one callback"));
+        };
+        let context = args.only_context(py).unwrap_or(null_mut());
+        // SAFETY: our layout; live objects borrowed from the caller.
+        unsafe {
+            if !(*this).callback.is_null() {
+                return Err(PyRuntimeError::new_err("somebody waits for this already"));
+            }
+            let none = context.is_null() || context == ffi::Py_None();
+            if (*this).woken {
+                // Woken before somebody waited.
+                let options = PyDict::new(py);
+                if !none {
+                    let context = Bound::from_borrowed_ptr(py, context);
+                    options.set_item(intern!(py, "context"), context)?;
+                }
+                let callback = Bound::from_borrowed_ptr(py, callback);
+                let args = (callback, &self.0);
+                self.event_loop().call_method(intern!(py, "call_soon"), args, Some(&options))?;
+                return Ok(());
+            }
+            (*this).callback = ffi::Py_NewRef(callback);
+            (*this).context = if none { null_mut() } else { ffi::Py_NewRef(context) };
+        }
+        Ok(())
+    }
+
+    fn cancel(&self, args: &Args<'_>) -> PyResult<bool> {
+        let (py, this) = (self.0.py(), self.fields());
+        let message = match args.positional {
+            [] => args.only(intern!(py, "msg")),
+            // SAFETY: borrowed from the caller.
+            [message, ..] => Some(unsafe { Bound::from_borrowed_ptr(py, *message) }),
+        };
+        // SAFETY: our layout.
+        let over = unsafe { (*this).cancelled };
+        let Some(owner) = self.owner().filter(|it| !over && it.phase() == Phase::Suspended) else {
+            return Ok(false);
+        };
+        drop(self.take(|this| &mut this.message));
+        // SAFETY: our layout; the old message was taken out.
+        unsafe {
+            (*this).cancelled = true;
+            (*this).message =
+                message.filter(|it| !it.is_none()).map_or(null_mut(), Bound::into_ptr);
+        }
+        owner.wake();
+        Ok(true)
+    }
+
+    /// What a woken task asks: whether it goes on, or was cancelled.
+    fn result(&self) -> PyResult<()> {
+        let (py, this) = (self.0.py(), self.fields());
+        // SAFETY: our layout.
+        unsafe {
+            if (*this).cancelled {
+                let message = Bound::from_borrowed_ptr_or_opt(py, (*this).message);
+                let class = cached::asyncio(py)?.cancelled_error.bind(py);
+                let error = match message {
+                    Some(message) => class.call1((message,))?,
+                    None => class.call0()?,
+                };
+                return Err(PyErr::from_value(error));
+            }
+            if !(*this).woken {
+                return Err(PyRuntimeError::new_err("Result is not ready."));
+            }
+        }
+        Ok(())
+    }
+
+    /// The loop was closed: the future goes, and the task with it if nobody else has it.
+    fn loop_closed(&self) {
+        if let Some(owner) = self.owner().filter(|it| it.phase() == Phase::Suspended) {
+            owner.end(Phase::Orphaned);
+        }
+        drop(self.take(|this| &mut this.context));
+        drop(self.take(|this| &mut this.callback));
+    }
+}
+
+unsafe extern "C" fn called(slf: Object, _args: *const Object, count: usize, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        let waiter = Waiter::of(py, slf);
+        // SAFETY: only takes a flag off the number.
+        if unsafe { ffi::PyVectorcall_NARGS(count) } == 0 {
+            waiter.wake_up()?;
+        } else {
+            waiter.loop_closed();
+        }
+        Ok(py.None().into_ptr())
+    })
+}
+
+pub unsafe extern "C" fn method_add_done_callback(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| {
+        Waiter::of(py, slf).add_done_callback(&args)?;
+        Ok(py.None().into_ptr())
+    })
+}
+
+pub unsafe extern "C" fn method_cancel(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython's own arguments.
+    let args = unsafe { Args::new(args, count, names) };
+    enter(null_mut(), |py| boolean(Waiter::of(py, slf).cancel(&args)?))
+}
+
+pub unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| {
+        Waiter::of(py, slf).result()?;
+        Ok(py.None().into_ptr())
+    })
+}
+
+pub unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
+    // SAFETY: CPython checked the type of `slf`; the GIL is held.
+    let this = unsafe { &*slf.cast::<WaiterObject>() };
+    enter(null_mut(), |_| boolean(this.woken || this.cancelled || this.owner.is_null()))
+}
+
+pub unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
+    // SAFETY: as above.
+    enter(null_mut(), |_| boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled }))
+}
+
+pub unsafe extern "C" fn method_get_loop(slf: Object, _: Object) -> Object {
+    enter(null_mut(), |py| Ok(Waiter::of(py, slf).event_loop().into_ptr()))
+}
+
+pub unsafe extern "C" fn get_loop(slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: as above.
+    unsafe { method_get_loop(slf, null_mut()) }
+}
+
+pub unsafe extern "C" fn get_blocking(slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: CPython checked the type of `slf`; the GIL is held.
+    unsafe { ffi::PyBool_FromLong((*slf.cast::<WaiterObject>()).blocking.into()) }
+}
+
+pub unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) -> c_int {
+    enter(-1, |py| {
+        // SAFETY: null (to delete) or a live object.
+        let value = unsafe { Bound::from_borrowed_ptr_or_opt(py, value) };
+        let blocking = value.map_or(Ok(false), |it| it.is_truthy())?;
+        // SAFETY: CPython checked the type of `slf`; the GIL is held.
+        unsafe { (*slf.cast::<WaiterObject>()).blocking = blocking };
+        Ok(0)
+    })
+}
+
+fn boolean(value: bool) -> PyResult<Object> {
+    // SAFETY: the GIL is held by the C-level caller.
+    Ok(unsafe { ffi::PyBool_FromLong(value.into()) })
+}
+
+pub unsafe extern "C" fn repr(slf: Object) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: our layout; the owner is null or alive.
+        let name = unsafe {
+            let owner = (*slf.cast::<WaiterObject>()).owner.cast::<AwaitableObject>();
+            if owner.is_null() { "done" } else { (*owner).name }
+        };
+        Ok(pyo3::types::PyString::new(py, &format!("<Rust future {name}>")).into_ptr())
+    })
+}
+
+pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    let this = slf.cast::<WaiterObject>();
+    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
+    unsafe {
+        crate::visit!(visit, arg, ffi::Py_TYPE(slf).cast());
+        crate::visit!(visit, arg, (*this).event_loop);
+        crate::visit!(visit, arg, (*this).callback);
+        crate::visit!(visit, arg, (*this).context);
+        crate::visit!(visit, arg, (*this).message);
+    }
+    0
+}
+
+pub unsafe extern "C" fn clear(slf: Object) -> c_int {
+    let this = slf.cast::<WaiterObject>();
+    // SAFETY: our layout; each reference is taken out before it is dropped.
+    unsafe {
+        ffi::Py_CLEAR(&raw mut (*this).callback);
+        ffi::Py_CLEAR(&raw mut (*this).context);
+        ffi::Py_CLEAR(&raw mut (*this).message);
+        ffi::Py_CLEAR(&raw mut (*this).event_loop);
+    }
+    0
+}
+
+pub unsafe extern "C" fn dealloc(slf: Object) {
+    // SAFETY: the last reference is gone; untracked, then fields, memory, type. A waiter whose
+    // owner lives has its owner's reference, so nobody refers to it by its target.
+    unsafe {
+        let class = ffi::Py_TYPE(slf);
+        ffi::PyObject_GC_UnTrack(slf.cast());
+        clear(slf);
+        ffi::PyObject_GC_Del(slf.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}

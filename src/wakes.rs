@@ -1,0 +1,163 @@
+//! Wakes without the GIL: what a waker may touch on any thread.
+//!
+//! Nothing in here knows Python. `Marks` says whether a future that is polled by hand has to be
+//! polled again; `Inbox` carries those that must to the loop's thread.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Somebody polls right now.
+const POLLING: u8 = 1;
+/// A poll is due: somebody was told, and tells nobody else.
+const WOKEN: u8 = 2;
+
+/// Two bits shared by who polls and who wakes.
+///
+/// Both sides only ever read, change and write in one go: who finds `WOKEN` set already has
+/// published what was written before to the poll that will clear it.
+#[derive(Default)]
+pub struct Marks(AtomicU8);
+
+impl Marks {
+    /// A poll begins; what woke it is dealt with.
+    pub fn begin(&self) {
+        self.0.swap(POLLING, Ordering::AcqRel);
+    }
+
+    /// The poll ended without a result. `true`: woken meanwhile, and nobody was told; who polls
+    /// must see to the next poll.
+    pub fn finish(&self) -> bool {
+        self.0.fetch_and(!POLLING, Ordering::AcqRel) & WOKEN != 0
+    }
+
+    /// `true`: whoever polls must be told.
+    pub fn wake(&self) -> bool {
+        self.0.fetch_or(WOKEN, Ordering::AcqRel) == 0
+    }
+}
+
+/// What was woken and not yet looked at, first in, first out.
+pub struct Inbox<T> {
+    inside: Mutex<Inside<T>>,
+    /// So that an empty inbox costs no lock. Written with the lock held.
+    filled: AtomicBool,
+}
+
+struct Inside<T> {
+    woken: Vec<T>,
+    /// The owner is about to sleep, or sleeps.
+    parked: bool,
+    closed: bool,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        let inside = Inside { woken: Vec::new(), parked: false, closed: false };
+        Self { inside: Mutex::new(inside), filled: AtomicBool::new(false) }
+    }
+}
+
+impl<T> Inbox<T> {
+    fn lock(&self) -> MutexGuard<'_, Inside<T>> {
+        // Nothing in here panics halfway, so a poisoned inbox is still a good one.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something in. `true`: the owner sleeps, and must be woken.
+    pub fn post(&self, item: T) -> bool {
+        let mut inside = self.lock();
+        if inside.closed {
+            drop(inside);
+            // Dropped without the lock.
+            return false;
+        }
+        inside.woken.push(item);
+        self.filled.store(true, Ordering::Release);
+        std::mem::take(&mut inside.parked)
+    }
+
+    /// Swaps what is there with an empty list. `false`: nothing is there.
+    pub fn take(&self, into: &mut Vec<T>) -> bool {
+        if !self.filled.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut inside = self.lock();
+        self.filled.store(false, Ordering::Release);
+        std::mem::swap(&mut inside.woken, into);
+        !into.is_empty()
+    }
+
+    /// The owner is about to sleep. `false`: it must not, something is there.
+    pub fn park(&self) -> bool {
+        let mut inside = self.lock();
+        inside.parked = inside.woken.is_empty();
+        inside.parked
+    }
+
+    /// The owner sleeps no longer.
+    pub fn unpark(&self) {
+        self.lock().parked = false;
+    }
+
+    /// What is there, and what comes from now on, is dropped.
+    pub fn close(&self) {
+        let mut inside = self.lock();
+        inside.closed = true;
+        let woken = std::mem::take(&mut inside.woken);
+        drop(inside);
+        drop(woken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inbox, Marks};
+
+    #[test]
+    fn only_the_first_wake_tells_somebody() {
+        let marks = Marks::default();
+        assert!(marks.wake());
+        assert!(!marks.wake());
+        marks.begin();
+        assert!(!marks.finish());
+        assert!(marks.wake());
+    }
+
+    #[test]
+    fn a_wake_during_the_poll_is_left_to_who_polls() {
+        let marks = Marks::default();
+        marks.begin();
+        assert!(!marks.wake());
+        assert!(marks.finish());
+        // The next poll is coming anyway.
+        assert!(!marks.wake());
+        marks.begin();
+        assert!(!marks.finish());
+    }
+
+    #[test]
+    fn who_parks_is_woken_once_and_only_with_nothing_there() {
+        let inbox = Inbox::default();
+        assert!(inbox.park());
+        assert!(inbox.post(1));
+        assert!(!inbox.post(2));
+        assert!(!inbox.park());
+        let mut woken = Vec::new();
+        assert!(inbox.take(&mut woken));
+        assert_eq!(woken, [1, 2]);
+        assert!(!inbox.take(&mut woken));
+        assert!(inbox.park());
+        inbox.unpark();
+        assert!(!inbox.post(3));
+    }
+
+    #[test]
+    fn a_closed_inbox_keeps_nothing() {
+        let inbox = Inbox::default();
+        let item = std::sync::Arc::new(());
+        inbox.post(item.clone());
+        inbox.close();
+        assert!(!inbox.post(item.clone()));
+        assert_eq!(std::sync::Arc::strong_count(&item), 1);
+    }
+}
