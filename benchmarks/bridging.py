@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.loops import EXTENSION, EXTENSIONS_LOOP, OURS
-from benchmarks.processes import ROOT, Failure
+from benchmarks.processes import ROOT, cargo
 
 FOLDER = ROOT / "benchmarks" / "extension"
 UPSTREAM = "pyo3-async-runtimes"
@@ -50,20 +48,9 @@ def upstream_version() -> str:
     return found[1] if found else "of unknown version"
 
 
-def cargo(*command: str) -> None:
-    found = shutil.which("cargo")
-    if found is None:
-        raise Failure("cargo not found: install a Rust toolchain (https://rustup.rs)")
-    subprocess.run([found, *command], cwd=FOLDER, env=environment(), check=True)
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYO3_PYTHON": sys.executable}
-
-
 def fetch_crates() -> None:
     """Downloads what the extension is built from, for a build that has no network."""
-    cargo("fetch", "--quiet", "--locked")
+    cargo(FOLDER, "fetch", "--quiet", "--locked")
 
 
 def build_extension() -> Path:
@@ -73,7 +60,7 @@ def build_extension() -> Path:
     target = builds / "bench" / str(sys.implementation.cache_tag)
     if not target.exists():
         print("building the extension; the first time takes minutes", file=sys.stderr, flush=True)
-    cargo("build", "--quiet", "--release", "--locked", "--target-dir", str(target))
+    cargo(FOLDER, "build", "--quiet", "--release", "--locked", "--target-dir", str(target))
     folder = target / "import"
     folder.mkdir(exist_ok=True)
     link = folder / f"{EXTENSION}{sysconfig.get_config_var('EXT_SUFFIX')}"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 from benchmarks.goals import speedup
+from benchmarks.kinds import Row
 from benchmarks.loops import LIMIT, OURS
 from benchmarks.report import rows_of, value
-from benchmarks.kinds import Row
 from benchmarks.results import Run
 from benchmarks.rows import GROUPS
 

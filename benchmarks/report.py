@@ -140,10 +140,10 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
         lines.append(f"'{LIMIT}' is an epoll server in Rust without an interpreter.")
     if UPSTREAM in machine:
         lines.append(
-            f"Rust futures are awaited through {UPSTREAM} {machine[UPSTREAM]} or tokioloop::bridge: "
-            "beside means on the installed loop, embedded on a loop that the extension has within "
-            f"itself. The best rival is the best of {UPSTREAM}; the goal of a ready future is "
-            "what it may take longer than an empty coroutine."
+            f"Rust futures are awaited through {UPSTREAM} {machine[UPSTREAM]} or, beside and "
+            "embedded, through tokioloop::bridge: on the installed loop, and on the loop that the "
+            f"extension has within itself. The best rival is the best of {UPSTREAM}; 'more' is "
+            "what a future may take longer than an empty coroutine."
         )
     if OURS in run.loops:
         lines.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from benchmarks import certificates
 from benchmarks.bridging import WAYS
 from benchmarks.kinds import MIB, Bridged, Micro, Row, Service
 from benchmarks.loops import LIMIT
-from benchmarks.processes import ROOT, Failure, finish, module, server
+from benchmarks.processes import ROOT, Failure, cargo, finish, module, server
 from benchmarks.progress import Progress
 from benchmarks.results import Results, Sample, Series
 from benchmarks.system import Cores
@@ -35,15 +34,9 @@ class Settings:
 
 def build_loadgen() -> Path:
     """Compiles the load generator (a minute, once) and returns its path."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise Failure("cargo not found: install a Rust toolchain (https://rustup.rs)")
     target = ROOT / "target" / "loadgen"
-    manifest = ROOT / "benchmarks" / "loadgen" / "Cargo.toml"
-    command = [cargo, "build", "--quiet", "--release", "--locked"]
-    subprocess.run(
-        [*command, "--manifest-path", str(manifest), "--target-dir", str(target)], check=True
-    )
+    command = ["build", "--quiet", "--release", "--locked", "--target-dir", str(target)]
+    cargo(ROOT / "benchmarks" / "loadgen", *command)
     return target / "release" / "loadgen"
 
 
