@@ -327,6 +327,7 @@ ROWS: tuple[Row, ...] = (
         "two futures that hand a `oneshot` to and fro: made, sent, received, a pass",
         "bridge",
         100_000,
+        goal=None,
         embedded=AtMost(1.5),
     ),
     Bridged(

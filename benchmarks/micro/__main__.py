@@ -10,6 +10,7 @@ import argparse
 import gc
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -103,7 +104,11 @@ def main() -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
-    print(json.dumps(found))
+    print(json.dumps(found), flush=True)
+    if rust is not None:
+        # The threads of pyo3-async-runtimes may be about to take the GIL, which aborts a process
+        # whose interpreter is being finalized (before CPython 3.14).
+        os._exit(0)
 
 
 if __name__ == "__main__":
