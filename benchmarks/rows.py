@@ -324,7 +324,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Bridged(
         "bridge-hand-over",
-        "two futures that hand a `oneshot` to and fro: made, sent, received, a pass",
+        "a pass between two futures: a `oneshot` made, sent, received, its waiter woken",
         "bridge",
         100_000,
         goal=None,
