@@ -4,6 +4,7 @@ import sys
 from fnmatch import fnmatch
 
 import pytest
+from benchmarks.__main__ import possible
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS, upstream_version
 from benchmarks.goals import Above, OfLimit
 from benchmarks.kinds import BYTES, MEBIBYTES, Bridged, Micro, Service
@@ -102,3 +103,9 @@ def test_a_goal_above_another_row_names_one_with_the_same_columns():
 
 def test_the_version_that_the_ways_are_compared_with_is_known():
     assert upstream_version().startswith("0.")
+
+
+def test_rows_without_anybody_to_do_them_are_left_out(capsys):
+    rows = select(["bridge-ready", "sleep-zero"])
+    assert [row.id for row in possible(rows, ["rloop"])] == ["sleep-zero"]
+    assert capsys.readouterr().err == "left out: bridge-ready: not for these loops\n"
