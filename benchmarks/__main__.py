@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import charts, loops, progress, report, system
+from benchmarks import bridging, charts, loops, progress, report, system
+from benchmarks.kinds import Bridged, Row
 from benchmarks.processes import ROOT, Failure
 from benchmarks.results import Results, Run
-from benchmarks.rows import ROWS, Row, select
+from benchmarks.rows import ROWS, select
 from benchmarks.runner import Runner, Settings, build_loadgen, needs_load
 
 FULL = Settings()
@@ -37,18 +38,22 @@ def run(argv: list[str]) -> int:
         for row in ROWS:
             print(f"{row.group:12} {row.id:26} {row.title}")
         return 0
-    rows = possible(select(args.rows))
     names = args.loops or list(loops.FACTORIES)
     available = available_loops(names, named=bool(args.loops))
     if not available:
         print("benchmarks: none of the loops can be imported", file=sys.stderr)
         return 2
+    rows = possible(select(args.rows), list(available))
 
     settings = chosen_settings(args)
     loadgen = args.loadgen
     if loadgen is None and any(needs_load(row) for row in rows):
         loadgen = build_loadgen()
-    runner = Runner(settings, system.choose_cores(), loadgen)
+    machine, extension = system.describe(), None
+    if any(isinstance(row, Bridged) for row in rows):
+        extension = bridging.build_extension()
+        machine[bridging.UPSTREAM] = bridging.upstream_version()
+    runner = Runner(settings, system.choose_cores(), loadgen, extension)
 
     results: Results = {}
     interrupted = False
@@ -60,7 +65,7 @@ def run(argv: list[str]) -> int:
 
     done = Run(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        machine=system.describe(),
+        machine=machine,
         loops=available,
         settings=asdict(settings),
         results=results,
@@ -71,16 +76,23 @@ def run(argv: list[str]) -> int:
         print("interrupted: the table is incomplete", file=sys.stderr)
         return 130
     # A rival that cannot do a row is a result; ours must do them all.
-    ours = (series[loops.OURS] for series in results.values() if loops.OURS in series)
-    return 1 if any(series.error for series in ours) else 0
+    ours = {loops.OURS, bridging.BESIDE, bridging.EMBEDDED}
+    found = (series for row in results.values() for name, series in row.items() if name in ours)
+    return 1 if any(series.error for series in found) else 0
 
 
-def possible(rows: list[Row]) -> list[Row]:
-    """The rows that this interpreter can do; says of the others why not."""
+def possible(rows: list[Row], names: list[str]) -> list[Row]:
+    """The rows that this interpreter can do with these loops; says of the others why not."""
+    found = []
     for row in rows:
-        if obstacle := row.obstacle():
+        obstacle = row.obstacle()
+        if obstacle is None and not row.columns(names):
+            obstacle = "not for these loops"
+        if obstacle is None:
+            found.append(row)
+        else:
             print(f"left out: {row.id}: {obstacle}", file=sys.stderr)
-    return [row for row in rows if row.obstacle() is None]
+    return found
 
 
 def chosen_settings(args: argparse.Namespace) -> Settings:
@@ -115,7 +127,7 @@ def publish(run: Run, path: Path, *, by_cpu: bool, with_charts: bool) -> None:
 
 
 def print_table(run: Run, *, by_cpu: bool) -> None:
-    print(report.table(run))
+    print(report.tables(run))
     print()
     print(report.legend(run, by_cpu=by_cpu), flush=True)
     for failure in report.failures(run):

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 from benchmarks.goals import speedup
+from benchmarks.kinds import Row
 from benchmarks.loops import LIMIT, OURS
 from benchmarks.report import rows_of, value
 from benchmarks.results import Run
-from benchmarks.rows import GROUPS, Row
+from benchmarks.rows import GROUPS
 
 COLORS = {
     "asyncio": "#9aa0a6",
@@ -23,6 +25,11 @@ COLORS = {
     "zloop": "#c78a6a",
     OURS: "#d1495b",
     LIMIT: "#444444",
+    f"{UPSTREAM} on asyncio": "#9aa0a6",
+    f"{UPSTREAM} on uvloop": "#f2b632",
+    f"{UPSTREAM} on {OURS}": "#7aa95c",
+    BESIDE: "#d1495b",
+    EMBEDDED: "#8c2f39",
 }
 FORMATS = ("png", "svg")
 
@@ -37,14 +44,16 @@ def draw(run: Run, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for group, rows in _groups(run):
-        columns = [*run.loops, LIMIT]
-        columns = [c for c in columns if any(c in run.results[row.id] for row in rows)]
+        columns = list(dict.fromkeys(c for row in rows for c in run.results[row.id]))
+        # The limit comes last, also where only a later row has one.
+        columns.sort(key=lambda column: column == LIMIT)
+        base = "asyncio" if "asyncio" in columns else columns[0]
         thickness = 0.8 / len(columns)
         figure, axes = pyplot.subplots(
             figsize=(9, 1.2 + len(rows) * (0.25 + 0.2 * len(columns))), layout="constrained"
         )
         for number, column in enumerate(columns):
-            bars = list(_bars(run, rows, column, number * thickness))
+            bars = list(_bars(run, rows, column, base, number * thickness))
             drawn = axes.barh(
                 [place for place, _, _ in bars],
                 [length for _, length, _ in bars],
@@ -60,7 +69,7 @@ def draw(run: Run, folder: Path) -> list[Path]:
         )
         axes.invert_yaxis()
         axes.margins(x=0.12)
-        axes.set_xlabel(f"times as fast as {_base(run)}; labels: {_units(rows)}", fontsize=8)
+        axes.set_xlabel(f"times as fast as {base}; labels: {_units(rows)}", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         axes.set_title(f"{group}, {run.machine['python']}", fontsize=10)
@@ -82,25 +91,21 @@ def _groups(run: Run) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _bars(
-    run: Run, rows: list[Row], column: str, offset: float
+    run: Run, rows: list[Row], column: str, base: str, offset: float
 ) -> Iterator[tuple[float, float, str]]:
     """Place, length and label of a column's bar in each row."""
     for index, row in enumerate(rows):
         series = run.results[row.id].get(column)
         if series is None:
             continue
-        base = run.results[row.id].get(_base(run))
+        against = run.results[row.id].get(base)
         if not series.usable:
             yield index + offset, 0.0, value(row, series)
         else:
             # Without the loop that all are compared with, all are as fast as themselves.
-            other = base if base is not None and base.usable else series
+            other = against if against is not None and against.usable else series
             ratio = speedup(series, other, row.higher_is_better)
             yield index + offset, ratio, value(row, series)
-
-
-def _base(run: Run) -> str:
-    return "asyncio" if "asyncio" in run.loops else next(iter(run.loops))
 
 
 def _units(rows: list[Row]) -> str:

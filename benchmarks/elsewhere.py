@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bridging import fetch_crates
 from benchmarks.processes import ROOT, Failure
 from benchmarks.runner import build_loadgen
 
@@ -39,6 +40,7 @@ def run(root: Path, version: str, out: Path, bench_args: list[str]) -> int:
     place.python = str(place.folder / "venv" / "bin" / "python")
 
     loadgen = build_loadgen()  # here: the project, and so the binary, is seen in there too
+    fetch_crates()  # for the extension, which is built in there
     problem = place.prepare()
     if problem:
         raise Failure(f"{interpreter}: {problem}")

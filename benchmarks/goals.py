@@ -28,7 +28,15 @@ class AtMost:
     value: float
 
 
-Goal = OfRival | OfLimit | AtMost
+@dataclass(frozen=True)
+class Above:
+    """A median of no more than this above that of another row, in the same column."""
+
+    row: str
+    value: float
+
+
+Goal = OfRival | OfLimit | AtMost | Above
 
 MET, NEAR, MISSED = "✓", "≈", "✗"
 
@@ -49,12 +57,19 @@ def verdict(
     rival: Series | None,
     limit: Series | None,
     higher_is_better: bool,
+    base: Series | None = None,
 ) -> str | None:
     """``MET`` or ``MISSED``; ``NEAR`` if missed while the goal is within the spread of the rounds;
     ``None`` where there is nothing to hold it against.
     """
     if not ours.usable:
         return None
+    if isinstance(goal, Above):
+        if base is None or not base.usable:
+            return None
+        if ours.median - base.median <= goal.value:
+            return MET
+        return NEAR if min(ours.values) - max(base.values) <= goal.value else MISSED
     if isinstance(goal, AtMost):
         if ours.median <= goal.value:
             return MET

@@ -12,6 +12,9 @@ from typing import cast
 OURS = "tokioloop"
 # The load generator's own server, in a column beside the loops.
 LIMIT = "limit"
+# The module that the rows of the group `bridge` import, and the loop that it has of its own.
+EXTENSION = "bench_extension"
+EXTENSIONS_LOOP = f"{EXTENSION}:new_event_loop"
 
 # Column order of the table; ours comes last, beside the ratio.
 FACTORIES = {
@@ -23,6 +26,8 @@ FACTORIES = {
     "zloop": "zloop:new_event_loop",
     OURS: f"{OURS}:new_event_loop",
 }
+# The packages whose primitives are native to a loop.
+PACKAGES = {OURS: OURS, EXTENSIONS_LOOP: f"{EXTENSION}.{OURS}"}
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,16 @@ TIMEOUT = 60.0
 
 class Failure(Exception):
     """A loop could not do a row; the text is the reason, in one line."""
+
+
+def cargo(folder: Path, *command: str) -> None:
+    """Runs cargo on the package in ``folder``."""
+    found = shutil.which("cargo")
+    if found is None:
+        raise Failure("cargo not found: install a Rust toolchain (https://rustup.rs)")
+    # What an extension is built for.
+    environment = {**os.environ, "PYO3_PYTHON": sys.executable}
+    subprocess.run([found, *command], cwd=folder, env=environment, check=True)
 
 
 def module(name: str) -> list[str]:

@@ -8,9 +8,9 @@ import time
 from types import TracebackType
 from typing import Protocol
 
+from benchmarks.kinds import Row
 from benchmarks.report import value
 from benchmarks.results import Series
-from benchmarks.rows import Row
 
 
 class Progress(Protocol):

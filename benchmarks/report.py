@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
-from benchmarks.goals import MET, MISSED, NEAR, AtMost, OfLimit, overlap, speedup, verdict
+from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS
+from benchmarks.goals import MET, MISSED, NEAR, Above, AtMost, OfLimit, overlap, speedup, verdict
+from benchmarks.kinds import BYTES, MEBIBYTES, REQUESTS, Bridged, Row
 from benchmarks.loops import LIMIT, OURS
 from benchmarks.results import Run, Series
-from benchmarks.rows import BYTES, MEBIBYTES, REQUESTS, ROWS, Row
+from benchmarks.rows import ROWS
 
 ABSENT = "-"
 Line = list[str]
@@ -32,6 +34,15 @@ def judged_by_cpu(run: Run) -> Run:
     return replace(run, results=results)
 
 
+def tables(run: Run) -> str:
+    """The loops' table, and that of the ways to await Rust futures; those that have rows."""
+    bridged = [isinstance(row, Bridged) for row in rows_of(run)]
+    found = [] if bridged and all(bridged) else [table(run)]
+    if any(bridged):
+        found.append(bridge_table(run))
+    return "\n\n".join(found)
+
+
 def table(run: Run) -> str:
     """A row a line: every loop's median, our ratio to the best rival, and the row's goal."""
     loops = list(run.loops)
@@ -41,6 +52,8 @@ def table(run: Run) -> str:
     heads += [f"{OURS} / best rival"] * rated + ["goal"] * (OURS in loops)
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     for row in rows_of(run):
+        if isinstance(row, Bridged):
+            continue
         series = run.results[row.id]
         best = best_of(row, series, loops)
         line = [row.title]
@@ -48,7 +61,28 @@ def table(run: Run) -> str:
             cell = _cell(row, series.get(loop))
             line.append(f"**{cell}**" if loop == best else cell)
         line += [_cell(row, series.get(LIMIT))] * limited
-        line += [_ratio(row, series)] * rated + [_goal(row, series)] * (OURS in loops)
+        line += [_ratio(row, series, OURS)] * rated
+        line += [_goal(run, row, OURS)] * (OURS in loops)
+        lines.append(line)
+    return _markdown(lines)
+
+
+def bridge_table(run: Run) -> str:
+    """A row a line: every way's median, and for both of ours the ratio and the goal."""
+    rows = [row for row in rows_of(run) if isinstance(row, Bridged)]
+    ways = [way for way in WAYS if any(way in run.results[row.id] for row in rows)]
+    ours = [way for way in (BESIDE, EMBEDDED) if way in ways]
+    heads = ["Rust futures, awaited", *ways]
+    for way in ours:
+        heads += [f"{way.removeprefix(OURS).strip()} / best rival", "goal"]
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+    for row in rows:
+        series = run.results[row.id]
+        best = best_of(row, series, ways)
+        cells = {way: _cell(row, series.get(way)) for way in ways}
+        line = [row.title, *(f"**{cells[way]}**" if way == best else cells[way] for way in ways)]
+        for way in ours:
+            line += [_ratio(row, series, way), _goal(run, row, way)]
         lines.append(line)
     return _markdown(lines)
 
@@ -70,9 +104,9 @@ def details(run: Run) -> str:
 
 def document(run: Run, *, by_cpu: bool = False) -> str:
     """All there is to read of a run, as a Markdown file."""
-    parts = ["# Benchmarks", table(run), legend(run, by_cpu=by_cpu)]
+    parts = ["# Benchmarks", tables(run), legend(run, by_cpu=by_cpu)]
     if not by_cpu:
-        parts += ["## By processor time", table(judged_by_cpu(run))]
+        parts += ["## By processor time", tables(judged_by_cpu(run))]
     failed = failures(run)
     if failed:
         parts += ["## Failed", "\n".join(f"- {failure}" for failure in failed)]
@@ -104,6 +138,13 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
         )
     if any(LIMIT in series for series in run.results.values()):
         lines.append(f"'{LIMIT}' is an epoll server in Rust without an interpreter.")
+    if UPSTREAM in machine:
+        lines.append(
+            f"Rust futures are awaited through {UPSTREAM} {machine[UPSTREAM]} or, beside and "
+            "embedded, through tokioloop::bridge: on the installed loop, and on the loop that the "
+            f"extension has within itself. The best rival is the best of {UPSTREAM}; 'more' is "
+            "what a future may take longer than an empty coroutine."
+        )
     if OURS in run.loops:
         lines.append(
             f"The ratio says how many times as fast as the best rival {OURS} is; ≈ marks a "
@@ -126,7 +167,7 @@ def compare(old: Run, new: Run, loops: list[str]) -> str:
     """How the medians of ``loops`` moved; more than 1 means faster."""
     lines = [["row", "loop", "old", "new", "new / old"], ["---", "---", "---:", "---:", "---:"]]
     for row in rows_of(new):
-        for loop in loops:
+        for loop in row.columns(loops) if isinstance(row, Bridged) else loops:
             before = old.results.get(row.id, {}).get(loop)
             after = new.results[row.id].get(loop)
             if before is None or after is None:
@@ -162,7 +203,8 @@ def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str |
 
 
 def best_rival(row: Row, series: dict[str, Series]) -> str | None:
-    return best_of(row, series, [loop for loop in series if loop not in (OURS, LIMIT)])
+    others = [loop for loop in series if loop not in (OURS, BESIDE, EMBEDDED, LIMIT)]
+    return best_of(row, series, others)
 
 
 def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
@@ -180,18 +222,24 @@ def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
     return text
 
 
-def _ratio(row: Row, series: dict[str, Series]) -> str:
-    rival = best_rival(row, series)
-    if rival is None or not series[OURS].usable:
+def _ratio(row: Row, series: dict[str, Series], column: str) -> str:
+    rival, ours = best_rival(row, series), series[column]
+    if rival is None or not ours.usable:
         return ABSENT
-    return f"{_mark(row, series[OURS], series[rival])} {rival}"
+    return f"{_mark(row, ours, series[rival])} {WAYS[rival].of if rival in WAYS else rival}"
 
 
-def _goal(row: Row, series: dict[str, Series]) -> str:
-    ours, rival, limit = series[OURS], best_rival(row, series), series.get(LIMIT)
-    goal = row.goal
-    found = verdict(goal, ours, series[rival] if rival else None, limit, row.higher_is_better)
-    if isinstance(goal, AtMost):
+def _goal(run: Run, row: Row, column: str) -> str:
+    goal, series = row.goal_of(column), run.results[row.id]
+    if goal is None:
+        return ABSENT
+    ours, rival, limit = series[column], best_rival(row, series), series.get(LIMIT)
+    best = series[rival] if rival else None
+    base = run.results.get(goal.row, {}).get(column) if isinstance(goal, Above) else None
+    found = verdict(goal, ours, best, limit, row.higher_is_better, base)
+    if isinstance(goal, Above):
+        aim = f"at most {goal.value:g} more"
+    elif isinstance(goal, AtMost):
         aim = f"at most {goal.value:g}"
     elif isinstance(goal, OfLimit):
         reached = ""

@@ -2,108 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from dataclasses import KW_ONLY, dataclass
 from fnmatch import fnmatch
-from typing import Literal
 
-from benchmarks.goals import AtMost, Goal, OfLimit, OfRival
-
-KIB = 1024
-MIB = 1024 * KIB
-
-
-@dataclass(frozen=True)
-class Unit:
-    name: str
-    higher_is_better: bool
-
-
-MICROSECONDS = Unit("us", False)
-REQUESTS = Unit("req/s", True)
-MEBIBYTES = Unit("MiB/s", True)
-BYTES = Unit("bytes", False)
-
-NO_SLOWER = OfRival(1.00)
-
-Peer = Literal["echo", "http"]
-Transport = Literal["tcp", "tls", "udp", "unix"]
-Load = Literal["requests", "churn", "idle", "send", "receive"]
-
-
-@dataclass(frozen=True)
-class Common:
-    id: str
-    title: str
-    group: str
-    _: KW_ONLY
-    goal: Goal = NO_SLOWER
-    needs: tuple[str, ...] = ()
-    """Modules without which the row is left out."""
-    since: tuple[int, int] = (3, 10)
-    """The first CPython that has what is measured."""
-
-    @property
-    def unit(self) -> Unit:
-        raise NotImplementedError
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.unit.higher_is_better
-
-    def obstacle(self) -> str | None:
-        """Why this interpreter cannot do the row, whatever the loop."""
-        if sys.version_info < self.since:
-            return f"needs CPython {self.since[0]}.{self.since[1]}"
-        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
-        return f"not installed: {', '.join(missing)}" if missing else None
-
-
-@dataclass(frozen=True)
-class Micro(Common):
-    """One operation of the loop, repeated; microseconds each."""
-
-    operations: int
-    _: KW_ONLY
-    operation: str = ""
-    """What is repeated, where that is not the row's id."""
-    native: bool = False
-    """With the loop's own primitives, where it has them, instead of asyncio's."""
-    peer: Peer | None = None
-    """The server that the operation talks to."""
-    fixed: bool = False
-    """The number of operations is a part of what is measured."""
-
-    @property
-    def unit(self) -> Unit:
-        return MICROSECONDS
-
-
-@dataclass(frozen=True)
-class Service(Common):
-    """A server under load."""
-
-    server: str
-    _: KW_ONLY
-    load: Load = "requests"
-    protocol: Literal["echo", "http", "websocket"] = "echo"
-    connections: int = 10
-    size: int = KIB
-    transport: Transport = "tcp"
-    memory: bool = False
-    """The value is the memory of an idle connection, not a rate."""
-    limit: str | None = None
-    """The load generator's own server for this row."""
-
-    @property
-    def unit(self) -> Unit:
-        if self.memory:
-            return BYTES
-        return MEBIBYTES if self.load in ("send", "receive") else REQUESTS
-
-
-Row = Micro | Service
+from benchmarks.goals import Above, AtMost, OfLimit, OfRival
+from benchmarks.kinds import KIB, Bridged, Micro, Row, Service
 
 
 def echo(id: str, size: int, size_name: str, connections: int) -> Service:
@@ -125,6 +27,8 @@ NEAR_TIMER = AtMost(60.0)
 CROWD = 10_000
 WEB = 32
 UVICORN = ("uvicorn", "httptools")
+# What a Rust future may cost that needs not wait.
+LITTLE_MORE = Above("bridge-empty", 0.5)
 
 ROWS: tuple[Row, ...] = (
     # Scheduling.
@@ -391,6 +295,81 @@ ROWS: tuple[Row, ...] = (
         "websockets",
         protocol="websocket",
         needs=("websockets",),
+    ),
+    # Rust futures, awaited.
+    Bridged(
+        "bridge-empty",
+        "an empty Python coroutine, for comparison",
+        "bridge",
+        500_000,
+        goal=None,
+        embedded=None,
+    ),
+    Bridged(
+        "bridge-ready",
+        "a future that is ready",
+        "bridge",
+        100_000,
+        upstream_operations=3_000,
+        goal=LITTLE_MORE,
+        embedded=LITTLE_MORE,
+    ),
+    Bridged(
+        "bridge-yield",
+        "a future that yields once (`yield_now`)",
+        "bridge",
+        100_000,
+        upstream_operations=3_000,
+        embedded=AtMost(1.5),
+    ),
+    Bridged(
+        "bridge-hand-over",
+        "a pass between two futures: a `oneshot` made, sent, received, its waiter woken",
+        "bridge",
+        100_000,
+        goal=None,
+        embedded=AtMost(1.5),
+    ),
+    Bridged(
+        "bridge-thread",
+        "a question to another thread, which answers by a `oneshot`",
+        "bridge",
+        10_000,
+        upstream_operations=3_000,
+        goal=OfRival(2),
+    ),
+    Bridged(
+        "bridge-gather",
+        "`gather` of 100 futures that are ready, each",
+        "bridge",
+        100_000,
+        upstream_operations=3_000,
+        embedded=OfRival(10),
+    ),
+    Bridged(
+        "bridge-gather-native",
+        "`gather` of 100 futures that are ready, each (native)",
+        "bridge",
+        100_000,
+        operation="bridge-gather",
+        upstream_operations=3_000,
+        native=True,
+        embedded=OfRival(10),
+    ),
+    Bridged(
+        "bridge-sleep",
+        "`tokio::time::sleep` of 1 ms, overshoot",
+        "bridge",
+        200,
+        goal=None,
+        embedded=None,
+    ),
+    Bridged(
+        "bridge-http",
+        "a request by reqwest, 10 at once",
+        "bridge",
+        1_000,
+        peer="http",
     ),
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import certificates
+from benchmarks.bridging import WAYS
+from benchmarks.kinds import MIB, Bridged, Micro, Row, Service
 from benchmarks.loops import LIMIT
-from benchmarks.processes import ROOT, Failure, finish, module, server
+from benchmarks.processes import ROOT, Failure, cargo, finish, module, server
 from benchmarks.progress import Progress
 from benchmarks.results import Results, Sample, Series
-from benchmarks.rows import MIB, Micro, Row, Service
 from benchmarks.system import Cores
 
 
@@ -34,15 +34,9 @@ class Settings:
 
 def build_loadgen() -> Path:
     """Compiles the load generator (a minute, once) and returns its path."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise Failure("cargo not found: install a Rust toolchain (https://rustup.rs)")
     target = ROOT / "target" / "loadgen"
-    manifest = ROOT / "benchmarks" / "loadgen" / "Cargo.toml"
-    command = [cargo, "build", "--quiet", "--release", "--locked"]
-    subprocess.run(
-        [*command, "--manifest-path", str(manifest), "--target-dir", str(target)], check=True
-    )
+    command = ["build", "--quiet", "--release", "--locked", "--target-dir", str(target)]
+    cargo(ROOT / "benchmarks" / "loadgen", *command)
     return target / "release" / "loadgen"
 
 
@@ -51,18 +45,21 @@ def needs_load(row: Row) -> bool:
 
 
 class Runner:
-    def __init__(self, settings: Settings, cores: Cores, loadgen: Path | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cores: Cores,
+        loadgen: Path | None,
+        extension: Path | None = None,
+    ) -> None:
         self.settings = settings
         self.cores = cores
         self.loadgen = loadgen
+        self.extension = extension
         self._certificate: certificates.Certificate | None = None
 
-    def columns(self, row: Row, loops: list[str]) -> list[str]:
-        """Who takes part in a row: the loops and, where there is one, the limit."""
-        return [*loops, LIMIT] if isinstance(row, Service) and row.limit else loops
-
     def steps(self, rows: list[Row], loops: list[str]) -> int:
-        return self.settings.rounds * sum(len(self.columns(row, loops)) for row in rows)
+        return self.settings.rounds * sum(len(row.columns(loops)) for row in rows)
 
     def run(self, rows: list[Row], loops: list[str], results: Results, progress: Progress) -> None:
         """Fills ``results`` as it goes, so that an interrupted run still has something to show."""
@@ -70,7 +67,7 @@ class Runner:
             if any(isinstance(row, Service) and row.transport == "tls" for row in rows):
                 self._certificate = certificates.make(Path(folder))
             for row in rows:
-                columns = self.columns(row, loops)
+                columns = row.columns(loops)
                 series = results[row.id] = {column: Series() for column in columns}
                 for number in range(self.settings.rounds):
                     first = number % len(columns)
@@ -86,9 +83,15 @@ class Runner:
     def _measure(self, row: Row, column: str) -> Sample:
         return self._micro(row, column) if isinstance(row, Micro) else self._service(row, column)
 
-    def _micro(self, row: Micro, loop: str) -> Sample:
-        count = row.operations if row.fixed else max(int(row.operations * self.settings.scale), 1)
-        command = [*module("micro"), loop, row.operation or row.id, str(count)]
+    def _micro(self, row: Micro, column: str) -> Sample:
+        loop, operations, more = column, row.operations, list[str]()
+        if isinstance(row, Bridged):
+            way = WAYS[column]
+            loop, more = way.loop, ["--extension", str(self.extension), "--through", way.through]
+            if way.through == "upstream":
+                operations = row.upstream_operations or operations
+        count = operations if row.fixed else max(int(operations * self.settings.scale), 1)
+        command = [*module("micro"), loop, row.operation or row.id, str(count), *more]
         command += ["--repeats", str(self.settings.repeats), "--core", str(self.cores.server)]
         if row.native:
             command.append("--native")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
+import os
 import statistics
+import sys
 import time
 
 from benchmarks import loops, system
-from benchmarks.micro import clients, processes, scheduling, sleeping, tasks, threads
+from benchmarks.micro import bridging, clients, processes, scheduling, sleeping, tasks, threads
 from benchmarks.micro.context import Context, Operation, Primitives
 
 OPERATIONS: dict[str, Operation] = {
@@ -38,9 +41,16 @@ OPERATIONS: dict[str, Operation] = {
     "getaddrinfo-literal": clients.getaddrinfo_literal,
     "connect-close": clients.connect_close,
     "aiohttp-client": clients.aiohttp_client,
+    "bridge-empty": bridging.empty,
+    "bridge-ready": bridging.ready,
+    "bridge-yield": bridging.yields,
+    "bridge-hand-over": bridging.hand_over,
+    "bridge-thread": bridging.thread,
+    "bridge-gather": bridging.gather,
+    "bridge-http": bridging.http,
 }
 # Each operation of these is timed by itself: the median counts, and the least is kept.
-PRECISION = {"sleep-200us": sleeping.overshoots}
+PRECISION = {"sleep-200us": sleeping.overshoots, "bridge-sleep": bridging.overshoots}
 
 
 def mean(context: Context, operation: Operation, repeats: int) -> dict[str, float]:
@@ -71,15 +81,21 @@ def main() -> None:
     parser.add_argument("--native", action="store_true", help="use the loop's own primitives")
     parser.add_argument("--peer", type=int, metavar="PORT", help="where the server listens")
     parser.add_argument("--core", type=int, help="the core to run on")
+    parser.add_argument("--extension", help="the folder that has the extension with Rust futures")
+    parser.add_argument("--through", help="the library by which its futures are awaited")
     args = parser.parse_args()
 
     system.tie_to_parent()
     if args.core is not None:
         system.pin_to_core(args.core)
+    rust = None
+    if args.extension:
+        sys.path.append(args.extension)
+        rust = getattr(importlib.import_module(loops.EXTENSION), args.through)
     loop = loops.load(args.loop)()
     peer = ("127.0.0.1", args.peer) if args.peer else None
     primitives = Primitives.of(args.loop, native=args.native)
-    context = Context(loop, args.count, primitives, peer)
+    context = Context(loop, args.count, primitives, peer, rust)
     try:
         if args.operation in PRECISION:
             found = precision(context, args.operation)
@@ -88,7 +104,11 @@ def main() -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
-    print(json.dumps(found))
+    print(json.dumps(found), flush=True)
+    if rust is not None:
+        # The threads of pyo3-async-runtimes may be about to take the GIL, which aborts a process
+        # whose interpreter is being finalized (before CPython 3.14).
+        os._exit(0)
 
 
 if __name__ == "__main__":

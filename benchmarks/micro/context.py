@@ -6,10 +6,10 @@ import asyncio
 import concurrent.futures
 import importlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.loops import OURS
+from benchmarks.loops import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Primitives:
 
     @classmethod
     def of(cls, loop: str, *, native: bool) -> Primitives:
-        package: Any = importlib.import_module(OURS) if native and loop == OURS else asyncio
+        package: Any = asyncio
+        if native and loop in PACKAGES:
+            package = importlib.import_module(PACKAGES[loop])
         return cls(
             **{name: getattr(package, name, getattr(asyncio, name)) for name in cls.__annotations__}
         )
@@ -39,9 +41,11 @@ class Context:
     primitives: Primitives
     peer: tuple[str, int] | None = None
     """Where a server listens, for the operations that need one."""
+    rust: Any = None
+    """The functions that make Rust futures, for the operations that await them."""
 
     def with_count(self, count: int) -> Context:
-        return Context(self.loop, count, self.primitives, self.peer)
+        return replace(self, count=count)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
 from benchmarks.micro.context import Context
 
@@ -47,14 +48,18 @@ def sleepers(context: Context) -> float:
 
 def overshoots(context: Context) -> list[float]:
     """By how many seconds each short sleep was too long."""
+    return overshoots_of(context.primitives.sleep, NAP, context)
 
+
+def overshoots_of(
+    sleep: Callable[[float], Awaitable[object]], nap: float, context: Context
+) -> list[float]:
     async def main() -> list[float]:
-        sleep = context.primitives.sleep
         found = []
         for _ in range(context.count):
             started = time.monotonic()
-            await sleep(NAP)
-            found.append(time.monotonic() - started - NAP)
+            await sleep(nap)
+            found.append(time.monotonic() - started - nap)
         return found
 
     found = context.loop.run_until_complete(main())

@@ -2,7 +2,18 @@
 
 import pytest
 from bench_runs import series
-from benchmarks.goals import MET, MISSED, NEAR, AtMost, OfLimit, OfRival, overlap, speedup, verdict
+from benchmarks.goals import (
+    MET,
+    MISSED,
+    NEAR,
+    Above,
+    AtMost,
+    OfLimit,
+    OfRival,
+    overlap,
+    speedup,
+    verdict,
+)
 
 
 def test_speedup_knows_which_way_is_better():
@@ -43,8 +54,16 @@ def test_a_median_of_no_more_than():
     assert verdict(AtMost(60), series(61, 62), None, None, False) == MISSED
 
 
+def test_a_median_of_little_more_than_that_of_another_row():
+    goal, base = Above("bridge-empty", 0.5), series(0.1, 0.2, 0.3)
+    assert verdict(goal, series(0.6, 0.7, 0.8), None, None, False, base) == MET
+    assert verdict(goal, series(0.75, 0.8, 0.9), None, None, False, base) == NEAR
+    assert verdict(goal, series(0.85, 0.9, 0.95), None, None, False, base) == MISSED
+
+
 def test_nothing_to_hold_it_against():
     ours = series(1)
+    assert verdict(Above("bridge-empty", 1), ours, None, None, False) is None
     assert verdict(OfRival(1), ours, None, series(1), True) is None
     assert verdict(OfLimit(1), ours, series(1), None, True) is None
     assert verdict(OfLimit(1), ours, None, series(error="no"), True) is None

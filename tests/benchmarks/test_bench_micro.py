@@ -1,8 +1,11 @@
-"""What the operations are given, and sleeps that end early."""
+"""What the operations are given, what they count, and sleeps that end early."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from benchmarks.loops import EXTENSIONS_LOOP, PACKAGES
+from benchmarks.micro import bridging
 from benchmarks.micro.context import Context, Primitives
 from benchmarks.micro.sleeping import EarlySleep, overshoots
 
@@ -39,3 +42,52 @@ def test_an_early_sleep_is_no_result(package_with_sleep):
         loop.close()
     assert len(found) == 5
     assert min(found) >= 0
+
+
+class Futures:
+    """Coroutines in the place of Rust futures: what awaits them is the same."""
+
+    def __init__(self):
+        self.awaited = 0
+
+    async def ready(self):
+        self.awaited += 1
+        return 1
+
+    yields = ready
+
+    async def ask(self, responder):
+        await self.ready()
+
+    async def get(self, client, url):
+        assert url == "http://127.0.0.1:80/"
+        await asyncio.sleep(0)
+        return await self.ready()
+
+    async def pass_on(self, passes):
+        self.awaited += passes
+
+    def players(self, passes):
+        return self.pass_on(passes), self.pass_on(passes)
+
+    sleep = staticmethod(asyncio.sleep)
+    Client = Responder = SimpleNamespace
+
+
+@pytest.mark.parametrize("name", ["ready", "yields", "hand_over", "thread", "gather", "http"])
+def test_rust_futures_are_awaited_as_often_as_asked(name):
+    loop, futures = tokioloop.new_event_loop(), Futures()
+    primitives = Primitives.of("tokioloop", native=True)
+    try:
+        context = Context(loop, 250, primitives, ("127.0.0.1", 80), futures)
+        assert getattr(bridging, name)(context) > 0
+        assert min(bridging.overshoots(context.with_count(2))) >= 0
+    finally:
+        loop.close()
+    assert futures.awaited == 250
+
+
+def test_the_extensions_own_loop_has_the_primitives_of_its_own_package(monkeypatch):
+    monkeypatch.setitem(PACKAGES, EXTENSIONS_LOOP, "tokioloop")
+    assert Primitives.of(EXTENSIONS_LOOP, native=True).gather is tokioloop.gather
+    assert Primitives.of(EXTENSIONS_LOOP, native=False).gather is asyncio.gather

@@ -2,6 +2,7 @@
 
 from bench_runs import make_run, series
 from benchmarks import report
+from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 
 
 def lines(table):
@@ -140,3 +141,66 @@ def test_comparing_knows_which_way_is_better():
     old = make_run({"sleep-zero": {"tokioloop": series(1.0, 1.1)}})
     new = make_run({"sleep-zero": {"tokioloop": series(0.5, 0.6)}})
     assert lines(report.compare(old, new, ["tokioloop"]))[2][-1] == "1.91x"
+
+
+ON_ASYNCIO, ON_OURS = f"{UPSTREAM} on asyncio", f"{UPSTREAM} on tokioloop"
+
+
+def bridge_run():
+    columns = (ON_ASYNCIO, ON_OURS, BESIDE, EMBEDDED)
+
+    def row(*values):
+        return {column: series(value) for column, value in zip(columns, values, strict=True)}
+
+    return make_run(
+        {
+            "bridge-empty": row(0.05, 0.05, 0.05, 0.05),
+            "bridge-ready": row(100.0, 80.0, 0.65, 0.40),
+            "bridge-gather": row(40.0, 30.0, 15.0, 2.0),
+        }
+    )
+
+
+def test_rust_futures_have_a_table_of_their_own():
+    run = bridge_run()
+    heads, _, empty, ready, gather = lines(report.tables(run))
+    assert heads == [
+        "Rust futures, awaited",
+        ON_ASYNCIO,
+        ON_OURS,
+        BESIDE,
+        EMBEDDED,
+        "beside / best rival",
+        "goal",
+        "embedded / best rival",
+        "goal",
+    ]
+    assert empty[-3:] == ["-", "1.00x ≈ asyncio", "-"]
+    assert ready[3:5] == ["0.650", "**0.400**"]
+    assert ready[5:] == [
+        "123.08x tokioloop",
+        "at most 0.5 more ✗",
+        "200.00x tokioloop",
+        "at most 0.5 more ✓",
+    ]
+    assert gather[5:] == ["2.00x tokioloop", "1.00x ✓", "15.00x tokioloop", "10.00x ✓"]
+
+
+def test_the_tables_of_loops_and_of_rust_futures_stand_side_by_side():
+    run = bridge_run()
+    run.results |= echo_run().results
+    loops, ways = report.tables(run).split("\n\n")
+    assert [line[0] for line in lines(loops)[2:]] == ["protocol echo, 1 KiB, 10 connections"]
+    assert len(lines(ways)) == 5
+    assert ON_ASYNCIO not in loops
+
+
+def test_a_goal_above_a_row_that_was_not_run_is_not_judged():
+    run = bridge_run()
+    del run.results["bridge-empty"]
+    assert lines(report.bridge_table(run))[2][-1] == "at most 0.5 more -"
+
+
+def test_comparing_two_runs_compares_the_ways_of_a_loop():
+    table = lines(report.compare(bridge_run(), bridge_run(), ["tokioloop"]))
+    assert [line[1] for line in table[2:5]] == [ON_OURS, BESIDE, EMBEDDED]

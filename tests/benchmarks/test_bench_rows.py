@@ -4,9 +4,13 @@ import sys
 from fnmatch import fnmatch
 
 import pytest
-from benchmarks.goals import OfLimit
+from benchmarks.__main__ import possible
+from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS, upstream_version
+from benchmarks.goals import Above, OfLimit
+from benchmarks.kinds import BYTES, MEBIBYTES, Bridged, Micro, Service
+from benchmarks.loops import FACTORIES, LIMIT
 from benchmarks.micro.__main__ import OPERATIONS, PRECISION
-from benchmarks.rows import BYTES, MEBIBYTES, ROWS, Micro, Service, select
+from benchmarks.rows import ROWS, select
 from benchmarks.servers.__main__ import SERVERS
 
 
@@ -66,3 +70,42 @@ def test_obstacles_are_named():
     assert without.obstacle() == "not installed: no_such_module_here"
     next_version = (sys.version_info[0], sys.version_info[1] + 1)
     assert Micro("a", "a", "g", since=next_version, **plain).obstacle().startswith("needs CPython")
+
+
+def test_rust_futures_are_awaited_in_ways_that_the_loops_allow():
+    ready = row("bridge-ready")
+    assert ready.columns(list(FACTORIES)) == list(WAYS)
+    assert ready.columns(["rloop"]) == []
+    assert ready.columns(["asyncio", "tokioloop"]) == [
+        f"{UPSTREAM} on asyncio",
+        f"{UPSTREAM} on tokioloop",
+        BESIDE,
+        EMBEDDED,
+    ]
+
+
+def test_columns_of_other_rows_are_the_loops_and_the_limit():
+    assert row("sleep-zero").columns(["rloop"]) == ["rloop"]
+    assert row("protocol-10").columns(["rloop"]) == ["rloop", LIMIT]
+
+
+def test_both_ways_of_ours_have_a_goal_of_their_own():
+    assert row("bridge-gather").goal_of(BESIDE).ratio == 1
+    assert row("bridge-gather").goal_of(EMBEDDED).ratio == 10
+
+
+def test_a_goal_above_another_row_names_one_with_the_same_columns():
+    for other in ROWS:
+        for column in other.columns(list(FACTORIES)):
+            if isinstance(goal := other.goal_of(column), Above):
+                assert isinstance(row(goal.row), Bridged)
+
+
+def test_the_version_that_the_ways_are_compared_with_is_known():
+    assert upstream_version().startswith("0.")
+
+
+def test_rows_without_anybody_to_do_them_are_left_out(capsys):
+    rows = select(["bridge-ready", "sleep-zero"])
+    assert [row.id for row in possible(rows, ["rloop"])] == ["sleep-zero"]
+    assert capsys.readouterr().err == "left out: bridge-ready: not for these loops\n"

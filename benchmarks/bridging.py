@@ -1,0 +1,69 @@
+"""Rust futures awaited from Python: the ways to do it, and the extension that has the futures.
+
+``tokioloop::bridge`` and pyo3-async-runtimes are compared, not loops: a way is a loop and the
+library that its futures come through.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.loops import EXTENSION, EXTENSIONS_LOOP, OURS
+from benchmarks.processes import ROOT, cargo
+
+FOLDER = ROOT / "benchmarks" / "extension"
+UPSTREAM = "pyo3-async-runtimes"
+
+
+@dataclass(frozen=True)
+class Way:
+    of: str
+    """The loop without which this way is left out, as the command line names it."""
+    loop: str
+    through: Literal["bridge", "upstream"]
+    """The extension's functions."""
+
+
+# The installed loop, which knows of the extension by a table of functions; the extension's own.
+BESIDE, EMBEDDED = f"{OURS} beside", f"{OURS} embedded"
+# Column order of the table.
+WAYS = {
+    **{f"{UPSTREAM} on {loop}": Way(loop, loop, "upstream") for loop in ("asyncio", "uvloop")},
+    f"{UPSTREAM} on {OURS}": Way(OURS, OURS, "upstream"),
+    BESIDE: Way(OURS, OURS, "bridge"),
+    EMBEDDED: Way(OURS, EXTENSIONS_LOOP, "bridge"),
+}
+
+
+def upstream_version() -> str:
+    """The version of pyo3-async-runtimes that the extension is built with."""
+    lines = (FOLDER / "Cargo.lock").read_text()
+    found = re.search(rf'name = "{UPSTREAM}"\nversion = "(.*)"', lines)
+    return found[1] if found else "of unknown version"
+
+
+def fetch_crates() -> None:
+    """Downloads what the extension is built from, for a build that has no network."""
+    cargo(FOLDER, "fetch", "--quiet", "--locked")
+
+
+def build_extension() -> Path:
+    """Compiles the extension for this interpreter; returns the folder to import it from."""
+    # Where builds go, which need not be in a tree that can be written to.
+    builds = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    target = builds / "bench" / str(sys.implementation.cache_tag)
+    if not target.exists():
+        print("building the extension; the first time takes minutes", file=sys.stderr, flush=True)
+    cargo(FOLDER, "build", "--quiet", "--release", "--locked", "--target-dir", str(target))
+    folder = target / "import"
+    folder.mkdir(exist_ok=True)
+    link = folder / f"{EXTENSION}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not link.is_symlink():
+        link.symlink_to(target / "release" / f"lib{EXTENSION}.so")
+    return folder
