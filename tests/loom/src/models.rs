@@ -143,8 +143,11 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // A target refers to the mailbox, and the mailbox to targets; loom tells of leaks.
-        self.mailbox.close();
+        // A target refers to the mailbox, and the mailbox to targets; loom tells of leaks. A model
+        // that has failed is over.
+        if !std::thread::panicking() {
+            self.mailbox.close();
+        }
     }
 }
 
