@@ -31,7 +31,7 @@ impl Link {
         let class = event_loop.get_type();
         // SAFETY: a live class. CPython gives each state of a class a version of its own, and 0 to
         // those it has not looked into since they changed. Classes may come to share a number:
-        // before 3.12 `sys._clear_type_cache()` begins anew.
+        // in CPython 3.10 `sys._clear_type_cache()` begins anew.
         let version = unsafe { (*class.as_type_ptr()).tp_version_tag };
         let (last, link) = SEEN.get(py);
         if version != 0 && version == last && LAST.holds(&class) {

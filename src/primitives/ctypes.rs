@@ -292,7 +292,7 @@ pub fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult
     let py = event_loop.py();
     // SAFETY: the type of a live object. CPython gives each state of a class a version of its own,
     // and 0 to those it has not looked into since they changed. Classes may come to share a number:
-    // before 3.12 `sys._clear_type_cache()` begins anew.
+    // in CPython 3.10 `sys._clear_type_cache()` begins anew.
     let (class, version) = unsafe {
         let class = ffi::Py_TYPE(event_loop.as_ptr());
         (class, (*class).tp_version_tag as u32)
