@@ -24,6 +24,7 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
 EXTENSIONS := tests/bridge/extension benchmarks/extension
+LOOM := --manifest-path tests/loom/Cargo.toml
 SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml build.rs)
 
@@ -37,7 +38,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python conformance lint bench check-rust clean
+.PHONY: help build demo test test-rust test-loom test-python conformance lint bench check-rust clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +52,7 @@ demo: build ## Build, then fetch a thousand pages on the loop
 		echo 'The demo failed; its own message is above.' >&2; exit 1; }
 	$(call say,"The demo has finished: every line above came from a program on tokioloop.")
 
-test: test-rust test-python ## Build, then run all tests: Rust, Python, and the slow ones
+test: test-rust test-loom test-python ## Build, then run all tests: Rust, Python, and the slow ones
 
 # The Rust unit tests are a program that embeds Python: it needs the shared libpython, which an
 # installation that only runs programs may lack.
@@ -65,6 +66,11 @@ test-rust: $(VENV)/.built
 		echo 'Left out: this Python has no shared libpython to link with.'; \
 		echo 'On Debian and Ubuntu: apt-get install python3-dev'; \
 	fi
+
+# Needs no Python. LOOM_MAX_PREEMPTIONS=3 goes through more orders.
+test-loom: | check-rust
+	$(call say,"Wakes between threads in every order")
+	@cargo test --quiet $(LOOM) --target-dir target/loom
 
 test-python: $(VENV)/.built
 	$(call say,"Python tests")
@@ -80,9 +86,11 @@ lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the
 	$(call say,"Rust: rustfmt and clippy")
 	@cargo fmt --check
 	@cargo fmt --check $(LOADGEN)
+	@cargo fmt --check $(LOOM)
 	@for each in $(EXTENSIONS); do cargo fmt --check --manifest-path $$each/Cargo.toml || exit; done
 	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
+	@cargo clippy --quiet $(LOOM) --target-dir target/loom --all-targets -- -D warnings
 	@for each in $(EXTENSIONS); do PYO3_PYTHON=$(BIN)/python cargo clippy --quiet \
 		--manifest-path $$each/Cargo.toml --target-dir target/bridge/lint --all-targets \
 		-- -D warnings || exit; done

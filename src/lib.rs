@@ -19,6 +19,7 @@
 //! | `transports` | stream and datagram transports |
 //! | `listener` | accepting connections |
 //! | `names` | literal addresses |
+//! | `events` | what happened while nobody looked; the end of the loop's sleep |
 //! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
@@ -34,6 +35,7 @@ mod descriptors;
 mod embedding;
 mod errors;
 mod event_loop;
+mod events;
 mod gil;
 mod handles;
 mod listener;

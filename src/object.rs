@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -16,9 +17,12 @@ use crate::gil::PySlot;
 pub type Object = *mut ffi::PyObject;
 
 /// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
+///
+/// Only for what CPython calls, which holds the GIL: destructors call methods even while the
+/// interpreter exits, when `Python::attach` panics (and a panic here is the end of the process).
 #[inline]
 pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
-    Python::attach(|py| match catch_unwind(AssertUnwindSafe(|| body(py))) {
+    let attached = |py: Python<'_>| match catch_unwind(AssertUnwindSafe(|| body(py))) {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => {
             error.restore(py);
@@ -28,7 +32,33 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
             panic_error(&*payload).restore(py);
             failed
         }
-    })
+    };
+    // SAFETY: the GIL is held by who called us, so there is an interpreter to attach to.
+    unsafe { Python::attach_unchecked(attached) }
+}
+
+/// Runs the body of a destructor. The exception that is on its way is put by meanwhile; a panic is
+/// told like what a `__del__` raises. While it runs, Python objects that Rust values drop are
+/// dropped at once, and not when somebody next attaches.
+///
+/// The exception does not become a `PyErr`: PyO3 resumes a panic that was told as an exception.
+///
+/// # Safety
+/// As for `enter`: the GIL must be held.
+pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
+    let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
+    let attached = |py: Python<'_>| {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(py))) {
+            panic_error(&*payload).write_unraisable(py, None);
+        }
+    };
+    // SAFETY: the caller's promise. What is fetched is put back, references and all.
+    #[allow(deprecated, reason = "what replaces these is not there before CPython 3.12")]
+    unsafe {
+        ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
+        Python::attach_unchecked(attached);
+        ffi::PyErr_Restore(kind, value, traceback);
+    }
 }
 
 /// A panic of ours, told in Python's terms.

@@ -9,7 +9,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
-/// Which source an event is for; an index into the loop's table.
-pub type Key = u32;
+pub use crate::events::{Events, Key};
 
 /// How often this process is a fork of one that had a reactor.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -35,69 +34,6 @@ fn forks() -> u32 {
         unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
     });
     FORKS.load(Ordering::Relaxed)
-}
-
-/// Keys of sources that became ready, in the order the kernel told of them.
-#[derive(Default)]
-pub struct Events(Mutex<Pending>);
-
-#[derive(Default)]
-struct Pending {
-    keys: Vec<Key>,
-    /// Somebody wants the loop's attention for something else.
-    called: bool,
-    /// What ends a look that waits.
-    sleeper: Option<Waker>,
-}
-
-impl Events {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        // Nothing in here panics halfway, so a poisoned list is still a good list.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn notify(&self, key: Key) {
-        let mut pending = self.lock();
-        pending.keys.push(key);
-        if pending.keys.len() == 1 {
-            pending.wake();
-        }
-    }
-
-    /// Swaps the list with an empty one.
-    pub fn drain(&self, into: &mut Vec<Key>) {
-        std::mem::swap(&mut self.lock().keys, into);
-    }
-
-    /// Ends a look that waits, or the next one; from any thread.
-    pub fn call(&self) {
-        let mut pending = self.lock();
-        pending.called = true;
-        pending.wake();
-    }
-
-    /// Ready once something happened; until then `context` is woken by what does.
-    fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        let mut pending = self.lock();
-        if pending.is_over() {
-            return Poll::Ready(());
-        }
-        pending.sleeper = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Pending {
-    /// Whether a look that waits ends here.
-    fn is_over(&mut self) -> bool {
-        std::mem::take(&mut self.called) || !self.keys.is_empty()
-    }
-
-    fn wake(&mut self) {
-        if let Some(sleeper) = self.sleeper.take() {
-            sleeper.wake();
-        }
-    }
 }
 
 /// How long to look at the reactor.
@@ -165,7 +101,7 @@ impl Reactor {
         if eagerly && self.brisk.load(Ordering::Relaxed) {
             while began.elapsed() < PATIENCE {
                 self.glance();
-                if self.events.lock().is_over() {
+                if self.events.is_over() {
                     return;
                 }
                 // The peer may be waiting for this very core.

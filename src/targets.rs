@@ -5,7 +5,7 @@
 //! before it goes, so a waker that outlives it wakes nobody.
 
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,8 +13,7 @@ use pyo3::prelude::*;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilFlag;
 use crate::object::{self, Object};
-use crate::reactor::Events;
-use crate::wakes::{Inbox, Marks};
+use crate::wakes::{self, Marks};
 
 /// Lists that grew beyond this many are given back after a burst.
 const WORTH_KEEPING: usize = 1024;
@@ -79,38 +78,12 @@ impl Target {
     }
 }
 
-/// The targets that are woken on a loop, and the loop's sleep that they end.
-#[derive(Default)]
-pub struct Mailbox {
-    inbox: Inbox<Arc<Target>>,
-    events: Mutex<Option<Arc<Events>>>,
-}
-
-impl Mailbox {
-    /// From now on the loop sleeps there.
-    pub fn attach(&self, events: &Arc<Events>) {
-        *self.lock() = Some(Arc::clone(events));
-    }
-
-    /// Nobody is woken from now on. Wakers that live on must not keep the runtime's descriptors.
-    fn close(&self) {
-        self.inbox.close();
-        let events = self.lock().take();
-        drop(events);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Events>>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// The targets that are woken on a loop.
+pub type Mailbox = wakes::Mailbox<Arc<Target>>;
 
 impl Carrier for Mailbox {
     fn carry(&self, target: &Arc<Target>) {
-        if self.inbox.post(Arc::clone(target))
-            && let Some(events) = self.lock().as_ref()
-        {
-            events.call();
-        }
+        self.post(Arc::clone(target));
     }
 }
 
@@ -125,7 +98,7 @@ impl NativeLoop {
 
     fn collect_mail(&self, py: Python<'_>) {
         let mut woken = self.woken.take(py);
-        if self.mailbox.inbox.take(&mut woken) {
+        if self.mailbox.take(&mut woken) {
             // Who woke may be asked again, and wake again at once.
             self.answered.set(py, true);
             for target in woken.drain(..) {
@@ -142,13 +115,13 @@ impl NativeLoop {
     /// Whether the loop may sleep: nobody was woken meanwhile.
     #[inline]
     pub fn park_mailbox(&self, py: Python<'_>) -> bool {
-        !self.has_targets.get(py) || self.mailbox.inbox.park()
+        !self.has_targets.get(py) || self.mailbox.park()
     }
 
     #[inline]
     pub fn unpark_mailbox(&self, py: Python<'_>) {
         if self.has_targets.get(py) {
-            self.mailbox.inbox.unpark();
+            self.mailbox.unpark();
         }
     }
 

@@ -1,10 +1,24 @@
 //! Wakes without the GIL: what a waker may touch on any thread.
 //!
 //! Nothing in here knows Python. `Marks` says whether a future that is polled by hand has to be
-//! polled again; `Inbox` carries those that must to the loop's thread.
+//! polled again; a `Mailbox` carries those that must to the loop's thread, and ends its sleep.
+//!
+//! `tests/loom` runs this file through the orders in which threads can meet.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+#[cfg(loom)]
+use loom::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
+#[cfg(not(loom))]
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
+
+use crate::events::Events;
 
 /// Somebody polls right now.
 const POLLING: u8 = 1;
@@ -109,7 +123,61 @@ impl<T> Inbox<T> {
     }
 }
 
-#[cfg(test)]
+/// What was woken on a loop, and the loop's sleep that this ends.
+pub struct Mailbox<T> {
+    inbox: Inbox<T>,
+    events: Mutex<Option<Arc<Events>>>,
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self { inbox: Inbox::default(), events: Mutex::new(None) }
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// From now on the loop sleeps there.
+    pub fn attach(&self, events: &Arc<Events>) {
+        *self.lock() = Some(Arc::clone(events));
+    }
+
+    /// From any thread.
+    pub fn post(&self, item: T) {
+        if self.inbox.post(item)
+            && let Some(events) = self.lock().as_ref()
+        {
+            events.call();
+        }
+    }
+
+    /// See `Inbox::take`.
+    pub fn take(&self, into: &mut Vec<T>) -> bool {
+        self.inbox.take(into)
+    }
+
+    /// See `Inbox::park`.
+    pub fn park(&self) -> bool {
+        self.inbox.park()
+    }
+
+    /// See `Inbox::unpark`.
+    pub fn unpark(&self) {
+        self.inbox.unpark();
+    }
+
+    /// Nobody is woken from now on. Wakers that live on must not keep the runtime's descriptors.
+    pub fn close(&self) {
+        self.inbox.close();
+        let events = self.lock().take();
+        drop(events);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Events>>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::{Inbox, Marks};
 

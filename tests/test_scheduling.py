@@ -270,6 +270,30 @@ def test_a_callback_in_a_context_that_is_already_entered_is_reported(loop, caplo
 # From other threads
 
 
+def test_a_destructor_that_runs_as_the_loop_falls_asleep_wakes_it(loop):
+    """The last who holds a context may be the loop, which lets go of it before it sleeps."""
+    variable = contextvars.ContextVar("variable")
+    late = []
+
+    class Last:
+        def __del__(self):
+            loop.call_soon(loop.stop)
+
+    def schedule():
+        variable.set(Last())
+        loop.call_soon(int)
+
+    def give_up():
+        late.append(True)
+        loop.stop()
+
+    timer = loop.call_later(10, give_up)
+    contextvars.copy_context().run(schedule)
+    loop.run_forever()
+    timer.cancel()
+    assert not late
+
+
 def test_call_soon_threadsafe_wakes_an_idle_loop(loop):
     woken_after = []
     threads = []

@@ -152,8 +152,9 @@ impl<'py> Awaitable<'py> {
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };
+        // This may run Python code of the loop's class; who comes back here finds `Running`.
         let link = Link::to(&event_loop)?;
-        // SAFETY: a loop with this table; our layout, and a fresh awaitable has neither yet.
+        // SAFETY: a loop with this table; our layout, and a new awaitable has neither yet.
         unsafe {
             let target = (link.table().new_target)(event_loop.as_ptr());
             if target.is_null() {
@@ -176,10 +177,15 @@ impl<'py> Awaitable<'py> {
                         "can't send non-None value to a just-started coroutine",
                     ));
                 }
+                // SAFETY: our layout.
+                unsafe { (*self.fields()).phase = Phase::Running };
                 if let Err(error) = self.bind() {
                     self.end(Phase::Done);
                     return Err(error);
                 }
+            }
+            Phase::Suspended if self.is_waited_for() => {
+                return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
             }
             Phase::Suspended => self.let_go(),
             _ => return Err(self.refusal()),
@@ -235,8 +241,8 @@ impl<'py> Awaitable<'py> {
         // SAFETY: our layout; a target is kept until the end.
         unsafe {
             (*this).future = Some(future);
-            (*this).phase = Phase::Suspended;
             if ((*this).link.table().finish)((*this).target) != 0 {
+                (*this).phase = Phase::Suspended;
                 return Ok(ffi::Py_NewRef(ffi::Py_None()));
             }
         }
@@ -249,9 +255,12 @@ impl<'py> Awaitable<'py> {
         // SAFETY: our layout; a waiter is made once and borrows its owner, who outlives its use.
         unsafe {
             if (*this).waiter.is_null() {
+                // Still `Running`: to allocate may run the collector, and that Python code, which
+                // must not take the awaitable apart. From here on nothing runs any.
                 (*this).waiter = waiter::new(py, event_loop, self.0.as_ptr())?;
                 ffi::PyObject_GC_Track(self.0.as_ptr().cast());
             }
+            (*this).phase = Phase::Suspended;
             waiter::arm((*this).waiter);
             ((*this).link.table().park)(event_loop.as_ptr(), (*this).target, (*this).waiter);
             if !(*this).held {
@@ -270,6 +279,16 @@ impl<'py> Awaitable<'py> {
             if std::mem::replace(&mut (*this).held, false) {
                 ffi::Py_DECREF(self.0.as_ptr());
             }
+        }
+    }
+
+    /// A task waits for it that was not told to go on: whoever steps it is another one.
+    #[inline]
+    fn is_waited_for(&self) -> bool {
+        // SAFETY: our layout; null or alive.
+        unsafe {
+            let waiter = (*self.fields()).waiter;
+            !waiter.is_null() && waiter::is_waited_for(waiter)
         }
     }
 
@@ -293,14 +312,16 @@ impl<'py> Awaitable<'py> {
 
     /// Ends it; the error is what was thrown.
     pub fn throw(&self, args: &[Object]) -> PyErr {
-        match self.phase() {
-            Phase::Fresh | Phase::Suspended => {
-                let thrown = super::thrown(self.0.py(), args);
-                self.end(Phase::Done);
-                thrown
-            }
-            _ => self.refusal(),
+        if !matches!(self.phase(), Phase::Fresh | Phase::Suspended) {
+            return self.refusal();
         }
+        // Runs the exception's constructor, which may step or close this, or have it stepped.
+        let thrown = super::thrown(self.0.py(), args);
+        if self.phase() == Phase::Running {
+            return self.refusal();
+        }
+        self.end(Phase::Done);
+        thrown
     }
 
     pub fn close(&self) -> PyResult<()> {
@@ -374,9 +395,13 @@ pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut 
 
 pub unsafe extern "C" fn clear(slf: Object) -> c_int {
     // SAFETY: called by the collector, which holds the GIL and a reference.
-    let awaitable = Awaitable::of(unsafe { Python::assume_attached() }, slf);
-    if awaitable.phase() != Phase::Running {
-        awaitable.end(Phase::Done);
+    unsafe {
+        object::destroy(|py| {
+            let awaitable = Awaitable::of(py, slf);
+            if awaitable.phase() != Phase::Running {
+                awaitable.end(Phase::Done);
+            }
+        });
     }
     0
 }
@@ -395,17 +420,13 @@ pub unsafe extern "C" fn dealloc(slf: Object) {
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
-        let py = Python::assume_attached();
         if (*this).phase != Phase::Done {
-            // What the future's destructor does must not disturb the exception that is on its way.
-            let raised = PyErr::take(py);
-            if (*this).phase == Phase::Fresh {
-                super::warn_never_awaited(py, (*this).name);
-            }
-            take_apart(py, this, Phase::Done);
-            if let Some(raised) = raised {
-                raised.restore(py);
-            }
+            object::destroy(|py| {
+                if (*this).phase == Phase::Fresh {
+                    super::warn_never_awaited(py, (*this).name);
+                }
+                take_apart(py, this, Phase::Done);
+            });
         }
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());

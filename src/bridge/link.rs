@@ -8,7 +8,7 @@ use pyo3_async_runtimes::tokio as upstream;
 use super::foreign;
 use super::table::{self, Table};
 use crate::event_loop::NativeLoop;
-use crate::gil::GilFlag;
+use crate::gil::{GilFlag, PySlot};
 use crate::primitives::ctypes;
 
 /// How a loop is reached.
@@ -24,15 +24,17 @@ pub enum Link {
 
 impl Link {
     pub fn to(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        /// The version of the class that was last looked at, and what was seen.
-        static LAST: GilFlag<(u32, Link)> = GilFlag::new((0, Link::Foreign));
+        /// The class that was last looked at, its version then, and what was seen.
+        static LAST: PySlot = PySlot::empty();
+        static SEEN: GilFlag<(u32, Link)> = GilFlag::new((0, Link::Foreign));
         let py = event_loop.py();
         let class = event_loop.get_type();
-        // SAFETY: a live class. CPython gives each state of each class a version of its own, and 0
-        // to those it has not looked into since they changed.
+        // SAFETY: a live class. CPython gives each state of a class a version of its own, and 0 to
+        // those it has not looked into since they changed. Classes may come to share a number:
+        // in CPython 3.10 `sys._clear_type_cache()` begins anew.
         let version = unsafe { (*class.as_type_ptr()).tp_version_tag };
-        let (last, link) = LAST.get(py);
-        if version != 0 && version == last {
+        let (last, link) = SEEN.get(py);
+        if version != 0 && version == last && LAST.holds(&class) {
             return Ok(link);
         }
         let link = if event_loop.is_instance_of::<NativeLoop>() {
@@ -40,7 +42,8 @@ impl Link {
         } else {
             table::offered(&class)?.map_or(Self::Foreign, Self::Beside)
         };
-        LAST.set(py, (version, link));
+        SEEN.set(py, (version, link));
+        LAST.set(py, Some(class.into_any().unbind()));
         Ok(link)
     }
 

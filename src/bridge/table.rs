@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::null;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyImportError;
+use pyo3::exceptions::{PyImportError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -122,10 +122,25 @@ pub unsafe fn borrow(handle: *const Handle) -> ManuallyDrop<Arc<Target>> {
 
 unsafe extern "C" fn new_target(event_loop: Object) -> *const Handle {
     enter(null(), |py| {
-        // SAFETY: only called for loops whose class has this table.
-        let event_loop = unsafe { NativeLoop::of(event_loop) };
+        // SAFETY: the caller lends a live object.
+        let Some(event_loop) = (unsafe { own(py, event_loop) }) else {
+            return Err(PyTypeError::new_err("the running loop is no loop of tokioloop's"));
+        };
         event_loop.new_target(py, OWN.address()).map(into_handle)
     })
+}
+
+/// The loop behind an object whose class has this table. A class may have it without being one of
+/// ours: attributes can be copied. Who got a target was asked; the other functions need not.
+///
+/// # Safety
+/// `event_loop` must be a live object that outlives `'a`.
+unsafe fn own<'a>(py: Python<'_>, event_loop: Object) -> Option<&'a NativeLoop> {
+    // SAFETY: the caller's promise, and its type is asked for first.
+    unsafe {
+        let ours = Bound::from_borrowed_ptr(py, event_loop).is_instance_of::<NativeLoop>();
+        ours.then(|| NativeLoop::of(event_loop))
+    }
 }
 
 unsafe extern "C" fn keep(handle: *const Handle) {
@@ -179,8 +194,9 @@ unsafe extern "C" fn wakers(handle: *const Handle) -> usize {
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
     enter(0, |py| {
-        // SAFETY: a loop with this table.
-        Ok(unsafe { NativeLoop::of(event_loop) }.runs_in_this_thread(py).into())
+        // SAFETY: the caller lends a live object.
+        let event_loop = unsafe { own(py, event_loop) };
+        Ok(event_loop.is_some_and(|it| it.runs_in_this_thread(py)).into())
     })
 }
 
@@ -205,7 +221,8 @@ pub fn offered(class: &Bound<'_, PyType>) -> PyResult<Option<&'static Table>> {
     unsafe {
         let table = ffi::PyCapsule_GetPointer(capsule.as_ptr(), CAPSULE.as_ptr()).cast::<Table>();
         let abi = (&raw const (*table).abi).read();
-        if abi == ABI {
+        let size = (&raw const (*table).size).read() as usize;
+        if abi == ABI && size >= size_of::<Table>() {
             return Ok(Some(&*table));
         }
         let theirs = CStr::from_ptr((&raw const (*table).version).read()).to_string_lossy();

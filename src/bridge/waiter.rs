@@ -45,16 +45,15 @@ pub fn new(py: Python<'_>, event_loop: &Bound<'_, PyAny>, owner: Object) -> PyRe
         if made.is_null() {
             return Err(object::fetch(py));
         }
-        let this = &mut *made;
-        this.vectorcall = Some(called);
-        this.event_loop = event_loop.clone().into_ptr();
-        this.owner = owner;
-        this.callback = null_mut();
-        this.context = null_mut();
-        this.message = null_mut();
-        this.blocking = false;
-        this.woken = false;
-        this.cancelled = false;
+        (&raw mut (*made).vectorcall).write(Some(called));
+        (&raw mut (*made).event_loop).write(event_loop.clone().into_ptr());
+        (&raw mut (*made).owner).write(owner);
+        (&raw mut (*made).callback).write(null_mut());
+        (&raw mut (*made).context).write(null_mut());
+        (&raw mut (*made).message).write(null_mut());
+        (&raw mut (*made).blocking).write(false);
+        (&raw mut (*made).woken).write(false);
+        (&raw mut (*made).cancelled).write(false);
         ffi::PyObject_GC_Track(made.cast());
         Ok(made.cast())
     }
@@ -79,6 +78,15 @@ pub unsafe fn arm(slf: Object) {
 pub unsafe fn disown(slf: Object) {
     // SAFETY: the caller's promise.
     unsafe { (*slf.cast::<WaiterObject>()).owner = null_mut() };
+}
+
+/// Whether a task waits for a waiter and has not been told to go on.
+///
+/// # Safety
+/// As for `arm`.
+pub unsafe fn is_waited_for(slf: Object) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { !(*slf.cast::<WaiterObject>()).callback.is_null() }
 }
 
 /// A reference to a waiter, and its fields.
@@ -173,20 +181,27 @@ impl<'py> Waiter<'py> {
             let none = context.is_null() || context == ffi::Py_None();
             if (*this).woken {
                 // Woken before somebody waited.
-                let options = PyDict::new(py);
-                if !none {
-                    let context = Bound::from_borrowed_ptr(py, context);
-                    options.set_item(intern!(py, "context"), context)?;
-                }
-                let callback = Bound::from_borrowed_ptr(py, callback);
-                let args = (callback, &self.0);
-                self.event_loop().call_method(intern!(py, "call_soon"), args, Some(&options))?;
-                return Ok(());
+                let context = (!none).then(|| Bound::from_borrowed_ptr(py, context));
+                return self.call_soon(Bound::from_borrowed_ptr(py, callback), context);
             }
             (*this).callback = ffi::Py_NewRef(callback);
             (*this).context = if none { null_mut() } else { ffi::Py_NewRef(context) };
         }
         Ok(())
+    }
+
+    fn call_soon(
+        &self,
+        callback: Bound<'py, PyAny>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = self.0.py();
+        let options = PyDict::new(py);
+        if let Some(context) = context {
+            options.set_item(intern!(py, "context"), context)?;
+        }
+        let args = (callback, &self.0);
+        self.event_loop().call_method(intern!(py, "call_soon"), args, Some(&options)).map(drop)
     }
 
     fn cancel(&self, args: &Args<'_>) -> PyResult<bool> {
@@ -198,17 +213,29 @@ impl<'py> Waiter<'py> {
         };
         // SAFETY: our layout.
         let over = unsafe { (*this).cancelled };
-        let Some(owner) = self.owner().filter(|it| !over && it.phase() == Phase::Suspended) else {
+        let owner = self.owner().filter(|it| it.phase() == Phase::Suspended);
+        // Somebody closed what a task waits for; nothing else would ever wake that task.
+        // SAFETY: our layout.
+        let left = owner.is_none() && unsafe { is_waited_for(self.0.as_ptr()) };
+        if over || (owner.is_none() && !left) {
             return Ok(false);
-        };
-        drop(self.take(|this| &mut this.message));
-        // SAFETY: our layout; the old message was taken out.
+        }
+        let old = self.take(|this| &mut this.message);
+        // SAFETY: our layout; the old message was taken out, and is dropped only when this is whole.
         unsafe {
             (*this).cancelled = true;
             (*this).message =
                 message.filter(|it| !it.is_none()).map_or(null_mut(), Bound::into_ptr);
         }
-        owner.wake();
+        drop(old);
+        match owner {
+            Some(owner) => owner.wake(),
+            None => {
+                let context = self.take(|this| &mut this.context);
+                let Some(callback) = self.take(|this| &mut this.callback) else { return Ok(true) };
+                self.call_soon(callback, context)?;
+            }
+        }
         Ok(true)
     }
 

@@ -59,8 +59,10 @@ impl NativeLoop {
             return Ok(Next::Look(Look::Glance));
         }
         self.ready.with(py, |ready| ready.trim());
-        self.contexts.forget(py);
+        // First: what lets go of a context may run Python code, which must find that the loop
+        // sleeps if it makes something ready.
         self.idle.set(py, true);
+        self.contexts.forget(py);
         Ok(Next::Look(self.wait(py)))
     }
 

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::running;
 use crate::event_loop::NativeLoop;
-use crate::gil::{GilCell, GilFlag};
+use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object::{self, Object};
 
 /// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
@@ -286,18 +286,25 @@ pub fn on_plain_loop<R>(
 /// Whether the object's class is one of ours, with our methods.
 #[inline]
 pub fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
-    /// The version of the class that was last looked at, and what was seen.
-    static LAST: GilFlag<(u32, bool)> = GilFlag::new((0, false));
+    /// The class that was last looked at, its version then, and what was seen.
+    static LAST: PySlot = PySlot::empty();
+    static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
     let py = event_loop.py();
-    // SAFETY: the type of a live object. CPython gives each state of each class a version of its
-    // own, and 0 to those it has not looked into since they changed.
-    let version = unsafe { (*ffi::Py_TYPE(event_loop.as_ptr())).tp_version_tag } as u32;
-    let (last, plain) = LAST.get(py);
-    if version != 0 && version == last {
+    // SAFETY: the type of a live object. CPython gives each state of a class a version of its own,
+    // and 0 to those it has not looked into since they changed. Classes may come to share a number:
+    // in CPython 3.10 `sys._clear_type_cache()` begins anew.
+    let (class, version) = unsafe {
+        let class = ffi::Py_TYPE(event_loop.as_ptr());
+        (class, (*class).tp_version_tag as u32)
+    };
+    let (last, plain) = SEEN.get(py);
+    if version != 0 && version == last && LAST.as_ptr() == class.cast() {
         return Ok(plain);
     }
+    let class = event_loop.get_type().into_any().unbind();
     let plain = has_own_methods(types, event_loop)?;
-    LAST.set(py, (version, plain));
+    SEEN.set(py, (version, plain));
+    LAST.set(py, Some(class));
     Ok(plain)
 }
 

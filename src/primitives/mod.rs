@@ -132,15 +132,13 @@ fn function_inside<'py>(
 
 /// As for a coroutine of Python's own; from a destructor.
 fn warn_never_awaited(text: &CStr) {
-    Python::attach(|py| {
-        let raised = PyErr::take(py);
+    let warn = |py: Python<'_>| {
         if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), text, 1) {
             error.write_unraisable(py, None);
         }
-        if let Some(raised) = raised {
-            raised.restore(py);
-        }
-    });
+    };
+    // SAFETY: CPython calls destructors with the GIL held.
+    unsafe { object::destroy(warn) };
 }
 
 unsafe extern "C" fn gather(

@@ -364,8 +364,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
 
 /// As for a coroutine of Python's own.
 fn warn_never_awaited(state: &State) {
-    Python::attach(|py| {
-        let raised = PyErr::take(py);
+    let warn = |py: Python<'_>| {
         let text = format!("coroutine 'Loop.{}' was never awaited\0", state.call.name());
         if let Ok(text) = std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
             let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
@@ -373,10 +372,9 @@ fn warn_never_awaited(state: &State) {
                 error.write_unraisable(py, None);
             }
         }
-        if let Some(raised) = raised {
-            raised.restore(py);
-        }
-    });
+    };
+    // SAFETY: CPython calls destructors with the GIL held.
+    unsafe { object::destroy(warn) };
 }
 
 static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([

@@ -130,8 +130,7 @@ unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
 
 /// As asyncio's `__del__`: warns of a transport that nobody closed, and closes it.
 unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
-    enter((), |py| {
-        let raised = PyErr::take(py);
+    let finalize = |py: Python<'_>| {
         // SAFETY: alive: CPython resurrects the object for the time of its finalizer.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let state = state::<T>(&slf);
@@ -143,11 +142,9 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
                 error.write_unraisable(py, Some(&slf));
             }
         }
-        if let Some(raised) = raised {
-            raised.restore(py);
-        }
-        Ok(())
-    });
+    };
+    // SAFETY: CPython calls finalizers with the GIL held.
+    unsafe { object::destroy(finalize) };
 }
 
 fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -36,6 +36,36 @@ def test_a_table_of_another_version_names_both(extension, make):
     assert tokioloop.__version__ in text
 
 
+def test_a_table_that_is_too_short_is_refused(extension):
+    loop = loop_with_capsule(extension, 1)
+
+    async def main():
+        extension.ready(1)
+
+    with pytest.raises(ImportError, match=r"99\.0\.0"):
+        loop.run_until_complete(main())
+    loop.close()
+
+
+@pytest.mark.parametrize("whose", ["embedded", "beside"])
+def test_a_loop_with_another_loops_table_is_refused(extension, whose):
+    import tokioloop
+
+    class Fake(asyncio.SelectorEventLoop):
+        _bridge = (extension if whose == "embedded" else tokioloop).Loop._bridge
+
+    loop = Fake()
+
+    async def main():
+        with pytest.raises(TypeError, match="no loop of tokioloop's"):
+            await extension.ready(1)
+        with pytest.raises(TypeError, match="no loop of tokioloop's"):
+            await extension.awaits(lambda: asyncio.sleep(0))
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
 def test_what_is_no_table_is_another_loop(extension):
     class Odd(asyncio.SelectorEventLoop):
         _bridge = "not a capsule"

@@ -171,6 +171,12 @@ fn panics(py: Python<'_>, after: usize) -> PyResult<Bound<'_, PyAny>> {
     })
 }
 
+/// No future at all: an exception that stands for a panic.
+#[pyfunction]
+fn panics_at_once() {
+    panic!("a bug of the extension's");
+}
+
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
@@ -211,6 +217,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(local_yields, module)?)?;
     module.add_function(wrap_pyfunction!(raises, module)?)?;
     module.add_function(wrap_pyfunction!(panics, module)?)?;
+    module.add_function(wrap_pyfunction!(panics_at_once, module)?)?;
     module.add_function(wrap_pyfunction!(panics_when_dropped, module)?)?;
     module.add_function(wrap_pyfunction!(polled_at_home, module)?)?;
     module.add("RustPanic", module.py().get_type::<pyo3_async_runtimes::err::RustPanic>())
