@@ -1,0 +1,28 @@
+from asyncio import AbstractEventLoop
+from asyncio.events import BaseDefaultEventLoopPolicy
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, final
+
+_T = TypeVar("_T")
+
+@final
+class Connection:
+    """A connection to a server that answers each line with a line."""
+
+    def ask(self, line: str) -> Awaitable[str]: ...
+
+def connect(host: str, port: int) -> Awaitable[Connection]: ...
+def ticks(seconds: float, count: int) -> AsyncIterator[int]: ...
+
+# The loop inside.
+
+class Loop(AbstractEventLoop): ...
+class EventLoopPolicy(BaseDefaultEventLoopPolicy): ...
+
+def new_event_loop() -> Loop: ...
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], AbstractEventLoop] | None = ...,
+) -> _T: ...
