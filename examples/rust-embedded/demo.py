@@ -8,15 +8,6 @@ import os
 import linetalk
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while line := await reader.readline():
-            writer.write(line.upper())
-            await writer.drain()
-    finally:
-        writer.close()
-
-
 async def tick() -> int:
     last = 0
     async for number in linetalk.ticks(0.01, 5):
@@ -26,6 +17,15 @@ async def tick() -> int:
 
 async def main() -> None:
     print("running on", type(asyncio.get_running_loop()).__module__)
+    hung_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line.upper())
+            await writer.drain()
+        writer.close()
+        hung_up.set()
+
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     ticking = asyncio.create_task(tick())
@@ -36,6 +36,8 @@ async def main() -> None:
     print(f"{len(answers)} more answers, the last: {answers[-1]}")
     print("ticks:", await ticking)
     print("threads of this process:", len(os.listdir("/proc/self/task")))
+    del connection  # drops its socket
+    await hung_up.wait()
     server.close()
 
 

@@ -18,33 +18,36 @@ async def serve(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gone: asyncio.Event
 ) -> None:
     """A very small HTTP server, for one connection."""
-    try:
-        while head := await reader.readline():
-            path = head.split()[1].decode()
-            while await reader.readline() != b"\r\n":
-                pass
-            if path == "/slow":
-                await reader.read()  # answers nothing; returns when the client hangs up
-                gone.set()
-            elif path == "/large":
-                writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-                for _ in range(8):
-                    writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
-                    await writer.drain()
-                writer.write(b"0\r\n\r\n")
-            elif path == "/missing":
-                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-            else:
-                body = f"this is {path}".encode()
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            await writer.drain()
-    finally:
-        writer.close()
+    while head := await reader.readline():
+        path = head.split()[1].decode()
+        while await reader.readline() != b"\r\n":
+            pass
+        if path == "/slow":
+            await reader.read()  # answers nothing; returns when the client hangs up
+            gone.set()
+        elif path == "/large":
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(8):
+                writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+        elif path == "/missing":
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        else:
+            body = f"this is {path}".encode()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+    writer.close()
 
 
 async def main() -> None:
     gone = asyncio.Event()
-    server = await asyncio.start_server(lambda r, w: serve(r, w, gone), "127.0.0.1", 0)
+    connections = []
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.create_task(serve(reader, writer, gone)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     base = f"http://127.0.0.1:{port}"
     print("running on", type(asyncio.get_running_loop()).__module__.partition(".")[0])
@@ -77,11 +80,14 @@ async def main() -> None:
         await gone.wait()
         print("gave up waiting, and the server saw the connection close")
 
-    server.close()  # the client's idle connections stay: nobody waits for them
+    server.close()
     try:
         await client.get(f"{base}/closed")
     except ConnectionRefusedError as error:
         print("refused:", error.strerror)
+
+    del client  # its idle connections go with it
+    await asyncio.gather(*connections)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Server:
         self.serve = serve
         self.connections = 0
         self.writers = []
+        self.tasks = []
 
     async def __aenter__(self):
         self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
@@ -66,6 +67,7 @@ class Server:
     async def accept(self, reader, writer):
         self.connections += 1
         self.writers.append(writer)
+        self.tasks.append(asyncio.current_task())
         try:
             await self.serve(reader, writer)
         except ConnectionError:
@@ -77,7 +79,7 @@ class Server:
         self.server.close()
         for writer in self.writers:
             writer.transport.abort()
-        await asyncio.sleep(0.01)  # their tasks end
+        await asyncio.gather(*self.tasks)
 
 
 async def request_of(reader):
