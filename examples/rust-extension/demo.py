@@ -40,6 +40,11 @@ async def serve(
     writer.close()
 
 
+async def fetch(client: fetchlimit.Client, url: str) -> tuple[bytes, float]:
+    response = await client.get(url)
+    return await response.read(), time.monotonic()
+
+
 async def main() -> None:
     gone = asyncio.Event()
     connections = []
@@ -52,16 +57,12 @@ async def main() -> None:
     base = f"http://127.0.0.1:{port}"
     print("running on", type(asyncio.get_running_loop()).__module__.partition(".")[0])
 
-    client = fetchlimit.Client(fetchlimit.Limiter(RATE, BURST))
+    limited = fetchlimit.Client(fetchlimit.Limiter(RATE, BURST))
     began = time.monotonic()
 
-    async def fetch(number: int) -> tuple[bytes, float]:
-        response = await client.get(f"{base}/{number}")
-        return await response.read(), time.monotonic() - began
-
-    pages = await asyncio.gather(*(fetch(number) for number in range(PAGES)))
+    pages = await asyncio.gather(*(fetch(limited, f"{base}/{n}") for n in range(PAGES)))
     print(f"fetched {len(pages)} pages, the last: {pages[-1][0].decode()}")
-    times = sorted(done for _, done in pages)
+    times = sorted(done - began for _, done in pages)
     kept = all(count <= BURST + RATE * done for count, done in enumerate(times, 1))
     print("never more than the limiter allows:", kept)
 
@@ -86,7 +87,7 @@ async def main() -> None:
     except ConnectionRefusedError as error:
         print("refused:", error.strerror)
 
-    del client  # its idle connections go with it
+    del limited, client  # their idle connections go with them
     await asyncio.gather(*connections)
 
 

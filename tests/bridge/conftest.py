@@ -1,6 +1,6 @@
 """Builds extensions once a run, and runs the tests on the three kinds of loops they meet.
 
-The same test extension is embedded (a loop of its own crate), beside (the installed tokioloop's loop)
+The test extension is embedded (a loop of its own crate), beside (the installed tokioloop's loop)
 and on asyncio's loop, where pyo3-async-runtimes does the work.
 """
 

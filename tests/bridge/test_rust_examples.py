@@ -183,7 +183,7 @@ def test_a_refused_connection_is_an_os_error(run, fetchlimit):
         # Bound and not listening: nobody else gets the port meanwhile.
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
-            url = "http://127.0.0.1:{}/".format(bound.getsockname()[1])
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
             with pytest.raises(ConnectionRefusedError) as caught:
                 await soon(fetchlimit.Client().get(url))
         assert caught.value.errno
