@@ -95,6 +95,17 @@ def test_a_timer_made_outside_of_the_future_panics(loops, extension):
         loops.run(main)
 
 
+@pytest.mark.parametrize("fair", [False, True])
+def test_others_run_meanwhile_only_if_it_yields(inline, extension, fair):
+    async def main():
+        passed = []
+        asyncio.get_running_loop().call_soon(passed.append, True)
+        assert await extension.drains(10_000, fair) == 10_000
+        return bool(passed)
+
+    assert inline.run(main) is fair
+
+
 def test_nothing_is_none(loops, extension):
     async def main():
         return await extension.nothing()

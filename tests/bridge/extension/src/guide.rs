@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokioloop::bridge::{
     future_into_py, get_current_locals, get_current_loop, into_future, scope, spawn, stream_into_py,
 };
@@ -91,10 +91,27 @@ fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     future_into_py(py, async { Ok(None::<()>) })
 }
 
+/// Reads what is there already; `fair` lets others run after each hundred.
+#[pyfunction]
+fn drains(py: Python<'_>, count: u64, fair: bool) -> PyResult<Bound<'_, PyAny>> {
+    future_into_py(py, async move {
+        let (sender, mut receiver) = unbounded_channel();
+        (0..count).for_each(|number| sender.send(number).unwrap());
+        drop(sender);
+        while let Some(number) = receiver.recv().await {
+            if fair && number % 100 == 99 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(count)
+    })
+}
+
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(supervise, module)?)?;
     module.add_function(wrap_pyfunction!(apart, module)?)?;
     module.add_function(wrap_pyfunction!(squares, module)?)?;
     module.add_function(wrap_pyfunction!(sleeps_too_early, module)?)?;
-    module.add_function(wrap_pyfunction!(nothing, module)?)
+    module.add_function(wrap_pyfunction!(nothing, module)?)?;
+    module.add_function(wrap_pyfunction!(drains, module)?)
 }
