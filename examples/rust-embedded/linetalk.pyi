@@ -2,6 +2,8 @@ from asyncio import AbstractEventLoop, DefaultEventLoopPolicy, SelectorEventLoop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, final
 
+__all__ = ["Connection", "EventLoopPolicy", "Loop", "connect", "new_event_loop", "run", "ticks"]
+
 _T = TypeVar("_T")
 
 @final
@@ -15,7 +17,9 @@ def ticks(seconds: float, count: int) -> AsyncIterator[int]: ...
 
 # The loop inside.
 
-class Loop(SelectorEventLoop): ...
+class Loop(SelectorEventLoop):
+    def __init__(self) -> None: ...
+
 class EventLoopPolicy(DefaultEventLoopPolicy): ...
 
 def new_event_loop() -> Loop: ...

@@ -1,6 +1,8 @@
 from collections.abc import AsyncIterator, Awaitable
 from typing import final
 
+__all__ = ["Client", "FetchError", "Limiter", "Response", "StatusError"]
+
 @final
 class Limiter:
     """A token bucket: `rate` tokens a second, up to `burst` saved up."""

@@ -474,7 +474,7 @@ def test_a_stub_names_what_its_module_has(request, project, name):
     stub = ast.parse((project / f"{name}.pyi").read_text())
     named = (ast.ClassDef, ast.FunctionDef)
     told = {it.name: it for it in stub.body if isinstance(it, named)}
-    assert {it for it in vars(module) if not it.startswith("_")} == told.keys()
+    assert set(module.__all__) == told.keys()
     for klass in (it for it in told.values() if isinstance(it, ast.ClassDef) and it.body):
         for method in (it for it in klass.body if isinstance(it, ast.FunctionDef)):
             assert hasattr(getattr(module, klass.name), method.name), f"{klass.name}.{method.name}"
