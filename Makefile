@@ -23,8 +23,9 @@ MATURIN := 'maturin>=1.9,<2'
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
-EXTENSIONS := tests/bridge/extension benchmarks/extension
 LOOM := --manifest-path tests/loom/Cargo.toml
+# What the bridge is used in: the tests' extension, and the examples.
+EXTENSIONS := tests/bridge/extension examples/rust-extension examples/rust-embedded
 SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml build.rs)
 
@@ -87,18 +88,21 @@ lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the
 	@cargo fmt --check
 	@cargo fmt --check $(LOADGEN)
 	@cargo fmt --check $(LOOM)
-	@for each in $(EXTENSIONS); do cargo fmt --check --manifest-path $$each/Cargo.toml || exit; done
+	@set -e; for each in $(EXTENSIONS) benchmarks/extension; do \
+		cargo fmt --check --manifest-path $$each/Cargo.toml; done
 	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOOM) --target-dir target/loom --all-targets -- -D warnings
-	@for each in $(EXTENSIONS); do PYO3_PYTHON=$(BIN)/python cargo clippy --quiet \
-		--manifest-path $$each/Cargo.toml --target-dir target/bridge/lint --all-targets \
-		-- -D warnings || exit; done
+	@set -e; for each in $(EXTENSIONS); do PYO3_PYTHON=$(BIN)/python cargo clippy --quiet \
+		--manifest-path $$each/Cargo.toml --target-dir target/bridge/lint \
+		--all-targets -- -D warnings; done
 	$(call say,"Python: ruff and mypy")
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy -p benchmarks
+	@$(BIN)/mypy examples/rust-extension/*.py*
+	@$(BIN)/mypy examples/rust-embedded/*.py*
 	$(call say,"The stub against the module")
 	@$(BIN)/python -m mypy.stubtest tokioloop._core
 

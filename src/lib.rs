@@ -2,6 +2,8 @@
 //!
 //! For Rust code there are [`bridge`], where Rust futures and Python awaitables await each other on
 //! the loop's thread, and [`register`], which gives an extension module an event loop of its own.
+//! `docs/rust.md` is their guide: which to use when, moving from pyo3-async-runtimes, the rules of
+//! threads and of cancellation; `examples/rust-extension` and `examples/rust-embedded` are projects.
 //!
 //! The Python package `tokioloop` is the face; this crate is its core, `tokioloop._core`:
 //!
@@ -54,6 +56,11 @@ mod wakes;
 use pyo3::prelude::*;
 
 pub use embedding::register;
+
+/// The guide's code is compiled as the other documentation's is.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+mod guide {}
 
 /// The extension module `tokioloop._core`.
 #[pymodule]

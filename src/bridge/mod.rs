@@ -25,6 +25,8 @@
 //! Which of them it is turns out at run time. A loop compiled apart is spoken to through a table of
 //! C functions; if its version is not this crate's, the functions here raise `ImportError`.
 //!
+//! The guide, `docs/rust.md`, has the rules that follow from this and a table for moving an extension.
+//!
 //! # What is different from pyo3-async-runtimes
 //!
 //! On a loop of tokioloop `future_into_py` returns a coroutine, not an `asyncio.Future`:

@@ -1,30 +1,22 @@
-"""Builds the test extension once a run, and runs the tests on the three kinds of loops it meets.
+"""Builds extensions once a run, and runs the tests on the three kinds of loops they meet.
 
-The same extension is embedded (a loop of its own crate), beside (the installed tokioloop's loop)
+The test extension is embedded (a loop of its own crate), beside (the installed tokioloop's loop)
 and on asyncio's loop, where pyo3-async-runtimes does the work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import importlib
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import sysconfig
-import warnings
 
 import pytest
+from bridge_builds import Loops, build, load
 
 HERE = pathlib.Path(__file__).parent
-# A build for each Python, where builds go (which need not be in a tree that can be written to).
-BUILDS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
-TARGET = BUILDS / "bridge" / sys.implementation.cache_tag
-
 KINDS = ("embedded", "beside", "asyncio")
 
 
@@ -37,59 +29,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.native_only())
 
 
-def cargo():
-    found = shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
-    assert found, "cargo not found: the bridge is tested with an extension module of its own"
-    return found
-
-
 @pytest.fixture(scope="session")
 def extension_folder():
-    """The folder to import the extension from; cargo sees to it that one builds at a time."""
-    done = subprocess.run(
-        [cargo(), "build", "--release", "--quiet", "--target-dir", TARGET],
-        cwd=HERE / "extension",
-        env={**os.environ, "PYO3_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    folder = TARGET / "import"
-    folder.mkdir(exist_ok=True)
-    link = folder / f"bridge_extension{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if not link.is_symlink():
-        with contextlib.suppress(FileExistsError):  # another process of this run was quicker
-            link.symlink_to(TARGET / "release" / "libbridge_extension.so")
-    return folder
+    """Where the test extension is."""
+    return build(HERE / "extension", "bridge_extension")
 
 
 @pytest.fixture(scope="session")
 def extension(extension_folder):
-    sys.path.insert(0, str(extension_folder))
-    try:
-        return importlib.import_module("bridge_extension")
-    finally:
-        sys.path.remove(str(extension_folder))
-
-
-class Loops:
-    """Makes loops of one kind, and runs coroutine functions on them."""
-
-    def __init__(self, kind, factory):
-        self.kind = kind
-        self.factory = factory
-        #: Futures are polled where they are awaited.
-        self.inline = kind != "asyncio"
-
-    def run(self, main):
-        loop = self.factory()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", RuntimeWarning)
-                return loop.run_until_complete(main())
-        finally:
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
+    return load(extension_folder, "bridge_extension")
 
 
 def loops_of(kind, extension):

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod basics;
 mod calls;
+mod guide;
 mod streaming;
 mod wakes;
 
@@ -12,6 +13,7 @@ fn bridge_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokioloop::register(module)?;
     basics::fill(module)?;
     calls::fill(module)?;
+    guide::fill(module)?;
     streaming::fill(module)?;
     wakes::fill(module)
 }

@@ -1,0 +1,83 @@
+"""Builds extension modules with cargo, and runs coroutines on loops."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import warnings
+
+HERE = pathlib.Path(__file__).parent
+# A build for each Python, where builds go (which need not be in a tree that can be written to).
+BUILDS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
+TARGET = BUILDS / "bridge" / sys.implementation.cache_tag
+# Quick to build, and quick enough to measure. One profile for all extensions, whatever their own
+# says: with the features that their manifests agree on, pyo3 and tokio are compiled once.
+PROFILE = {
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "2",
+    "CARGO_PROFILE_RELEASE_LTO": "false",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    "CARGO_PROFILE_RELEASE_INCREMENTAL": "true",
+}
+
+
+def cargo():
+    found = shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
+    assert found, "cargo not found: the bridge is tested with an extension module of its own"
+    return found
+
+
+def build(project, name):
+    """Build an extension; returns the folder to import it from.
+
+    Several processes of a run may ask for the same: cargo lets one build at a time, and those that
+    waited find everything built.
+    """
+    done = subprocess.run(
+        [cargo(), "build", "--release", "--quiet", "--target-dir", TARGET],
+        cwd=project,
+        env={**os.environ, **PROFILE, "PYO3_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = TARGET / "import"
+    folder.mkdir(exist_ok=True)
+    link = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not link.is_symlink():
+        with contextlib.suppress(FileExistsError):  # another process of this run was quicker
+            link.symlink_to(TARGET / "release" / f"lib{name}.so")
+    return folder
+
+
+def load(folder, name):
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+class Loops:
+    """Makes loops of one kind, and runs coroutine functions on them."""
+
+    def __init__(self, kind, factory):
+        self.kind = kind
+        self.factory = factory
+        #: Futures are polled where they are awaited.
+        self.inline = kind != "asyncio"
+
+    def run(self, main):
+        loop = self.factory()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                return loop.run_until_complete(main())
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
