@@ -463,3 +463,26 @@ def test_an_accepted_socket_needs_tls_for_tls_options(loop):
         loop.run_until_complete(
             loop.connect_accepted_socket(Recorder, near, ssl_handshake_timeout=1)
         )
+
+
+def test_a_server_of_the_same_loop_hears_of_a_connection_before_the_client_goes_on(loop):
+    """Also of one that is closed at once, with the server after it."""
+    served = []
+
+    async def serve(reader, writer):
+        served.append(await reader.read())
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"all there is")
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        while not served:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    assert served == [b"all there is"]

@@ -189,13 +189,9 @@ impl Call {
             }
             Self::Connect { address, raw, begun } => {
                 if !std::mem::replace(begun, true) {
-                    if start_connecting(fd, raw)? {
-                        return Ok(Some(py.None()));
-                    }
-                    // On the same machine that is all it takes, mostly.
-                    if !is_settled(fd) {
-                        return Ok(None);
-                    }
+                    // Also where it is there already, as on the same machine, mostly: a listener
+                    // of this loop is to hear of it before whoever connects goes on.
+                    return Ok(start_connecting(fd, raw)?.then(|| py.None()));
                 }
                 let error = option(fd, libc::SO_ERROR).map_err(|error| os_error(&error))?;
                 if error == 0 {
@@ -226,11 +222,4 @@ fn start_connecting(fd: RawFd, to: &Raw) -> PyResult<bool> {
         }
         Err(error) => Err(os_error(&error)),
     }
-}
-
-/// Whether the attempt to connect has an outcome.
-fn is_settled(fd: RawFd) -> bool {
-    let mut asked = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one record, which lives through the call; it does not wait.
-    unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }
 }
