@@ -21,15 +21,13 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
 
     def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
     def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
-    def _make_socket_transport(
+    async def _create_connection_transport(
         self,
         sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: asyncio.Future[Any] | None = None,
-        *,
-        extra: dict[str, Any] | None = None,
-        server: asyncio.AbstractServer | None = None,
-    ) -> asyncio.Transport: ...
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        ssl: Any,
+        server_hostname: str | None,
+    ) -> tuple[Any, Any]: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,

@@ -38,15 +38,7 @@ class Connections(HookedLoop):
             answer = _core.literal_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0)
             if answer is not None:
                 sock = await self._connect_to(*answer[0])
-                protocol = protocol_factory()
-                made = self.create_future()
-                transport = self._make_socket_transport(sock, protocol, made)
-                try:
-                    await made
-                except BaseException:
-                    transport.close()
-                    raise
-                return transport, protocol
+                return await self._create_connection_transport(sock, protocol_factory, None, None)
         return await super().create_connection(protocol_factory, host, port, **options)
 
     async def _connect_to(
