@@ -33,6 +33,7 @@ compile_error!("tokioloop guards its state with the GIL: build it for a CPython 
 pub mod bridge;
 mod cached;
 mod contexts;
+mod coroutine;
 mod descriptors;
 mod embedding;
 mod errors;

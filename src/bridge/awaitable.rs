@@ -22,6 +22,7 @@ use super::link::{self, Link};
 use super::stepped::{Stepped, drop_quietly};
 use super::table::Handle;
 use super::{class, waiter};
+use crate::coroutine;
 use crate::object::{self, Object};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -423,7 +424,7 @@ pub unsafe extern "C" fn dealloc(slf: Object) {
         if (*this).phase != Phase::Done {
             object::destroy(|py| {
                 if (*this).phase == Phase::Fresh {
-                    super::warn_never_awaited(py, (*this).name);
+                    coroutine::warn_never_awaited(py, (*this).name);
                 }
                 take_apart(py, this, Phase::Done);
             });

@@ -4,7 +4,6 @@ use std::ffi::c_void;
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,75 +11,37 @@ use pyo3::types::{PyString, PyType};
 
 use super::awaitable::{self, Awaitable, AwaitableObject, Phase};
 use super::waiter::{self, WaiterObject};
+use crate::coroutine::{self, Coroutine};
 use crate::object::{
-    self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
-    slot, unary_method,
+    self, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method, slot,
 };
 use crate::primitives::RUST_FUTURE;
 
-unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
-    // SAFETY: the caller's out parameter, which must be null on error.
-    unsafe { *result = null_mut() };
-    enter(ffi::PySendResult::PYGEN_ERROR, |py| Awaitable::of(py, slf).send(value, result))
-}
+/// The kind of coroutines that awaitables are.
+struct Awaiting;
 
-/// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
-/// need not be raised.
-#[inline]
-fn step(slf: Object, value: Object, bare: bool) -> Object {
-    enter(null_mut(), |py| {
-        let mut result = null_mut();
-        if Awaitable::of(py, slf).send(value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
-            return Ok(result);
-        }
-        // SAFETY: a new reference, set on return.
-        let value = unsafe { object::owned(py, result)? };
-        if bare && value.is_none() {
-            return Ok(null_mut());
-        }
-        Err(PyStopIteration::new_err((value.unbind(),)))
-    })
-}
+impl Coroutine for Awaiting {
+    #[inline]
+    fn send(
+        py: Python<'_>,
+        slf: Object,
+        value: Object,
+        result: *mut Object,
+    ) -> PyResult<ffi::PySendResult> {
+        Awaitable::of(py, slf).send(value, result)
+    }
 
-unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
-    step(slf, value, false)
-}
+    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
+        Err(Awaitable::of(py, slf).throw(args))
+    }
 
-/// What an `await` calls before 3.12.
-unsafe extern "C" fn next(slf: Object) -> Object {
-    // SAFETY: lives for ever.
-    step(slf, unsafe { ffi::Py_None() }, true)
-}
+    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
+        Awaitable::of(py, slf).close()
+    }
 
-unsafe extern "C" fn method_throw(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| Err(Awaitable::of(py, slf).throw(args.positional)))
-}
-
-unsafe extern "C" fn method_close(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
-        Awaitable::of(py, slf).close()?;
-        Ok(py.None().into_ptr())
-    })
-}
-
-unsafe extern "C" fn am_await(slf: Object) -> Object {
-    enter(null_mut(), |py| match Awaitable::of(py, slf).phase() {
-        // SAFETY: a live object.
-        Phase::Fresh | Phase::Done => Ok(unsafe { ffi::Py_NewRef(slf) }),
-        _ => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
-    })
-}
-
-unsafe extern "C" fn itself(slf: Object) -> Object {
-    // SAFETY: a live object.
-    unsafe { ffi::Py_NewRef(slf) }
+    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
+        !matches!(Awaitable::of(py, slf).phase(), Phase::Fresh | Phase::Done)
+    }
 }
 
 fn name_of(slf: Object) -> &'static str {
@@ -123,13 +84,6 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     })
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([
-    unary_method(c"send", method_send, c"send($self, value, /)\n--\n\n"),
-    fast_method(c"throw", method_throw, c"throw($self, typ, val=None, tb=None, /)\n--\n\n"),
-    plain_method(c"close", method_close, c"close($self, /)\n--\n\n"),
-    METHODS_END,
-]);
-
 static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
     getter(c"__name__", get_name),
     getter(c"__qualname__", get_qualname),
@@ -147,29 +101,16 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 /// The class of what `future_into_py` gives.
 pub fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
     RUST_FUTURE.get_or_try_init(py, || {
-        let slots = vec![
+        let own = [
             slot(ffi::Py_tp_traverse, awaitable::traverse as *mut c_void),
             slot(ffi::Py_tp_clear, awaitable::clear as *mut c_void),
             slot(ffi::Py_tp_dealloc, awaitable::dealloc as *mut c_void),
             slot(ffi::Py_tp_repr, repr as *mut c_void),
-            slot(ffi::Py_tp_iter, itself as *mut c_void),
-            slot(ffi::Py_tp_iternext, next as *mut c_void),
-            slot(ffi::Py_am_await, am_await as *mut c_void),
-            slot(ffi::Py_am_send, am_send as *mut c_void),
-            slot(ffi::Py_tp_methods, METHODS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let class = object::new_type(
-            py,
-            c"tokioloop._core.RustFuture",
-            size_of::<AwaitableObject>(),
-            &[py.get_type::<PyAny>()],
-            slots,
-        )?;
-        // `create_task` and `iscoroutine` ask this base class.
-        py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
-        Ok(class.unbind())
+        let size = size_of::<AwaitableObject>();
+        coroutine::new_class::<Awaiting>(py, c"tokioloop._core.RustFuture", size, own)
     })
 }
 

@@ -64,10 +64,9 @@ pub(crate) mod table;
 mod waiter;
 
 use std::any::type_name;
-use std::ffi::CString;
 use std::future::Future;
 
-use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -215,15 +214,6 @@ fn rust_panic(payload: &(dyn std::any::Any + Send)) -> PyErr {
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("unknown error");
     RustPanic::new_err(format!("rust future panicked: {text}"))
-}
-
-/// From a destructor, with no exception set.
-fn warn_never_awaited(py: Python<'_>, name: &str) {
-    let text = format!("coroutine '{name}' was never awaited");
-    let Ok(text) = CString::new(text) else { return };
-    if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1) {
-        error.write_unraisable(py, None);
-    }
 }
 
 /// The exception that the arguments of a coroutine's `throw` mean.

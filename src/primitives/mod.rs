@@ -16,7 +16,6 @@ mod threadsafe;
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
-use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -128,17 +127,6 @@ fn function_inside<'py>(
     let closure = pyo3::types::PyTuple::new(py, cells)?;
     let globals = function.getattr("__globals__")?;
     types.getattr("FunctionType")?.call1((code, globals, name, py.None(), closure))
-}
-
-/// As for a coroutine of Python's own; from a destructor.
-fn warn_never_awaited(text: &CStr) {
-    let warn = |py: Python<'_>| {
-        if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), text, 1) {
-            error.write_unraisable(py, None);
-        }
-    };
-    // SAFETY: CPython calls destructors with the GIL held.
-    unsafe { object::destroy(warn) };
 }
 
 unsafe extern "C" fn gather(

@@ -11,19 +11,17 @@ use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
+use crate::coroutine::{self, Coroutine};
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
-use crate::object::{
-    self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
-    slot, unary_method,
-};
+use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::timers::{NativeTimer, Timer};
 use crate::visit;
 
@@ -309,18 +307,14 @@ impl<'py> Sleep<'py> {
 
     fn throw(&self, args: &[Object]) -> PyResult<Object> {
         let py = self.0.py();
-        let args = crate::handles::arguments(py, args)?;
         let Some(steps) = self.steps() else {
             if self.phase() == Phase::Done {
                 return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
             }
             self.stop();
-            return Err(crate::cached::helpers(py)?
-                .bind(py)
-                .call_method1("raise_thrown", args)
-                .err()
-                .unwrap_or_else(|| PyRuntimeError::new_err("throw() raised nothing")));
+            return Err(coroutine::uncaught(py, args)?);
         };
+        let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
             Ok(value) => Ok(value.into_ptr()),
             Err(error) => {
@@ -349,75 +343,37 @@ fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
-    // SAFETY: the caller's out parameter, which must be null on error.
-    unsafe { *result = null_mut() };
-    enter(ffi::PySendResult::PYGEN_ERROR, |py| Sleep::of(py, slf).send(value, result))
-}
+/// The kind of coroutines that sleeps are.
+struct Sleeping;
 
-/// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
-/// need not be raised.
-#[inline]
-fn step(slf: Object, value: Object, bare: bool) -> Object {
-    enter(null_mut(), |py| {
-        let mut result = null_mut();
-        if Sleep::of(py, slf).send(value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
-            return Ok(result);
-        }
-        // SAFETY: a new reference, set on return.
-        let value = unsafe { object::owned(py, result)? };
-        if bare && value.is_none() {
-            return Ok(null_mut());
-        }
-        Err(PyStopIteration::new_err((value.unbind(),)))
-    })
-}
+impl Coroutine for Sleeping {
+    #[inline]
+    fn send(
+        py: Python<'_>,
+        slf: Object,
+        value: Object,
+        result: *mut Object,
+    ) -> PyResult<ffi::PySendResult> {
+        Sleep::of(py, slf).send(value, result)
+    }
 
-unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
-    step(slf, value, false)
-}
+    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
+        Sleep::of(py, slf).throw(args)
+    }
 
-/// What an `await` calls before 3.12.
-unsafe extern "C" fn next(slf: Object) -> Object {
-    step(slf, none(), true)
-}
-
-unsafe extern "C" fn method_throw(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| Sleep::of(py, slf).throw(args.positional))
-}
-
-unsafe extern "C" fn method_close(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
         let sleep = Sleep::of(py, slf);
         let steps = sleep.steps();
         sleep.stop();
         if let Some(steps) = steps {
             steps.call_method0(pyo3::intern!(py, "close"))?;
         }
-        Ok(py.None().into_ptr())
-    })
-}
+        Ok(())
+    }
 
-unsafe extern "C" fn am_await(slf: Object) -> Object {
-    enter(null_mut(), |py| match Sleep::of(py, slf).phase() {
-        Phase::Fresh | Phase::Done => {
-            // SAFETY: a live object.
-            Ok(unsafe { ffi::Py_NewRef(slf) })
-        }
-        _ => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
-    })
-}
-
-unsafe extern "C" fn itself(slf: Object) -> Object {
-    // SAFETY: a live object.
-    unsafe { ffi::Py_NewRef(slf) }
+    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
+        !matches!(Sleep::of(py, slf).phase(), Phase::Fresh | Phase::Done)
+    }
 }
 
 unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
@@ -431,9 +387,8 @@ unsafe extern "C" fn get_running(_slf: Object, _closure: *mut c_void) -> Object 
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
-        let suspended = !matches!(Sleep::of(py, slf).phase(), Phase::Fresh | Phase::Done);
         // SAFETY: the GIL is held.
-        Ok(unsafe { ffi::PyBool_FromLong(suspended.into()) })
+        Ok(unsafe { ffi::PyBool_FromLong(Sleeping::is_awaited(py, slf).into()) })
     })
 }
 
@@ -485,7 +440,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         if (*this).phase == Phase::Fresh {
-            super::warn_never_awaited(c"coroutine 'sleep' was never awaited");
+            object::destroy(|py| coroutine::warn_never_awaited(py, "sleep"));
         }
         clear(slf);
         ffi::Py_CLEAR(&raw mut (*this).delay);
@@ -501,13 +456,6 @@ unsafe extern "C" fn dealloc(slf: Object) {
         ffi::Py_DECREF(class.cast());
     }
 }
-
-static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([
-    unary_method(c"send", method_send, c"send($self, value, /)\n--\n\n"),
-    fast_method(c"throw", method_throw, c"throw($self, typ, val=None, tb=None, /)\n--\n\n"),
-    plain_method(c"close", method_close, c"close($self, /)\n--\n\n"),
-    METHODS_END,
-]);
 
 static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
     getter(c"__name__", get_name),
@@ -526,28 +474,15 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 /// The class of what `sleep()` gives on a loop of ours.
 pub fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     TYPE.get_or_try_init(py, || {
-        let slots = vec![
+        let own = [
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),
             slot(ffi::Py_tp_clear, clear as *mut c_void),
             slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
             slot(ffi::Py_tp_repr, repr as *mut c_void),
-            slot(ffi::Py_tp_iter, itself as *mut c_void),
-            slot(ffi::Py_tp_iternext, next as *mut c_void),
-            slot(ffi::Py_am_await, am_await as *mut c_void),
-            slot(ffi::Py_am_send, am_send as *mut c_void),
-            slot(ffi::Py_tp_methods, METHODS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let class = object::new_type(
-            py,
-            c"tokioloop._core.Sleep",
-            size_of::<SleepObject>(),
-            &[py.get_type::<PyAny>()],
-            slots,
-        )?;
-        // `create_task` and `iscoroutine` ask this base class.
-        py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
-        Ok(class.unbind())
+        let size = size_of::<SleepObject>();
+        coroutine::new_class::<Sleeping>(py, c"tokioloop._core.Sleep", size, own)
     })
 }

@@ -5,19 +5,17 @@ use std::mem::offset_of;
 use std::os::fd::RawFd;
 use std::ptr::{null_mut, write};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::calls::Call;
+use crate::coroutine::{self, Coroutine};
 use crate::descriptors::{self, Waiter};
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::object::{
-    self, Args, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
-    slot, unary_method,
-};
+use crate::object::{self, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::reactor::Direction;
 use crate::visit;
 
@@ -206,12 +204,7 @@ impl Operation {
     fn throw(&self, py: Python<'_>, args: &[Object]) -> PyResult<Object> {
         let Some(steps) = self.steps(py) else {
             self.stop(py);
-            let args = crate::handles::arguments(py, args)?;
-            return Err(crate::cached::helpers(py)?
-                .bind(py)
-                .call_method1("raise_thrown", args)
-                .err()
-                .unwrap_or_else(|| PyRuntimeError::new_err("throw() raised nothing")));
+            return Err(coroutine::uncaught(py, args)?);
         };
         let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
@@ -234,63 +227,33 @@ fn borrowed(py: Python<'_>, slf: Object) -> Operation {
     Operation(unsafe { Bound::from_borrowed_ptr(py, slf).unbind() })
 }
 
-unsafe extern "C" fn am_send(slf: Object, value: Object, result: *mut Object) -> ffi::PySendResult {
-    // SAFETY: the caller's out parameter, which must be null on error.
-    unsafe { *result = null_mut() };
-    enter(ffi::PySendResult::PYGEN_ERROR, |py| borrowed(py, slf).send(py, value, result))
-}
+/// The kind of coroutines that operations are.
+struct Calling;
 
-/// One step in the old way, where a result is a raised `StopIteration`.
-fn step(slf: Object, value: Object) -> Object {
-    enter(null_mut(), |py| {
-        let mut result = null_mut();
-        match borrowed(py, slf).send(py, value, &mut result)? {
-            ffi::PySendResult::PYGEN_NEXT => Ok(result),
-            _ => {
-                // SAFETY: a new reference, set on return.
-                let value = unsafe { object::owned(py, result)? };
-                Err(PyStopIteration::new_err((value.unbind(),)))
-            }
-        }
-    })
-}
+impl Coroutine for Calling {
+    #[inline]
+    fn send(
+        py: Python<'_>,
+        slf: Object,
+        value: Object,
+        result: *mut Object,
+    ) -> PyResult<ffi::PySendResult> {
+        borrowed(py, slf).send(py, value, result)
+    }
 
-unsafe extern "C" fn method_send(slf: Object, value: Object) -> Object {
-    step(slf, value)
-}
+    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
+        borrowed(py, slf).throw(py, args)
+    }
 
-unsafe extern "C" fn next(slf: Object) -> Object {
-    // SAFETY: `None` is immortal enough: borrowed for the call.
-    step(slf, unsafe { ffi::Py_None() })
-}
-
-unsafe extern "C" fn method_throw(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython's own arguments.
-    enter(null_mut(), |py| {
-        borrowed(py, slf).throw(py, unsafe { Args::new(args, count, names) }.positional)
-    })
-}
-
-unsafe extern "C" fn method_close(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
         let operation = borrowed(py, slf);
         let steps = operation.steps(py);
         operation.stop(py);
         if let Some(steps) = steps {
             steps.call_method0(pyo3::intern!(py, "close"))?;
         }
-        Ok(py.None().into_ptr())
-    })
-}
-
-unsafe extern "C" fn itself(slf: Object) -> Object {
-    // SAFETY: a live object.
-    unsafe { ffi::Py_NewRef(slf) }
+        Ok(())
+    }
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
@@ -354,35 +317,14 @@ unsafe extern "C" fn dealloc(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         if matches!((*this).state.phase, Phase::Fresh) {
-            warn_never_awaited(&(*this).state);
+            let name = format!("Loop.{}", (*this).state.call.name());
+            object::destroy(|py| coroutine::warn_never_awaited(py, &name));
         }
         std::ptr::drop_in_place(&raw mut (*this).state);
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
     }
 }
-
-/// As for a coroutine of Python's own.
-fn warn_never_awaited(state: &State) {
-    let warn = |py: Python<'_>| {
-        let text = format!("coroutine 'Loop.{}' was never awaited\0", state.call.name());
-        if let Ok(text) = std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
-            let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
-            if let Err(error) = PyErr::warn(py, &category, text, 1) {
-                error.write_unraisable(py, None);
-            }
-        }
-    };
-    // SAFETY: CPython calls destructors with the GIL held.
-    unsafe { object::destroy(warn) };
-}
-
-static METHODS: Table<[ffi::PyMethodDef; 4]> = Table([
-    unary_method(c"send", method_send, c"send($self, value, /)\n--\n\n"),
-    fast_method(c"throw", method_throw, c"throw($self, typ, val=None, tb=None, /)\n--\n\n"),
-    plain_method(c"close", method_close, c"close($self, /)\n--\n\n"),
-    METHODS_END,
-]);
 
 static FIELDS: Table<[ffi::PyGetSetDef; 3]> =
     Table([getter(c"__name__", get_name), getter(c"__qualname__", get_qualname), GETTERS_END]);
@@ -394,31 +336,16 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 
 fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     TYPE.get_or_try_init(py, || {
-        let slots = vec![
+        let own = [
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),
             slot(ffi::Py_tp_clear, clear as *mut c_void),
             slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
             slot(ffi::Py_tp_repr, repr as *mut c_void),
-            slot(ffi::Py_tp_iter, itself as *mut c_void),
-            slot(ffi::Py_tp_iternext, next as *mut c_void),
-            slot(ffi::Py_am_await, itself as *mut c_void),
-            slot(ffi::Py_am_send, am_send as *mut c_void),
-            slot(ffi::Py_tp_methods, METHODS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let object = py.get_type::<PyAny>();
         let size = size_of::<OperationObject>();
-        let class = object::new_type(
-            py,
-            c"tokioloop._core.SocketOperation",
-            size,
-            std::slice::from_ref(&object),
-            slots,
-        )?;
-        // `create_task` and `iscoroutine` ask this base class.
-        py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
-        Ok(class.unbind())
+        coroutine::new_class::<Calling>(py, c"tokioloop._core.SocketOperation", size, own)
     })
 }
 
