@@ -13,11 +13,12 @@
 //! | `event_loop` | the loop: ready queue, turns, running |
 //! | `handles` | `Handle` and `TimerHandle` |
 //! | `contexts` | the contexts that callbacks run in |
+//! | `coroutine` | how Python steps coroutines of the core's own |
 //! | `timers` | the timer heap, the clock, the alarm |
 //! | `reactor` | the tokio runtime and registrations with it |
 //! | `sources` | who gets a registration's events |
 //! | `descriptors` | descriptors that the user owns |
-//! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall` |
+//! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect` |
 //! | `transports` | stream and datagram transports |
 //! | `listener` | accepting connections |
 //! | `names` | literal addresses |
