@@ -37,6 +37,7 @@ mod cached;
 mod contexts;
 mod coroutine;
 mod descriptors;
+mod dismantle;
 mod embedding;
 mod errors;
 mod event_loop;
