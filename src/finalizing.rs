@@ -48,7 +48,7 @@ pub use before_3_14::guard;
 /// CPython itself leaves threads hanging.
 #[cfg(Py_3_14)]
 #[inline(always)]
-pub fn guard(_py: pyo3::Python<'_>) {}
+pub fn guard() {}
 
 #[cfg(not(Py_3_14))]
 mod before_3_14 {
@@ -58,11 +58,9 @@ mod before_3_14 {
     use std::sync::Once;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use pyo3::prelude::*;
-
     /// From now on this thread parks when CPython ends it.
     #[inline]
-    pub fn guard(_py: Python<'_>) {
+    pub fn guard() {
         // SAFETY: has no preconditions.
         if LAST.load(Ordering::Relaxed) != unsafe { libc::pthread_self() } as usize {
             register(park_if_finalizing);
@@ -288,5 +286,123 @@ mod before_3_14 {
             });
             assert!(ended.join().is_ok());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// What guards the thread, and what calls one of these first.
+    const GUARDS: [&str; 10] = [
+        "enter(",
+        "entered(",
+        "destroy(",
+        "dismantle(",
+        "finalizing::guard(",
+        "step::<K>(",
+        "clear(slf)",
+        "Self::watch(",
+        "Self::unwatch(",
+        "get_context_field(",
+    ];
+
+    /// What runs no Python code, and what only guarded code calls.
+    const UNGUARDED: [&str; 34] = [
+        // For the garbage collector, which must not be disturbed.
+        "traverse",
+        "__traverse__",
+        // They give what is there.
+        "__aiter__",
+        "__getbuffer__",
+        "get_blocking",
+        "get_closed",
+        "get_debug_flag",
+        "get_dict",
+        "get_loop",
+        "get_origin",
+        "get_running",
+        "get_stopping",
+        "get_thread_id",
+        "itself",
+        "looks_numeric",
+        "method_when",
+        "time",
+        // They write down a number, or nothing.
+        "_write_to_self",
+        "set_closed",
+        "set_ready",
+        "set_scheduled",
+        "set_stopping",
+        "set_thread_id",
+        // For libc.
+        "count_fork",
+        "in_child",
+        "forget_last",
+        "park_if_finalizing",
+        "told",
+        // The table that the bridge's Rust code uses a loop through.
+        "begin",
+        "drop_target",
+        "finish",
+        "keep",
+        "wake",
+        "wakers",
+    ];
+
+    /// The table's functions that are told of a loop.
+    const FOREIGN: [&str; 3] = ["new_target", "park", "release"];
+
+    fn sources(folder: &Path, into: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("the sources are here") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                into.push(fs::read_to_string(&path).expect("readable"));
+            }
+        }
+    }
+
+    /// The name of the function that a line begins, and whether it is C's.
+    fn function(line: &str) -> Option<(&str, bool)> {
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let line = line.strip_prefix("unsafe ").unwrap_or(line);
+        let (line, of_c) = match line.strip_prefix("extern \"C\" ") {
+            Some(rest) => (rest, true),
+            None => (line, false),
+        };
+        let name = line.strip_prefix("fn ")?.split(|c: char| !c.is_alphanumeric() && c != '_');
+        name.into_iter().next().filter(|name| !name.is_empty()).map(|name| (name, of_c))
+    }
+
+    #[test]
+    fn all_that_python_calls_guards_its_thread() {
+        let mut files = Vec::new();
+        sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+        let mut seen = 0;
+        for file in files {
+            let (mut methods, mut exported) = (false, false);
+            let lines: Vec<_> = file.lines().collect();
+            for (at, line) in lines.iter().enumerate() {
+                methods = (methods || *line == "#[pymethods]") && *line != "}";
+                exported = exported || *line == "#[pyfunction]";
+                let Some((name, of_c)) = function(line) else { continue };
+                let depth = line.len() - line.trim_start().len();
+                let called = of_c || exported || (methods && depth == 4);
+                exported = false;
+                if !called || UNGUARDED.contains(&name) || FOREIGN.contains(&name) {
+                    continue;
+                }
+                seen += 1;
+                let end = format!("{}}}", &line[..depth]);
+                let body = lines[at..].iter().take_while(|it| **it != end);
+                let guarded = body.flat_map(|line| GUARDS.iter().filter(|it| line.contains(**it)));
+                assert!(guarded.count() > 0, "{name} must call `finalizing::guard()` first");
+            }
+        }
+        assert!(seen > 100, "the sources are read in another way than they are written");
     }
 }

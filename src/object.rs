@@ -24,7 +24,7 @@ pub type Object = *mut ffi::PyObject;
 #[inline]
 pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
     let attached = |py: Python<'_>| {
-        finalizing::guard(py);
+        finalizing::guard();
         match catch_unwind(AssertUnwindSafe(|| body(py))) {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
@@ -52,7 +52,7 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
 pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
     let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
     let attached = |py: Python<'_>| {
-        finalizing::guard(py);
+        finalizing::guard();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(py))) {
             panic_error(&*payload).write_unraisable(py, None);
         }

@@ -15,6 +15,7 @@ use pyo3_async_runtimes::tokio as upstream;
 use super::link::Link;
 use crate::cached;
 use crate::contexts;
+use crate::finalizing;
 use crate::object;
 
 type Outcome = PyResult<Py<PyAny>>;
@@ -141,6 +142,7 @@ struct Completion(Arc<Shared>);
 #[pymethods]
 impl Completion {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        finalizing::guard();
         let outcome = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
         self.0.finish(Some(outcome));
     }
@@ -148,6 +150,7 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
+        finalizing::guard();
         // The loop was closed under the task.
         self.0.finish(None);
     }

@@ -16,6 +16,7 @@ use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
+use crate::finalizing;
 use crate::gil::PySlot;
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
@@ -230,6 +231,13 @@ struct RustStream {
     context: PySlot,
 }
 
+impl Drop for RustStream {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
+}
+
 #[pymethods]
 impl RustStream {
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -237,6 +245,7 @@ impl RustStream {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         let next = Arc::clone(&self.shared).next();
         let (Some(event_loop), Some(context)) = (self.event_loop.get(py), self.context.get(py))
         else {
@@ -248,6 +257,7 @@ impl RustStream {
 
     /// Drops the stream.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         let shared = Arc::clone(&self.shared);
         super::future_into_py(py, async move {
             let _turn = Turn::take(&shared)?;
@@ -263,6 +273,7 @@ impl RustStream {
     }
 
     fn __clear__(&self, py: Python<'_>) {
+        finalizing::guard();
         self.event_loop.set(py, None);
         self.context.set(py, None);
     }

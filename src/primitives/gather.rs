@@ -21,6 +21,7 @@ use pyo3::{Borrowed, intern};
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::visit;
 
@@ -466,6 +467,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<GatheringObject>();
     // SAFETY: our layout; only called on garbage. The list stays, for `finished` never reaches
     // `total` without a call from a child; it is a part of the cycle that the others break.

@@ -20,6 +20,7 @@ use pyo3::types::{PyString, PyType};
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use crate::coroutine::{self, Coroutine};
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::gil::GilCell;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::timers::{NativeTimer, Timer};
@@ -419,6 +420,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<SleepObject>();
     // SAFETY: our layout; only called on garbage, which no heap holds any more.
     unsafe {
@@ -432,6 +434,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
+    finalizing::guard();
     let this = slf.cast::<SleepObject>();
     // SAFETY: the last reference is gone; taken apart in the order CPython asks for: untrack, weak
     // references, fields, memory, type.
