@@ -53,6 +53,7 @@ pub fn into_future_with_locals(
     locals: &TaskLocals,
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
+    finalizing::guard();
     let py = awaitable.py();
     let event_loop = locals.event_loop(py);
     let link = Link::to(&event_loop)?;
@@ -129,7 +130,7 @@ impl Shared {
             return Poll::Pending;
         }
         drop(state);
-        Poll::Ready(Python::attach(|py| {
+        Poll::Ready(super::attach(|py| {
             Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
         }))
     }
