@@ -36,11 +36,13 @@ pub fn remember(py: Python<'_>) -> PyResult<()> {
 /// Whether this protocol may be fed natively, as long as nobody patches its reader.
 pub fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
-    Ok(protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol)
-        && is_method(
-            &protocol.getattr(pyo3::intern!(py, "data_received"))?,
-            &originals(py)?.data_received,
-        ))
+    if !protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol) {
+        return Ok(false);
+    }
+    // One that was taken away is missed when there is data, as by asyncio.
+    let method = protocol.getattr(pyo3::intern!(py, "data_received"));
+    let original = &originals(py)?.data_received;
+    Ok(method.is_ok_and(|method| is_method(&method, original)))
 }
 
 /// Whether `method` is `function`, bound.

@@ -17,6 +17,7 @@ use crate::gil::GilCell;
 use crate::reactor::Direction;
 use crate::sockets::address::Raw;
 use crate::transports::life::Life;
+use crate::transports::protocol;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub const LARGEST: usize = 256 * 1024;
@@ -173,7 +174,7 @@ impl Datagram {
         match self.call_protocol(native, &protocol, name, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => {
-                self.callback_failed(native, &protocol, "datagram_received", &arguments, error)
+                protocol::method_failed(native, &protocol, name, &arguments, error)
             }
         }
     }
@@ -227,7 +228,7 @@ impl Datagram {
         match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),
             Err(raised) => {
-                self.callback_failed(native, &protocol, "error_received", &[&error], raised)
+                protocol::method_failed(native, &protocol, name, &[&error], raised)
             }
         }
     }

@@ -60,8 +60,9 @@ fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
 
 /// Calls `eof_received`, then `connection_lost`.
 fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    base::state::<ReadPipe>(slf.bind(py)).end.tell(py, "eof_received", &[])?;
-    connection_lost::<ReadPipe>(py, slf)
+    let told = base::state::<ReadPipe>(slf.bind(py)).end.tell(py, "eof_received", &[]);
+    // Whatever came of that, the file is closed.
+    connection_lost::<ReadPipe>(py, slf).and(told)
 }
 
 impl ReadPipe {

@@ -31,13 +31,14 @@ pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyRes
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.
+    let mut result = Ok(());
     if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
-        stream.read(py, slf)?;
+        result = stream.read(py, slf);
     }
     if stream.blocked.get() {
-        stream.writable(py, slf)?;
+        result = result.and(stream.writable(py, slf));
     }
-    Ok(())
+    result
 }
 
 impl Stream {
@@ -46,14 +47,15 @@ impl Stream {
         else {
             return Ok(());
         };
-        match self.delivery.get() {
-            Delivery::Data => self.read_bytes(py, slf, native, &protocol)?,
-            Delivery::Buffer => self.read_into(py, slf, native, &protocol)?,
-            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol)?,
-            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol)?,
-        }
+        let result = match self.delivery.get() {
+            Delivery::Data => self.read_bytes(py, slf, native, &protocol),
+            Delivery::Buffer => self.read_into(py, slf, native, &protocol),
+            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol),
+            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol),
+        };
+        // Also after what ends the loop: it may be run again.
         self.ask_for_data(py, native);
-        Ok(())
+        result
     }
 
     /// Sees to it that the next data is heard of.
