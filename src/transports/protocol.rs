@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTypeInfo, ffi};
 
-use super::feed;
+use super::{feed, memory};
 use crate::cached;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::handles::{Call, Handle};
@@ -135,8 +135,9 @@ pub fn method_failed(
         Err(missing) if ends_loop(object.py(), &missing) => Err(missing),
         Err(_) => {
             let class = object.get_type().name()?;
-            let message = format!("Exception in callback {class}.{name}()");
-            native.report(object.py(), &message, error, &[("protocol", object)])
+            let message =
+                memory::text(object.py(), "Exception in callback {}.{}()", (class, name))?;
+            native.report_text(&message, error, &[("protocol", object)])
         }
     }
 }

@@ -97,7 +97,7 @@ impl SocketTransport for Stream {
 
     fn discard(&self, _py: Python<'_>) -> PyResult<()> {
         self.blocked.set(false);
-        drop(self.outgoing.borrow_mut().clear());
+        self.outgoing.borrow_mut().clear();
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl SocketTransport for Stream {
     /// asyncio would have sent this turn's writes before it came to the end.
     fn send_last(&self, slf: &Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
         if failed {
-            self.send_last_words();
+            self.send_last_words(slf.py());
             Ok(())
         } else if self.listed.get() {
             self.send_pending(slf.py(), slf)

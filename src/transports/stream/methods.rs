@@ -29,7 +29,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+        stream.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)
@@ -127,10 +127,7 @@ impl Stream {
 
     /// A socket object that has the transport's descriptor, or may have: its class is Python code,
     /// which can fail after it was given it, and ask the transport for its socket meanwhile.
-    fn adopting_socket<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+    fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
         let class = cached::socket_class(py)?;
         let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
         let arguments = [(pyo3::intern!(py, "fileno"), self.fd)].into_py_dict(py)?;
