@@ -409,7 +409,9 @@ impl NativeLoop {
         if result != 0 {
             return Err(PyErr::fetch(py));
         }
-        match &*name.extract::<std::borrow::Cow<'_, str>>()? {
+        // One that is no text to Rust (with lone surrogates) is none of these.
+        let name = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+        match name.unwrap_or_default() {
             "time" => self.clock.instance_custom.set(py, value.is_some()),
             "_task_factory" => {
                 self.has_task_factory.set(py, value.is_some_and(|factory| !factory.is_none()));

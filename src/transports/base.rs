@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
-use super::memory;
 use crate::gil::PySlot;
+use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
 use crate::visit;
 

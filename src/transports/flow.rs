@@ -6,8 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
-use super::memory;
 use crate::event_loop::NativeLoop;
+use crate::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]

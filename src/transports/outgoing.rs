@@ -7,9 +7,9 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::memory;
 use crate::errors::check;
 use crate::gil::GilCell;
+use crate::memory;
 use crate::sockets::send;
 
 const VECTORS: usize = 64;

@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTypeInfo, ffi};
 
-use super::{feed, memory};
+use super::feed;
 use crate::cached;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::handles::{Call, Handle};
+use crate::memory;
 use crate::object;
 
 /// How a protocol takes what was read.

@@ -14,10 +14,11 @@ use super::{Datagram, datagram};
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilCell;
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::address::Raw;
 use crate::transports::life::Life;
-use crate::transports::{memory, protocol};
+use crate::transports::protocol;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub const LARGEST: usize = 256 * 1024;

@@ -15,11 +15,11 @@ use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::sockets::address::parse;
 use crate::transports::life::{self, Life};
-use crate::transports::memory;
 
 /// What became of a datagram.
 enum Sent {

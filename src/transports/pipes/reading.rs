@@ -14,11 +14,11 @@ use super::end::{End, Pipe, connection_lost, pipe_field};
 use crate::errors::{check, os_error};
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
+use crate::memory;
 use crate::object::{Object, fast_method, getter, plain_method};
 use crate::reactor::Direction;
 use crate::transports::base::{self, Transport};
 use crate::transports::feed::{self, Target};
-use crate::transports::memory;
 use crate::{cached, transport_field, transport_plain, transport_unary};
 
 /// Reads of this size are worth receiving in place.

@@ -7,6 +7,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
+use crate::sockets::address::Address;
 use crate::transports::flow::Marks;
 use crate::transports::life::{self, Life};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
@@ -137,27 +138,32 @@ impl Stream {
     }
 
     fn extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(extra) = self.extra(py)
-            && let Ok(value) = extra.get_item(name)
-        {
-            return Ok(Some(value.unbind()));
+        match self.extra(py) {
+            Some(extra) => {
+                if let Some(value) = extra.cast::<PyDict>()?.get_item(name)? {
+                    return Ok(Some(value.unbind()));
+                }
+            }
+            // asyncio looks it up in a dict.
+            None => drop(name.hash()?),
         }
-        let Ok(name) = name.cast::<PyString>() else {
+        // One that is no text to Rust (with lone surrogates) is none of these.
+        let Some(name) = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok()) else {
             return Ok(None);
         };
-        match name.to_str()? {
-            "peername" => self.names.borrow().peer.to_object(py).map(Some),
+        match name {
+            "peername" => self.peername(py).to_object(py).map(Some),
             "sockname" => {
                 if self.life.get() != Life::Closed {
                     self.learn_sockname(py);
                 }
-                self.names.borrow().sock.to_object(py).map(Some)
+                self.sockname(py).to_object(py).map(Some)
             }
             "socket" => {
                 let socket = match self.socket_object(py)? {
                     Some(socket) => socket,
                     // Nobody asked while it was open: a closed one tells as much.
-                    None => self.names.borrow().sock.closed_socket(py)?,
+                    None => self.sockname(py).closed_socket(py)?,
                 };
                 let socket = cached::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.
@@ -173,6 +179,15 @@ impl Stream {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Copies: to make Python objects of them may run a destructor that asks for them as well.
+    fn peername(&self, py: Python<'_>) -> Address {
+        self.names.borrow().peer.clone_ref(py)
+    }
+
+    fn sockname(&self, py: Python<'_>) -> Address {
+        self.names.borrow().sock.clone_ref(py)
     }
 
     /// asyncio's `_extra`, whole.

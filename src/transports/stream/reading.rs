@@ -8,11 +8,11 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::{Stream, stream};
 use crate::event_loop::{Entry, NativeLoop};
+use crate::memory;
 use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
-use crate::transports::memory;
 use crate::transports::protocol::{Delivery, log_in_debug};
 
 /// Reads of this size are worth receiving in place.

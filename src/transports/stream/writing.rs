@@ -13,10 +13,10 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::{Stream, stream};
 use crate::errors::{check, os_error};
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::transports::life::{self, Life, SocketTransport};
-use crate::transports::memory;
 
 /// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };

@@ -88,6 +88,19 @@ transport_field!(get_protocol_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.flo
 transport_field!(get_reading_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.reading_paused.get()));
 transport_field!(get_layer, Tls, |_py, slf, _tls| PyResult::Ok(slf.clone()));
 
+// What some look for in the `SSLProtocol` that they find as `_ssl_protocol`.
+transport_field!(get_app_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
+transport_field!(get_app_transport, Tls, |py, slf, tls| {
+    // As in asyncio `None` once the connection is lost.
+    PyResult::Ok(tls.protocol.is_set(py).then(|| slf.clone()))
+});
+transport_field!(get_lower, Tls, |py, _slf, tls| PyResult::Ok(tls.lower.get(py)));
+transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra.get(py) {
+    Some(extra) => extra.cast::<PyDict>()?.get_item("sslcontext"),
+    None => PyResult::Ok(None),
+});
+transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
+
 pub const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
@@ -179,6 +192,11 @@ pub const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_app_reading_paused", get_reading_paused),
     getter(c"_ssl_protocol", get_layer),
+    getter(c"_app_protocol", get_app_protocol),
+    getter(c"_app_transport", get_app_transport),
+    getter(c"_transport", get_lower),
+    getter(c"_sslcontext", get_ssl_context),
+    getter(c"_sslobj", get_ssl_object),
 ];
 
 impl Tls {

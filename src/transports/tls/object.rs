@@ -10,8 +10,8 @@ use pyo3::types::{PyString, PyType};
 use super::{Tls, methods};
 use crate::cached;
 use crate::gil::PySlot;
+use crate::memory;
 use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::memory;
 
 impl Transport for Tls {
     type BaseSlots = FlowControlSlots;

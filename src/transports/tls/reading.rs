@@ -6,9 +6,9 @@ use pyo3::types::{IntoPyDict, PyBytes, PyString};
 
 use super::engine::Stop;
 use super::{State, Tls, tls};
+use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::feed::{self, Target};
-use crate::transports::memory;
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.

@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::{State, Tls, tls};
+use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::flow::Signal;
-use crate::transports::{base, memory, stream};
+use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
 pub const HIGH_WATER: isize = 512 * 1024;
