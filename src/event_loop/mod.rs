@@ -3,9 +3,9 @@
 //! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
 //! runs per connection or per loop.
 
+mod iteration;
 mod ready;
 mod run;
-mod turn;
 
 use std::sync::Arc;
 
@@ -43,28 +43,26 @@ pub struct NativeLoop {
     thread: GilFlag<u64>,
     ready: GilCell<Ready>,
     timers: GilCell<Timers>,
-    /// A timer was asked for that is due already: look before the next batch.
-    timer_due: GilFlag<bool>,
     clock: Clock,
     pub contexts: Contexts,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
-    /// Transports with unsent writes of this turn.
+    /// Transports with unsent writes of this batch.
     pub unflushed: GilCell<Vec<(Py<PyAny>, Step)>>,
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
-    /// Somebody was answered in this turn, and may ask again at once.
+    /// A peer was answered since the loop last blocked, and may ask again at once.
     pub answered: GilFlag<bool>,
     fired: GilCell<Vec<Key>>,
-    /// Callbacks that entries of the ready queue ran besides their first.
-    also_ran: GilFlag<usize>,
     /// One of the methods that the primitives would go past was replaced on the instance.
     pub replaced: GilFlag<bool>,
     pub has_task_factory: GilFlag<bool>,
     /// Wakers of Rust futures refer to this loop.
     pub has_targets: GilFlag<bool>,
+    /// Rust futures use the runtime: it may have tasks and timers, which no descriptor tells of.
+    runtime_is_shared: GilFlag<bool>,
     pub mailbox: Arc<Mailbox>,
     /// Targets whose objects wait to be called.
     pub parked: GilCell<Vec<Arc<Target>>>,
@@ -98,7 +96,6 @@ impl NativeLoop {
             thread: GilFlag::new(0),
             ready: GilCell::new(Ready::default()),
             timers: GilCell::new(Timers::default()),
-            timer_due: GilFlag::new(false),
             clock: Clock {
                 type_version: GilFlag::new(0),
                 type_custom: GilFlag::new(false),
@@ -114,10 +111,10 @@ impl NativeLoop {
             idle: GilFlag::new(false),
             answered: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
-            also_ran: GilFlag::new(0),
             replaced: GilFlag::new(false),
             has_task_factory: GilFlag::new(false),
             has_targets: GilFlag::new(false),
+            runtime_is_shared: GilFlag::new(false),
             mailbox: Arc::default(),
             parked: GilCell::new(Vec::new()),
             woken: GilCell::new(Vec::new()),
@@ -193,13 +190,13 @@ impl NativeLoop {
     #[setter(_scheduled)]
     fn set_scheduled(&self, _heap: &Bound<'_, PyAny>) {}
 
-    /// One turn, without the frame that `run_forever` sets around it.
+    /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         // SAFETY: `slf` is an instance of this class.
         unsafe { Self::of(slf.as_ptr()) }.run_once(slf.py())
     }
 
-    /// Runs turns until `stop()`; the Python `run_forever` sets the scene.
+    /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         // SAFETY: `slf` is an instance of this class.
         unsafe { Self::of(slf.as_ptr()) }.run(slf.py())
@@ -315,12 +312,6 @@ impl NativeLoop {
         self.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
     }
 
-    /// Notes that an entry ran one more callback, which counts for when to look again.
-    #[inline]
-    pub fn ran_another(&self, py: Python<'_>) {
-        self.also_ran.set(py, self.also_ran.get(py) + 1);
-    }
-
     /// Puts an entry at the end of the ready queue and sees to it that it is run.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
@@ -358,11 +349,7 @@ impl NativeLoop {
         }
     }
 
-    /// `due`: already, so that it fires with the next batch.
-    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64, due: bool) {
-        if due {
-            self.timer_due.set(py, true);
-        }
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) {
         self.timers.with(py, |timers| timers.push(timer, when));
         self.wake(py);
     }
@@ -438,6 +425,12 @@ impl NativeLoop {
             crate::sources::move_to(py, self, &reactor)?;
         }
         Ok(reactor)
+    }
+
+    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
+    pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        self.runtime_is_shared.set(py, true);
+        self.reactor(py)
     }
 
     /// Registers a descriptor and what its events are for.

@@ -129,7 +129,7 @@ fn soon(
     Ok(result)
 }
 
-fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> PyResult<Object> {
+fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64) -> PyResult<Object> {
     // SAFETY: a method of the loop's class.
     let event_loop = unsafe { NativeLoop::of(slf) };
     event_loop.check_closed(py)?;
@@ -145,7 +145,7 @@ fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> P
         remember_source(py, &handle)?;
     }
     let result = handle.to_ptr(py);
-    event_loop.add_timer(py, Timer::Handle(handle), when, when <= now);
+    event_loop.add_timer(py, Timer::Handle(handle), when);
     Ok(result)
 }
 
@@ -197,7 +197,7 @@ unsafe extern "C" fn call_later(
                 now.into_pyobject(py)?.as_any().add(&delay)?.extract::<f64>()?
             }
         };
-        later(py, slf, &call, when, now)
+        later(py, slf, &call, when)
     })
 }
 
@@ -216,9 +216,7 @@ unsafe extern "C" fn call_at(
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        // SAFETY: a method of the loop's class.
-        let now = unsafe { NativeLoop::of(slf) }.now(py)?;
-        later(py, slf, &call, when.extract::<f64>()?, now)
+        later(py, slf, &call, when.extract::<f64>()?)
     })
 }
 

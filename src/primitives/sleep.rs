@@ -225,7 +225,7 @@ impl<'py> Sleep<'py> {
             (*this).phase = Phase::Waiting;
             (*this).scheduled = true;
         }
-        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when, when <= now);
+        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when);
         Ok(())
     }
 

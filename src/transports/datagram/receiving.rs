@@ -146,7 +146,6 @@ impl Datagram {
         for at in 0..count {
             let (data, from) = slots.take(py, at);
             if at == 0 || (result.is_ok() && self.goes_on(py, native)) {
-                native.ran_another(py);
                 result = self.deliver(py, native, data, from);
             } else if self.life.get() == Life::Open {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
