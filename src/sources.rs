@@ -87,7 +87,10 @@ impl Sources {
 
     /// Puts another source in the place of an old one, which comes back.
     pub fn replace(&mut self, key: Key, source: Source) -> Option<Source> {
-        self.slots.get_mut(key as usize)?.replace(source)
+        self.own += usize::from(source.is_own());
+        let replaced = self.slots.get_mut(key as usize)?.replace(source);
+        self.own -= usize::from(replaced.as_ref().is_some_and(Source::is_own));
+        replaced
     }
 
     pub fn event(&self, key: Key) -> Option<Event> {
