@@ -164,9 +164,7 @@ async def accept(stack):
 
 async def datagram(stack):
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(
-        Heard, local_addr=("127.0.0.1", 0)
-    )
+    transport, protocol = await loop.create_datagram_endpoint(Heard, local_addr=("127.0.0.1", 0))
     stack.callback(transport.abort)
     await iterations(protocol.events)
     far = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
