@@ -158,6 +158,10 @@ impl Descriptors {
         Ok(())
     }
 
+    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.watched.values().flat_map(|it| [&it.reader, &it.writer].into_iter().flatten())
+    }
+
     fn traverse_waiters(
         waiters: &VecDeque<Waiter>,
         visit: &PyVisit<'_>,

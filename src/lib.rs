@@ -36,6 +36,7 @@ mod cached;
 mod contexts;
 mod coroutine;
 mod descriptors;
+mod dismantle;
 mod embedding;
 mod errors;
 mod event_loop;

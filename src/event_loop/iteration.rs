@@ -95,7 +95,7 @@ impl NativeLoop {
         self.collect_woken(py);
         let batch = self.ready.with(py, |ready| ready.len());
         for _ in 0..batch {
-            let Some(entry) = self.ready.with(py, |ready| ready.pop()) else {
+            let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) else {
                 break;
             };
             self.run_entry(py, entry)?;
@@ -127,7 +127,7 @@ impl NativeLoop {
         match entry {
             Entry::Call(call) if !self.debug.get(py) => self.run_call(py, call),
             Entry::Call(call) => {
-                let handle = call.into_made_handle(py, self)?;
+                let handle = call.into_new_handle(py, self)?;
                 self.run_in_debug(py, &handle)
             }
             Entry::Handle(handle) => {
@@ -206,7 +206,10 @@ impl NativeLoop {
         // Cancelled ones come along, to be dropped where that may run Python code.
         self.timers.with(py, |timers| {
             self.ready.with(py, |ready| {
-                while let Some(timer) = timers.pop_due(py, now) {
+                // Those that there is no memory for stay for the next batch.
+                while ready.make_room()
+                    && let Some(timer) = timers.pop_due(py, now)
+                {
                     ready.push(timer.into_entry());
                 }
             });

@@ -9,8 +9,9 @@ mod run;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
@@ -42,6 +43,10 @@ pub struct NativeLoop {
     /// `threading.get_ident()` of the running thread, or 0.
     thread: GilFlag<u64>,
     ready: GilCell<Ready>,
+    /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
+    pub in_run: GilFlag<bool>,
+    /// The handle given out last while the loop did not run, or null; see `handles`.
+    pub shown: GilFlag<Object>,
     timers: GilCell<Timers>,
     clock: Clock,
     pub contexts: Contexts,
@@ -94,7 +99,9 @@ impl NativeLoop {
             debug: GilFlag::new(false),
             stopping: GilFlag::new(false),
             thread: GilFlag::new(0),
-            ready: GilCell::new(Ready::default()),
+            ready: GilCell::new(Ready::new()),
+            in_run: GilFlag::new(false),
+            shown: GilFlag::new(std::ptr::null_mut()),
             timers: GilCell::new(Timers::default()),
             clock: Clock {
                 type_version: GilFlag::new(0),
@@ -164,15 +171,20 @@ impl NativeLoop {
 
     /// The handles in the ready queue, for who wants to look.
     #[getter(_ready)]
-    fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let py = slf.py();
         // SAFETY: `slf` is an instance of this class.
         let this = unsafe { Self::of(slf.as_ptr()) };
-        // Made outside of the borrow: to allocate may run the garbage collector.
+        // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
+        // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
-        let spare: Vec<_> =
-            (0..missing).map(|_| Handle::blank(py, this)).collect::<PyResult<_>>()?;
-        Ok(this.ready.with(py, |ready| ready.handles(py, &spare)))
+        let mut spare = room_for(missing)?;
+        for _ in 0..missing {
+            spare.push(Handle::blank(py, this)?);
+        }
+        let mut found = room_for(this.ready.with(py, |ready| ready.len()))?;
+        this.ready.with(py, |ready| ready.handles(py, &spare, &mut found));
+        list_of(py, &found)
     }
 
     /// asyncio's constructor assigns it; the queue stays the core's.
@@ -181,9 +193,12 @@ impl NativeLoop {
 
     /// The timers that have not fired, for who wants to look.
     #[getter(_scheduled)]
-    fn get_scheduled<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        self.timers
-            .with(py, |timers| timers.handles().map(|handle| handle.bind(py).clone()).collect())
+    fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
+        self.timers.with(py, |timers| {
+            found.extend(timers.handles().map(|handle| handle.clone_ref(py)));
+        });
+        list_of(py, &found)
     }
 
     /// See `set_ready`.
@@ -254,7 +269,12 @@ impl NativeLoop {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().release_all(slf.py());
+        // SAFETY: `slf` is an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        // The finalizer had its time to close the loop. What still reaches it, out of the
+        // destructors of its own garbage, finds it closed.
+        this.closed.set(slf.py(), true);
+        this.release_all(slf.py());
     }
 }
 
@@ -319,11 +339,31 @@ impl NativeLoop {
         self.wake(py);
     }
 
-    /// `push` of a call that nobody has looked at.
+    /// `push` of a call that nobody has looked at, and of the handle that is its ticket.
     #[inline]
-    pub fn push_call(&self, py: Python<'_>, call: Queued) {
-        self.ready.with(py, |ready| ready.push_call(py, call));
+    pub fn push_call(&self, py: Python<'_>, call: Queued, handle: &Handle) -> PyResult<()> {
+        // Again: to make the handle may have run the collector, and a finalizer closed the loop.
+        self.check_closed(py)?;
+        if let Some(call) = self.ready.with(py, |ready| ready.push_call(py, call, handle)) {
+            drop(call);
+            return Err(PyMemoryError::new_err(()));
+        }
+        if !self.in_run.get(py) {
+            // The loop may become garbage, and the ticket with it.
+            handle.track();
+        }
         self.wake(py);
+        Ok(())
+    }
+
+    /// `push` of a handle that was made for the user.
+    pub fn push_handle(&self, py: Python<'_>, handle: Handle) -> PyResult<()> {
+        self.check_closed(py)?;
+        if !self.ready.with(py, Ready::make_room) {
+            return Err(PyMemoryError::new_err(()));
+        }
+        self.push(py, Entry::Handle(handle));
+        Ok(())
     }
 
     /// The handle with this ticket takes its call over.
@@ -349,9 +389,14 @@ impl NativeLoop {
         }
     }
 
-    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) {
-        self.timers.with(py, |timers| timers.push(timer, when));
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) -> PyResult<()> {
+        self.check_closed(py)?;
+        if let Some(timer) = self.timers.with(py, |timers| timers.push(py, timer, when)) {
+            drop(timer);
+            return Err(PyMemoryError::new_err(()));
+        }
         self.wake(py);
+        Ok(())
     }
 
     /// A timer in the heap was cancelled.
@@ -361,10 +406,15 @@ impl NativeLoop {
 
     /// `self.time()`, without the call when nobody overrode it.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }
+    }
+
+    /// `self.time()`, whatever it gives.
+    pub fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.has_custom_time(py) {
-            self.bind(py).call_method0(pyo3::intern!(py, "time"))?.extract()
+            self.bind(py).call_method0(pyo3::intern!(py, "time"))
         } else {
-            Ok(monotonic())
+            Ok(monotonic().into_pyobject(py)?.into_any())
         }
     }
 
@@ -477,18 +527,15 @@ impl NativeLoop {
         }
     }
 
-    /// Runs a call of the ready queue; as a handle, if somebody has that.
+    /// Runs a call of the ready queue that has no handle.
     #[inline]
     fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
-        match call.into_handle(py) {
-            Ok(handle) => self.run_handle(py, &handle),
-            Err(call) => match call.call(py, self) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    let handle = call.into_made_handle(py, self)?;
-                    self.callback_failed(py, &handle, error)
-                }
-            },
+        match call.call(py, self) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let handle = call.into_new_handle(py, self)?;
+                self.callback_failed(py, &handle, error)
+            }
         }
     }
 
@@ -526,12 +573,19 @@ impl NativeLoop {
         Ok(())
     }
 
+    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
+    ///
+    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
+    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
     fn release_all(&self, py: Python<'_>) {
-        // Each part is taken out first and dropped after: destructors may call back.
         self.close_targets(py);
         self.contexts.forget(py);
-        drop(self.ready.take(py));
-        drop(self.timers.with(py, Timers::clear));
+        // One at a time, and never as a whole: `ready` says why.
+        while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
+            drop(entry);
+        }
+        self.ready.with(py, Ready::trim);
+        drop(self.timers.with(py, Timers::take));
         drop(self.unflushed.take(py));
         crate::sources::detach_all(py, self);
         drop(self.sources.take(py));
@@ -539,6 +593,21 @@ impl NativeLoop {
         drop(self.reactor.take(py));
         drop(self.scratch.take(py));
     }
+}
+
+/// An empty list with room for `count` handles.
+fn room_for(count: usize) -> PyResult<Vec<Handle>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
+    Ok(room)
+}
+
+fn list_of<'py>(py: Python<'py>, handles: &[Handle]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for handle in handles {
+        list.append(handle.bind(py))?;
+    }
+    Ok(list)
 }
 
 /// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.

@@ -24,6 +24,8 @@ impl NativeLoop {
                 "Cannot run the event loop while a tokio runtime is running in this thread",
             ));
         }
+        let outer = self.in_run.get(py);
+        self.in_run.set(py, true);
         // asyncio looks at its descriptors before the first batch.
         let mut poll = Poll::NonBlocking;
         let result = loop {
@@ -34,8 +36,10 @@ impl NativeLoop {
             }
         };
         // From here on the loop may become garbage.
-        self.ready.with(py, |ready| ready.track_shared(py));
+        self.in_run.set(py, outer);
+        self.ready.with(py, |ready| ready.track_shared());
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
+        self.descriptors.with(py, |watched| watched.handles().for_each(Handle::track_if_shared));
         result
     }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -30,11 +31,13 @@ impl NativeLoop {
         let this = unsafe { Self::of(slf.as_ptr()) };
         this.check_closed(py)?;
         let fd = descriptor(fd)?;
-        let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
+        let mut arguments: Vec<Object> = Vec::new();
+        arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
-        let call = Call { callback: callback.as_ptr(), args: &args, context };
+        let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
-        let object = handle.bind(py).clone();
+        let object = handle.give(py);
         descriptors::add(py, this, fd, direction, handle)?;
         Ok(object)
     }

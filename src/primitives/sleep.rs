@@ -70,6 +70,10 @@ static TIMER: NativeTimer = NativeTimer {
         // SAFETY: as above.
         unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = false };
     },
+    scheduled: |slf| {
+        // SAFETY: as above.
+        unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = true };
+    },
 };
 
 /// `tokioloop.sleep(delay, result=None)`.
@@ -223,10 +227,8 @@ impl<'py> Sleep<'py> {
             (*this).steps = steps.into_ptr();
             (*this).event_loop = ffi::Py_NewRef(event_loop.object());
             (*this).phase = Phase::Waiting;
-            (*this).scheduled = true;
         }
-        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when);
-        Ok(())
+        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when)
     }
 
     fn track(&self) {
