@@ -42,6 +42,7 @@ mod before_3_14 {
     use std::ptr::null_mut;
 
     use super::*;
+    use crate::finalizing;
 
     /// As deep as CPython's own containers go. What lies between two of ours counts on its own.
     const DEEPEST: usize = 50;
@@ -76,6 +77,8 @@ mod before_3_14 {
     /// `tp_dealloc` called again, which must come here again.
     #[inline]
     pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+        // What it lets go of may run Python code, in a thread that was never in the core.
+        finalizing::guard();
         // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.
         unsafe { ffi::PyObject_GC_UnTrack(dead.cast()) };
         NESTED.with(|nested| {

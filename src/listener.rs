@@ -13,6 +13,7 @@ use crate::cached;
 use crate::contexts::within;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop, ends_loop};
+use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
@@ -32,6 +33,13 @@ pub struct Listener {
     context: PySlot,
     key: GilFlag<Option<Key>>,
     registration: GilCell<Option<Registration>>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
 }
 
 /// What the loop does with listeners.
@@ -263,6 +271,7 @@ impl Listener {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
+        finalizing::guard();
         let (py, this) = (slf.py(), slf.get());
         this.protocol_factory.set(py, None);
         this.server.set(py, None);

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::link::{self, Link};
 use super::stepped::LocalFuture;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 
 /// Spawns a task on the runtime at hand.
 ///
@@ -67,7 +68,7 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    Python::attach(|py| {
+    super::attach(|py| {
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };
@@ -85,6 +86,7 @@ where
 
 fn runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| {
+        finalizing::guard();
         let own = Python::try_attach(|py| -> PyResult<_> {
             let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };

@@ -20,6 +20,7 @@ use crate::cached;
 use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
 use crate::errors::os_error;
+use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::{Handle, Queued, Ticket};
 use crate::object::Object;
@@ -74,6 +75,13 @@ pub struct NativeLoop {
     pub woken: GilCell<Vec<Arc<Target>>>,
 }
 
+impl Drop for NativeLoop {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
+}
+
 /// Whether `time()` is ours, so that it need not be called.
 struct Clock {
     type_version: GilFlag<u32>,
@@ -92,6 +100,7 @@ impl NativeLoop {
         _args: &Bound<'_, pyo3::types::PyTuple>,
         _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
     ) -> PyResult<Self> {
+        finalizing::guard();
         let native = py.get_type::<Self>().getattr("time")?.unbind();
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),
@@ -145,6 +154,7 @@ impl NativeLoop {
 
     #[setter(_debug)]
     fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         self.debug.set(debug.py(), debug.is_truthy()?);
         Ok(())
     }
@@ -172,9 +182,7 @@ impl NativeLoop {
     /// The handles in the ready queue, for who wants to look.
     #[getter(_ready)]
     fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let py = slf.py();
-        // SAFETY: `slf` is an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let (py, this) = (slf.py(), Self::entered(slf));
         // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
         // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
@@ -194,6 +202,7 @@ impl NativeLoop {
     /// The timers that have not fired, for who wants to look.
     #[getter(_scheduled)]
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        finalizing::guard();
         let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
         self.timers.with(py, |timers| {
             found.extend(timers.handles().map(|handle| handle.clone_ref(py)));
@@ -207,19 +216,17 @@ impl NativeLoop {
 
     /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: `slf` is an instance of this class.
-        unsafe { Self::of(slf.as_ptr()) }.run_once(slf.py())
+        Self::entered(slf).run_once(slf.py())
     }
 
     /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: `slf` is an instance of this class.
-        unsafe { Self::of(slf.as_ptr()) }.run(slf.py())
+        Self::entered(slf).run(slf.py())
     }
 
     /// Lets go of everything; called once by `close()`.
-    fn _dispose(&self, py: Python<'_>) {
-        self.release_all(py);
+    fn _dispose(slf: &Bound<'_, Self>) {
+        Self::entered(slf).release_all(slf.py());
     }
 
     /// Wakes the loop if it sleeps.
@@ -232,18 +239,20 @@ impl NativeLoop {
         name: Bound<'_, PyAny>,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let this = Self::entered(slf);
         // SAFETY: generic attribute setting on a live object.
         let result =
             unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        slf.get().attribute_changed(&name, result, Some(&value))
+        this.attribute_changed(&name, result, Some(&value))
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
+        let this = Self::entered(slf);
         // SAFETY: as above; a null value deletes.
         let result = unsafe {
             ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
         };
-        slf.get().attribute_changed(&name, result, None)
+        this.attribute_changed(&name, result, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -269,8 +278,7 @@ impl NativeLoop {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        // SAFETY: `slf` is an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         // The finalizer had its time to close the loop. What still reaches it, out of the
         // destructors of its own garbage, finds it closed.
         this.closed.set(slf.py(), true);
@@ -294,6 +302,14 @@ impl NativeLoop {
             (*this).this.set(py, object);
             &*this
         }
+    }
+
+    /// The loop behind an object that a method of PyO3's got, in a thread that is guarded from now
+    /// on: see `finalizing`.
+    pub fn entered<'a>(slf: &'a Bound<'_, Self>) -> &'a Self {
+        finalizing::guard();
+        // SAFETY: an instance of this class, alive as long as `slf`, which implies the GIL.
+        unsafe { Self::of(slf.as_ptr()) }
     }
 
     /// The Python object, borrowed.

@@ -19,6 +19,7 @@ use super::{
 use crate::cached;
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::object::{
     self, GETTERS_END, METHODS_END, Object, Table, enter, getter, plain_method, slot,
 };
@@ -55,6 +56,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let handle = slf.cast::<HandleObject>();
     // SAFETY: our layout; only called on garbage. Loop and context stay, because a destructor may
     // still call `cancel()` or `_run()`: dropping callback and arguments breaks every cycle that

@@ -39,6 +39,7 @@ use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::visit;
 
@@ -494,6 +495,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<GatheringObject>();
     // SAFETY: our layout; only called on garbage, or when the last reference is gone. Each field is
     // emptied before its reference is dropped, so a call from a destructor finds no outer future,

@@ -37,6 +37,7 @@ use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use crate::coroutine::{self, Coroutine};
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::gil::GilCell;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::timers::{NativeTimer, Timer};
@@ -473,6 +474,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<SleepObject>();
     // SAFETY: our layout; only called on garbage, which no heap holds any more.
     unsafe {

@@ -18,6 +18,7 @@ use super::ctypes::{self, CTypes, is_plain_class};
 use super::{originals, sleep, tasks};
 use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
+use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::visit;
 
@@ -288,6 +289,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<SubmissionObject>();
     // SAFETY: our layout; each reference is taken out before it is dropped.
     unsafe {
