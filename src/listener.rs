@@ -1,8 +1,7 @@
 //! Listening sockets: accepts in bursts, and makes a transport of each connection.
 
-use std::cell::RefCell;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyOSError;
@@ -19,7 +18,7 @@ use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::sockets::address;
 use crate::sources::{Kind, Source};
-use crate::transports::life::Parts;
+use crate::transports::life::{Parts, Socket};
 use crate::transports::stream;
 
 /// A socket that accepts connections for a `Server`.
@@ -54,18 +53,6 @@ static KIND: Kind = Kind {
         }
     },
 };
-
-/// An accepted descriptor, closed unless a transport takes it over.
-struct Accepted(RefCell<Option<RawFd>>);
-
-impl Drop for Accepted {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0.take() {
-            // SAFETY: ours, and nobody else has seen it.
-            unsafe { libc::close(fd) };
-        }
-    }
-}
 
 impl Listener {
     /// Starts accepting on `fd`.
@@ -161,8 +148,11 @@ impl Listener {
             });
             match accepted {
                 Ok(Some(fd)) => {
-                    let accepted = Accepted(RefCell::new(Some(fd)));
-                    self.connected(py, event_loop, &accepted, peer)?;
+                    if let Err(error) = self.connected(py, event_loop, fd, peer) {
+                        // The loop ends, but it may be run again.
+                        self.arm(py, event_loop);
+                        return Err(error);
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -178,12 +168,11 @@ impl Listener {
         &self,
         py: Python<'_>,
         event_loop: &NativeLoop,
-        accepted: &Accepted,
+        accepted: OwnedFd,
         peer: address::Raw,
     ) -> PyResult<()> {
         let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
-            let (Some(factory), Some(fd)) = (self.protocol_factory.get(py), *accepted.0.borrow())
-            else {
+            let Some(factory) = self.protocol_factory.get(py) else {
                 return Ok(());
             };
             let protocol = factory.call0()?;
@@ -192,12 +181,16 @@ impl Listener {
                 py,
                 event_loop,
                 stream::New {
-                    parts: Parts { fd, socket: None, protocol, waiter: None, extra: None },
+                    parts: Parts {
+                        socket: Socket::Bare(accepted),
+                        protocol,
+                        waiter: None,
+                        extra: None,
+                    },
                     server: self.server.get(py),
                     peername,
                 },
             )?;
-            accepted.0.take();
             if event_loop.debug.get(py) {
                 let server = self.server.get(py);
                 cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
@@ -253,13 +246,14 @@ impl Listener {
     }
 }
 
-fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(RawFd, After)> {
+fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(OwnedFd, After)> {
     let (address, length) = peer.as_mut_ptrs();
     // SAFETY: `Raw`'s own storage and length.
     let accepted = check(unsafe {
         libc::accept4(fd, address, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
     } as isize)?;
-    Ok((accepted as RawFd, After::StillReady))
+    // SAFETY: the kernel has just made this descriptor, for us.
+    Ok((unsafe { OwnedFd::from_raw_fd(accepted as RawFd) }, After::StillReady))
 }
 
 #[pymethods]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
@@ -576,6 +576,17 @@ impl NativeLoop {
         error: PyErr,
         context: &[(&str, &Bound<'_, PyAny>)],
     ) -> PyResult<()> {
+        self.report_text(&PyString::new(py, message), error, context)
+    }
+
+    /// The same with a message that has a program's names in it.
+    pub fn report_text(
+        &self,
+        message: &Bound<'_, PyString>,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        let py = message.py();
         if ends_loop(py, &error) {
             return Err(error);
         }

@@ -13,12 +13,14 @@
 //! | [`feed`] | received bytes straight into an `asyncio.StreamReader` |
 //! | [`outgoing`] | what waits to be sent |
 //! | [`flow`] | high- and low-water marks |
+//! | [`memory`] | memory that can run out |
 
 pub mod base;
 pub mod datagram;
 pub mod feed;
 pub mod flow;
 pub mod life;
+pub mod memory;
 pub mod outgoing;
 pub mod pipes;
 pub mod protocol;

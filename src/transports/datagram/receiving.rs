@@ -18,6 +18,7 @@ use crate::reactor::Direction;
 use crate::sockets::address::Raw;
 use crate::timers::alarm::monotonic;
 use crate::transports::life::Life;
+use crate::transports::{memory, protocol};
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub const LARGEST: usize = 256 * 1024;
@@ -50,11 +51,12 @@ struct Slots {
 static SPARE: GilCell<Vec<Box<Slots>>> = GilCell::new(Vec::new());
 
 impl Slots {
-    fn new() -> Box<Self> {
+    fn new() -> PyResult<Box<Self>> {
+        let room = memory::zeros(STRIDE * AT_ONCE)?;
         // SAFETY: all zeros is a valid value of these plain C structs.
         let mut slots = Box::new(unsafe {
             Self {
-                room: vec![0; STRIDE * AT_ONCE],
+                room,
                 names: [Raw::new(); AT_ONCE],
                 vectors: std::mem::zeroed(),
                 headers: std::mem::zeroed(),
@@ -68,7 +70,7 @@ impl Slots {
             slots.headers[at].msg_hdr.msg_name = slots.names[at].as_mut_ptrs().0.cast();
             slots.headers[at].msg_hdr.msg_namelen = Raw::ROOM;
         }
-        slots
+        Ok(slots)
     }
 
     /// Receives without waiting; how many datagrams.
@@ -86,13 +88,13 @@ impl Slots {
     }
 
     /// One of the datagrams received, each to be taken once.
-    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> (Bound<'py, PyBytes>, &Raw) {
+    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> PyResult<(Bound<'py, PyBytes>, &Raw)> {
         let header = &mut self.headers[at];
         self.names[at].set_length(header.msg_hdr.msg_namelen);
         // As it was: the kernel reads the room for the name here the next time.
         header.msg_hdr.msg_namelen = Raw::ROOM;
         let data = &self.room[at * STRIDE..][..header.msg_len as usize];
-        (PyBytes::new(py, data), &self.names[at])
+        Ok((memory::bytes(py, data)?, &self.names[at]))
     }
 }
 
@@ -123,7 +125,10 @@ impl Datagram {
             }
         }
         // Ours for as long as the protocol is called: other threads' loops may receive meanwhile.
-        let mut slots = SPARE.with(py, Vec::pop).unwrap_or_else(Slots::new);
+        let mut slots = match SPARE.with(py, Vec::pop) {
+            Some(slots) => slots,
+            None => Slots::new()?,
+        };
         let result = self.receive(py, native, &mut slots);
         SPARE.with(py, |spare| spare.push(slots));
         result
@@ -151,7 +156,14 @@ impl Datagram {
         let mut result = Ok(());
         let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
         for at in 0..count {
-            let (data, from) = slots.take(py, at);
+            let (data, from) = match slots.take(py, at) {
+                Ok(received) => received,
+                // As if the network had lost this one.
+                Err(error) => {
+                    result = result.and(Err(error));
+                    continue;
+                }
+            };
             if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
                 result = self.deliver(py, native, data, from);
             } else if self.life.get() == Life::Open {
@@ -178,9 +190,7 @@ impl Datagram {
         let arguments = [&data, &from];
         match self.call_protocol(native, &protocol, name, &arguments) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                self.callback_failed(native, &protocol, "datagram_received", &arguments, error)
-            }
+            Err(error) => protocol::method_failed(native, &protocol, name, &arguments, error),
         }
     }
 
@@ -232,9 +242,7 @@ impl Datagram {
         let name = pyo3::intern!(py, "error_received");
         match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),
-            Err(raised) => {
-                self.callback_failed(native, &protocol, "error_received", &[&error], raised)
-            }
+            Err(raised) => protocol::method_failed(native, &protocol, name, &[&error], raised),
         }
     }
 }

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
@@ -29,7 +29,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+        stream.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)
@@ -108,12 +108,32 @@ impl Stream {
         if self.life.get() == Life::Closed {
             return Ok(None);
         }
-        let arguments = PyDict::new(py);
-        arguments.set_item("fileno", self.fd)?;
-        let socket = cached::socket_class(py)?.call((), Some(&arguments))?.unbind();
-        // From here on the socket object closes the descriptor.
-        self.socket.set(py, Some(socket.clone_ref(py)));
-        Ok(Some(socket))
+        let made = self.adopting_socket(py);
+        if let Ok((socket, Ok(()))) = &made
+            && !self.socket.is_set(py)
+            && self.life.get() != Life::Closed
+        {
+            // From here on the socket object closes the descriptor.
+            self.socket.set(py, Some(socket.clone().unbind()));
+            return Ok(Some(socket.clone().unbind()));
+        }
+        // It has the descriptor, and must not close it: the transport still does, or has done so
+        // meanwhile, or another socket object does that was made for it meanwhile.
+        let (socket, initialised) = made?;
+        cached::detach(py)?.call1(py, (socket,))?;
+        initialised?;
+        Ok(self.socket.get(py).map(Bound::unbind))
+    }
+
+    /// A socket object that has the transport's descriptor, or may have: its class is Python code,
+    /// which can fail after it was given it, and ask the transport for its socket meanwhile.
+    fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+        let class = cached::socket_class(py)?;
+        let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
+        let arguments = [(pyo3::intern!(py, "fileno"), self.fd)].into_py_dict(py)?;
+        let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
+        let initialised = initialise.call((&socket,), Some(&arguments)).map(drop);
+        Ok((socket, initialised))
     }
 
     fn extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {

@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::window::lend;
 use crate::gil::PySlot;
 use crate::sockets::Buffer;
+use crate::transports::memory;
 
 /// The longest plaintext of one TLS record.
 const RECORD: usize = 16 * 1024;
@@ -173,7 +174,7 @@ impl Engine {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
         let taken = if self.foreign {
-            write(PyBytes::new(py, data).as_any())
+            memory::bytes(py, data).and_then(|data| write(data.as_any()))
         } else {
             // SAFETY: OpenSSL only reads; the caller holds the data, whose memory stays in place.
             unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }

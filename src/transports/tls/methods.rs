@@ -40,10 +40,10 @@ transport_plain!(get_write_buffer_size, Tls, |_py, slf, tls| tls.buffered(slf));
 transport_plain!(get_write_buffer_limits, Tls, |_py, _slf, tls| {
     PyResult::Ok(tls.flow.marks.get().as_pair())
 });
-transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |_py, slf, tls, high, low| {
+transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |py, slf, tls, high, low| {
     // What only waits for the end of the turn is not what the marks are for.
     tls.buffered(slf)?;
-    tls.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), writing::HIGH_WATER)?);
+    tls.flow.marks.set(Marks::new(py, high, low, writing::HIGH_WATER)?);
     tls.control_writing(slf)
 });
 transport_plain!(get_read_buffer_size, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.waiting(py)));
@@ -51,7 +51,7 @@ transport_plain!(get_read_buffer_limits, Tls, |_py, _slf, tls| {
     PyResult::Ok(tls.read_marks.get().as_pair())
 });
 transport_binary!(set_read_buffer_limits, Tls, ["high", "low"], 0, |py, _slf, tls, high, low| {
-    tls.read_marks.set(Marks::new(high.as_ref(), low.as_ref(), reading::HIGH_WATER)?);
+    tls.read_marks.set(Marks::new(py, high, low, reading::HIGH_WATER)?);
     tls.control_lower_reading(py)
 });
 transport_binary!(get_extra_info, Tls, ["name", "default"], 1, |py, _slf, tls, name, default| {

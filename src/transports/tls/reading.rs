@@ -8,6 +8,7 @@ use super::engine::Stop;
 use super::{State, Tls, tls};
 use crate::sockets::Buffer;
 use crate::transports::feed::{self, Target};
+use crate::transports::memory;
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
@@ -140,7 +141,7 @@ impl Tls {
                 reader.append(data).map(|length| Parcel::Fed(reader, length))
             }
             (_, Some(Target::Nobody)) => Ok(Parcel::Nothing),
-            _ => Ok(Parcel::Bytes(PyBytes::new(py, data))),
+            _ => memory::bytes(py, data).map(Parcel::Bytes),
         }
     }
 
