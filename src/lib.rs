@@ -27,6 +27,7 @@
 //! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
+//! | `finalizing` | threads that CPython ends while the interpreter goes down |
 //! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
@@ -37,10 +38,12 @@ mod cached;
 mod contexts;
 mod coroutine;
 mod descriptors;
+mod dismantle;
 mod embedding;
 mod errors;
 mod event_loop;
 mod events;
+mod finalizing;
 mod gil;
 mod handles;
 mod listener;

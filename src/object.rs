@@ -12,6 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 
+use crate::finalizing;
 use crate::gil::PySlot;
 use crate::memory;
 
@@ -23,15 +24,18 @@ pub type Object = *mut ffi::PyObject;
 /// interpreter exits, when `Python::attach` panics (and a panic here is the end of the process).
 #[inline]
 pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
-    let attached = |py: Python<'_>| match catch_unwind(AssertUnwindSafe(|| body(py))) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => {
-            error.restore(py);
-            failed
-        }
-        Err(payload) => {
-            panic_error(&*payload).restore(py);
-            failed
+    let attached = |py: Python<'_>| {
+        finalizing::guard();
+        match catch_unwind(AssertUnwindSafe(|| body(py))) {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => {
+                error.restore(py);
+                failed
+            }
+            Err(payload) => {
+                panic_error(&*payload).restore(py);
+                failed
+            }
         }
     };
     // SAFETY: the GIL is held by who called us, so there is an interpreter to attach to.
@@ -49,6 +53,7 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
 pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
     let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
     let attached = |py: Python<'_>| {
+        finalizing::guard();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(py))) {
             panic_error(&*payload).write_unraisable(py, None);
         }

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -26,15 +27,16 @@ impl NativeLoop {
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         this.check_closed(py)?;
         let fd = descriptor(fd)?;
-        let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
+        let mut arguments: Vec<Object> = Vec::new();
+        arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
-        let call = Call { callback: callback.as_ptr(), args: &args, context };
+        let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
-        let object = handle.bind(py).clone();
+        let object = handle.give(py);
         descriptors::add(py, this, fd, direction, handle)?;
         Ok(object)
     }
@@ -45,8 +47,7 @@ impl NativeLoop {
         direction: Direction,
     ) -> PyResult<bool> {
         let py = slf.py();
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         if this.closed.get(py) {
             return Ok(false);
         }
@@ -97,29 +98,27 @@ impl NativeLoop {
     /// Opens the descriptors that the loop itself needs. Not left to first need: a number that the
     /// user has just closed must not come back as one of ours.
     fn _open(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: an instance of this class.
-        descriptors::open(slf.py(), unsafe { Self::of(slf.as_ptr()) })
+        descriptors::open(slf.py(), Self::entered(slf))
     }
 
     /// `selectors` events that `fd` is watched for, 0 for none.
     fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> u32 {
-        // SAFETY: an instance of this class.
-        descriptors::mask(slf.py(), unsafe { Self::of(slf.as_ptr()) }, fd)
+        descriptors::mask(slf.py(), Self::entered(slf), fd)
     }
 
     /// The native transport that uses `fd`.
     fn _fd_owner(slf: &Bound<'_, Self>, fd: RawFd) -> Option<Py<PyAny>> {
-        slf.get().sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
+        Self::entered(slf).sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
     }
 
     /// Forgets that a native transport uses `fd`; whether one did.
     fn _disown_fd(slf: &Bound<'_, Self>, fd: RawFd) -> bool {
-        slf.get().sources.with(slf.py(), |sources| sources.disown_fd(fd))
+        Self::entered(slf).sources.with(slf.py(), |sources| sources.disown_fd(fd))
     }
 
     /// Takes `_disown_fd` back; whether this is a native transport.
     fn _own_fd(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
-        stream::claim(slf.py(), slf.get(), transport)
+        stream::claim(slf.py(), Self::entered(slf), transport)
     }
 
     /// A transport over a connected socket; `connection_made` is scheduled.
@@ -133,8 +132,7 @@ impl NativeLoop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         stream::new(
             py,
             this,
@@ -151,8 +149,7 @@ impl NativeLoop {
         slf: &Bound<'py, Self>,
         parts: tls::New<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        tls::new(slf.py(), unsafe { Self::of(slf.as_ptr()) }, parts)
+        tls::new(slf.py(), Self::entered(slf), parts)
     }
 
     /// A transport over a datagram socket; `connection_made` is scheduled.
@@ -164,8 +161,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         datagram::new(
             slf.py(),
             this,
@@ -182,8 +178,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         pipes::new::<ReadPipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
@@ -196,8 +191,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
@@ -209,22 +203,19 @@ impl NativeLoop {
         protocol_factory: Bound<'py, PyAny>,
         server: Bound<'py, PyAny>,
     ) -> PyResult<Py<Listener>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         Listener::start(slf.py(), this, fd, backlog, protocol_factory, server)
     }
 
     /// Goes on accepting after `_unlisten`.
     fn _relisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) -> PyResult<()> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         Listener::resume(listener, this)
     }
 
     /// Stops accepting; the socket stays open.
     fn _unlisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         listener.get().stop(slf.py(), this);
     }
 }

@@ -15,6 +15,7 @@ use super::calls::Call;
 use crate::coroutine::{self, Coroutine};
 use crate::descriptors::{self, Waiter};
 use crate::event_loop::{NativeLoop, ends_loop};
+use crate::finalizing;
 use crate::object::{self, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::reactor::Direction;
 use crate::visit;
@@ -298,6 +299,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     // SAFETY: our layout; the old phase is moved out first. That breaks the only cycles there
     // are: through the future. The rest never refers back.
     unsafe {
@@ -308,6 +310,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
+    finalizing::guard();
     // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
     unsafe {
         let class = ffi::Py_TYPE(slf);

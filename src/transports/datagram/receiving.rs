@@ -17,6 +17,7 @@ use crate::gil::GilCell;
 use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::address::Raw;
+use crate::timers::alarm::monotonic;
 use crate::transports::life::Life;
 use crate::transports::protocol;
 
@@ -29,6 +30,10 @@ const AT_ONCE: usize = 16;
 /// Where so many came at once more come while they are answered: worth a look that may find none,
 /// before the reactor is asked.
 const BUSY: usize = 4;
+
+/// Seconds for which one datagram follows the other before timers and other descriptors are looked
+/// at, however many came with one system call.
+const LONGEST: f64 = 40e-6;
 
 /// The distance between slots: not a power of two, which would put them all into the same few
 /// sets of the processor's caches. (Only pages that were received into take up memory.)
@@ -108,6 +113,7 @@ pub fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResu
 
 impl Datagram {
     fn read(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        let until = if self.inbox.borrow().is_empty() { 0.0 } else { monotonic() + LONGEST };
         loop {
             // Apart from the match: the borrow must end before the protocol is called.
             let waiting = self.inbox.borrow_mut().pop_front();
@@ -115,7 +121,7 @@ impl Datagram {
                 break;
             };
             self.deliver(py, native, data.into_bound(py), &from)?;
-            if !self.goes_on(py, native) {
+            if !self.goes_on(py, native) || monotonic() >= until {
                 return Ok(());
             }
         }
@@ -149,6 +155,7 @@ impl Datagram {
             }
         };
         let mut result = Ok(());
+        let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
         for at in 0..count {
             let (data, from) = match slots.take(py, at) {
                 Ok(received) => received,
@@ -158,8 +165,7 @@ impl Datagram {
                     continue;
                 }
             };
-            if at == 0 || (result.is_ok() && self.goes_on(py, native)) {
-                native.ran_another(py);
+            if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
                 result = self.deliver(py, native, data, from);
             } else if self.life.get() == Life::Open {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
