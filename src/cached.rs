@@ -80,6 +80,14 @@ pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CACHE.import(py, "socket", "socket")
 }
 
+/// `_socket.socket.detach`: takes the descriptor out of a socket object, whatever its class.
+pub fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        Ok(py.import("_socket")?.getattr("socket")?.getattr("detach")?.unbind())
+    })
+}
+
 /// `sys.audit`.
 pub fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

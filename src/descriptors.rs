@@ -124,6 +124,12 @@ impl Descriptors {
         }
     }
 
+    /// Whether any descriptor is watched.
+    #[inline]
+    pub fn is_watching(&self) -> bool {
+        !self.watched.is_empty()
+    }
+
     pub fn is_pending(&self) -> bool {
         self.pending
     }
@@ -282,6 +288,12 @@ pub fn forget(
         forgotten
     });
     drop(forgotten);
+}
+
+/// Asks the kernel, whether the reactor has reported anything or not.
+pub fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+    event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
+    collect(py, event_loop)
 }
 
 /// Turns what the kernel reports into ready entries and finished waits.

@@ -14,6 +14,7 @@ use pyo3::types::{PyString, PyTuple, PyType};
 
 use crate::finalizing;
 use crate::gil::PySlot;
+use crate::memory;
 
 pub type Object = *mut ffi::PyObject;
 
@@ -195,16 +196,16 @@ impl<'a> Args<'a> {
             let name = unsafe {
                 Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(self.names, at as isize))
             };
-            let name = name.extract::<std::borrow::Cow<'_, str>>()?;
-            let Some(index) = names.iter().position(|known| *known == name) else {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got an unexpected keyword argument '{name}'"
-                )));
+            // A program's `str` may be no text that Rust knows (lone surrogates), and of any length.
+            let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+            let known = text.and_then(|text| names.iter().position(|known| *known == text));
+            let Some(index) = known else {
+                let text = "{}() got an unexpected keyword argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             };
             if !bound[index].is_null() {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got multiple values for argument '{name}'"
-                )));
+                let text = "{}() got multiple values for argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             }
             bound[index] = *value;
         }

@@ -149,7 +149,6 @@ fn at(
     event_loop: &NativeLoop,
     call: &Call<'_>,
     deadline: &Deadline<'_>,
-    now: f64,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
     let when = deadline.when;
@@ -165,7 +164,7 @@ fn at(
         remember_source(py, &handle)?;
     }
     let given = handle.give(py);
-    event_loop.add_timer(py, Timer::Handle(handle), when, when <= now)?;
+    event_loop.add_timer(py, Timer::Handle(handle), when)?;
     Ok(given.into_ptr())
 }
 
@@ -212,19 +211,16 @@ unsafe extern "C" fn call_later(
             (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
                 .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
         };
-        let (now, deadline) = match seconds {
+        let deadline = match seconds {
             Some(seconds) if !event_loop.has_custom_time(py) => {
-                let now = monotonic();
-                (now, Deadline { when: now + seconds, given: None })
+                Deadline { when: monotonic() + seconds, given: None }
             }
             // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
             _ => {
-                let now = event_loop.time(py)?;
-                let sum = now.add(&delay)?;
-                (now.extract::<f64>()?, Deadline::of(sum)?)
+                Deadline::of(event_loop.time(py)?.add(&delay)?)?
             }
         };
-        at(py, event_loop, &call, &deadline, now)
+        at(py, event_loop, &call, &deadline)
     })
 }
 
@@ -245,8 +241,7 @@ unsafe extern "C" fn call_at(
         }
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
-        let deadline = Deadline::of(when)?;
-        at(py, event_loop, &call, &deadline, event_loop.now(py)?)
+        at(py, event_loop, &call, &Deadline::of(when)?)
     })
 }
 

@@ -13,7 +13,7 @@ use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::Direction;
 use crate::sockets::address;
-use crate::transports::life::Parts;
+use crate::transports::life::{Parts, Socket};
 use crate::transports::pipes::{self, ReadPipe, WritePipe};
 use crate::transports::{datagram, stream, tls};
 
@@ -137,7 +137,7 @@ impl NativeLoop {
             py,
             this,
             stream::New {
-                parts: Parts { fd, socket: Some(sock), protocol, waiter, extra },
+                parts: Parts { socket: Socket::Object(sock, fd), protocol, waiter, extra },
                 server,
                 peername: address::remote(py, fd),
             },
