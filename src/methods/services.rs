@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use crate::descriptors;
 use crate::event_loop::NativeLoop;
@@ -29,13 +29,22 @@ impl NativeLoop {
         // SAFETY: an instance of this class.
         let this = unsafe { Self::of(slf.as_ptr()) };
         this.check_closed(py)?;
-        let fd = descriptor(fd)?;
+        let number = descriptor(fd);
+        // A closed file is still known by its object, as to asyncio's selector.
+        let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
         let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
         let call = Call { callback: callback.as_ptr(), args: &args, context };
         let handle = Handle::new(py, this, &call)?;
         let object = handle.bind(py).clone();
-        descriptors::add(py, this, fd, direction, handle)?;
+        match (number, closed) {
+            (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
+                descriptors::add(py, this, number, direction, handle)?;
+            }
+            (Ok(number), _) => descriptors::add_object(this, number, fd, direction, handle)?,
+            (Err(_), Some(number)) => descriptors::replace(py, this, number, direction, handle)?,
+            (Err(error), None) => return Err(error),
+        }
         Ok(object)
     }
 
@@ -50,14 +59,19 @@ impl NativeLoop {
         if this.closed.get(py) {
             return Ok(false);
         }
-        descriptors::remove(py, this, descriptor(fd)?, direction)
+        let number = match descriptor(fd) {
+            Ok(number) => number,
+            // A closed file is still known by its object, as to asyncio's selector.
+            Err(error) => descriptors::find(this, fd).ok_or(error)?,
+        };
+        descriptors::remove(py, this, number, direction)
     }
 }
 
 /// A descriptor's number, with `selectors`' errors for what is none.
 fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    match fd.extract::<RawFd>() {
-        Ok(number) if number >= 0 => Ok(number),
+    match fd.cast::<PyInt>().map(|fd| fd.extract::<RawFd>()) {
+        Ok(Ok(number)) if number >= 0 => Ok(number),
         _ => fd.py().import("selectors")?.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>(),
     }
 }
@@ -105,6 +119,35 @@ impl NativeLoop {
     fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> u32 {
         // SAFETY: an instance of this class.
         descriptors::mask(slf.py(), unsafe { Self::of(slf.as_ptr()) }, fd)
+    }
+
+    /// What `add_reader` and `add_writer` registered: the file, its number, `selectors` events, and
+    /// the handles of the reader and the writer.
+    #[expect(clippy::type_complexity, reason = "a row of a table, unpacked by its only reader")]
+    fn _registered<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, RawFd, u32, [Option<Bound<'py, PyAny>>; 2])>> {
+        let py = slf.py();
+        // SAFETY: an instance of this class.
+        let this = unsafe { Self::of(slf.as_ptr()) };
+        let object = |handle: Option<Handle>| handle.map(|handle| handle.bind(py).clone());
+        descriptors::registered(py, this)
+            .into_iter()
+            .map(|it| {
+                let events = u32::from(it.reader.is_some()) | u32::from(it.writer.is_some()) << 1;
+                let file = match it.object {
+                    Some(file) => file.into_bound(py),
+                    None => it.fd.into_pyobject(py)?.into_any(),
+                };
+                Ok((file, it.fd, events, [object(it.reader), object(it.writer)]))
+            })
+            .collect()
+    }
+
+    /// The number that a file was registered by, which may be closed by now.
+    fn _registered_fd(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        // SAFETY: an instance of this class.
+        descriptors::find(unsafe { Self::of(slf.as_ptr()) }, file)
     }
 
     /// The native transport that uses `fd`.
