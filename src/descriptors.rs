@@ -10,6 +10,7 @@
 //! number is another file's by now, those that waited for the old file are taken out. They wait
 //! for ever, as on asyncio's loop.
 
+mod displaced;
 mod epoll;
 mod watched;
 
@@ -24,6 +25,7 @@ use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::handles::Handle;
 use crate::reactor::Direction;
+use displaced::{Displaced, Note};
 use epoll::{Epoll, Event, ONCE, READ, Room, WRITE};
 pub use watched::{Tried, Waiter};
 use watched::{Watched, Watcher};
@@ -34,6 +36,7 @@ pub struct Descriptors {
     watched: HashMap<RawFd, Watched>,
     /// How many of them the kernel may report to a watcher.
     awaited: usize,
+    displaced: Displaced,
     /// The instance may have events that nobody collected yet.
     pending: bool,
 }
@@ -49,7 +52,10 @@ struct Removed {
 }
 
 impl Removed {
-    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+    fn settle(self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+        if let Some(note) = Note::of(py, &self.displaced) {
+            drop(event_loop.descriptors.with(py, |it| it.displaced.remember(py, note)));
+        }
         let Watched { reader, writer, .. } = &self.displaced;
         for handle in [&self.replaced, reader, writer].into_iter().flatten() {
             handle.cancel(py)?;
@@ -161,7 +167,7 @@ impl Descriptors {
         for watched in self.watched.values() {
             watched.traverse(visit)?;
         }
-        Ok(())
+        self.displaced.traverse(visit)
     }
 }
 
@@ -198,6 +204,23 @@ pub fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd>
         let is_it = |watched: &Watched| watched.object.as_ref().is_some_and(|it| it.is(object));
         descriptors.watched.iter().find(|(_, watched)| is_it(watched)).map(|(fd, _)| *fd)
     })
+}
+
+/// Stops calling the handle of a file that was closed; whether there was one. `None`: the file is
+/// not known.
+pub fn remove_closed(
+    event_loop: &NativeLoop,
+    object: &Bound<'_, PyAny>,
+    direction: Direction,
+) -> PyResult<Option<bool>> {
+    let py = object.py();
+    if let Some(fd) = find(event_loop, object) {
+        return remove(py, event_loop, fd, direction).map(Some);
+    }
+    let removed = event_loop
+        .descriptors
+        .with(py, |descriptors| descriptors.displaced.remove(object, direction));
+    Ok(removed.map(|(watched, _forgotten)| watched))
 }
 
 /// The mask of `selectors` events that `fd` is watched for by `add_reader` and `add_writer`.
@@ -263,7 +286,7 @@ fn admit(
     open(py, event_loop)?;
     let (result, removed) =
         event_loop.descriptors.with(py, |descriptors| descriptors.admit(fd, direction, watcher));
-    removed.cancel(py)?;
+    removed.settle(py, event_loop)?;
     result.map_err(|error| os_error(&error))
 }
 

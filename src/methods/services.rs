@@ -59,12 +59,11 @@ impl NativeLoop {
         if this.closed.get(py) {
             return Ok(false);
         }
-        let number = match descriptor(fd) {
-            Ok(number) => number,
+        match descriptor(fd) {
+            Ok(number) => descriptors::remove(py, this, number, direction),
             // A closed file is still known by its object, as to asyncio's selector.
-            Err(error) => descriptors::find(this, fd).ok_or(error)?,
-        };
-        descriptors::remove(py, this, number, direction)
+            Err(error) => descriptors::remove_closed(this, fd, direction)?.ok_or(error),
+        }
     }
 }
 
