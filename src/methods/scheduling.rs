@@ -295,7 +295,7 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
     plain_method(c"create_future", primitives::create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
     fast_method(c"create_task", primitives::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
-    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
+    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
     fast_method(c"sock_connect", sockets::sock_connect, c"sock_connect($self, sock, address)\n--\n\nConnect sock to a remote address. Coroutine."),
