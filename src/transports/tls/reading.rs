@@ -12,7 +12,7 @@ use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
-pub const HIGH_WATER: isize = 256 * 1024;
+pub const HIGH_WATER: usize = 256 * 1024;
 
 /// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
 /// read, in bytes: then nothing more is read from it.
@@ -229,7 +229,7 @@ impl Tls {
     /// Pauses or resumes the transport below, by what waits on this side of it.
     pub(super) fn control_lower_reading(&self, py: Python<'_>) -> PyResult<()> {
         let waiting = self.engine.waiting(py);
-        let marks = self.read_marks.get();
+        let marks = self.read_limits.get();
         let flooded = self.unasked.get() > MOST_UNASKED;
         let Some(lower) = self.lower.get(py) else {
             return Ok(());
