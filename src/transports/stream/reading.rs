@@ -175,6 +175,14 @@ impl Stream {
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        // An event may be that there is room to write: a buffer is asked for only to be filled.
+        let readable = match &*self.registration.borrow() {
+            Some(registration) => registration.arm(Direction::Read),
+            None => false,
+        };
+        if !readable {
+            return Ok(());
+        }
         let buffer = self
             .call_protocol(
                 native,

@@ -5,7 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{State, Tls, delivery_for, reading, writing};
+use super::{State, Tls, reading, writing};
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
 
@@ -30,11 +30,8 @@ transport_plain!(is_closing, Tls, |_py, _slf, tls| PyResult::Ok(tls.closed.get()
 transport_plain!(is_reading, Tls, |_py, _slf, tls| PyResult::Ok(!tls.reading_paused.get()));
 transport_plain!(pause_reading, Tls, |_py, _slf, tls| PyResult::Ok(tls.pause()));
 transport_plain!(resume_reading, Tls, |_py, slf, tls| tls.resume(slf));
-transport_unary!(set_protocol, Tls, "protocol", |py, _slf, tls, protocol| {
-    tls.delivery.set(delivery_for(protocol)?);
-    tls.protocol.set(py, Some(protocol.clone().unbind()));
-    PyResult::Ok(())
-});
+transport_unary!(set_protocol, Tls, "protocol", |_py, _slf, tls, protocol| tls
+    .set_protocol(protocol));
 transport_plain!(get_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
 transport_plain!(get_write_buffer_size, Tls, |_py, slf, tls| tls.buffered(slf));
 transport_plain!(get_write_buffer_limits, Tls, |py, _slf, tls| { tls.flow.limits.pair(py) });

@@ -40,6 +40,8 @@ impl Transport for Tls {
             &self.handshake_timeout,
             &self.event_loop,
             &self.protocol,
+            &self.get_buffer,
+            &self.buffer_updated,
             &self.lower,
             &self.extra,
             &self.waiter,

@@ -160,11 +160,12 @@ impl Tls {
     /// Decrypts straight into the buffer of a `BufferedProtocol`.
     fn read_into_buffer(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let Some(protocol) = self.protocol.get(py) else {
+        let (Some(get_buffer), Some(buffer_updated)) =
+            (self.get_buffer.get(py), self.buffer_updated.get(py))
+        else {
             return Ok(());
         };
-        let hint = self.engine.waiting(py);
-        let object = protocol.call_method1(pyo3::intern!(py, "get_buffer"), (hint,))?;
+        let object = get_buffer.call1((self.engine.waiting(py),))?;
         let buffer = Buffer::new(&object, true)?;
         let (count, stop) = self.watch(py, || self.engine.fill(py, buffer.as_ptr(), buffer.len()));
         drop(buffer);
@@ -173,7 +174,7 @@ impl Tls {
             self.read_soon(slf, self.context.get(py))?;
         }
         if count > 0 {
-            protocol.call_method1(pyo3::intern!(py, "buffer_updated"), (count,))?;
+            buffer_updated.call1((count,))?;
         }
         match stop {
             Stop::Dry | Stop::Full => Ok(()),
