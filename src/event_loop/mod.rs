@@ -178,6 +178,10 @@ impl NativeLoop {
         let py = slf.py();
         // SAFETY: `slf` is an instance of this class.
         let this = unsafe { Self::of(slf.as_ptr()) };
+        if this.closed.get(py) {
+            // asyncio's `close()` clears it; what is in it yet `_dispose` drops, without a list.
+            return Ok(PyList::empty(py));
+        }
         // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
         // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
@@ -197,6 +201,9 @@ impl NativeLoop {
     /// The timers that have not fired, for who wants to look.
     #[getter(_scheduled)]
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        if self.closed.get(py) {
+            return Ok(PyList::empty(py));
+        }
         let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
         self.timers.with(py, |timers| {
             found.extend(timers.handles().map(|handle| handle.clone_ref(py)));
