@@ -217,7 +217,7 @@ class World:
         self.depth = 0
         self.loop = None
         self.faults = []
-        self.closed_on_purpose = False
+        self.forked = False  # in the child the executors' locks may be taken for good
         self.threads = []
         self.children = []
         self.folder = None
@@ -491,7 +491,7 @@ class World:
 
     def do_shutdown(self, step):
         loop = self.current(step)
-        method = loop.shutdown_asyncgens if step.a % 2 else loop.shutdown_default_executor
+        method = loop.shutdown_asyncgens if step.a % 2 or self.forked else loop.shutdown_default_executor
         self.task(method(), step)
 
     # -- futures, tasks and what is awaited -----------------------------------------------------
@@ -556,7 +556,7 @@ class World:
             return loop.sock_recv_into(self.pick(self.sockets, step.b), buffer)
         if kind == 9 and self.awaitables:
             return self.pick(self.awaitables, step.b)
-        if kind == 10:
+        if kind == 10 and not self.forked:
             return loop.run_in_executor(None, self.do, step.then)
         if kind == 11:
             return Bomb(self, step.then, step.then)
@@ -926,6 +926,8 @@ class World:
         self.thread(lambda: [self.do(step.then) for _ in range(step.a % 20)])
 
     def do_executor(self, step):
+        if self.forked:
+            return
         future = self.current(step).run_in_executor(None, self.do, step.then)
         self.futures.append(future)
 
@@ -961,6 +963,7 @@ class World:
         try:
             signal.alarm(5)
             self.threads.clear()
+            self.forked = True
             self.do(step.then)
             if step.a % 2:
                 with contextlib.suppress(BaseException):
@@ -1117,6 +1120,13 @@ class World:
                     self.fuel = 0
                     with self.guarded(loop):
                         loop.run_until_complete(self.close_all(loop))
+        for loop in list(self.loops):
+            for _ in range(100):  # another thread may run it
+                if not loop.is_running():
+                    break
+                with contextlib.suppress(RuntimeError):
+                    type(loop).call_soon_threadsafe(loop, type(loop).stop, loop)
+                time.sleep(0.01)
         self.fuel = 60
         for loop in list(self.loops):
             for _ in range(3):
