@@ -21,11 +21,13 @@
 //! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect` |
 //! | `transports` | stream and datagram transports |
 //! | `listener` | accepting connections |
+//! | `memory` | memory that can run out |
 //! | `names` | literal addresses |
 //! | `events` | what happened while nobody looked; the end of the loop's sleep |
 //! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
+//! | `finalizing` | threads that CPython ends while the interpreter goes down |
 //! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
@@ -36,13 +38,16 @@ mod cached;
 mod contexts;
 mod coroutine;
 mod descriptors;
+mod dismantle;
 mod embedding;
 mod errors;
 mod event_loop;
 mod events;
+mod finalizing;
 mod gil;
 mod handles;
 mod listener;
+mod memory;
 mod methods;
 mod names;
 mod object;

@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyList, PyString, PyTuple};
 
+use crate::finalizing;
+
 struct Members {
     inet: Py<PyAny>,
     inet6: Py<PyAny>,
@@ -87,6 +89,7 @@ pub fn literal_addrinfo<'py>(
     flags: i32,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = host.py();
+    finalizing::guard();
     let (Some(kinds), Some(port), Some(address)) =
         (kinds(r#type, proto), port_number(port), literal(host))
     else {

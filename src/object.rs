@@ -12,7 +12,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 
+use crate::finalizing;
 use crate::gil::PySlot;
+use crate::memory;
 
 pub type Object = *mut ffi::PyObject;
 
@@ -22,15 +24,18 @@ pub type Object = *mut ffi::PyObject;
 /// interpreter exits, when `Python::attach` panics (and a panic here is the end of the process).
 #[inline]
 pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
-    let attached = |py: Python<'_>| match catch_unwind(AssertUnwindSafe(|| body(py))) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => {
-            error.restore(py);
-            failed
-        }
-        Err(payload) => {
-            panic_error(&*payload).restore(py);
-            failed
+    let attached = |py: Python<'_>| {
+        finalizing::guard();
+        match catch_unwind(AssertUnwindSafe(|| body(py))) {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => {
+                error.restore(py);
+                failed
+            }
+            Err(payload) => {
+                panic_error(&*payload).restore(py);
+                failed
+            }
         }
     };
     // SAFETY: the GIL is held by who called us, so there is an interpreter to attach to.
@@ -48,6 +53,7 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
 pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
     let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
     let attached = |py: Python<'_>| {
+        finalizing::guard();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(py))) {
             panic_error(&*payload).write_unraisable(py, None);
         }
@@ -190,16 +196,16 @@ impl<'a> Args<'a> {
             let name = unsafe {
                 Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(self.names, at as isize))
             };
-            let name = name.extract::<std::borrow::Cow<'_, str>>()?;
-            let Some(index) = names.iter().position(|known| *known == name) else {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got an unexpected keyword argument '{name}'"
-                )));
+            // A program's `str` may be no text that Rust knows (lone surrogates), and of any length.
+            let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+            let known = text.and_then(|text| names.iter().position(|known| *known == text));
+            let Some(index) = known else {
+                let text = "{}() got an unexpected keyword argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             };
             if !bound[index].is_null() {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got multiple values for argument '{name}'"
-                )));
+                let text = "{}() got multiple values for argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             }
             bound[index] = *value;
         }

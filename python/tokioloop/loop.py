@@ -204,14 +204,17 @@ class Loop(
             return
         # Known again before the handler runs, which may close the server.
         self._listeners[fd] = listening
-        self.call_exception_handler(
-            {
-                "message": "socket.accept() out of system resource",
-                "exception": error,
-                "socket": trsock.TransportSocket(listening[0]),
-            }
-        )
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
+        try:
+            self.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource",
+                    "exception": error,
+                    "socket": trsock.TransportSocket(listening[0]),
+                }
+            )
+        finally:
+            # Also after a handler that ends the loop, which may be run again.
+            self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
 
     def _accept_again(self, fd: int, listening: tuple[socket.socket, _core.Listener]) -> None:
         # The server may have been closed meanwhile, and the number be another socket's.

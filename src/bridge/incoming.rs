@@ -15,6 +15,7 @@ use pyo3_async_runtimes::tokio as upstream;
 use super::link::Link;
 use crate::cached;
 use crate::contexts;
+use crate::finalizing;
 use crate::object;
 
 type Outcome = PyResult<Py<PyAny>>;
@@ -52,6 +53,7 @@ pub fn into_future_with_locals(
     locals: &TaskLocals,
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
+    finalizing::guard();
     let py = awaitable.py();
     let event_loop = locals.event_loop(py);
     let link = Link::to(&event_loop)?;
@@ -128,7 +130,7 @@ impl Shared {
             return Poll::Pending;
         }
         drop(state);
-        Poll::Ready(Python::attach(|py| {
+        Poll::Ready(super::attach(|py| {
             Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
         }))
     }
@@ -141,6 +143,7 @@ struct Completion(Arc<Shared>);
 #[pymethods]
 impl Completion {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        finalizing::guard();
         let outcome = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
         self.0.finish(Some(outcome));
     }
@@ -148,6 +151,7 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
+        finalizing::guard();
         // The loop was closed under the task.
         self.0.finish(None);
     }

@@ -103,6 +103,7 @@ pub use streams::{
     stream_into_py_with_locals,
 };
 
+use crate::finalizing;
 use crate::object::Object;
 use link::Link;
 
@@ -131,10 +132,11 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    finalizing::guard();
     if let Some(running) = link::running_loop(py)?
         && let Link::Foreign = Link::to(&running)?
     {
-        return upstream::future_into_py(py, fut);
+        return upstream::future_into_py(py, guarded(fut));
     }
     awaitable::new(py, stepped::sendable(fut), name_of::<F>())
 }
@@ -150,8 +152,9 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    finalizing::guard();
     if let Link::Foreign = Link::to(&locals.event_loop(py))? {
-        return upstream::future_into_py_with_locals(py, locals, fut);
+        return upstream::future_into_py_with_locals(py, locals, guarded(fut));
     }
     awaitable::new(py, stepped::sendable(scope(locals, fut)), name_of::<F>())
 }
@@ -179,6 +182,7 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py>,
 {
+    finalizing::guard();
     if let Some(running) = link::running_loop(py)? {
         Link::to(&running)?;
     }
@@ -195,8 +199,26 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py>,
 {
+    finalizing::guard();
     Link::to(&locals.event_loop(py))?;
     awaitable::new(py, stepped::local(scope_local(locals, stepped::Converted(fut))), name_of::<F>())
+}
+
+/// `Python::attach`, for threads that nothing else guards: those of tokio.
+fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
+    finalizing::guard();
+    Python::attach(body)
+}
+
+/// A future that a task of pyo3-async-runtimes polls, whose thread then tells the loop the result:
+/// Python code, which may be where the thread learns that the interpreter exits.
+async fn guarded<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        finalizing::guard();
+        future.as_mut().poll(context)
+    })
+    .await
 }
 
 /// `extension::function` for what its `async` block makes.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::link::{self, Link};
 use super::stepped::LocalFuture;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 
 /// Spawns a task on the runtime at hand.
 ///
@@ -67,13 +68,13 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    Python::attach(|py| {
+    super::attach(|py| {
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };
         if let Link::Own = Link::to(&event_loop)? {
             // SAFETY: a loop of this crate, as `to` saw, which `event_loop` keeps alive.
-            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             return Ok(reactor.handle().spawn(Local(LocalFuture::new(Box::pin(future)))));
         }
         let (result, received) = oneshot::channel();
@@ -85,11 +86,12 @@ where
 
 fn runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| {
+        finalizing::guard();
         let own = Python::try_attach(|py| -> PyResult<_> {
             let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
             // SAFETY: as above.
-            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             Ok(Some(reactor.handle().clone()))
         });
         match own {

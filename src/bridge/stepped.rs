@@ -61,7 +61,7 @@ where
         let future = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
         future
             .poll(context)
-            .map(|result| result.and_then(|value| Python::attach(|py| value.into_py_any(py))))
+            .map(|result| result.and_then(|value| super::attach(|py| value.into_py_any(py))))
     }
 }
 

@@ -16,6 +16,7 @@ use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
+use crate::finalizing;
 use crate::gil::PySlot;
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
@@ -34,7 +35,7 @@ type Asked = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
 impl AsyncGenerator {
     fn ask(&self, next: &Py<PyAny>) -> PyResult<Asked> {
-        Python::attach(|py| {
+        super::attach(|py| {
             let item = next.bind(py).call0()?;
             Ok(Box::pin(into_future_with_locals(&self.locals, item)?) as Asked)
         })
@@ -62,7 +63,7 @@ impl Stream for AsyncGenerator {
             Ok(item) => Poll::Ready(Some(Ok(item))),
             Err(error) => {
                 self.next = None;
-                let over = Python::attach(|py| error.is_instance_of::<PyStopAsyncIteration>(py));
+                let over = super::attach(|py| error.is_instance_of::<PyStopAsyncIteration>(py));
                 Poll::Ready((!over).then_some(Err(error)))
             }
         }
@@ -103,6 +104,7 @@ pub fn into_stream_with_locals(
     locals: TaskLocals,
     generator: Bound<'_, PyAny>,
 ) -> PyResult<AsyncGenerator> {
+    finalizing::guard();
     let next = generator.getattr(intern!(generator.py(), "__anext__"))?.unbind();
     Ok(AsyncGenerator { locals, next: Some(next), asked: None })
 }
@@ -149,7 +151,7 @@ impl Stream for Items {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Ok(item))) => Poll::Ready(Some(item)),
             Poll::Ready(Some(Err(error))) => {
-                Python::attach(|py| report(py, &self.0.locals, error));
+                super::attach(|py| report(py, &self.0.locals, error));
                 Poll::Ready(None)
             }
         }
@@ -230,6 +232,13 @@ struct RustStream {
     context: PySlot,
 }
 
+impl Drop for RustStream {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
+}
+
 #[pymethods]
 impl RustStream {
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -237,6 +246,7 @@ impl RustStream {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         let next = Arc::clone(&self.shared).next();
         let (Some(event_loop), Some(context)) = (self.event_loop.get(py), self.context.get(py))
         else {
@@ -248,12 +258,13 @@ impl RustStream {
 
     /// Drops the stream.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         let shared = Arc::clone(&self.shared);
         super::future_into_py(py, async move {
             let _turn = Turn::take(&shared)?;
             let source = shared.lock().take();
             drop(source);
-            Python::attach(|py| Ok(py.None()))
+            super::attach(|py| Ok(py.None()))
         })
     }
 
@@ -263,6 +274,7 @@ impl RustStream {
     }
 
     fn __clear__(&self, py: Python<'_>) {
+        finalizing::guard();
         self.event_loop.set(py, None);
         self.context.set(py, None);
     }
@@ -328,6 +340,7 @@ where
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    finalizing::guard();
     let source: Source = Box::pin(Converted(stream));
     let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
     let made = RustStream {
@@ -356,7 +369,7 @@ where
         // SAFETY: the field is pinned as the whole is; it is never moved out.
         let stream = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
         stream.poll_next(context).map(|item| {
-            item.map(|item| item.and_then(|item| Python::attach(|py| item.into_py_any(py))))
+            item.map(|item| item.and_then(|item| super::attach(|py| item.into_py_any(py))))
         })
     }
 }

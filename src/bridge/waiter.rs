@@ -17,6 +17,7 @@ use super::class;
 use crate::cached;
 use crate::contexts;
 use crate::event_loop::ends_loop;
+use crate::finalizing;
 use crate::object::{self, Args, Object, enter};
 
 #[repr(C)]
@@ -381,6 +382,7 @@ pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut 
 }
 
 pub unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let this = slf.cast::<WaiterObject>();
     // SAFETY: our layout; each reference is taken out before it is dropped.
     unsafe {
@@ -393,6 +395,7 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 pub unsafe extern "C" fn dealloc(slf: Object) {
+    finalizing::guard();
     // SAFETY: the last reference is gone; untracked, then fields, memory, type. A waiter whose
     // owner lives has its owner's reference, so nobody refers to it by its target.
     unsafe {

@@ -3,14 +3,15 @@
 //! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
 //! runs per connection or per loop.
 
+mod iteration;
 mod ready;
 mod run;
-mod turn;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
@@ -19,6 +20,7 @@ use crate::cached;
 use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
 use crate::errors::os_error;
+use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::{Handle, Queued, Ticket};
 use crate::object::Object;
@@ -42,33 +44,42 @@ pub struct NativeLoop {
     /// `threading.get_ident()` of the running thread, or 0.
     thread: GilFlag<u64>,
     ready: GilCell<Ready>,
+    /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
+    pub in_run: GilFlag<bool>,
+    /// The handle given out last while the loop did not run, or null; see `handles`.
+    pub shown: GilFlag<Object>,
     timers: GilCell<Timers>,
-    /// A timer was asked for that is due already: look before the next batch.
-    timer_due: GilFlag<bool>,
     clock: Clock,
     pub contexts: Contexts,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
-    /// Transports with unsent writes of this turn.
+    /// Transports with unsent writes of this batch.
     pub unflushed: GilCell<Vec<(Py<PyAny>, Step)>>,
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
-    /// Somebody was answered in this turn, and may ask again at once.
+    /// A peer was answered since the loop last blocked, and may ask again at once.
     pub answered: GilFlag<bool>,
     fired: GilCell<Vec<Key>>,
-    /// Callbacks that entries of the ready queue ran besides their first.
-    also_ran: GilFlag<usize>,
     /// One of the methods that the primitives would go past was replaced on the instance.
     pub replaced: GilFlag<bool>,
     pub has_task_factory: GilFlag<bool>,
     /// Wakers of Rust futures refer to this loop.
     pub has_targets: GilFlag<bool>,
+    /// Rust futures use the runtime: it may have tasks and timers, which no descriptor tells of.
+    runtime_is_shared: GilFlag<bool>,
     pub mailbox: Arc<Mailbox>,
     /// Targets whose objects wait to be called.
     pub parked: GilCell<Vec<Arc<Target>>>,
     pub woken: GilCell<Vec<Arc<Target>>>,
+}
+
+impl Drop for NativeLoop {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
 }
 
 /// Whether `time()` is ours, so that it need not be called.
@@ -89,6 +100,7 @@ impl NativeLoop {
         _args: &Bound<'_, pyo3::types::PyTuple>,
         _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
     ) -> PyResult<Self> {
+        finalizing::guard();
         let native = py.get_type::<Self>().getattr("time")?.unbind();
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),
@@ -96,9 +108,10 @@ impl NativeLoop {
             debug: GilFlag::new(false),
             stopping: GilFlag::new(false),
             thread: GilFlag::new(0),
-            ready: GilCell::new(Ready::default()),
+            ready: GilCell::new(Ready::new()),
+            in_run: GilFlag::new(false),
+            shown: GilFlag::new(std::ptr::null_mut()),
             timers: GilCell::new(Timers::default()),
-            timer_due: GilFlag::new(false),
             clock: Clock {
                 type_version: GilFlag::new(0),
                 type_custom: GilFlag::new(false),
@@ -114,10 +127,10 @@ impl NativeLoop {
             idle: GilFlag::new(false),
             answered: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
-            also_ran: GilFlag::new(0),
             replaced: GilFlag::new(false),
             has_task_factory: GilFlag::new(false),
             has_targets: GilFlag::new(false),
+            runtime_is_shared: GilFlag::new(false),
             mailbox: Arc::default(),
             parked: GilCell::new(Vec::new()),
             woken: GilCell::new(Vec::new()),
@@ -141,6 +154,7 @@ impl NativeLoop {
 
     #[setter(_debug)]
     fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         self.debug.set(debug.py(), debug.is_truthy()?);
         Ok(())
     }
@@ -167,15 +181,18 @@ impl NativeLoop {
 
     /// The handles in the ready queue, for who wants to look.
     #[getter(_ready)]
-    fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let py = slf.py();
-        // SAFETY: `slf` is an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
-        // Made outside of the borrow: to allocate may run the garbage collector.
+    fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let (py, this) = (slf.py(), Self::entered(slf));
+        // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
+        // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
-        let spare: Vec<_> =
-            (0..missing).map(|_| Handle::blank(py, this)).collect::<PyResult<_>>()?;
-        Ok(this.ready.with(py, |ready| ready.handles(py, &spare)))
+        let mut spare = room_for(missing)?;
+        for _ in 0..missing {
+            spare.push(Handle::blank(py, this)?);
+        }
+        let mut found = room_for(this.ready.with(py, |ready| ready.len()))?;
+        this.ready.with(py, |ready| ready.handles(py, &spare, &mut found));
+        list_of(py, &found)
     }
 
     /// asyncio's constructor assigns it; the queue stays the core's.
@@ -184,30 +201,32 @@ impl NativeLoop {
 
     /// The timers that have not fired, for who wants to look.
     #[getter(_scheduled)]
-    fn get_scheduled<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        self.timers
-            .with(py, |timers| timers.handles().map(|handle| handle.bind(py).clone()).collect())
+    fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        finalizing::guard();
+        let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
+        self.timers.with(py, |timers| {
+            found.extend(timers.handles().map(|handle| handle.clone_ref(py)));
+        });
+        list_of(py, &found)
     }
 
     /// See `set_ready`.
     #[setter(_scheduled)]
     fn set_scheduled(&self, _heap: &Bound<'_, PyAny>) {}
 
-    /// One turn, without the frame that `run_forever` sets around it.
+    /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: `slf` is an instance of this class.
-        unsafe { Self::of(slf.as_ptr()) }.run_once(slf.py())
+        Self::entered(slf).run_once(slf.py())
     }
 
-    /// Runs turns until `stop()`; the Python `run_forever` sets the scene.
+    /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: `slf` is an instance of this class.
-        unsafe { Self::of(slf.as_ptr()) }.run(slf.py())
+        Self::entered(slf).run(slf.py())
     }
 
     /// Lets go of everything; called once by `close()`.
-    fn _dispose(&self, py: Python<'_>) {
-        self.release_all(py);
+    fn _dispose(slf: &Bound<'_, Self>) {
+        Self::entered(slf).release_all(slf.py());
     }
 
     /// Wakes the loop if it sleeps.
@@ -220,18 +239,20 @@ impl NativeLoop {
         name: Bound<'_, PyAny>,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let this = Self::entered(slf);
         // SAFETY: generic attribute setting on a live object.
         let result =
             unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        slf.get().attribute_changed(&name, result, Some(&value))
+        this.attribute_changed(&name, result, Some(&value))
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
+        let this = Self::entered(slf);
         // SAFETY: as above; a null value deletes.
         let result = unsafe {
             ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
         };
-        slf.get().attribute_changed(&name, result, None)
+        this.attribute_changed(&name, result, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -257,7 +278,11 @@ impl NativeLoop {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().release_all(slf.py());
+        let this = Self::entered(slf);
+        // The finalizer had its time to close the loop. What still reaches it, out of the
+        // destructors of its own garbage, finds it closed.
+        this.closed.set(slf.py(), true);
+        this.release_all(slf.py());
     }
 }
 
@@ -277,6 +302,14 @@ impl NativeLoop {
             (*this).this.set(py, object);
             &*this
         }
+    }
+
+    /// The loop behind an object that a method of PyO3's got, in a thread that is guarded from now
+    /// on: see `finalizing`.
+    pub fn entered<'a>(slf: &'a Bound<'_, Self>) -> &'a Self {
+        finalizing::guard();
+        // SAFETY: an instance of this class, alive as long as `slf`, which implies the GIL.
+        unsafe { Self::of(slf.as_ptr()) }
     }
 
     /// The Python object, borrowed.
@@ -315,12 +348,6 @@ impl NativeLoop {
         self.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
     }
 
-    /// Notes that an entry ran one more callback, which counts for when to look again.
-    #[inline]
-    pub fn ran_another(&self, py: Python<'_>) {
-        self.also_ran.set(py, self.also_ran.get(py) + 1);
-    }
-
     /// Puts an entry at the end of the ready queue and sees to it that it is run.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
@@ -328,11 +355,31 @@ impl NativeLoop {
         self.wake(py);
     }
 
-    /// `push` of a call that nobody has looked at.
+    /// `push` of a call that nobody has looked at, and of the handle that is its ticket.
     #[inline]
-    pub fn push_call(&self, py: Python<'_>, call: Queued) {
-        self.ready.with(py, |ready| ready.push_call(py, call));
+    pub fn push_call(&self, py: Python<'_>, call: Queued, handle: &Handle) -> PyResult<()> {
+        // Again: to make the handle may have run the collector, and a finalizer closed the loop.
+        self.check_closed(py)?;
+        if let Some(call) = self.ready.with(py, |ready| ready.push_call(py, call, handle)) {
+            drop(call);
+            return Err(PyMemoryError::new_err(()));
+        }
+        if !self.in_run.get(py) {
+            // The loop may become garbage, and the ticket with it.
+            handle.track();
+        }
         self.wake(py);
+        Ok(())
+    }
+
+    /// `push` of a handle that was made for the user.
+    pub fn push_handle(&self, py: Python<'_>, handle: Handle) -> PyResult<()> {
+        self.check_closed(py)?;
+        if !self.ready.with(py, Ready::make_room) {
+            return Err(PyMemoryError::new_err(()));
+        }
+        self.push(py, Entry::Handle(handle));
+        Ok(())
     }
 
     /// The handle with this ticket takes its call over.
@@ -358,13 +405,14 @@ impl NativeLoop {
         }
     }
 
-    /// `due`: already, so that it fires with the next batch.
-    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64, due: bool) {
-        if due {
-            self.timer_due.set(py, true);
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) -> PyResult<()> {
+        self.check_closed(py)?;
+        if let Some(timer) = self.timers.with(py, |timers| timers.push(py, timer, when)) {
+            drop(timer);
+            return Err(PyMemoryError::new_err(()));
         }
-        self.timers.with(py, |timers| timers.push(timer, when));
         self.wake(py);
+        Ok(())
     }
 
     /// A timer in the heap was cancelled.
@@ -374,10 +422,15 @@ impl NativeLoop {
 
     /// `self.time()`, without the call when nobody overrode it.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }
+    }
+
+    /// `self.time()`, whatever it gives.
+    pub fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.has_custom_time(py) {
-            self.bind(py).call_method0(pyo3::intern!(py, "time"))?.extract()
+            self.bind(py).call_method0(pyo3::intern!(py, "time"))
         } else {
-            Ok(monotonic())
+            Ok(monotonic().into_pyobject(py)?.into_any())
         }
     }
 
@@ -408,7 +461,9 @@ impl NativeLoop {
         if result != 0 {
             return Err(PyErr::fetch(py));
         }
-        match &*name.extract::<std::borrow::Cow<'_, str>>()? {
+        // One that is no text to Rust (with lone surrogates) is none of these.
+        let name = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+        match name.unwrap_or_default() {
             "time" => self.clock.instance_custom.set(py, value.is_some()),
             "_task_factory" => {
                 self.has_task_factory.set(py, value.is_some_and(|factory| !factory.is_none()));
@@ -438,6 +493,12 @@ impl NativeLoop {
             crate::sources::move_to(py, self, &reactor)?;
         }
         Ok(reactor)
+    }
+
+    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
+    pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        self.runtime_is_shared.set(py, true);
+        self.reactor(py)
     }
 
     /// Registers a descriptor and what its events are for.
@@ -484,18 +545,15 @@ impl NativeLoop {
         }
     }
 
-    /// Runs a call of the ready queue; as a handle, if somebody has that.
+    /// Runs a call of the ready queue that has no handle.
     #[inline]
     fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
-        match call.into_handle(py) {
-            Ok(handle) => self.run_handle(py, &handle),
-            Err(call) => match call.call(py, self) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    let handle = call.into_made_handle(py, self)?;
-                    self.callback_failed(py, &handle, error)
-                }
-            },
+        match call.call(py, self) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let handle = call.into_new_handle(py, self)?;
+                self.callback_failed(py, &handle, error)
+            }
         }
     }
 
@@ -520,6 +578,17 @@ impl NativeLoop {
         error: PyErr,
         context: &[(&str, &Bound<'_, PyAny>)],
     ) -> PyResult<()> {
+        self.report_text(&PyString::new(py, message), error, context)
+    }
+
+    /// The same with a message that has a program's names in it.
+    pub fn report_text(
+        &self,
+        message: &Bound<'_, PyString>,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        let py = message.py();
         if ends_loop(py, &error) {
             return Err(error);
         }
@@ -533,12 +602,19 @@ impl NativeLoop {
         Ok(())
     }
 
+    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
+    ///
+    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
+    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
     fn release_all(&self, py: Python<'_>) {
-        // Each part is taken out first and dropped after: destructors may call back.
         self.close_targets(py);
         self.contexts.forget(py);
-        drop(self.ready.take(py));
-        drop(self.timers.with(py, Timers::clear));
+        // One at a time, and never as a whole: `ready` says why.
+        while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
+            drop(entry);
+        }
+        self.ready.with(py, Ready::trim);
+        drop(self.timers.with(py, Timers::take));
         drop(self.unflushed.take(py));
         crate::sources::detach_all(py, self);
         drop(self.sources.take(py));
@@ -546,6 +622,21 @@ impl NativeLoop {
         drop(self.reactor.take(py));
         drop(self.scratch.take(py));
     }
+}
+
+/// An empty list with room for `count` handles.
+fn room_for(count: usize) -> PyResult<Vec<Handle>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
+    Ok(room)
+}
+
+fn list_of<'py>(py: Python<'py>, handles: &[Handle]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for handle in handles {
+        list.append(handle.bind(py))?;
+    }
+    Ok(list)
 }
 
 /// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.

@@ -1,4 +1,21 @@
 //! The ready queue: what runs in the next batch, first in, first out.
+//!
+//! A call of `call_soon` lies in the queue itself ([`Entry::Call`]), and its handle is a ticket: it
+//! knows the number of its place, and the place borrows the handle (see `handles`). What keeps that
+//! sound:
+//!
+//! - **Both sides of the tie are written together**, by `push_call` and `handles`, inside of the
+//!   queue, and an entry is tied only while it is in the queue. [`Ready::pop`] is the only way out
+//!   and unties: what it gives holds no borrowed handle. So a handle that dies always finds its
+//!   entry (`give_up`), whichever thread or destructor lets go of it, at whichever moment.
+//! - **The queue is never taken, replaced or cleared as a whole.** It has no `Default`, so that
+//!   `GilCell::take` does not compile. Closing a loop pops entry by entry. Tickets count from the
+//!   loop's first entry and are never given twice.
+//! - **Nothing here runs Python code**, because the loop's `GilCell` is borrowed meanwhile. Entries
+//!   come out to be run or dropped, and spare handles go in ready made. To drop an entry runs
+//!   destructors, which may schedule, cancel and drop handles, close the loop, or hand the GIL to a
+//!   thread that does.
+//! - When the loop itself is freed no ticket is left: each would keep the loop.
 
 use std::collections::VecDeque;
 
@@ -12,7 +29,7 @@ use crate::reactor::Key;
 pub type Step = fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
-    /// A call whose handle nobody has looked at.
+    /// A call whose handle nobody has looked at. Out of the queue: one without a handle.
     Call(Queued),
     Handle(Handle),
     /// A source is ready (or may be: handlers check).
@@ -20,7 +37,6 @@ pub enum Entry {
     Native(Py<PyAny>, Step),
 }
 
-#[derive(Default)]
 pub struct Ready {
     entries: VecDeque<Entry>,
     /// The ticket of the entry that was taken out last.
@@ -28,19 +44,41 @@ pub struct Ready {
 }
 
 impl Ready {
+    pub fn new() -> Self {
+        Self { entries: VecDeque::new(), served: 0 }
+    }
+
     #[inline]
     pub fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
     }
 
+    /// Makes sure that one more entry fits; `false`: there is no memory for it.
     #[inline]
-    pub fn push_call(&mut self, py: Python<'_>, call: Queued) {
-        call.placed(py, self.served + self.entries.len() as Ticket + 1);
-        self.entries.push_back(Entry::Call(call));
+    pub fn make_room(&mut self) -> bool {
+        self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
+    /// Takes a call and ties it to its handle. It comes back if there is no memory for it.
     #[inline]
-    pub fn pop(&mut self) -> Option<Entry> {
+    pub fn push_call(
+        &mut self,
+        py: Python<'_>,
+        mut call: Queued,
+        handle: &Handle,
+    ) -> Option<Queued> {
+        if !self.make_room() {
+            return Some(call);
+        }
+        call.tie(py, handle, self.served + self.entries.len() as Ticket + 1);
+        self.entries.push_back(Entry::Call(call));
+        None
+    }
+
+    /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
+    #[inline]
+    pub fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+        settle(py, self.entries.front_mut()?);
         self.served += 1;
         self.entries.pop_front()
     }
@@ -52,10 +90,10 @@ impl Ready {
 
     #[inline]
     fn at(&mut self, ticket: Ticket) -> Option<&mut Entry> {
-        self.entries.get_mut((ticket - self.served - 1) as usize)
+        self.entries.get_mut(ticket.wrapping_sub(self.served + 1) as usize)
     }
 
-    /// Has the handle of the call at this place take it over. Runs no Python code.
+    /// Has the handle of the call at this place take it over.
     pub fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
         if let Some(entry) = self.at(ticket) {
             settle(py, entry);
@@ -78,31 +116,34 @@ impl Ready {
             .count()
     }
 
-    /// The handles of what is to be called; `spare` ones for calls without.
-    pub fn handles<'py>(&mut self, py: Python<'py>, spare: &[Handle]) -> Vec<Bound<'py, PyAny>> {
+    /// Adds the handles of what is to be called to `found`, which has room for `len()`; `spare` ones
+    /// for calls without. A call that came without one since the spare ones were made is left out.
+    pub fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
         let mut spare = spare.iter();
         for (entry, ticket) in self.entries.iter_mut().zip(self.served + 1..) {
             if let Entry::Call(call) = entry
                 && !call.has_handle()
                 && let Some(handle) = spare.next()
             {
-                call.adopt(py, handle, ticket);
+                call.tie(py, handle, ticket);
             }
         }
         let handle = |entry: &Entry| match entry {
             Entry::Call(call) => call.handle(py),
-            Entry::Handle(handle) => Some(handle.bind(py).clone()),
+            Entry::Handle(handle) => Some(handle.clone_ref(py)),
             Entry::Io(_) | Entry::Native(..) => None,
         };
-        self.entries.iter().filter_map(handle).collect()
+        let room = found.capacity() - found.len();
+        found.extend(self.entries.iter().filter_map(handle).take(room));
     }
 
     /// Makes handles that somebody has objects of their own to the collector.
-    pub fn track_shared(&mut self, py: Python<'_>) {
-        for entry in &mut self.entries {
-            settle(py, entry);
-            if let Entry::Handle(handle) = entry {
-                handle.track_if_shared();
+    pub fn track_shared(&self) {
+        for entry in &self.entries {
+            match entry {
+                Entry::Call(call) => call.track_handle(),
+                Entry::Handle(handle) => handle.track_if_shared(),
+                Entry::Io(_) | Entry::Native(..) => {}
             }
         }
     }
@@ -128,15 +169,12 @@ impl Ready {
 }
 
 /// Makes a call with a handle the handle's.
+#[inline]
 fn settle(py: Python<'_>, entry: &mut Entry) {
-    if !matches!(entry, Entry::Call(call) if call.has_handle()) {
-        return;
-    }
-    // Something that holds nothing, for the moment in between.
-    if let Entry::Call(call) = std::mem::replace(entry, Entry::Io(Key::MAX)) {
-        *entry = match call.into_handle(py) {
-            Ok(handle) => Entry::Handle(handle),
-            Err(call) => Entry::Call(call),
-        };
+    if let Entry::Call(call) = entry
+        && let Some(handle) = call.untie(py)
+    {
+        // What is overwritten holds nothing any more.
+        *entry = Entry::Handle(handle);
     }
 }

@@ -1,6 +1,6 @@
-//! `run_forever`'s engine room: turns, and looks at the reactor between them.
+//! `run_forever`'s engine room: iterations, and polls of the driver between them.
 //!
-//! Callbacks run outside of tokio's `block_on`, which is entered for each look. So a callback may
+//! Callbacks run outside of tokio's `block_on`, which is entered for each poll. So a callback may
 //! do what asyncio allows it: fork and run another loop in the child, or drive another loop here.
 
 use pyo3::exceptions::PyRuntimeError;
@@ -8,12 +8,12 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use crate::handles::Handle;
-use crate::reactor::Look;
+use crate::reactor::Poll;
 
-/// What follows a turn.
+/// What follows an iteration.
 pub(super) enum Next {
     Stop,
-    Look(Look),
+    Poll(Poll),
 }
 
 impl NativeLoop {
@@ -24,40 +24,53 @@ impl NativeLoop {
                 "Cannot run the event loop while a tokio runtime is running in this thread",
             ));
         }
+        let outer = self.in_run.get(py);
+        self.in_run.set(py, true);
         // asyncio looks at its descriptors before the first batch.
-        let mut look = Look::Glance;
+        let mut poll = Poll::NonBlocking;
         let result = loop {
-            match self.look_and_turn(py, look) {
-                Ok(Next::Look(next)) => look = next,
+            match self.poll_and_iterate(py, poll) {
+                Ok(Next::Poll(next)) => poll = next,
                 Ok(Next::Stop) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
         // From here on the loop may become garbage.
-        self.ready.with(py, |ready| ready.track_shared(py));
+        self.in_run.set(py, outer);
+        self.ready.with(py, |ready| ready.track_shared());
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
+        self.descriptors.with(py, |watched| watched.handles().for_each(Handle::track_if_shared));
         result
     }
 
-    /// A turn by hand: sleeps until something is ready if nothing is.
+    /// An iteration by hand: blocks until something is ready if nothing is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let look = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
-            Look::Glance
+        let poll = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+            Poll::NonBlocking
         } else {
-            self.wait(py)
+            self.idle.set(py, true);
+            self.block(py)
         };
-        self.idle.set(py, matches!(look, Look::Wait { .. }));
-        self.look_and_turn(py, look).map(drop)
+        self.poll_driver(py, poll)?;
+        self.start_iteration(py)?;
+        let ran = self.run_batch(py);
+        let flushed = self.flush(py);
+        ran.and(flushed)
     }
 
-    fn look_and_turn(&self, py: Python<'_>, look: Look) -> PyResult<Next> {
+    fn poll_and_iterate(&self, py: Python<'_>, poll: Poll) -> PyResult<Next> {
+        self.poll_driver(py, poll)?;
+        self.iterate(py)
+    }
+
+    fn poll_driver(&self, py: Python<'_>, poll: Poll) -> PyResult<()> {
         // Asked for each time: a callback may have forked, and this be the child.
         let reactor = self.reactor(py)?;
-        // The GIL is held through a whole turn and released only here.
-        py.detach(|| reactor.look(look));
+        // The GIL is held through a whole iteration and released only here.
+        py.detach(|| reactor.poll(poll));
         self.idle.set(py, false);
         self.unpark_mailbox(py);
-        self.turn(py)
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::basic::CompareOp;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,9 +12,14 @@ use pyo3::types::PyType;
 
 use super::others::wait_until_done;
 use super::queued::{claim, give_up};
-use super::{Handle, HandleObject, INLINE, RECYCLED, cancel, own_context, release_call, tuple_of};
+use super::{
+    Handle, HandleObject, INLINE, RECYCLED, State, cancel, own_context, release_call, track,
+    tuple_of,
+};
 use crate::cached;
+use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::object::{
     self, GETTERS_END, METHODS_END, Object, Table, enter, getter, plain_method, slot,
 };
@@ -52,51 +57,93 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     let handle = slf.cast::<HandleObject>();
-    // SAFETY: our layout; only called on garbage. The loop reference stays: a destructor may
-    // still call `cancel()`, and dropping callback, context and arguments breaks every cycle.
+    // SAFETY: our layout; only called on garbage. Loop and context stay, because a destructor may
+    // still call `cancel()` or `_run()`: dropping callback and arguments breaks every cycle that
+    // does not go through the loop or the context alone, and those two break their own.
     unsafe {
         release_call(handle);
+        forget_time(handle);
         ffi::Py_CLEAR(&raw mut (*handle).source_traceback);
     }
     0
 }
 
+/// # Safety
+/// `handle` must be alive, the GIL held. Runs Python code (destructors).
+unsafe fn forget_time(handle: *mut HandleObject) {
+    // SAFETY: the caller's promise; the slot belongs to the time until it is null.
+    unsafe {
+        if (*handle).keeps_time {
+            ffi::Py_CLEAR(&raw mut (*handle).inline[0]);
+        }
+    }
+}
+
 unsafe extern "C" fn dealloc(slf: Object) {
     let handle = slf.cast::<HandleObject>();
-    // SAFETY: the last reference is gone; the object is ours to take apart, in the order CPython
-    // asks for: untrack, weak references, fields, memory, type.
+    // SAFETY: the last reference is gone, so the object is ours; the GIL is held.
     unsafe {
-        let class = ffi::Py_TYPE(slf);
         let py = Python::assume_attached();
-        if (*handle).queued {
-            if !(*handle).weakrefs.is_null() {
-                // Seen through these it lives until its call has run, as in asyncio: the queue
-                // takes a reference, the only one.
-                claim(py, handle);
-                return;
-            }
-            // The usual end: nobody wanted the handle, and its call is the queue's alone.
-            give_up(py, handle);
+        if (*handle).state != State::Ticket {
+            return dismantle(slf, take_apart);
         }
+        if !(*handle).weakrefs.is_null() {
+            // Seen through these it lives until its call has run, as in asyncio: the queue takes a
+            // reference, the only one. Another thread may have the loop collected before.
+            claim(py, handle);
+            return track(handle);
+        }
+        // The usual end: nobody wanted the handle, and its call is the queue's alone. A ticket
+        // holds nothing but its loop.
+        give_up(py, handle);
         ffi::PyObject_GC_UnTrack(slf.cast());
+        free(py, handle);
+    }
+}
+
+/// # Safety
+/// As `dismantle` promises: `slf` is a dead, untracked handle, the GIL held.
+unsafe fn take_apart(slf: Object) {
+    let handle = slf.cast::<HandleObject>();
+    // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
+    // type. Nobody can reach it any more, whatever destructors do.
+    unsafe {
         if !(*handle).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         release_call(handle);
+        forget_time(handle);
         ffi::Py_CLEAR(&raw mut (*handle).context);
         ffi::Py_CLEAR(&raw mut (*handle).source_traceback);
         ffi::Py_CLEAR(&raw mut (*handle).repr);
-        ffi::Py_CLEAR(&raw mut (*handle).event_loop);
+        free(Python::assume_attached(), handle);
+    }
+}
+
+/// Keeps the memory of a handle for the next one, or gives it back.
+///
+/// # Safety
+/// `handle` must be dead and untracked, and hold nothing but its loop.
+#[inline]
+unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
+    // SAFETY: the caller's promise. Loop and type go last, when the handle is not needed any more:
+    // the loop's destructor may run Python code.
+    unsafe {
+        let class = ffi::Py_TYPE(handle.cast());
+        let event_loop = std::mem::replace(&mut (*handle).event_loop, null_mut());
         let kept = RECYCLED.with(py, |recycled| {
-            recycled.len() < MOST_RECYCLED && {
+            let room = recycled.len() < MOST_RECYCLED && recycled.try_reserve(1).is_ok();
+            if room {
                 recycled.push(NonNull::new_unchecked(handle));
-                true
             }
+            room
         });
         if !kept {
-            ffi::PyObject_GC_Del(slf.cast());
+            ffi::PyObject_GC_Del(handle.cast());
         }
+        ffi::Py_DECREF(event_loop);
         ffi::Py_DECREF(class.cast());
     }
 }
@@ -111,9 +158,30 @@ fn boolean(value: bool) -> Object {
     unsafe { ffi::PyBool_FromLong(value.into()) }
 }
 
+/// A timer's deadline as it was given, if that was not exactly a `float`.
+///
+/// # Safety
+/// `timer` must be a live timer handle, the GIL held.
+unsafe fn given_time<'py>(py: Python<'py>, timer: *mut HandleObject) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: the caller's promise; null once it was cleared as garbage.
+    unsafe {
+        let time = if (*timer).keeps_time { (*timer).inline[0] } else { null_mut() };
+        Bound::from_borrowed_ptr_or_opt(py, time)
+    }
+}
+
 /// A timer's deadline.
-fn when(timer: &HandleObject) -> f64 {
-    f64::from_bits(timer.place)
+///
+/// # Safety
+/// As for `given_time`.
+unsafe fn when<'py>(py: Python<'py>, timer: *mut HandleObject) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match given_time(py, timer) {
+            Some(time) => Ok(time),
+            None => object::owned(py, ffi::PyFloat_FromDouble(f64::from_bits((*timer).place))),
+        }
+    }
 }
 
 /// The handle with what it is to call, which may have been in the ready queue until now.
@@ -142,6 +210,11 @@ macro_rules! field {
 field!(get_loop, handle => or_none(handle.event_loop));
 field!(get_callback, handle => or_none(handle.callback));
 
+unsafe extern "C" fn get_when(slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+    enter(null_mut(), |py| unsafe { when(py, slf.cast()).map(Bound::into_ptr) })
+}
+
 unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
         let handle = slf.cast::<HandleObject>();
@@ -158,8 +231,7 @@ field!(get_traceback, handle => or_none(handle.source_traceback));
 field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));
 field!(get_scheduled, handle => boolean(handle.scheduled));
-// SAFETY (both): the GIL is held.
-field!(get_when, handle => unsafe { ffi::PyFloat_FromDouble(when(handle)) });
+// SAFETY: the GIL is held.
 field!(get_args, handle => if handle.callback.is_null() {
     or_none(null_mut())
 } else if handle.many.is_null() {
@@ -223,9 +295,6 @@ unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
             claim(py, slf.cast());
             Handle(Bound::from_borrowed_ptr(py, slf).unbind())
         };
-        if handle.is_cancelled(py) {
-            return Err(PyRuntimeError::new_err("the handle is cancelled"));
-        }
         // SAFETY: a handle always has its loop.
         let event_loop = unsafe { NativeLoop::of((*handle.object()).event_loop) };
         event_loop.run_handle(py, &handle)?;
@@ -243,40 +312,44 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 }
 
 unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
-    enter(-1, |py| {
-        // SAFETY: CPython checked the type of `slf`.
-        let handle = unsafe { &*slf.cast::<HandleObject>() };
-        when(handle).into_pyobject(py)?.hash()
-    })
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+    enter(-1, |py| unsafe { when(py, slf.cast())?.hash() })
 }
 
 unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: both are alive for the call.
-        let pair =
+        let (left, right) =
             unsafe { (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right)) };
         let timer = &types(py)?.timer;
-        if !pair.0.get_type().is(timer) || !pair.1.get_type().is(timer) {
+        if !left.get_type().is(timer) || !right.get_type().is(timer) {
             return Ok(py.NotImplemented().into_ptr());
         }
-        // SAFETY: both are timer handles.
-        let (a, b) = unsafe { (&*left.cast::<HandleObject>(), &*right.cast::<HandleObject>()) };
+        // As asyncio writes it: by the times, and by all the rest where that asks for equality.
+        // SAFETY: both are live timer handles.
+        let (a, b) = unsafe { (when(py, left.as_ptr().cast())?, when(py, right.as_ptr().cast())?) };
+        let same = |name| -> PyResult<bool> { left.getattr(name)?.eq(right.getattr(name)?) };
         let equal = || -> PyResult<bool> {
-            Ok(when(a) == when(b)
-                && a.cancelled == b.cancelled
-                && pair.0.getattr("_callback")?.eq(pair.1.getattr("_callback")?)?
-                && pair.0.getattr("_args")?.eq(pair.1.getattr("_args")?)?)
+            Ok(a.eq(&b)? && same("_callback")? && same("_args")? && same("_cancelled")?)
+        };
+        let or_equal = |op| -> PyResult<Bound<'_, PyAny>> {
+            let before = a.rich_compare(&b, op)?;
+            if before.is_truthy()? { Ok(before) } else { Ok(truth(py, equal()?)) }
         };
         let result = match op {
-            ffi::Py_LT => when(a) < when(b),
-            ffi::Py_LE => when(a) < when(b) || equal()?,
-            ffi::Py_GT => when(a) > when(b),
-            ffi::Py_GE => when(a) > when(b) || equal()?,
-            ffi::Py_EQ => equal()?,
-            _ => !equal()?,
+            ffi::Py_LT => a.rich_compare(&b, CompareOp::Lt)?,
+            ffi::Py_LE => or_equal(CompareOp::Lt)?,
+            ffi::Py_GT => a.rich_compare(&b, CompareOp::Gt)?,
+            ffi::Py_GE => or_equal(CompareOp::Gt)?,
+            ffi::Py_EQ => truth(py, equal()?),
+            _ => truth(py, !equal()?),
         };
-        Ok(boolean(result))
+        Ok(result.into_ptr())
     })
+}
+
+fn truth(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
+    pyo3::types::PyBool::new(py, value).to_owned().into_any()
 }
 
 static METHODS: Table<[ffi::PyMethodDef; 6]> = Table([

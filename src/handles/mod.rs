@@ -5,6 +5,46 @@
 //! are made, so a call of `call_soon` stays in the ready queue's own memory until somebody looks at
 //! its handle (`queued`), and freed handles are kept for the next call. `__class__` answers with
 //! asyncio's class, so `isinstance` holds.
+//!
+//! # States
+//!
+//! A handle is in one of these [`State`]s; every change happens with the GIL held and runs no
+//! Python code on the way.
+//!
+//! - `Ticket`: the call is in the ready queue, tied to this handle (`event_loop::ready`). All that
+//!   the handle holds is its loop; callback, context and arguments are null. The queue holds no
+//!   reference: the last one that goes leaves the call to the queue, and where weak references know
+//!   the handle the queue takes it (and the call becomes the handle's). Ends by `claim`, `give_up`,
+//!   or the queue's `pop`; never comes back.
+//! - `Whole`: the handle holds its call, or nothing any more, after `cancel()` or the collector's
+//!   `clear`. The loop may hold it (in the ready queue, the heap, the table of descriptors) by a
+//!   [`Handle`], which is a reference like any other.
+//! - `Shown`: whole, in the loop's hands, and the last one given out while the loop did not run.
+//!
+//! # Who may touch what
+//!
+//! Whoever holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
+//! (from null) and `release_call` (to null), which empties each field before it drops what was
+//! there: a destructor that comes back finds null. A call that is being made (`running`) borrows
+//! them, so `cancel()` leaves their release to the end of the call. `context` is null in a ticket
+//! only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
+//! `dealloc` drops it. No `&mut HandleObject` lives across a call that can run Python code.
+//!
+//! # Who visits it
+//!
+//! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop runs:
+//! the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does not make
+//! the collector visit each again and again. A loop that runs is no garbage, so nothing is lost. A
+//! loop that does not may be, together with handles that only the rest of the garbage holds, so
+//! there each handle that somebody besides the loop has is tracked: tickets, and what `give` gives
+//! out, at once; all others at the end of `run`. To find out that the caller dropped a handle the
+//! loop remembers the one that it gave out last (`Shown`), and looks at it when it gives out the
+//! next.
+//!
+//! # What frees it
+//!
+//! The last reference, through `dismantle`, because a handle can be the argument of the
+//! next one's call, and a chain of them may be long. A ticket has nothing to take apart.
 
 mod class;
 mod others;
@@ -12,6 +52,7 @@ mod queued;
 
 use std::ptr::{NonNull, null_mut};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -40,16 +81,18 @@ pub struct HandleObject {
     repr: Object,
     /// All arguments, when they are more than `INLINE`.
     many: Object,
-    /// A timer's deadline, as bits; else the ticket of a call that is still in the ready queue.
+    /// A timer's deadline, as bits; else the number of a ticket's place in the ready queue.
     place: u64,
+    state: State,
     count: u8,
     cancelled: bool,
     /// The context is a snapshot that others have too: a copy is entered in its place.
     shared: bool,
     /// In the timer heap.
     scheduled: bool,
-    /// Only a ticket: the call is still in the ready queue.
-    queued: bool,
+    /// A timer whose deadline was given as something else than a `float`: that is in `inline[0]`,
+    /// and the arguments, however few, are in `many`.
+    keeps_time: bool,
     /// The callback is being called: its arguments must outlive a `cancel()` from inside.
     running: bool,
     /// Other threads' `cancel()` and `cancelled()` wait while the callback is being called.
@@ -61,19 +104,36 @@ pub struct HandleObject {
     inline: [Object; INLINE],
 }
 
+/// Where a handle is in its life; see the head of this file.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum State {
+    Ticket,
+    Whole,
+    Shown,
+}
+
 /// Freed handles, for the next ones. All that they hold is null.
 static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
 
 /// The loop's own reference to a handle.
 ///
-/// A handle in the loop's hands is a part of the loop to the garbage collector: the loop's
-/// traversal goes through it (`Handle::traverse`), and a burst of callbacks does not make the
-/// collector visit each again and again. It is tracked once the loop lets go of it, or stops
-/// running (and so may become garbage), while somebody else holds it.
+/// When the loop lets go of a handle that somebody else holds, that becomes an object of its own
+/// to the collector.
 pub struct Handle(Py<PyAny>);
 
 impl Drop for Handle {
+    #[inline]
     fn drop(&mut self) {
+        let this = self.object();
+        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL, and a
+        // live handle holds its loop.
+        unsafe {
+            if (*this).state == State::Shown {
+                (*this).state = State::Whole;
+                NativeLoop::of((*this).event_loop).shown.set(Python::assume_attached(), null_mut());
+            }
+        }
         self.track_if_shared();
     }
 }
@@ -101,7 +161,7 @@ impl Call<'_> {
 
 impl Handle {
     pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
-        Self::build(py, &types(py)?.handle, event_loop, call, 0)
+        Self::build(py, &types(py)?.handle, event_loop, call, None)
     }
 
     /// For `call_soon_threadsafe`: from CPython 3.14 on a kind of its own.
@@ -109,21 +169,23 @@ impl Handle {
         let Some(class) = &types(py)?.thread_safe else {
             return Self::new(py, event_loop, call);
         };
-        let handle = Self::build(py, class, event_loop, call, 0)?;
+        let handle = Self::build(py, class, event_loop, call, None)?;
         // SAFETY: just made, of our layout; the GIL is held.
         unsafe { (*handle.object()).thread_safe = true };
         Ok(handle)
     }
 
+    /// `time`: what the deadline was given as, if that is not exactly a `float`.
     pub fn timer(
         py: Python<'_>,
         event_loop: &NativeLoop,
         call: &Call<'_>,
         when: f64,
+        time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let handle = Self::build(py, &types(py)?.timer, event_loop, call, when.to_bits())?;
+        let handle = Self::build(py, &types(py)?.timer, event_loop, call, time)?;
         // SAFETY: just made, of our layout; the GIL is held.
-        unsafe { (*handle.object()).scheduled = true };
+        unsafe { (*handle.object()).place = when.to_bits() };
         Ok(handle)
     }
 
@@ -132,13 +194,13 @@ impl Handle {
         class: &Py<PyType>,
         event_loop: &NativeLoop,
         call: &Call<'_>,
-        place: u64,
+        time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let many = if call.args.len() > INLINE {
+        let many = if call.args.len() > INLINE || time.is_some() {
             // SAFETY: borrowed live objects; a new reference or null with an exception set.
-            unsafe { object::owned(py, tuple_of(call.args))? }.into_ptr()
+            Some(unsafe { object::owned(py, tuple_of(call.args))? })
         } else {
-            null_mut()
+            None
         };
         let handle = Self::bare(py, class, event_loop)?;
         let (context, shared) = call.take_context(py, event_loop)?;
@@ -148,19 +210,23 @@ impl Handle {
             made.callback = ffi::Py_NewRef(call.callback);
             made.context = context;
             made.shared = shared;
-            made.place = place;
-            made.many = many;
-            if many.is_null() {
+            if let Some(many) = many {
+                made.many = many.into_ptr();
+            } else {
                 made.count = call.args.len() as u8;
                 for (to, from) in made.inline.iter_mut().zip(call.args) {
                     *to = ffi::Py_NewRef(*from);
                 }
             }
+            if let Some(time) = time {
+                made.keeps_time = true;
+                made.inline[0] = time.clone().into_ptr();
+            }
         }
         Ok(handle)
     }
 
-    /// A handle of nothing, for a call that is in the ready queue without one.
+    /// A handle of nothing, for a call without one.
     pub fn blank(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
         Self::bare(py, &types(py)?.handle, event_loop)
     }
@@ -190,29 +256,58 @@ impl Handle {
             let handle = &mut *made;
             handle.event_loop = ffi::Py_NewRef(event_loop.object());
             handle.place = 0;
+            handle.state = State::Whole;
             handle.count = 0;
             handle.cancelled = false;
             handle.shared = false;
             handle.scheduled = false;
+            handle.keeps_time = false;
             handle.running = false;
-            handle.queued = false;
             handle.thread_safe = false;
             Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
         }
     }
 
     /// Makes the handle an object of its own to the collector, unless only the loop has it.
+    #[inline]
     pub fn track_if_shared(&self) {
-        let object = self.0.as_ptr();
-        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
+        let this = self.object();
+        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL. A weak
+        // reference may become another strong one at any time.
         unsafe {
-            if ffi::Py_REFCNT(object) > 1
-                && ffi::PyObject_GC_IsTracked(object) == 0
-                // Tells the loop alone what it is to call, and is a part of it.
-                && !(*self.object()).queued
-            {
-                ffi::PyObject_GC_Track(object.cast());
+            if ffi::Py_REFCNT(this.cast()) > 1 || !(*this).weakrefs.is_null() {
+                track(this);
             }
+        }
+    }
+
+    /// The handle for Python, while it stays in the loop's hands.
+    pub fn give<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: a live handle holds its loop.
+        let event_loop = unsafe { NativeLoop::of((*self.object()).event_loop) };
+        if !event_loop.in_run.get(py) {
+            self.show(py, event_loop);
+        }
+        self.0.bind(py).clone()
+    }
+
+    /// The loop may become garbage, and the handle with it: from now on the collector sees it. The
+    /// one that was shown before is a part of the loop again if it was dropped since.
+    fn show(&self, py: Python<'_>, event_loop: &NativeLoop) {
+        let this = self.object();
+        let before = event_loop.shown.get(py).cast::<HandleObject>();
+        event_loop.shown.set(py, this.cast());
+        // SAFETY: the one before is alive, in the loop's hands: a `Handle` that is dropped takes
+        // its object out of `shown`.
+        unsafe {
+            if let Some(before) = before.as_mut() {
+                before.state = State::Whole;
+                if ffi::Py_REFCNT(&raw mut before.head) == 1 && before.weakrefs.is_null() {
+                    ffi::PyObject_GC_UnTrack((&raw mut *before).cast());
+                }
+            }
+            (*this).state = State::Shown;
+            track(this);
         }
     }
 
@@ -243,6 +338,12 @@ impl Handle {
         Ok(())
     }
 
+    /// Makes the handle an object of its own to the collector.
+    pub fn track(&self) {
+        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
+        unsafe { track(self.object()) };
+    }
+
     fn object(&self) -> *mut HandleObject {
         self.0.as_ptr().cast()
     }
@@ -260,19 +361,15 @@ impl Handle {
         std::mem::ManuallyDrop::new(self).0.as_ptr()
     }
 
-    /// A new reference for Python.
-    pub fn to_ptr(&self, py: Python<'_>) -> Object {
-        self.0.clone_ref(py).into_ptr()
-    }
-
     pub fn is_cancelled(&self, _py: Python<'_>) -> bool {
         // SAFETY: our layout, GIL held.
         unsafe { (*self.object()).cancelled }
     }
 
-    pub fn when(&self, _py: Python<'_>) -> f64 {
+    /// The heap has this timer.
+    pub fn scheduled(&self, _py: Python<'_>) {
         // SAFETY: our layout, GIL held.
-        unsafe { f64::from_bits((*self.object()).place) }
+        unsafe { (*self.object()).scheduled = true };
     }
 
     /// The heap let go of this timer.
@@ -313,6 +410,11 @@ impl Handle {
         // SAFETY: as above.
         unsafe {
             let handle = &mut *object;
+            if handle.callback.is_null() {
+                // Cancelled, or cleared as garbage, and run by hand: what asyncio's code raises.
+                let text = "Value after * must be an iterable, not NoneType";
+                return Err(PyTypeError::new_err(text));
+            }
             if ffi::PyContext_Enter(handle.context) != 0 {
                 return Err(object::fetch(py));
             }
@@ -455,7 +557,21 @@ fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
     Ok(())
 }
 
-/// Drops callback and arguments.
+/// Makes a handle an object of its own to the collector.
+///
+/// # Safety
+/// `handle` must be alive and complete, the GIL held.
+#[inline]
+unsafe fn track(handle: *mut HandleObject) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::PyObject_GC_IsTracked(handle.cast()) == 0 {
+            ffi::PyObject_GC_Track(handle.cast());
+        }
+    }
+}
+
+/// Drops callback and arguments. The time of a timer stays: a cancelled one is asked for it, too.
 ///
 /// # Safety
 /// `handle` must be alive, the GIL held. Runs Python code (destructors).
@@ -466,7 +582,7 @@ unsafe fn release_call(handle: *mut HandleObject) {
         (*handle).count = 0;
         ffi::Py_CLEAR(&raw mut (*handle).callback);
         ffi::Py_CLEAR(&raw mut (*handle).many);
-        for at in 0..INLINE {
+        for at in usize::from((*handle).keeps_time)..INLINE {
             ffi::Py_CLEAR(&raw mut (*handle).inline[at]);
         }
     }

@@ -1,10 +1,13 @@
 //! Calls in the ready queue, and handles that are only tickets for one.
 //!
 //! `call_soon` puts what it is to call into the queue's own memory. The handle that it gives out
-//! knows the number of that place, and the place knows the handle. Whoever looks at the handle
+//! knows the number of that place, and the place borrows the handle. Whoever looks at the handle
 //! makes it take the call over (`claim`), and so does the loop when the call's turn comes and the
 //! handle is still there: from then on it is a handle like any other. One that is dropped before,
 //! as most are, leaves the call to the queue (`give_up`).
+//!
+//! `tie` and `untie` are the only two functions that write both ends of the tie, and only
+//! `event_loop::ready` calls them, on entries in the queue; it says why a borrowed handle is alive.
 
 use std::ptr::null_mut;
 
@@ -13,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::types;
-use super::{Call, Handle, HandleObject, INLINE};
+use super::{Call, Handle, HandleObject, INLINE, State};
 use crate::contexts::within;
 use crate::event_loop::NativeLoop;
 use crate::object::{self, Object};
@@ -27,7 +30,7 @@ pub struct Queued {
     callback: Object,
     context: Object,
     args: [Object; INLINE],
-    /// Borrowed: a handle that dies takes itself out. Null without one.
+    /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue.
     handle: *mut HandleObject,
     count: u8,
     shared: bool,
@@ -37,7 +40,7 @@ impl Queued {
     /// As many arguments as a place has room for.
     pub const MOST_ARGUMENTS: usize = INLINE;
 
-    /// The call, which the queue is to take at `ticket`, and the handle to give out.
+    /// A call for the queue, and the handle to give out, which holds nothing until it is tied.
     #[inline]
     pub fn new(
         py: Python<'_>,
@@ -63,59 +66,57 @@ impl Queued {
             ffi::Py_NewRef(call.callback)
         };
         let count = call.args.len() as u8;
-        Ok((Self { callback, context, args, handle: handle.object(), count, shared }, handle))
+        Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
     }
 
-    /// The queue has taken the call at this place.
+    /// Ties the call to a handle that holds nothing; the queue has it at this place.
     #[inline]
-    pub fn placed(&self, _py: Python<'_>, ticket: Ticket) {
-        // SAFETY: the handle is alive: one that dies takes itself out.
-        unsafe {
-            if let Some(handle) = self.handle.as_mut() {
-                handle.place = ticket;
-                handle.queued = true;
-            }
-        }
-    }
-
-    /// The handle, if somebody has it, made whole.
-    #[inline]
-    pub fn into_handle(mut self, py: Python<'_>) -> Result<Handle, Self> {
-        if self.handle.is_null() { Err(self) } else { Ok(self.fill(py)) }
-    }
-
-    /// The handle, made now if nobody has it.
-    pub fn into_made_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
-        if self.handle.is_null() {
-            let handle = Handle::bare(py, &types(py)?.handle, event_loop)?;
-            self.handle = handle.object();
-            let _filled = self.fill(py);
-            return Ok(handle);
-        }
-        Ok(self.fill(py))
-    }
-
-    /// Gives a blank handle to a call without one.
-    pub fn adopt(&mut self, py: Python<'_>, handle: &Handle, ticket: Ticket) {
+    pub fn tie(&mut self, _py: Python<'_>, handle: &Handle, ticket: Ticket) {
+        debug_assert!(self.handle.is_null());
         self.handle = handle.object();
-        self.placed(py, ticket);
+        // SAFETY: alive, `handle` is a reference to it; the GIL is held.
+        unsafe {
+            (*self.handle).place = ticket;
+            (*self.handle).state = State::Ticket;
+        }
     }
 
-    /// Moves the call into its handle, which must be there.
-    fn fill(&mut self, py: Python<'_>) -> Handle {
+    /// Moves the call into the handle that it is tied to, if there is one. The call is left empty.
+    #[inline]
+    pub fn untie(&mut self, py: Python<'_>) -> Option<Handle> {
         let handle = std::mem::replace(&mut self.handle, null_mut());
-        // SAFETY: alive: one that dies takes itself out. A ticket holds nothing, so nothing is
-        // overwritten; each reference moves once, as the call is left empty.
+        if handle.is_null() {
+            return None;
+        }
+        // SAFETY: alive: a ticket that dies takes itself out of the queue, where this call is. In
+        // a destructor, for the sake of weak references, the handle comes back to life by this.
+        let handle = unsafe { Handle(Bound::from_borrowed_ptr(py, handle.cast()).unbind()) };
+        self.fill(&handle);
+        Some(handle)
+    }
+
+    /// The call as a handle, to report it. Not for one that is tied.
+    pub fn into_new_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
+        debug_assert!(self.handle.is_null());
+        let handle = Handle::blank(py, event_loop)?;
+        self.fill(&handle);
+        Ok(handle)
+    }
+
+    /// Moves the call into a handle that holds none.
+    fn fill(&mut self, handle: &Handle) {
+        // SAFETY: alive, this is a reference to it, and who has one holds the GIL. A ticket or a
+        // blank handle holds nothing, so nothing is overwritten; each reference moves once, as the
+        // call is left empty.
         unsafe {
-            let whole = &mut *handle;
-            whole.queued = false;
+            let whole = &mut *handle.object();
+            whole.state = State::Whole;
             whole.place = 0;
             whole.callback = std::mem::replace(&mut self.callback, null_mut());
             whole.context = std::mem::replace(&mut self.context, null_mut());
             whole.inline = std::mem::replace(&mut self.args, [null_mut(); INLINE]);
             whole.count = self.count;
             whole.shared = self.shared;
-            Handle(Bound::from_borrowed_ptr(py, handle.cast()).unbind())
         }
     }
 
@@ -159,19 +160,30 @@ impl Queued {
         })
     }
 
-    /// The handle, if somebody has it.
-    pub fn handle<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: alive: one that dies takes itself out.
-        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.handle.cast()) }
+    /// A reference to the handle, if somebody has it.
+    pub fn handle(&self, py: Python<'_>) -> Option<Handle> {
+        // SAFETY: alive while it is tied: one that dies takes itself out.
+        let handle = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.handle.cast()) };
+        handle.map(|handle| Handle(handle.unbind()))
     }
 
+    #[inline]
     pub fn has_handle(&self) -> bool {
         !self.handle.is_null()
     }
 
     /// Leaves the call to the queue: the handle dies.
+    #[inline]
     pub fn forget_handle(&mut self) {
         self.handle = null_mut();
+    }
+
+    /// Makes the handle, if somebody has it, an object of its own to the collector.
+    pub fn track_handle(&self) {
+        if !self.handle.is_null() {
+            // SAFETY: alive while it is tied; the queue is only looked at with the GIL held.
+            unsafe { super::track(self.handle) };
+        }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -187,14 +199,11 @@ impl Queued {
 impl Drop for Queued {
     #[inline]
     fn drop(&mut self) {
+        debug_assert!(self.handle.is_null(), "a call leaves the queue untied");
         // SAFETY: whoever drops an entry of the ready queue holds the GIL. Each reference is ours,
-        // or null after `fill`.
+        // or null after `fill`. What their destructors do they cannot do to this call: nobody can
+        // reach it any more.
         unsafe {
-            if !self.handle.is_null() {
-                // The loop is closed: the handle keeps its call, as in asyncio.
-                drop(self.fill(Python::assume_attached()));
-                return;
-            }
             ffi::Py_XDECREF(self.callback);
             for arg in &self.args[..self.count as usize] {
                 ffi::Py_XDECREF(*arg);
@@ -212,8 +221,9 @@ impl Drop for Queued {
 pub unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; a handle holds its loop.
     unsafe {
-        if (*handle).queued {
+        if (*handle).state == State::Ticket {
             NativeLoop::of((*handle).event_loop).claim(py, (*handle).place);
+            debug_assert!((*handle).state != State::Ticket, "a ticket finds its call");
         }
     }
 }
@@ -226,7 +236,7 @@ pub unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
 pub unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; a handle holds its loop.
     unsafe {
-        (*handle).queued = false;
+        (*handle).state = State::Whole;
         NativeLoop::of((*handle).event_loop).give_up(py, (*handle).place);
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::cached;
-use crate::event_loop::{Entry, NativeLoop};
+use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle, Queued};
 use crate::object::{
     Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
@@ -113,7 +113,7 @@ fn soon(
     }
     if !debug && call.args.len() <= Queued::MOST_ARGUMENTS {
         let (queued, handle) = Queued::new(py, event_loop, &call, !same_thread)?;
-        event_loop.push_call(py, queued);
+        event_loop.push_call(py, queued, &handle)?;
         return Ok(handle.into_ptr());
     }
     let handle = if same_thread {
@@ -124,15 +124,34 @@ fn soon(
     if debug {
         remember_source(py, &handle)?;
     }
-    let result = handle.to_ptr(py);
-    event_loop.push(py, Entry::Handle(handle));
-    Ok(result)
+    let given = handle.give(py);
+    event_loop.push_handle(py, handle)?;
+    Ok(given.into_ptr())
 }
 
-fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> PyResult<Object> {
-    // SAFETY: a method of the loop's class.
-    let event_loop = unsafe { NativeLoop::of(slf) };
+/// A deadline: as the heap has it, and as it was given if that was not exactly a `float`.
+struct Deadline<'py> {
+    when: f64,
+    given: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Deadline<'py> {
+    fn of(given: Bound<'py, PyAny>) -> PyResult<Self> {
+        let when = given.extract::<f64>()?;
+        // SAFETY: a live object.
+        let plain = unsafe { ffi::PyFloat_CheckExact(given.as_ptr()) } != 0;
+        Ok(Self { when, given: (!plain).then_some(given) })
+    }
+}
+
+fn at(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    call: &Call<'_>,
+    deadline: &Deadline<'_>,
+) -> PyResult<Object> {
     event_loop.check_closed(py)?;
+    let when = deadline.when;
     if when.is_nan() {
         return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
     }
@@ -140,13 +159,13 @@ fn later(py: Python<'_>, slf: Object, call: &Call<'_>, when: f64, now: f64) -> P
     if debug {
         check_in_debug(py, event_loop, "call_at", call.callback, true)?;
     }
-    let handle = Handle::timer(py, event_loop, call, when)?;
+    let handle = Handle::timer(py, event_loop, call, when, deadline.given.as_ref())?;
     if debug {
         remember_source(py, &handle)?;
     }
-    let result = handle.to_ptr(py);
-    event_loop.add_timer(py, Timer::Handle(handle), when, when <= now);
-    Ok(result)
+    let given = handle.give(py);
+    event_loop.add_timer(py, Timer::Handle(handle), when)?;
+    Ok(given.into_ptr())
 }
 
 unsafe extern "C" fn call_soon(
@@ -187,17 +206,21 @@ unsafe extern "C" fn call_later(
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        let now = event_loop.now(py)?;
-        // SAFETY: exact types, checked.
-        let when = unsafe {
-            if ffi::PyFloat_CheckExact(delay.as_ptr()) != 0 {
-                now + ffi::PyFloat_AS_DOUBLE(delay.as_ptr())
-            } else {
-                // Anything that adds to a float, and asyncio's error for what does not.
-                now.into_pyobject(py)?.as_any().add(&delay)?.extract::<f64>()?
+        // SAFETY: an exact type, checked.
+        let seconds = unsafe {
+            (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
+                .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
+        };
+        let deadline = match seconds {
+            Some(seconds) if !event_loop.has_custom_time(py) => {
+                Deadline { when: monotonic() + seconds, given: None }
+            }
+            // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
+            _ => {
+                Deadline::of(event_loop.time(py)?.add(&delay)?)?
             }
         };
-        later(py, slf, &call, when, now)
+        at(py, event_loop, &call, &deadline)
     })
 }
 
@@ -217,8 +240,8 @@ unsafe extern "C" fn call_at(
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         // SAFETY: a method of the loop's class.
-        let now = unsafe { NativeLoop::of(slf) }.now(py)?;
-        later(py, slf, &call, when.extract::<f64>()?, now)
+        let event_loop = unsafe { NativeLoop::of(slf) };
+        at(py, event_loop, &call, &Deadline::of(when)?)
     })
 }
 
@@ -272,7 +295,7 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
     plain_method(c"create_future", primitives::create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
     fast_method(c"create_task", primitives::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
-    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
+    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
     fast_method(c"sock_connect", sockets::sock_connect, c"sock_connect($self, sock, address)\n--\n\nConnect sock to a remote address. Coroutine."),

@@ -2,8 +2,9 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use crate::descriptors;
 use crate::event_loop::NativeLoop;
@@ -12,7 +13,7 @@ use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::Direction;
 use crate::sockets::address;
-use crate::transports::life::Parts;
+use crate::transports::life::{Parts, Socket};
 use crate::transports::pipes::{self, ReadPipe, WritePipe};
 use crate::transports::{datagram, stream, tls};
 
@@ -26,16 +27,26 @@ impl NativeLoop {
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         this.check_closed(py)?;
-        let fd = descriptor(fd)?;
-        let args: Vec<Object> = args.iter_borrowed().map(|value| value.as_ptr()).collect();
+        let number = descriptor(fd);
+        // A closed file is still known by its object, as to asyncio's selector.
+        let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
+        let mut arguments: Vec<Object> = Vec::new();
+        arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
-        let call = Call { callback: callback.as_ptr(), args: &args, context };
+        let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
-        let object = handle.bind(py).clone();
-        descriptors::add(py, this, fd, direction, handle)?;
+        let object = handle.give(py);
+        match (number, closed) {
+            (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
+                descriptors::add(py, this, number, direction, handle)?;
+            }
+            (Ok(number), _) => descriptors::add_object(this, number, fd, direction, handle)?,
+            (Err(_), Some(number)) => descriptors::replace(py, this, number, direction, handle)?,
+            (Err(error), None) => return Err(error),
+        }
         Ok(object)
     }
 
@@ -45,19 +56,22 @@ impl NativeLoop {
         direction: Direction,
     ) -> PyResult<bool> {
         let py = slf.py();
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         if this.closed.get(py) {
             return Ok(false);
         }
-        descriptors::remove(py, this, descriptor(fd)?, direction)
+        match descriptor(fd) {
+            Ok(number) => descriptors::remove(py, this, number, direction),
+            // A closed file is still known by its object, as to asyncio's selector.
+            Err(error) => descriptors::remove_closed(this, fd, direction)?.ok_or(error),
+        }
     }
 }
 
 /// A descriptor's number, with `selectors`' errors for what is none.
 fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    match fd.extract::<RawFd>() {
-        Ok(number) if number >= 0 => Ok(number),
+    match fd.cast::<PyInt>().map(|fd| fd.extract::<RawFd>()) {
+        Ok(Ok(number)) if number >= 0 => Ok(number),
         _ => fd.py().import("selectors")?.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>(),
     }
 }
@@ -97,29 +111,54 @@ impl NativeLoop {
     /// Opens the descriptors that the loop itself needs. Not left to first need: a number that the
     /// user has just closed must not come back as one of ours.
     fn _open(slf: &Bound<'_, Self>) -> PyResult<()> {
-        // SAFETY: an instance of this class.
-        descriptors::open(slf.py(), unsafe { Self::of(slf.as_ptr()) })
+        descriptors::open(slf.py(), Self::entered(slf))
     }
 
     /// `selectors` events that `fd` is watched for, 0 for none.
     fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> u32 {
-        // SAFETY: an instance of this class.
-        descriptors::mask(slf.py(), unsafe { Self::of(slf.as_ptr()) }, fd)
+        descriptors::mask(slf.py(), Self::entered(slf), fd)
+    }
+
+    /// What `add_reader` and `add_writer` registered: the file, its number, `selectors` events, and
+    /// the handles of the reader and the writer.
+    #[expect(clippy::type_complexity, reason = "a row of a table, unpacked by its only reader")]
+    fn _registered<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, RawFd, u32, [Option<Bound<'py, PyAny>>; 2])>> {
+        let py = slf.py();
+        let this = Self::entered(slf);
+        let object = |handle: Option<Handle>| handle.map(|handle| handle.bind(py).clone());
+        descriptors::registered(py, this)
+            .into_iter()
+            .map(|it| {
+                let events = u32::from(it.reader.is_some()) | u32::from(it.writer.is_some()) << 1;
+                let file = match it.object {
+                    Some(file) => file.into_bound(py),
+                    None => it.fd.into_pyobject(py)?.into_any(),
+                };
+                Ok((file, it.fd, events, [object(it.reader), object(it.writer)]))
+            })
+            .collect()
+    }
+
+    /// The number that a file was registered by, which may be closed by now.
+    fn _registered_fd(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        descriptors::find(Self::entered(slf), file)
     }
 
     /// The native transport that uses `fd`.
     fn _fd_owner(slf: &Bound<'_, Self>, fd: RawFd) -> Option<Py<PyAny>> {
-        slf.get().sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
+        Self::entered(slf).sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
     }
 
     /// Forgets that a native transport uses `fd`; whether one did.
     fn _disown_fd(slf: &Bound<'_, Self>, fd: RawFd) -> bool {
-        slf.get().sources.with(slf.py(), |sources| sources.disown_fd(fd))
+        Self::entered(slf).sources.with(slf.py(), |sources| sources.disown_fd(fd))
     }
 
     /// Takes `_disown_fd` back; whether this is a native transport.
     fn _own_fd(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
-        stream::claim(slf.py(), slf.get(), transport)
+        stream::claim(slf.py(), Self::entered(slf), transport)
     }
 
     /// A transport over a connected socket; `connection_made` is scheduled.
@@ -133,13 +172,12 @@ impl NativeLoop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         stream::new(
             py,
             this,
             stream::New {
-                parts: Parts { fd, socket: Some(sock), protocol, waiter, extra },
+                parts: Parts { socket: Socket::Object(sock, fd), protocol, waiter, extra },
                 server,
                 peername: address::remote(py, fd),
             },
@@ -151,8 +189,7 @@ impl NativeLoop {
         slf: &Bound<'py, Self>,
         parts: tls::New<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        tls::new(slf.py(), unsafe { Self::of(slf.as_ptr()) }, parts)
+        tls::new(slf.py(), Self::entered(slf), parts)
     }
 
     /// A transport over a datagram socket; `connection_made` is scheduled.
@@ -164,8 +201,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         datagram::new(
             slf.py(),
             this,
@@ -182,8 +218,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         pipes::new::<ReadPipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
@@ -196,8 +231,7 @@ impl NativeLoop {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
@@ -209,22 +243,19 @@ impl NativeLoop {
         protocol_factory: Bound<'py, PyAny>,
         server: Bound<'py, PyAny>,
     ) -> PyResult<Py<Listener>> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         Listener::start(slf.py(), this, fd, backlog, protocol_factory, server)
     }
 
     /// Goes on accepting after `_unlisten`.
     fn _relisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) -> PyResult<()> {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         Listener::resume(listener, this)
     }
 
     /// Stops accepting; the socket stays open.
     fn _unlisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) {
-        // SAFETY: an instance of this class.
-        let this = unsafe { Self::of(slf.as_ptr()) };
+        let this = Self::entered(slf);
         listener.get().stop(slf.py(), this);
     }
 }

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, slot};
 use crate::visit;
 
@@ -54,12 +55,14 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 }
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
+    finalizing::guard();
     // SAFETY: our layout; taken out, then dropped.
     unsafe { ffi::Py_CLEAR(&raw mut (*slf.cast::<FunctionObject>()).dict) };
     0
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
+    finalizing::guard();
     let this = slf.cast::<FunctionObject>();
     // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
     unsafe {

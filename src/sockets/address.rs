@@ -210,6 +210,15 @@ fn ask(
 }
 
 impl Address {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Unknown => Self::Unknown,
+            Self::V4 { host, port } => Self::V4 { host: *host, port: *port },
+            Self::V6(address) => Self::V6(address.clone()),
+            Self::Other(object) => Self::Other(object.clone_ref(py)),
+        }
+    }
+
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown)
     }

@@ -14,10 +14,15 @@ use crate::handles::Handle;
 /// Below this many entries cancelled ones are left to expire.
 const WORTH_COMPACTING: usize = 64;
 
+/// A heap with room for fewer keeps its room.
+const WORTH_SHRINKING: usize = 1024;
+
 /// What a timer of the core's own does. None of these runs Python code, save `fire`.
 pub struct NativeTimer {
     pub fire: Step,
     pub is_cancelled: fn(&Py<PyAny>) -> bool,
+    /// The heap has it.
+    pub scheduled: fn(&Py<PyAny>),
     /// The heap let go of it.
     pub unscheduled: fn(&Py<PyAny>),
 }
@@ -32,6 +37,13 @@ impl Timer {
         match self {
             Self::Handle(handle) => handle.is_cancelled(py),
             Self::Native(object, kind) => (kind.is_cancelled)(object),
+        }
+    }
+
+    fn scheduled(&self, py: Python<'_>) {
+        match self {
+            Self::Handle(handle) => handle.scheduled(py),
+            Self::Native(object, kind) => (kind.scheduled)(object),
         }
     }
 
@@ -87,9 +99,20 @@ pub struct Timers {
 }
 
 impl Timers {
-    pub fn push(&mut self, timer: Timer, when: f64) {
+    /// Takes a timer. It comes back if there is no memory for it.
+    pub fn push(&mut self, py: Python<'_>, timer: Timer, when: f64) -> Option<Timer> {
+        if self.heap.len() == self.heap.capacity() && self.heap.try_reserve(1).is_err() {
+            return Some(timer);
+        }
+        timer.scheduled(py);
         self.asked += 1;
-        self.heap.push(Entry { when, order: self.asked, timer });
+        // Zero has two signs, which are the same time.
+        self.heap.push(Entry { when: when + 0.0, order: self.asked, timer });
+        None
+    }
+
+    pub fn len(&self) -> usize {
+        self.heap.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -103,18 +126,29 @@ impl Timers {
         if self.heap.len() < WORTH_COMPACTING || self.cancelled * 2 < self.heap.len() {
             return Vec::new();
         }
+        let mut dead = Vec::new();
+        let cancelled = self.heap.iter().filter(|entry| entry.timer.is_cancelled(py)).count();
+        if dead.try_reserve_exact(cancelled).is_err() {
+            // They expire, each in its time.
+            return dead;
+        }
         self.cancelled = 0;
-        let (dead, alive) = std::mem::take(&mut self.heap)
-            .into_vec()
-            .into_iter()
-            .partition::<Vec<_>, _>(|entry| entry.timer.is_cancelled(py));
-        self.heap = BinaryHeap::from(alive);
-        dead.into_iter()
-            .map(|entry| {
-                entry.timer.unscheduled(py);
-                entry.timer
-            })
-            .collect()
+        let mut entries = std::mem::take(&mut self.heap).into_vec();
+        let mut at = 0;
+        while at < entries.len() {
+            if entries[at].timer.is_cancelled(py) {
+                let timer = entries.swap_remove(at).timer;
+                timer.unscheduled(py);
+                dead.push(timer);
+            } else {
+                at += 1;
+            }
+        }
+        if entries.capacity() > WORTH_SHRINKING {
+            entries.shrink_to(2 * entries.len());
+        }
+        self.heap = BinaryHeap::from(entries);
+        dead
     }
 
     /// The next timer due at `now`, cancelled ones included (their caller drops them).
@@ -136,10 +170,9 @@ impl Timers {
         self.heap.peek().map(|entry| entry.when)
     }
 
-    /// Everything, for closing.
-    pub fn clear(&mut self) -> Vec<Timer> {
-        self.cancelled = 0;
-        std::mem::take(&mut self.heap).into_iter().map(|entry| entry.timer).collect()
+    /// Everything, for closing. No timer knows its place, so they may go as a whole.
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 
     pub fn handles(&self) -> impl Iterator<Item = &Handle> {

@@ -4,8 +4,10 @@ use std::cell::Cell;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use crate::event_loop::NativeLoop;
+use crate::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]
@@ -32,24 +34,42 @@ impl Marks {
     }
 
     /// asyncio's defaults for what is not given, and its check. `default` is the high mark.
-    pub fn new(
-        high: Option<&Bound<'_, PyAny>>,
-        low: Option<&Bound<'_, PyAny>>,
+    pub fn new<'py>(
+        py: Python<'py>,
+        high: Option<Bound<'py, PyAny>>,
+        low: Option<Bound<'py, PyAny>>,
         default: isize,
     ) -> PyResult<Self> {
-        let number = |given: Option<&Bound<'_, PyAny>>| -> PyResult<Option<isize>> {
-            given.filter(|given| !given.is_none()).map(|given| given.extract()).transpose()
+        // In Python's numbers: asyncio only compares, so any that can be compared will do.
+        let given = |mark: Option<Bound<'py, PyAny>>| mark.filter(|mark| !mark.is_none());
+        let (high, low) = (given(high), given(low));
+        let high = match (high, &low) {
+            (Some(high), _) => high,
+            (None, Some(low)) => 4_i32.into_pyobject(py)?.into_any().mul(low)?,
+            (None, None) => default.into_pyobject(py)?.into_any(),
         };
-        let (high, low) = (number(high)?, number(low)?);
-        let high = high.unwrap_or_else(|| low.map_or(default, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
+        let low = match low {
+            Some(low) => low,
+            None => high.floor_div(4)?,
+        };
+        if !(high.ge(&low)? && low.ge(0)?) {
+            let text = "high ({!r}) must be >= low ({!r}) must be >= 0";
+            return Err(memory::error::<PyValueError>(py, text, (high, low)));
         }
-        Ok(Self { high: high as usize, low: low as usize })
+        Ok(Self { high: whole(&high)?, low: whole(&low)? })
     }
+}
+
+/// The greatest number of bytes that is not greater than this.
+fn whole(mark: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(mark) = mark.extract::<usize>() {
+        return Ok(mark);
+    }
+    if mark.is_instance_of::<PyInt>() {
+        return Ok(usize::MAX);
+    }
+    // Rust's conversion takes the fraction off, and stops at the limits.
+    Ok(mark.extract::<f64>()? as usize)
 }
 
 /// The marks of a transport, and whether its protocol was told to pause.

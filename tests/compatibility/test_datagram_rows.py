@@ -83,7 +83,8 @@ def test_datagrams_before_a_reader(both):
 
     theirs, ours = both(look)
     assert theirs <= 2
-    assert 2 < ours <= 33
+    # One system call takes 16; the reader is called with the batch after those.
+    assert 1 <= ours <= 17
 
 
 @row("The address of datagrams from one peer")

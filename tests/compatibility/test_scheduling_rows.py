@@ -1,11 +1,10 @@
-"""Rows about handles, timers, turns and loops."""
+"""Rows about handles, timers and loops."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import math
-import socket
 import time
 import warnings
 import weakref
@@ -14,40 +13,6 @@ import pytest
 from rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
-
-
-@row("Batches between looks at descriptors")
-@pytest.mark.parametrize(("micros", "most"), [(0, 2000), (20, 33)])
-def test_callbacks_before_a_reader(both, micros, most):
-    def look(loop):
-        near, far = socket.socketpair()
-        ran = [0]
-
-        def again():
-            ran[0] += 1
-            busy_until = time.perf_counter() + micros / 1e6
-            while time.perf_counter() < busy_until:
-                pass
-            if ran[0] == 1:
-                far.send(b"x")
-            if ran[0] < 10_000:
-                loop.call_soon(again)
-
-        def readable():
-            seen.append(ran[0])
-            loop.remove_reader(near)
-            loop.stop()
-
-        seen = []
-        with near, far:
-            loop.add_reader(near, readable)
-            loop.call_soon(again)
-            loop.run_forever()
-        return seen[0]
-
-    theirs, ours = both(look)
-    assert theirs <= 2
-    assert 2 < ours <= most
 
 
 @row("Type of handles")

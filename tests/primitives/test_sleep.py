@@ -94,10 +94,10 @@ def test_sleeps_end_in_the_order_of_their_deadlines(both):
             await api.sleep(delay)
             order.append(delay)
 
-        await asyncio.gather(*map(one, (0.02, 0.01, 0.03, 0, 0.01)))
+        await asyncio.gather(*map(one, (0.2, 0.1, 0.3, 0, 0.1)))
         return order
 
-    assert both(script) == [0, 0.01, 0.01, 0.02, 0.03]
+    assert both(script) == [0, 0.1, 0.1, 0.2, 0.3]
 
 
 def test_it_takes_its_turn_among_callbacks_as_asyncios_does(both):

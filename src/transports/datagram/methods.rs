@@ -26,8 +26,8 @@ transport_binary!(
     Datagram,
     ["high", "low"],
     0,
-    |_py, slf, this, high, low| {
-        this.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+    |py, slf, this, high, low| {
+        this.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
         life::maybe_pause(this, slf)
     }
 );

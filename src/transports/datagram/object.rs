@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::{Datagram, methods, receiving};
 use crate::cached;
@@ -48,21 +48,22 @@ impl Transport for Datagram {
         life::release(self, slf)
     }
 
-    fn describe(&self, py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let state = match self.life.get() {
             Life::Closed => " closed",
             Life::Closing | Life::Losing => " closing",
             Life::New | Life::Open => "",
         };
         if !self.event_loop.is_set(py) {
-            return format!("<DatagramTransport{state} fd={}>", self.fd);
+            return Ok(PyString::new(py, &format!("<DatagramTransport{state} fd={}>", self.fd)));
         }
         let reading = if self.is_reading() { "polling" } else { "idle" };
         let writing = if self.waiting.get() > 0 { "polling" } else { "idle" };
-        format!(
+        let text = format!(
             "<DatagramTransport{state} fd={} read={reading} write=<{writing}, bufsize={}>>",
             self.fd,
             self.waiting_size.get(),
-        )
+        );
+        Ok(PyString::new(py, &text))
     }
 }

@@ -15,6 +15,7 @@ use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::sockets::address::parse;
@@ -46,10 +47,8 @@ impl Datagram {
             || data.is_instance_of::<PyByteArray>()
             || data.is_instance_of::<PyMemoryView>())
         {
-            return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not {}",
-                data.get_type().name()?.repr()?
-            )));
+            let text = "data argument must be a bytes-like object, not {!r}";
+            return Err(memory::error::<PyTypeError>(py, text, (data.get_type().name()?,)));
         }
         if !SENDS_EMPTY && data.len()? == 0 {
             return Ok(());
@@ -60,10 +59,8 @@ impl Datagram {
                 && !address.is(only)
                 && !address.eq(only)?
             {
-                return Err(PyValueError::new_err(format!(
-                    "Invalid address: must be None or {}",
-                    only.str()?
-                )));
+                let text = "Invalid address: must be None or {!s}";
+                return Err(memory::error::<PyValueError>(py, text, (only,)));
             }
             if self.life.get() >= Life::Losing {
                 return self.write_after_loss(py);
@@ -85,11 +82,12 @@ impl Datagram {
         // Immutable from here on.
         let data = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) => PyBytes::new(py, Buffer::new(data, false)?.as_slice()),
+            Err(_) => memory::bytes(py, Buffer::new(data, false)?.as_slice())?,
         };
-        self.waiting_size.set(self.waiting_size.get() + data.len()? + HEADER_SIZE);
-        self.waiting.set(self.waiting.get() + 1);
+        let size = data.len()? + HEADER_SIZE;
         self.buffer(py)?.call_method1("append", ((data, address),))?;
+        self.waiting_size.set(self.waiting_size.get() + size);
+        self.waiting.set(self.waiting.get() + 1);
         life::maybe_pause(self, slf)
     }
 
@@ -228,22 +226,22 @@ impl Datagram {
     pub(super) fn send_waiting(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         while self.waiting.get() > 0 {
             let buffer = self.buffer(py)?;
-            let datagram = buffer.call_method0("popleft")?;
+            let datagram = buffer.get_item(0)?;
             let data = datagram.get_item(0)?;
             let address = datagram.get_item(1)?;
-            let size = data.len()? + HEADER_SIZE;
-            self.waiting.set(self.waiting.get() - 1);
-            self.waiting_size.set(self.waiting_size.get() - size);
-            match self.send(py, &data, Some(&address).filter(|address| !address.is_none())) {
-                Ok(Sent::Whole) => {}
-                Ok(Sent::Full) => {
-                    buffer.call_method1("appendleft", (datagram,))?;
-                    self.waiting.set(self.waiting.get() + 1);
-                    self.waiting_size.set(self.waiting_size.get() + size);
-                    break;
-                }
+            let sent = self.send(py, &data, Some(&address).filter(|address| !address.is_none()));
+            if matches!(sent, Ok(Sent::Full)) {
+                break;
+            }
+            // The socket may be of a class of Python's: by now the buffer may be another one.
+            if self.waiting.get() > 0 && buffer.get_item(0)?.is(&datagram) {
+                buffer.call_method0("popleft")?;
+                self.waiting.set(self.waiting.get() - 1);
+                self.waiting_size.set(self.waiting_size.get() - data.len()? - HEADER_SIZE);
+            }
+            if let Err(error) = sent {
                 // The rest has its turn when this is called again.
-                Err(error) => return self.send_failed(py, slf, error),
+                return self.send_failed(py, slf, error);
             }
         }
         // May fill the buffer again.

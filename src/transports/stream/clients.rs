@@ -7,12 +7,13 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PySet};
+use pyo3::types::{PyList, PySet, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::{Stream, stream};
 use crate::cached;
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 use crate::gil::{GilFlag, PySlot};
 use crate::object::Object;
 use crate::transports::base;
@@ -29,10 +30,18 @@ pub struct Clients {
     others: PySlot,
 }
 
+impl Drop for Clients {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
+}
+
 #[pymethods]
 impl Clients {
     #[new]
     fn new(event_loop: Bound<'_, NativeLoop>, server: &Bound<'_, PyAny>) -> PyResult<Self> {
+        finalizing::guard();
         let others = server.py().import("weakref")?.getattr("WeakSet")?.call0()?;
         Ok(Self {
             event_loop: PySlot::new(event_loop.into_any().unbind()),
@@ -43,6 +52,7 @@ impl Clients {
     }
 
     fn add(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         if self.counts(transport)? {
             let py = transport.py();
             self.count.set(py, self.count.get(py) + 1);
@@ -53,6 +63,7 @@ impl Clients {
     }
 
     fn discard(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         if self.counts(transport)? {
             let py = transport.py();
             self.count.set(py, self.count.get(py).saturating_sub(1));
@@ -64,11 +75,13 @@ impl Clients {
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        finalizing::guard();
         Ok(self.count.get(py) + self.others(py)?.len()?)
     }
 
     /// The transports as they are now.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
+        finalizing::guard();
         let found = PySet::empty(py)?;
         if let Some(event_loop) = self.event_loop.get(py) {
             // SAFETY: always a loop; `event_loop` keeps it alive.
@@ -87,18 +100,21 @@ impl Clients {
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         Ok(self.copy(py)?.try_iter()?.into_any())
     }
 
     fn __contains__(&self, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+        finalizing::guard();
         if base::is::<Stream>(transport)? && self.serves(transport) {
             return Ok(true);
         }
         self.others(transport.py())?.contains(transport)
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(PyList::new(py, self.copy(py)?)?.repr()?.to_string())
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        finalizing::guard();
+        PyList::new(py, self.copy(py)?)?.repr()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -107,6 +123,7 @@ impl Clients {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
+        finalizing::guard();
         slf.get().event_loop.set(slf.py(), None);
     }
 }

@@ -6,6 +6,7 @@ use pyo3::types::{IntoPyDict, PyBytes, PyString};
 
 use super::engine::Stop;
 use super::{State, Tls, tls};
+use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
@@ -140,7 +141,7 @@ impl Tls {
                 reader.append(data).map(|length| Parcel::Fed(reader, length))
             }
             (_, Some(Target::Nobody)) => Ok(Parcel::Nothing),
-            _ => Ok(Parcel::Bytes(PyBytes::new(py, data))),
+            _ => memory::bytes(py, data).map(Parcel::Bytes),
         }
     }
 

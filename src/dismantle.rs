@@ -1,0 +1,118 @@
+//! How hand-made objects are freed: one inside the other, but never too deep.
+//!
+//! An object that can hold one of its kind can be the first of a chain of any length, and when it is
+//! freed all of them are, each from inside the destructor of the one before: too long a chain
+//! overflows the C stack. CPython keeps its own containers from that ("trashcan") with macros over
+//! private fields that changed with nearly each version. Since 3.14 `Py_DECREF` itself does it for
+//! every type with the garbage collector's flag. Before, every `tp_dealloc` of ours goes through
+//! [`dismantle`], whatever lies between one of our objects and the next (lists, partials, tasks).
+//!
+//! An object that waits to be taken apart is dead and untracked: nobody can reach it, and weak
+//! references to it give `None`. Its place in the list is the word in front of it that linked it to
+//! others while it was tracked, so that nothing is allocated. Each thread has a list of its own,
+//! which is empty again before the outermost destructor of that thread returns.
+
+use pyo3::ffi;
+
+use crate::object::Object;
+
+/// Takes a dead object apart, now or, if this thread is deep inside of such calls, soon.
+///
+/// # Safety
+/// Called by the object's `tp_dealloc`, with the GIL held, as the last thing it does. The type has
+/// the collector's flag and no subclasses, and `take_apart` frees the object: weak references,
+/// fields, memory, and the reference to the type. Before a `dismantle` that waits calls the
+/// `tp_dealloc` again, which must come here again.
+#[cfg(Py_3_14)]
+#[inline]
+pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+    // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(dead.cast());
+        take_apart(dead);
+    }
+}
+
+#[cfg(not(Py_3_14))]
+pub use before_3_14::dismantle;
+
+#[cfg(not(Py_3_14))]
+mod before_3_14 {
+    use std::cell::Cell;
+    use std::ptr::null_mut;
+
+    use super::*;
+    use crate::finalizing;
+
+    /// As deep as CPython's own containers go. What lies between two of ours counts on its own.
+    const DEEPEST: usize = 50;
+
+    /// A thread's destructors that have not returned, and what waits for the outermost of them.
+    struct Nested {
+        depth: Cell<usize>,
+        waiting: Cell<Object>,
+    }
+
+    thread_local! {
+        static NESTED: Nested =
+            const { Nested { depth: Cell::new(0), waiting: Cell::new(null_mut()) } };
+    }
+
+    /// The word of the collector's header that links a waiting object to the next. The header is
+    /// two words; the first of them is null in an untracked object, and has to be again.
+    ///
+    /// # Safety
+    /// `dead` must be an object with a collector's header.
+    unsafe fn link(dead: Object) -> *mut Object {
+        // SAFETY: the header lies in front of the object, in every version before 3.14.
+        unsafe { dead.cast::<Object>().sub(2) }
+    }
+
+    /// Takes a dead object apart, now or, if this thread is deep inside of such calls, soon.
+    ///
+    /// # Safety
+    /// Called by the object's `tp_dealloc`, with the GIL held, as the last thing it does. The type
+    /// has the collector's flag and no subclasses, and `take_apart` frees the object: weak
+    /// references, fields, memory, and the reference to the type. One that had to wait has its
+    /// `tp_dealloc` called again, which must come here again.
+    #[inline]
+    pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+        // What it lets go of may run Python code, in a thread that was never in the core.
+        finalizing::guard();
+        // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.
+        unsafe { ffi::PyObject_GC_UnTrack(dead.cast()) };
+        NESTED.with(|nested| {
+            let depth = nested.depth.get();
+            if depth == DEEPEST {
+                // SAFETY: untracked, so the word is free, and dead, so nobody else touches it.
+                unsafe { *link(dead) = nested.waiting.replace(dead) };
+                return;
+            }
+            nested.depth.set(depth + 1);
+            // SAFETY: the caller's promise.
+            unsafe { take_apart(dead) };
+            if depth == 0 {
+                drain(nested);
+            }
+            nested.depth.set(depth);
+        });
+    }
+
+    /// Frees what waits, and what is put off while that goes on. Never recursive: the depth is 1.
+    fn drain(nested: &Nested) {
+        loop {
+            let dead = nested.waiting.get();
+            if dead.is_null() {
+                return;
+            }
+            // SAFETY: what waits is dead, ours, and linked by `dismantle`; its header becomes that
+            // of an untracked object again. Its `tp_dealloc` was on its way once.
+            unsafe {
+                nested.waiting.set(std::mem::replace(&mut *link(dead), null_mut()));
+                if let Some(dealloc) = (*ffi::Py_TYPE(dead)).tp_dealloc {
+                    dealloc(dead);
+                }
+            }
+        }
+    }
+}
