@@ -19,6 +19,7 @@ import asyncio
 import concurrent.futures
 import faulthandler
 import gc
+import logging
 import os
 import pathlib
 import random
@@ -311,6 +312,8 @@ def main():
     else:
         factory = asyncio.new_event_loop
     bridge = load_bridge() if options.bridge else None
+    # What concurrent.futures says of a future whose loop has closed is no news here.
+    logging.disable(logging.CRITICAL)
     # Threads change places a hundred times as often.
     sys.setswitchinterval(5e-5)
     seed = options.seed if options.seed is not None else random.randrange(1 << 31)
