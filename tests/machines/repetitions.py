@@ -66,7 +66,9 @@ def count_into(row):
 
 
 def types_held():
-    return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+    return Counter(
+        f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects()
+    )
 
 
 def growth(rows):

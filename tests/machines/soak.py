@@ -135,9 +135,7 @@ class Cycle:
                     raise AssertionError(f"{behaviour.__name__} failed") from result
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        left = [
-            task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task()
-        ]
+        left = [task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task()]
         if left:
             # Handlers of connections that went away: a moment later they have heard of it.
             _, left = await asyncio.wait(left, timeout=5)
