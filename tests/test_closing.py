@@ -112,6 +112,28 @@ def test_the_queue_seen_from_a_destructor_of_one_of_its_calls(loop_factory):
     assert_handles_are_distinct(loop_factory)
 
 
+@pytest.mark.native_only(reason="asyncio drops a callback after it has taken the next one")
+def test_the_queue_seen_from_a_destructor_while_the_loop_runs(loop_factory):
+    """The handles of calls that nobody kept one of are made while somebody looks."""
+    loop, ran, seen = loop_factory(), [], []
+
+    def look():
+        handles = loop._ready
+        handles[1].cancel()
+        seen.append(len(handles))
+
+    for number in range(3):
+        loop.call_soon(AtEnd(look))
+        for i in range(5):
+            loop.call_soon(ran.append, (number, i))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == [(number, i) for number in range(3) for i in (0, 2, 3, 4)]
+    assert seen == [18, 12, 6]
+    loop.close()
+    assert_handles_are_distinct(loop_factory)
+
+
 def test_a_weak_references_callback_drops_a_handle_while_the_loop_closes(loop_factory):
     loop, held = loop_factory(), []
     thing = AtEnd(lambda: None)

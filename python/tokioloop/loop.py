@@ -80,8 +80,7 @@ class Loop(
                 finalizer=self._asyncgen_finalizer_hook,
             )
             events._set_running_loop(self)
-            with self._listening_to_signals():
-                self._run()
+            self._run()
         finally:
             self._stopping = False
             self._thread_id = None
@@ -98,11 +97,14 @@ class Loop(
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        self._stop_signal_handling()
         self._leave_children()
-        super().close()
-        self._listeners.clear()
-        self._dispose()
+        try:
+            super().close()
+        finally:
+            # Signal handlers cannot be removed outside of the main thread.
+            self._give_wakeup_fd_back()
+            self._listeners.clear()
+            self._dispose()
 
     def _make_self_pipe(self) -> None:
         """asyncio's wake-up socket: the core's reactor has its own means."""

@@ -96,6 +96,7 @@ impl Stream for AsyncGenerator {
 /// }
 /// ```
 pub fn into_stream(generator: Bound<'_, PyAny>) -> PyResult<AsyncGenerator> {
+    super::admit(generator.py())?;
     into_stream_with_locals(upstream::get_current_locals(generator.py())?, generator)
 }
 
@@ -104,7 +105,7 @@ pub fn into_stream_with_locals(
     locals: TaskLocals,
     generator: Bound<'_, PyAny>,
 ) -> PyResult<AsyncGenerator> {
-    finalizing::guard();
+    super::admit(generator.py())?;
     let next = generator.getattr(intern!(generator.py(), "__anext__"))?.unbind();
     Ok(AsyncGenerator { locals, next: Some(next), asked: None })
 }
@@ -340,7 +341,7 @@ where
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    finalizing::guard();
+    super::admit(py)?;
     let source: Source = Box::pin(Converted(stream));
     let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
     let made = RustStream {

@@ -216,9 +216,7 @@ unsafe extern "C" fn call_later(
                 Deadline { when: monotonic() + seconds, given: None }
             }
             // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-            _ => {
-                Deadline::of(event_loop.time(py)?.add(&delay)?)?
-            }
+            _ => Deadline::of(event_loop.time(py)?.add(&delay)?)?,
         };
         at(py, event_loop, &call, &deadline)
     })

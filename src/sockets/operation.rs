@@ -6,7 +6,8 @@
 //! may come inside of one another, through what they call: so every field is a cell, each is read
 //! into a local before it is used, and what Python code may have changed is read again after it.
 //! A waiting operation is referred to by the descriptors until it is done or its future is, and is
-//! freed like any object. Only reached with the GIL held.
+//! freed by its last reference, through `dismantle`, because its arguments may be another one. Only
+//! reached with the GIL held.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -24,6 +25,7 @@ use super::calls::{Attempt, Call, Kind, descriptor};
 use crate::cached;
 use crate::coroutine::{self, Coroutine};
 use crate::descriptors::{self, Tried, Waiter};
+use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::gil::PySlot;
@@ -440,12 +442,18 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
+    let this = slf.cast::<OperationObject>();
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
-        let this = slf.cast::<OperationObject>();
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

@@ -474,9 +474,16 @@ impl Common {
 
     pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
-        [&self.event_loop, &self.protocol, &self.greeting, &self.socket, self.context.slot()]
-            .into_iter()
-            .chain(rare.into_iter().flatten())
+        [
+            &self.event_loop,
+            &self.protocol,
+            &self.greeting,
+            &self.socket,
+            self.context.slot(),
+            self.flow.limits.slot(),
+        ]
+        .into_iter()
+        .chain(rare.into_iter().flatten())
     }
 
     fn rare(&self) -> &Rare {

@@ -15,7 +15,7 @@ def main():
     parser.add_argument("--seeds", default="0-2000", help="N, A-B, or A- with --minutes")
     parser.add_argument("--minutes", type=float, default=1e6)
     parser.add_argument("--shrink", action="store_true")
-    parser.add_argument("--times", type=int, default=3, help="runs of a program while shrinking")
+    parser.add_argument("--times", type=int, default=2, help="runs of a program while shrinking")
     parser.add_argument("--show", action="store_true", help="print the programs only")
     options = parser.parse_args()
     first, dash, last = options.seeds.partition("-")
@@ -38,11 +38,10 @@ def main():
         )
         print(f"{kind}: {count} programs, {time.monotonic() - start:.0f} s, {len(faults)} failed")
         bad += len(faults)
-        if options.shrink:
-            for seed in faults:
-                ((_, program),) = worker.programs_of(kind, [seed])
-                print(runs.script(kind, options.loop, runs.shrunk(
-                    kind, options.loop, program, options.times)))
+        for seed in faults if options.shrink else ():
+            ((_, program),) = worker.programs_of(kind, [seed])
+            smaller = runs.shrunk(kind, options.loop, program, options.times)
+            print(f"{kind} {seed}, smaller: {smaller and runs.script(kind, options.loop, smaller)}")
     raise SystemExit(bad > 0)
 
 

@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 
-FLAGS = ("threshold", "debug", "drop")
+FLAGS = ("threshold", "debug", "drop", "outside first", "outside last", "never run")
 FUEL = 250  # operations that one program may carry out
 THREADS = 4
 VARIABLE = contextvars.ContextVar("variable")
@@ -217,7 +217,7 @@ class World:
         self.depth = 0
         self.loop = None
         self.faults = []
-        self.closed_on_purpose = False
+        self.forked = False  # in the child the executors' locks may be taken for good
         self.threads = []
         self.children = []
         self.folder = None
@@ -491,7 +491,7 @@ class World:
 
     def do_shutdown(self, step):
         loop = self.current(step)
-        method = loop.shutdown_asyncgens if step.a % 2 else loop.shutdown_default_executor
+        method = loop.shutdown_asyncgens if step.a % 2 or self.forked else loop.shutdown_default_executor
         self.task(method(), step)
 
     # -- futures, tasks and what is awaited -----------------------------------------------------
@@ -556,7 +556,7 @@ class World:
             return loop.sock_recv_into(self.pick(self.sockets, step.b), buffer)
         if kind == 9 and self.awaitables:
             return self.pick(self.awaitables, step.b)
-        if kind == 10:
+        if kind == 10 and not self.forked:
             return loop.run_in_executor(None, self.do, step.then)
         if kind == 11:
             return Bomb(self, step.then, step.then)
@@ -926,6 +926,8 @@ class World:
         self.thread(lambda: [self.do(step.then) for _ in range(step.a % 20)])
 
     def do_executor(self, step):
+        if self.forked:
+            return
         future = self.current(step).run_in_executor(None, self.do, step.then)
         self.futures.append(future)
 
@@ -961,6 +963,7 @@ class World:
         try:
             signal.alarm(5)
             self.threads.clear()
+            self.forked = True
             self.do(step.then)
             if step.a % 2:
                 with contextlib.suppress(BaseException):
@@ -1041,16 +1044,24 @@ class World:
         self.loop.set_debug("debug" in self.program.flags)
         half = len(self.program.steps) // 2
         try:
-            for steps in (self.program.steps[:half], self.program.steps[half:]):
-                self.phase(steps)
+            for which, steps in (
+                ("first", self.program.steps[:half]),
+                ("last", self.program.steps[half:]),
+            ):
+                self.phase(steps, f"outside {which}" in self.program.flags)
         finally:
             sys.setprofile(None)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             self.end()
             gc.set_threshold(700, 10, 10)
 
-    def phase(self, steps):
+    def phase(self, steps, outside):
         loop = self.loop
+        if outside:
+            self.do(steps)
+            if which_runs(self.program):
+                self.phase((), False)
+            return
 
         async def main():
             for number, step in enumerate(steps):
@@ -1094,7 +1105,7 @@ class World:
 
     def end(self):
         """Everything is let go of, some of it with the loop's help and some without."""
-        drop = "drop" in self.program.flags
+        drop = "drop" in self.program.flags or not which_runs(self.program)
         if not drop:
             for thread in self.threads:
                 thread.join(5)
@@ -1109,7 +1120,14 @@ class World:
                     self.fuel = 0
                     with self.guarded(loop):
                         loop.run_until_complete(self.close_all(loop))
-        self.fuel = 20
+        for loop in list(self.loops):
+            for _ in range(100):  # another thread may run it
+                if not loop.is_running():
+                    break
+                with contextlib.suppress(RuntimeError):
+                    type(loop).call_soon_threadsafe(loop, type(loop).stop, loop)
+                time.sleep(0.01)
+        self.fuel = 60
         for loop in list(self.loops):
             for _ in range(3):
                 try:
@@ -1124,19 +1142,24 @@ class World:
             with contextlib.suppress(Exception):
                 for sock in server.sockets:
                     sock.close()
-        loops = self.loops
-        self.clear()
-        self.loop = None
-        for loop in loops:
-            loop.__dict__.pop("kept", None)
-        del loop, loops
-        VARIABLE.set(None)
+        self.clear_all()
         self.fuel = 0
+        self.clear_all()  # what destructors have made meanwhile
         # Runs within runs, in any order, leave the last one's behind.
         sys.set_asyncgen_hooks(None, None)
         asyncio._set_running_loop(None)
         for number in (signal.SIGVTALRM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)
+
+    def clear_all(self):
+        loops = self.loops
+        self.clear()
+        self.loop = None
+        VARIABLE.set(None)
+        for loop in loops:
+            loop.__dict__.pop("kept", None)
+            with contextlib.suppress(RuntimeError):
+                loop.close()
 
     async def close_all(self, loop):
         for server in self.servers:
@@ -1151,6 +1174,36 @@ class World:
             await asyncio.wait(tasks, timeout=0.1)
         await asyncio.sleep(0.001)
         await asyncio.wait_for(loop.shutdown_default_executor(), 1)
+
+
+def canary(factory, native):
+    """What is wrong with a new loop after a program; memory that it recycles may be."""
+    loop, ran = factory(), []
+    try:
+        handles = [loop.call_soon(ran.append, number) for number in range(40)]
+        timers = [loop.call_later(0, ran.append, number) for number in range(40, 60)]
+        if len({id(each) for each in handles + timers}) != 60:
+            return "two handles are one"
+
+        async def main():
+            sleeps = [native.sleep(0, number) for number in range(60, 80)]
+            if len({id(each) for each in sleeps}) != 20:
+                return "two sleeps are one"
+            ran.extend(await native.gather(*sleeps))
+            await asyncio.sleep(0.0001)
+            return None
+
+        wrong = loop.run_until_complete(main())
+        if sorted(ran) != list(range(80)):
+            return f"callbacks were lost or run twice: {ran}"
+        return wrong
+    finally:
+        loop.close()
+
+
+def which_runs(program):
+    """Whether what is scheduled outside of the loop runs before the loop is closed."""
+    return "never run" not in program.flags
 
 
 def prepare(folder):

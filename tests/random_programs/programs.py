@@ -34,7 +34,7 @@ def generate(seed, names, flags, longest=24, deepest=3):
     choose = random.Random(seed)
     pool, weights = list(names), list(names.values())
     # Each program has its own favourites: with all operations alike, few come to meet.
-    favourites = [weight * choose.choice((0, 1, 1, 4)) for weight in weights]
+    favourites = [weight * choose.choice((0, 0, 1, 1, 8)) for weight in weights]
     if not any(favourites):
         favourites = weights
 
@@ -44,7 +44,7 @@ def generate(seed, names, flags, longest=24, deepest=3):
     def step(depth):
         name = choose.choices(pool, favourites)[0]
         numbers = [choose.randrange(1000) for _ in range(3)]
-        then = steps(3, depth + 1) if depth < deepest else ()
+        then = steps(4, depth + 1) if depth < deepest else ()
         return Step(name, *numbers, then)
 
     chosen = tuple(flag for flag in flags if choose.random() < 0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ast
 import faulthandler
 import gc
 import logging
@@ -13,11 +12,10 @@ import signal
 import sys
 import threading
 import time
-import types
 import warnings
 
 from random_programs import chaos, decided
-from random_programs.programs import Program, Step, generate
+from random_programs.programs import Program, Step, generate, shrink
 
 LONGEST = 20  # seconds for one program
 
@@ -78,37 +76,69 @@ class Quiet:
 def run_chaos(program, factory, native, quiet):
     """Why the program failed, or ``None``."""
     before = descriptors()
-    for attempt in range(2):
-        world = chaos.World(factory, program, native)
-        try:
-            world.play()
-        except BaseException as error:  # a signal of the program's own may come late
-            world.look_at(error)
-        faults = world.faults + quiet.told
-        quiet.told = []
-        del world
-        if faults:
-            return "; ".join(faults[:3])
+    world = chaos.World(factory, program, native)
+    try:
+        world.play()
+    except BaseException as error:  # a signal of the program's own may come late
+        world.look_at(error)
+    faults = world.faults + quiet.told
+    quiet.told = []
+    del world
+    if faults:
+        return "; ".join(faults[:3])
+    for _ in range(20):  # a thread may hold what it just let go of
         gc.collect()
-        gc.collect()
-        left = {}
-        for _ in range(20):  # a thread may hold what it just let go of
-            left = {
-                fd: what
-                for fd, what in descriptors().items()
-                if fd not in before and "/random_programs" not in what
-            }
-            if not left:
-                return None
-            time.sleep(0.005)
-            gc.collect()
-    return f"descriptors left open: {left}"
+        left = {fd: what for fd, what in descriptors().items() if fd not in before}
+        if not left:
+            break
+        time.sleep(0.005)
+    if left:
+        return f"descriptors left open: {left}"
+    after = descriptors()
+    lost = {fd: what for fd, what in before.items() if after.get(fd) != what}
+    if lost:
+        return f"descriptors of others closed: {lost}"
+    return chaos.canary(factory, native)
 
 
 def programs_of(kind, seeds):
     module = {"chaos": chaos, "decided": decided}[kind]
     for seed in seeds:
         yield seed, generate(f"{kind} {seed}", module.NAMES, module.FLAGS, *module.SIZE)
+
+
+def run(kind, program, factory, native, quiet):
+    if kind == "chaos":
+        return run_chaos(program, factory, native, quiet)
+    return decided.compare(program, factory, native)
+
+
+def shrink_here(kind, program, factory, native, quiet, out, times, seconds):
+    """Makes a failing program smaller; each attempt runs in a fork of this process."""
+    end = time.monotonic() + seconds
+
+    def fails(candidate):
+        if time.monotonic() > end:
+            return False
+        pid = os.fork()
+        if pid == 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 2)
+            os.close(null)
+            signal.alarm(LONGEST)
+            failed = 1
+            try:
+                failed = any(
+                    run(kind, candidate, factory, native, quiet) for _ in range(times)
+                )
+            finally:
+                os._exit(failed)
+        failed = os.waitpid(pid, 0)[1] != 0
+        if failed:
+            out.write(f"smaller {candidate!r}\n")
+        return failed
+
+    return shrink(program, fails, 10**9) if fails(program) else None
 
 
 def main():
@@ -124,21 +154,21 @@ def main():
     warm = factory()
     warm.run_until_complete(asyncio.sleep(0))
     warm.close()
-    end = time.monotonic() + float(seconds)
+    gc.collect()
+    gc.freeze()  # what is there now need not be looked at after each program
     if len(sys.argv) > 6:
-        text = sys.stdin.read()
-        programs = [(0, eval(text, {"Step": Step, "Program": Program}))] * int(sys.argv[6])
-    else:
-        programs = programs_of(kind, range(int(first), int(last)))
-    for seed, program in programs:
+        program = eval(sys.stdin.read(), {"Step": Step, "Program": Program})
+        shrink_here(
+            kind, program, factory, native, quiet, out, int(sys.argv[6]), float(seconds)
+        )
+        return
+    end = time.monotonic() + float(seconds)
+    for seed, program in programs_of(kind, range(int(first), int(last))):
         if time.monotonic() > end:
             break
         out.write(f"?{seed}\n")
         signal.alarm(LONGEST)
-        if kind == "chaos":
-            fault = run_chaos(program, factory, native, quiet)
-        else:
-            fault = decided.compare(program, factory, native)
+        fault = run(kind, program, factory, native, quiet)
         signal.alarm(0)
         out.write(f"={seed} {fault!r}\n")
         if fault and "left open" in fault:

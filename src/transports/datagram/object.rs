@@ -18,7 +18,7 @@ impl Transport for Datagram {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.DatagramTransport";
     const METHODS: &'static [&'static [ffi::PyMethodDef]] =
-        &[Shared::<Self>::METHODS, methods::METHODS];
+        &[methods::METHODS, Shared::<Self>::METHODS];
     const FIELDS: &'static [&'static [ffi::PyGetSetDef]] =
         &[Shared::<Self>::FIELDS, methods::FIELDS];
 

@@ -1,6 +1,7 @@
 //! From `sendto` to the socket: at once, so that errors are the caller's. What the kernel does
 //! not take waits in the buffer for the socket to become writable.
 
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::ptr::null;
 
@@ -16,10 +17,16 @@ use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
 use crate::memory;
+use crate::object;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::sockets::address::parse;
 use crate::transports::life::{self, Life};
+
+unsafe extern "C" {
+    /// Of CPython's API, and not of PyO3's.
+    fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+}
 
 /// What became of a datagram.
 enum Sent {
@@ -110,16 +117,33 @@ impl Datagram {
         let Some(address) = address else {
             return self.send_through_socket(py, data, None);
         };
-        // A buffer's owner may be of a class in Python: no borrow while it is asked.
-        if data.is_exact_instance_of::<PyBytes>()
-            && let Some(sender) = self.peers.borrow().reply(address)
-        {
-            return self.send_bytes(data, sender);
-        }
-        match parse(self.family, address) {
-            Some(address) => self.send_bytes(data, address.as_bytes()),
+        // A copy: audit hooks and a buffer's owner may be written in Python.
+        let known = self.peers.borrow().reply(address);
+        match known.or_else(|| parse(self.family, address)) {
+            Some(to) => {
+                self.audit(py, address)?;
+                self.send_bytes(data, to.as_bytes())
+            }
             None => self.send_through_socket(py, data, Some(address)),
         }
+    }
+
+    /// As the method of Python's socket that is not called here. Without an audit hook this is a
+    /// look at a pointer.
+    fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(socket) = self.socket.get(py) else {
+            return Ok(());
+        };
+        // SAFETY: the format asks for two objects, which live through the call; the GIL is held.
+        let result = unsafe {
+            PySys_Audit(
+                c"socket.sendto".as_ptr(),
+                c"OO".as_ptr(),
+                socket.as_ptr(),
+                address.as_ptr(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(object::fetch(py)) }
     }
 
     /// One datagram to an address, or to the socket's peer.

@@ -8,7 +8,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString};
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::address::Address;
-use crate::transports::flow::Marks;
+use crate::transports::flow::HIGH_WATER;
 use crate::transports::life::{self, Life};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -30,7 +30,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
+        stream.flow.limits.set(py, high, low, HIGH_WATER)?;
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)

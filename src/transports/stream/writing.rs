@@ -247,7 +247,7 @@ impl Stream {
         let Some((_loop, native)) = self.native(py) else {
             return Ok(());
         };
-        if self.outgoing.borrow().size() > self.flow.marks.get().high || !native.is_running(py) {
+        if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
             return self.send_pending(py, slf);
         }
         if !self.listed.replace(true) {

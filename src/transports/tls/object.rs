@@ -45,6 +45,8 @@ impl Transport for Tls {
             &self.waiter,
             &self.timer,
             &self.context,
+            self.flow.limits.slot(),
+            self.read_limits.slot(),
         ];
         own.into_iter().chain(self.engine.slots())
     }
