@@ -150,7 +150,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
 
     def _process_exited(self, returncode: int) -> None:
         try:
-            super()._process_exited(returncode)  # type: ignore[misc]
+            super()._process_exited(returncode)
         finally:
             if self._reaped is not None and not self._reaped.done():
                 self._reaped.set_result(None)
