@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::gil::GilFlag;
+
 pub struct Asyncio {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
@@ -80,20 +82,40 @@ pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CACHE.import(py, "socket", "socket")
 }
 
+/// `_socket.socket.detach`: takes the descriptor out of a socket object, whatever its class.
+pub fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        Ok(py.import("_socket")?.getattr("socket")?.getattr("detach")?.unbind())
+    })
+}
+
 /// `sys.audit`.
 pub fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CACHE.import(py, "sys", "audit")
 }
 
-/// Whether nobody has replaced `socket.socket.connect`, as tests that forbid connections do.
-pub fn connects_as_ever(py: Python<'_>) -> PyResult<bool> {
-    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let name = pyo3::intern!(py, "connect");
-    let original = CACHE.get_or_try_init(py, || {
-        PyResult::Ok(py.import("_socket")?.getattr("socket")?.getattr(name)?.unbind())
-    })?;
-    Ok(socket_class(py)?.getattr(name)?.is(original))
+/// Whether `socket.socket` has the methods that the core goes past, and not those of a tool that
+/// forbids connections in tests, counts bytes or records.
+pub fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
+    /// The version that CPython gives the class, anew whenever it is changed, and the answer then.
+    static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
+    const METHODS: [&str; 6] = ["connect", "fileno", "getsockopt", "recv", "recv_into", "send"];
+    let class = socket_class(py)?;
+    // SAFETY: a type object; the GIL is held.
+    let version = || unsafe { (*class.as_type_ptr()).tp_version_tag } as u32;
+    let (seen, as_ever) = SEEN.get(py);
+    if seen != 0 && seen == version() {
+        return Ok(as_ever);
+    }
+    let base = py.import("_socket")?.getattr("socket")?;
+    let mut as_ever = true;
+    for method in METHODS {
+        as_ever &= class.getattr(method)?.is(&base.getattr(method)?);
+    }
+    SEEN.set(py, (version(), as_ever));
+    Ok(as_ever)
 }
 
 /// asyncio's own loop over selectors, by a name that nobody gives to another loop.

@@ -6,8 +6,9 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -69,14 +70,28 @@ pub fn new_class<K: Coroutine + ?Sized>(
     Ok(class.unbind())
 }
 
-/// What `throw()` raises when nothing is there to catch it.
+/// What `throw()` raises when nothing is there to catch it. Arguments that `throw()` does not take
+/// are the error, and then the coroutine goes on.
+///
+/// A coroutine of Python's own says which, in this CPython's words.
 pub fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
+    let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    uncaught_by(&nothing, args)
+}
+
+/// The same for what is thrown into `coro`, a coroutine of Python's own.
+pub fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
+    let py = coro.py();
     let args = crate::handles::arguments(py, args)?;
-    Ok(crate::cached::helpers(py)?
-        .bind(py)
-        .call_method1("raise_thrown", args)
-        .err()
-        .unwrap_or_else(|| PyRuntimeError::new_err("throw() raised nothing")))
+    let error = match coro.call_method1(intern!(py, "throw"), args) {
+        Ok(_) => PyRuntimeError::new_err("throw() raised nothing"),
+        Err(error) => error,
+    };
+    if coro.getattr(intern!(py, "cr_frame"))?.is_none() {
+        return Ok(error);
+    }
+    coro.call_method0(intern!(py, "close"))?;
+    Err(error)
 }
 
 /// As for a coroutine of Python's own. For destructors: with no exception set.
@@ -108,7 +123,11 @@ fn step<K: Coroutine + ?Sized>(slf: Object, value: Object, bare: bool) -> Object
         }
         // SAFETY: a new reference, set on return.
         let value = unsafe { object::owned(py, result)? };
-        if bare && value.is_none() {
+        if value.is_none() {
+            if !bare {
+                // SAFETY: an exception class, which needs no value.
+                unsafe { ffi::PyErr_SetNone(ffi::PyExc_StopIteration) };
+            }
             return Ok(null_mut());
         }
         Err(PyStopIteration::new_err((value.unbind(),)))
@@ -133,7 +152,15 @@ unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| K::throw(py, slf, args.positional))
+    enter(null_mut(), |py| {
+        if args.has_keywords() {
+            return Err(PyTypeError::new_err("coroutine.throw() takes no keyword arguments"));
+        }
+        if !(1..=3).contains(&args.positional.len()) {
+            return Err(uncaught(py, args.positional)?);
+        }
+        K::throw(py, slf, args.positional)
+    })
 }
 
 unsafe extern "C" fn method_close<K: Coroutine + ?Sized>(slf: Object, _: Object) -> Object {

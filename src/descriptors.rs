@@ -4,114 +4,63 @@
 //! reactor is edge-triggered and must be told before a descriptor closes; a selector's users rely
 //! on level triggering, close descriptors without a word, and get new ones of the same number.
 //! The kernel forgets a closed descriptor by itself here, as it does under asyncio's selector.
+//!
+//! The table is kept by number, its entries are of files. A watcher is only ever called for the
+//! file that it was added for: each one that is added asks the kernel (see `epoll`), and if the
+//! number is another file's by now, those that waited for the old file are taken out. They wait
+//! for ever, as on asyncio's loop.
 
-use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{HashMap, VecDeque};
+mod displaced;
+mod epoll;
+mod watched;
+
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::errors::{check, os_error};
+use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::handles::Handle;
-use crate::reactor::{Direction, Registration};
-use crate::sources::Source;
-
-const READ: u32 = libc::EPOLLIN as u32;
-const WRITE: u32 = libc::EPOLLOUT as u32;
-/// For waits of `sock_*`: one event, then silence without another system call.
-const ONCE: u32 = libc::EPOLLONESHOT as u32;
-const EVENTS_A_LOOK: usize = 256;
+use crate::reactor::Direction;
+use displaced::{Displaced, Note};
+use epoll::{Epoll, Event, ONCE, READ, Room, WRITE};
+pub use watched::{Tried, Waiter};
+use watched::{Watched, Watcher};
 
 #[derive(Default)]
 pub struct Descriptors {
     epoll: Option<Epoll>,
     watched: HashMap<RawFd, Watched>,
+    /// How many of them the kernel may report to a watcher.
+    awaited: usize,
+    displaced: Displaced,
     /// The instance may have events that nobody collected yet.
     pending: bool,
 }
 
+/// What must be dropped where that may run Python code.
 #[derive(Default)]
-struct Watched {
-    reader: Option<Handle>,
-    writer: Option<Handle>,
-    receiving: VecDeque<Waiter>,
-    sending: VecDeque<Waiter>,
-    /// What the kernel was asked for last; 0 once a `ONCE` was delivered.
-    armed: u32,
-    /// The kernel was told of this descriptor (and may have forgotten it since).
-    known: bool,
+struct Removed {
+    /// The handle whose place was taken.
+    replaced: Option<Handle>,
+    /// Who waited for the file that had this number before, or for one that is closed.
+    displaced: Watched,
+    _refused: Option<Watcher>,
 }
 
-impl Watched {
-    fn wanted(&self) -> u32 {
-        let mut mask = 0;
-        if self.reader.is_some() || !self.receiving.is_empty() {
-            mask |= READ;
+impl Removed {
+    fn settle(self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+        if let Some(note) = Note::of(py, &self.displaced) {
+            drop(event_loop.descriptors.with(py, |it| it.displaced.remember(py, note)));
         }
-        if self.writer.is_some() || !self.sending.is_empty() {
-            mask |= WRITE;
+        let Watched { reader, writer, .. } = &self.displaced;
+        for handle in [&self.replaced, reader, writer].into_iter().flatten() {
+            handle.cancel(py)?;
         }
-        if mask != 0 && self.reader.is_none() && self.writer.is_none() {
-            mask |= ONCE;
-        }
-        mask
-    }
-
-    fn handle(&mut self, direction: Direction) -> &mut Option<Handle> {
-        match direction {
-            Direction::Read => &mut self.reader,
-            Direction::Write => &mut self.writer,
-        }
-    }
-
-    fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
-        match direction {
-            Direction::Read => &mut self.receiving,
-            Direction::Write => &mut self.sending,
-        }
-    }
-}
-
-/// Something that tries again when its descriptor is ready.
-pub struct Waiter {
-    pub object: Py<PyAny>,
-    /// `true`: finished, one way or the other.
-    pub retry: fn(Python<'_>, &Py<PyAny>) -> PyResult<bool>,
-}
-
-struct Epoll {
-    registration: Registration,
-    fd: OwnedFd,
-}
-
-impl Epoll {
-    fn control(&self, what: i32, fd: RawFd, events: u32) -> io::Result<()> {
-        if self.registration.is_forked() {
-            // The parent's, too. A child that runs the loop gets its own, see `move_to`.
-            return Ok(());
-        }
-        let mut event = libc::epoll_event { events, u64: fd as u64 };
-        // SAFETY: our own epoll descriptor and a local event.
-        check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), what, fd, &mut event) } as isize)?;
         Ok(())
-    }
-
-    /// Adds or changes, whichever the kernel finds apt: a closed descriptor's number may be back.
-    fn watch(&self, fd: RawFd, events: u32, known: bool) -> io::Result<()> {
-        let (first, second, mistaken) = if known {
-            (libc::EPOLL_CTL_MOD, libc::EPOLL_CTL_ADD, libc::ENOENT)
-        } else {
-            (libc::EPOLL_CTL_ADD, libc::EPOLL_CTL_MOD, libc::EEXIST)
-        };
-        match self.control(first, fd, events) {
-            Err(error) if error.raw_os_error() == Some(mistaken) => {
-                self.control(second, fd, events)
-            }
-            result => result,
-        }
     }
 }
 
@@ -120,62 +69,162 @@ impl Descriptors {
         self.pending = true;
         if let Some(epoll) = &self.epoll {
             // Before the look: an event after it wakes the reactor again.
-            epoll.registration.blocked(Direction::Read);
+            epoll.arm();
         }
+    }
+
+    /// Whether any descriptor is watched.
+    #[inline]
+    pub fn is_watching(&self) -> bool {
+        self.awaited > 0
     }
 
     pub fn is_pending(&self) -> bool {
         self.pending
     }
 
-    /// Tells the kernel what a descriptor's watchers want now.
-    fn update(&mut self, fd: RawFd) -> io::Result<()> {
-        let (Some(epoll), MapEntry::Occupied(mut entry)) = (&self.epoll, self.watched.entry(fd))
-        else {
-            return Ok(());
+    /// Has the kernel watch the file that `fd` is now, for one more.
+    fn admit(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        watcher: Watcher,
+    ) -> (io::Result<()>, Removed) {
+        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else {
+            return (Ok(()), Removed { _refused: Some(watcher), ..Removed::default() });
         };
-        let watched = entry.get_mut();
-        let wanted = watched.wanted();
-        if wanted == 0 {
-            // What is armed once may fire into the void; a level would fire for ever.
-            if watched.armed != 0 && watched.armed & ONCE == 0 {
-                let _ = epoll.control(libc::EPOLL_CTL_DEL, fd, 0);
-                entry.remove();
+        let watched = all.entry(fd).or_default();
+        let mut wanted = watched.wanted_with(Some((direction, &watcher)));
+        let mut displaced = Watched::default();
+        let asked = match watched.token {
+            Some(token) => epoll.change(fd, wanted, token).map(|()| token),
+            None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        };
+        let token = match asked {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                watched.count(awaited, false);
+                displaced = std::mem::take(watched);
+                wanted = watched.wanted_with(Some((direction, &watcher)));
+                epoll.add(fd, wanted)
             }
-            return Ok(());
+            asked => asked,
+        };
+        match token {
+            Ok(token) => {
+                let replaced = watched.put(direction, watcher);
+                watched.armed = wanted;
+                watched.token = Some(token);
+                watched.count(awaited, true);
+                (Ok(()), Removed { replaced, displaced, _refused: None })
+            }
+            Err(error) => {
+                // Closed, or nothing that can be watched: who waited for it before waits in vain.
+                watched.count(awaited, false);
+                if let Some(closed) = all.remove(&fd)
+                    && closed.token.is_some()
+                {
+                    displaced = closed;
+                }
+                (Err(error), Removed { replaced: None, displaced, _refused: Some(watcher) })
+            }
         }
-        if wanted != watched.armed || wanted & ONCE != 0 {
-            epoll.watch(fd, wanted, watched.known)?;
-            watched.armed = wanted;
-            watched.known = true;
-        }
-        Ok(())
     }
 
     pub fn handles(&self) -> impl Iterator<Item = &Handle> {
         self.watched.values().flat_map(|it| [&it.reader, &it.writer].into_iter().flatten())
     }
 
-    fn traverse_waiters(
-        waiters: &VecDeque<Waiter>,
-        visit: &PyVisit<'_>,
-    ) -> Result<(), PyTraverseError> {
-        for waiter in waiters {
-            visit.call(&waiter.object)?;
+    /// Tells the kernel what is wanted of a file, after a watcher went or an event came.
+    fn adjust(&mut self, fd: RawFd) {
+        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else { return };
+        let Some(watched) = all.get_mut(&fd) else { return };
+        let wanted = watched.wanted();
+        watched.count(awaited, wanted != 0 && watched.token.is_some());
+        match watched.token {
+            None if wanted == 0 => drop(all.remove(&fd)),
+            None => {}
+            Some(token) if wanted == 0 => {
+                // What is armed once may fire into the void; a level would fire for ever.
+                if watched.armed != 0 && watched.armed & ONCE == 0 {
+                    epoll.remove(fd, token);
+                    all.remove(&fd);
+                }
+            }
+            // Nothing to tell: the kernel goes on reporting the same.
+            Some(_) if wanted == watched.armed && wanted & ONCE == 0 => {}
+            Some(token) => match epoll.change(fd, wanted, token) {
+                Ok(()) => watched.armed = wanted,
+                Err(_) => {
+                    (watched.armed, watched.token) = (0, None);
+                    watched.count(awaited, false);
+                }
+            },
         }
-        Ok(())
+    }
+
+    /// Who waits for the file that an event is of.
+    fn of(&mut self, event: Event) -> Option<&mut Watched> {
+        self.watched.get_mut(&event.fd).filter(|watched| watched.token == Some(event.token))
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for watched in self.watched.values() {
-            for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
-                handle.traverse(visit)?;
-            }
-            Self::traverse_waiters(&watched.receiving, visit)?;
-            Self::traverse_waiters(&watched.sending, visit)?;
+            watched.traverse(visit)?;
         }
-        Ok(())
+        self.displaced.traverse(visit)
     }
+}
+
+/// What `add_reader` and `add_writer` registered under one number.
+pub struct Registered {
+    pub fd: RawFd,
+    /// What it was registered by, if that was not the number.
+    pub object: Option<Py<PyAny>>,
+    pub reader: Option<Handle>,
+    pub writer: Option<Handle>,
+}
+
+/// All that `add_reader` and `add_writer` registered.
+pub fn registered(py: Python<'_>, event_loop: &NativeLoop) -> Vec<Registered> {
+    event_loop.descriptors.with(py, |descriptors| {
+        let clone = |handle: &Option<Handle>| handle.as_ref().map(|handle| handle.clone_ref(py));
+        descriptors
+            .watched
+            .iter()
+            .filter(|(_, watched)| watched.reader.is_some() || watched.writer.is_some())
+            .map(|(fd, watched)| Registered {
+                fd: *fd,
+                object: watched.object.as_ref().map(|object| object.clone_ref(py)),
+                reader: clone(&watched.reader),
+                writer: clone(&watched.writer),
+            })
+            .collect()
+    })
+}
+
+/// The number that `object` was registered by; for one that was closed and has none any more.
+pub fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+    event_loop.descriptors.with(object.py(), |descriptors| {
+        let is_it = |watched: &Watched| watched.object.as_ref().is_some_and(|it| it.is(object));
+        descriptors.watched.iter().find(|(_, watched)| is_it(watched)).map(|(fd, _)| *fd)
+    })
+}
+
+/// Stops calling the handle of a file that was closed; whether there was one. `None`: the file is
+/// not known.
+pub fn remove_closed(
+    event_loop: &NativeLoop,
+    object: &Bound<'_, PyAny>,
+    direction: Direction,
+) -> PyResult<Option<bool>> {
+    let py = object.py();
+    if let Some(fd) = find(event_loop, object) {
+        return remove(py, event_loop, fd, direction).map(Some);
+    }
+    let removed = event_loop
+        .descriptors
+        .with(py, |descriptors| descriptors.displaced.remove(object, direction));
+    Ok(removed.map(|(watched, _forgotten)| watched))
 }
 
 /// The mask of `selectors` events that `fd` is watched for by `add_reader` and `add_writer`.
@@ -192,16 +241,8 @@ pub fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if event_loop.descriptors.with(py, |descriptors| descriptors.epoll.is_some()) {
         return Ok(());
     }
-    // SAFETY: no pointers; the result is checked.
-    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)
-        .map_err(|error| os_error(&error))?;
-    // SAFETY: a fresh descriptor that nobody else owns.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-    let (_, registration) = event_loop.add_source(py, fd.as_raw_fd(), Source::Descriptors)?;
-    registration.arm(Direction::Read);
-    event_loop
-        .descriptors
-        .with(py, |descriptors| descriptors.epoll = Some(Epoll { registration, fd }));
+    let epoll = Epoll::new(py, event_loop)?;
+    event_loop.descriptors.with(py, |descriptors| descriptors.epoll = Some(epoll));
     Ok(())
 }
 
@@ -213,40 +254,19 @@ pub fn add(
     direction: Direction,
     handle: Handle,
 ) -> PyResult<()> {
-    open(py, event_loop)?;
-    let (result, replaced) = event_loop.descriptors.with(py, |descriptors| {
-        let watched = descriptors.watched.entry(fd).or_default();
-        let replaced = watched.handle(direction).replace(handle);
-        let result = descriptors.update(fd);
-        let undone = result.is_err().then(|| descriptors.watched.remove(&fd));
-        (result, (replaced, undone))
-    });
-    if let Some(replaced) = &replaced.0 {
-        replaced.cancel(py)?;
-    }
-    result.map_err(|error| os_error(&error))
+    admit(py, event_loop, fd, direction, Watcher::Handle(handle, None))
 }
 
-/// Stops calling the handle of `fd`; whether there was one.
-pub fn remove(
-    py: Python<'_>,
+/// The same, for a file object, which `find` finds when it is closed.
+pub fn add_object(
     event_loop: &NativeLoop,
     fd: RawFd,
+    object: &Bound<'_, PyAny>,
     direction: Direction,
-) -> PyResult<bool> {
-    let removed = event_loop.descriptors.with(py, |descriptors| {
-        let removed = descriptors.watched.get_mut(&fd)?.handle(direction).take();
-        // The descriptor may be closed already: then there is nothing to tell the kernel.
-        let _ = descriptors.update(fd);
-        removed
-    });
-    match removed {
-        Some(handle) => {
-            handle.cancel(py)?;
-            Ok(true)
-        }
-        None => Ok(false),
-    }
+    handle: Handle,
+) -> PyResult<()> {
+    let watcher = Watcher::Handle(handle, Some(object.clone().unbind()));
+    admit(object.py(), event_loop, fd, direction, watcher)
 }
 
 /// Has `waiter` try again when `fd` is ready.
@@ -257,13 +277,62 @@ pub fn wait(
     direction: Direction,
     waiter: Waiter,
 ) -> PyResult<()> {
+    admit(py, event_loop, fd, direction, Watcher::Waiter(waiter))
+}
+
+fn admit(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    fd: RawFd,
+    direction: Direction,
+    watcher: Watcher,
+) -> PyResult<()> {
     open(py, event_loop)?;
-    let result = event_loop.descriptors.with(py, |descriptors| {
-        let watched = descriptors.watched.entry(fd).or_default();
-        watched.waiters(direction).push_back(waiter);
-        descriptors.update(fd)
-    });
+    let (result, removed) =
+        event_loop.descriptors.with(py, |descriptors| descriptors.admit(fd, direction, watcher));
+    removed.settle(py, event_loop)?;
     result.map_err(|error| os_error(&error))
+}
+
+/// Puts another handle in the place of one whose file was closed.
+pub fn replace(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    fd: RawFd,
+    direction: Direction,
+    handle: Handle,
+) -> PyResult<()> {
+    let (replaced, refused) = event_loop.descriptors.with(py, |descriptors| {
+        match descriptors.watched.get_mut(&fd).map(|watched| watched.handle(direction)) {
+            Some(place @ Some(_)) => (place.replace(handle), None),
+            _ => (None, Some(handle)),
+        }
+    });
+    if refused.is_some() {
+        return Err(os_error(&io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    replaced.map_or(Ok(()), |replaced| replaced.cancel(py).map(drop))
+}
+
+/// Stops calling the handle of `fd`; whether there was one.
+pub fn remove(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    fd: RawFd,
+    direction: Direction,
+) -> PyResult<bool> {
+    let removed = event_loop.descriptors.with(py, |descriptors| {
+        let removed = descriptors.watched.get_mut(&fd)?.take(direction);
+        descriptors.adjust(fd);
+        Some(removed)
+    });
+    match removed {
+        Some((Some(handle), _object)) => {
+            handle.cancel(py)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Takes a waiter back.
@@ -278,10 +347,16 @@ pub fn forget(
         let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
         let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
         let forgotten = waiters.remove(at);
-        let _ = descriptors.update(fd);
+        descriptors.adjust(fd);
         forgotten
     });
     drop(forgotten);
+}
+
+/// Asks the kernel, whether the reactor has reported anything or not.
+pub fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+    event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
+    collect(py, event_loop)
 }
 
 /// Turns what the kernel reports into ready entries and finished waits.
@@ -289,81 +364,136 @@ pub fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.pending) {
         return Ok(());
     }
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_LOOK];
-    let count = event_loop.descriptors.with(py, |descriptors| {
-        let Some(epoll) = &descriptors.epoll else {
-            return 0;
-        };
-        // SAFETY: room for as many events as we say; the time-out of 0 never waits.
-        let count = unsafe {
-            libc::epoll_wait(epoll.fd.as_raw_fd(), events.as_mut_ptr(), EVENTS_A_LOOK as i32, 0)
-        };
-        usize::try_from(count).unwrap_or(0)
+    let mut room = Room::new();
+    let events = event_loop.descriptors.with(py, |descriptors| {
+        // A level that nobody drained shows up again without waking the reactor: look once more
+        // before parking, until a look finds nothing.
+        descriptors.pending = false;
+        descriptors.epoll.as_ref().map(|epoll| epoll.ready(&mut room))
     });
-    // A level that nobody drained shows up again without waking the reactor: look once more
-    // before parking, until a look finds nothing.
-    event_loop.descriptors.with(py, |descriptors| descriptors.pending = count == EVENTS_A_LOOK);
-    for event in &events[..count] {
-        let (fd, mask) = (event.u64 as RawFd, event.events);
+    let (mut count, mut orphans) = (0, false);
+    for event in events.into_iter().flatten() {
+        count += 1;
+        orphans |= event_loop.descriptors.with(py, |descriptors| descriptors.of(event).is_none());
         // As `selectors` reads epoll: a hang-up or an error wakes both sides.
-        if mask & !WRITE != 0 {
-            ready(py, event_loop, fd, Direction::Read)?;
+        if event.mask & !WRITE != 0 {
+            ready(py, event_loop, event, Direction::Read)?;
         }
-        if mask & !READ != 0 {
-            ready(py, event_loop, fd, Direction::Write)?;
+        if event.mask & !READ != 0 {
+            ready(py, event_loop, event, Direction::Write)?;
         }
-        let (result, orphan) = event_loop.descriptors.with(py, |descriptors| {
-            let Some(watched) = descriptors.watched.get_mut(&fd) else {
-                return (Ok(()), true);
-            };
-            if watched.armed & ONCE == 0 {
-                descriptors.pending = true;
-            } else {
+        event_loop.descriptors.with(py, |descriptors| {
+            let Some(watched) = descriptors.of(event) else { return };
+            if watched.armed & ONCE != 0 {
+                // Armed again once the waiters have tried, in the next batch.
                 watched.armed = 0;
+            } else {
+                descriptors.pending = true;
+                descriptors.adjust(event.fd);
             }
-            (descriptors.update(fd), false)
         });
-        if orphan {
-            // A description kept open elsewhere under a number that was closed here.
-            event_loop.descriptors.with(py, |descriptors| {
-                if let Some(epoll) = &descriptors.epoll {
-                    let _ = epoll.control(libc::EPOLL_CTL_DEL, fd, 0);
-                }
-            });
-        }
-        result.map_err(|error| os_error(&error))?;
+    }
+    if count == Room::EVENTS {
+        event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
+    }
+    if orphans {
+        renew(py, event_loop);
     }
     Ok(())
 }
 
-fn ready(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd, direction: Direction) -> PyResult<()> {
+fn ready(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    event: Event,
+    direction: Direction,
+) -> PyResult<()> {
     let handle = event_loop.descriptors.with(py, |descriptors| {
-        let handle = descriptors.watched.get_mut(&fd)?.handle(direction).as_ref()?;
+        let handle = descriptors.of(event)?.handle(direction).as_ref()?;
         Some(handle.clone_ref(py))
     });
     if let Some(handle) = handle {
         if handle.is_cancelled(py) {
-            remove(py, event_loop, fd, direction)?;
+            remove(py, event_loop, event.fd, direction)?;
         } else {
             event_loop.push(py, Entry::Handle(handle));
         }
     }
-    loop {
-        let first = event_loop.descriptors.with(py, |descriptors| {
-            let first = descriptors.watched.get_mut(&fd)?.waiters(direction).front()?;
-            Some((first.object.clone_ref(py), first.retry))
-        });
-        let Some((object, retry)) = first else { return Ok(()) };
-        if !retry(py, &object)? {
-            return Ok(());
-        }
-        // Finished or given up. It may have taken itself out meanwhile.
-        let finished = event_loop.descriptors.with(py, |descriptors| {
+    let first = event_loop.descriptors.with(py, |descriptors| {
+        let first = descriptors.of(event)?.waiters(direction).front()?;
+        Some((first.object.clone_ref(py), first.resume))
+    });
+    if let Some((object, resume)) = first {
+        event_loop.push(py, Entry::Native(object, resume));
+    }
+    Ok(())
+}
+
+/// The turn of a waiter has come: it tries again, and so do those behind it until one is blocked.
+pub fn resume(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    fd: RawFd,
+    direction: Direction,
+    waiter: &Py<PyAny>,
+) -> PyResult<()> {
+    let mut next = Some(waiter.clone_ref(py));
+    let mut result = Ok(());
+    while let Some(object) = next {
+        // It may have taken itself out, and the number be another file's.
+        let retry = event_loop.descriptors.with(py, |descriptors| {
             let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
-            let at = waiters.iter().position(|waiting| waiting.object.is(&object))?;
-            waiters.remove(at)
+            Some(waiters.iter().find(|waiting| waiting.object.is(&object))?.retry)
+        });
+        let Some(retry) = retry else { break };
+        match retry(py, &object) {
+            Ok(Tried::Blocked) => break,
+            Ok(Tried::Over) => {}
+            Err(error) => result = Err(error),
+        }
+        let (finished, behind) = event_loop.descriptors.with(py, |descriptors| {
+            let Some(watched) = descriptors.watched.get_mut(&fd) else { return (None, None) };
+            let waiters = watched.waiters(direction);
+            let at = waiters.iter().position(|waiting| waiting.object.is(&object));
+            let finished = at.and_then(|at| waiters.remove(at));
+            (finished, waiters.front().map(|waiting| waiting.object.clone_ref(py)))
         });
         drop(finished);
+        next = if result.is_ok() { behind } else { None };
+    }
+    event_loop.descriptors.with(py, |descriptors| descriptors.adjust(fd));
+    result
+}
+
+/// Moves to another instance, which has no entries but those that watchers wait for.
+///
+/// A file whose number was closed here lives on if it is open elsewhere, too: in a child process,
+/// under another number. The kernel goes on reporting it, and no call takes its entry back.
+fn renew(py: Python<'_>, event_loop: &NativeLoop) {
+    // Without a descriptor to spare the loop goes on with the old instance: it only turns more.
+    let Ok(fresh) = Epoll::new(py, event_loop) else { return };
+    let old = event_loop.descriptors.with(py, |descriptors| {
+        descriptors.pending = true;
+        let old = descriptors.epoll.replace(fresh)?;
+        let Descriptors { epoll: Some(fresh), watched: all, awaited, .. } = descriptors else {
+            return Some(old);
+        };
+        for (fd, watched) in all {
+            let (wanted, known) = (watched.wanted(), watched.token.take());
+            watched.armed = 0;
+            // The old instance knows whether the number is still this file's.
+            if wanted != 0
+                && known.is_some_and(|token| old.change(*fd, wanted, token).is_ok())
+                && let Ok(token) = fresh.add(*fd, wanted)
+            {
+                (watched.armed, watched.token) = (wanted, Some(token));
+            }
+            watched.count(awaited, watched.token.is_some());
+        }
+        Some(old)
+    });
+    if let Some(old) = old {
+        drop(event_loop.sources.with(py, |sources| sources.remove(old.key)));
     }
 }
 
@@ -371,8 +501,7 @@ fn ready(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd, direction: Directio
 pub fn move_to(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     let had = event_loop.descriptors.with(py, |descriptors| {
         for watched in descriptors.watched.values_mut() {
-            watched.armed = 0;
-            watched.known = false;
+            (watched.armed, watched.token) = (0, None);
         }
         descriptors.pending = false;
         descriptors.epoll.take()
@@ -383,9 +512,18 @@ pub fn move_to(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     drop(had);
     open(py, event_loop)?;
     event_loop.descriptors.with(py, |descriptors| {
-        for fd in descriptors.watched.keys().copied().collect::<Vec<_>>() {
+        let Descriptors { epoll: Some(epoll), watched: all, awaited, .. } = descriptors else {
+            return;
+        };
+        for (fd, watched) in all {
+            let wanted = watched.wanted();
             // One that the child closed is not an error; nobody will hear of it again.
-            let _ = descriptors.update(fd);
+            if wanted != 0
+                && let Ok(token) = epoll.add(*fd, wanted)
+            {
+                (watched.armed, watched.token) = (wanted, Some(token));
+            }
+            watched.count(awaited, watched.token.is_some());
         }
     });
     Ok(())

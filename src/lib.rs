@@ -21,6 +21,7 @@
 //! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect` |
 //! | `transports` | stream and datagram transports |
 //! | `listener` | accepting connections |
+//! | `memory` | memory that can run out |
 //! | `names` | literal addresses |
 //! | `events` | what happened while nobody looked; the end of the loop's sleep |
 //! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
@@ -48,6 +49,7 @@ mod gil;
 mod handles;
 mod interpreters;
 mod listener;
+mod memory;
 mod methods;
 mod names;
 mod object;

@@ -1,8 +1,11 @@
 //! Listening sockets: accepts in bursts, and makes a transport of each connection.
+//!
+//! As on asyncio, the protocol and the transport of a connection are made in the iteration after
+//! the one that accepted it. Until then the listener owns the connection's descriptor.
 
-use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyOSError;
@@ -19,7 +22,7 @@ use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::sockets::address;
 use crate::sources::{Kind, Source};
-use crate::transports::life::Parts;
+use crate::transports::life::{Parts, Socket};
 use crate::transports::stream;
 
 /// A socket that accepts connections for a `Server`.
@@ -31,9 +34,15 @@ pub struct Listener {
     server: PySlot,
     /// Each connection's callbacks run in a copy of it.
     context: PySlot,
+    event_loop: PySlot,
     key: GilFlag<Option<Key>>,
     registration: GilCell<Option<Registration>>,
+    /// Connections that have no transport yet: one for each entry of the ready queue.
+    accepted: GilCell<VecDeque<Accepted>>,
 }
+
+/// A connection and its peer's address.
+type Accepted = (OwnedFd, address::Raw);
 
 impl Drop for Listener {
     fn drop(&mut self) {
@@ -44,7 +53,7 @@ impl Drop for Listener {
 
 /// What the loop does with listeners.
 static KIND: Kind = Kind {
-    ready: |py, event_loop, slf| slf.cast_bound::<Listener>(py)?.get().accept(py, event_loop),
+    ready: |py, event_loop, slf| Listener::accept(slf.cast_bound::<Listener>(py)?, event_loop),
     move_to: |py, _event_loop, slf, reactor| {
         slf.cast_bound::<Listener>(py)?.get().move_to(py, reactor)
     },
@@ -54,18 +63,6 @@ static KIND: Kind = Kind {
         }
     },
 };
-
-/// An accepted descriptor, closed unless a transport takes it over.
-struct Accepted(RefCell<Option<RawFd>>);
-
-impl Drop for Accepted {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0.take() {
-            // SAFETY: ours, and nobody else has seen it.
-            unsafe { libc::close(fd) };
-        }
-    }
-}
 
 impl Listener {
     /// Starts accepting on `fd`.
@@ -100,8 +97,10 @@ impl Listener {
                 protocol_factory: PySlot::new(protocol_factory.unbind()),
                 server: PySlot::new(server.unbind()),
                 context: PySlot::new(context.unbind()),
+                event_loop: PySlot::new(event_loop.bind(py).unbind()),
                 key: GilFlag::new(None),
                 registration: GilCell::new(None),
+                accepted: GilCell::new(VecDeque::new()),
             },
         )?;
         Self::resume(listener.bind(py), event_loop)?;
@@ -128,16 +127,22 @@ impl Listener {
         }
     }
 
-    /// Stops accepting; the socket stays open.
+    /// Stops accepting; the socket stays open, and connections that were accepted live on.
     pub fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) {
-        self.detach(py);
+        self.deregister(py);
         if let Some(key) = self.key.get(py) {
             self.key.set(py, None);
             drop(event_loop.sources.with(py, |sources| sources.remove(key)));
         }
     }
 
+    /// The loop is closed: nothing is accepted any more, and nothing that was is made a transport.
     fn detach(&self, py: Python<'_>) {
+        self.deregister(py);
+        drop(self.accepted.take(py));
+    }
+
+    fn deregister(&self, py: Python<'_>) {
         drop(self.registration.with(py, Option::take));
     }
 
@@ -150,27 +155,41 @@ impl Listener {
     }
 
     /// The listening socket is ready: accepts up to a backlog of connections.
-    fn accept(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        for _ in 0..self.backlog {
+    fn accept(slf: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        for _ in 0..this.backlog {
             let mut peer = address::Raw::new();
-            let accepted = self.registration.with(py, |registration| match registration {
+            let accepted = this.registration.with(py, |registration| match registration {
                 Some(registration) => {
-                    registration.attempt(Direction::Read, || accept(self.fd, &mut peer))
+                    registration.attempt(Direction::Read, || accept(this.fd, &mut peer))
                 }
                 None => Ok(None),
             });
             match accepted {
-                Ok(Some(fd)) => {
-                    let accepted = Accepted(RefCell::new(Some(fd)));
-                    self.connected(py, event_loop, &accepted, peer)?;
-                }
+                Ok(Some(fd)) => this.expect(slf, event_loop, (fd, peer)),
                 Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return self.failed(py, event_loop, &error),
+                Err(error) => return this.failed(py, event_loop, &error),
             }
         }
-        self.arm(py, event_loop);
+        this.arm(py, event_loop);
         Ok(())
+    }
+
+    /// Has the transport of a connection made in the next iteration. If there is no memory to
+    /// remember it, the connection is closed.
+    fn expect(&self, slf: &Bound<'_, Self>, event_loop: &NativeLoop, accepted: Accepted) {
+        let py = slf.py();
+        let refused = self.accepted.with(py, |waiting| {
+            if waiting.try_reserve(1).is_err() {
+                return Some(accepted);
+            }
+            waiting.push_back(accepted);
+            None
+        });
+        if refused.is_none() {
+            event_loop.push(py, Entry::Native(slf.clone().into_any().unbind(), welcome));
+        }
     }
 
     /// Makes protocol and transport of a new connection.
@@ -178,12 +197,11 @@ impl Listener {
         &self,
         py: Python<'_>,
         event_loop: &NativeLoop,
-        accepted: &Accepted,
+        accepted: OwnedFd,
         peer: address::Raw,
     ) -> PyResult<()> {
         let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
-            let (Some(factory), Some(fd)) = (self.protocol_factory.get(py), *accepted.0.borrow())
-            else {
+            let Some(factory) = self.protocol_factory.get(py) else {
                 return Ok(());
             };
             let protocol = factory.call0()?;
@@ -192,12 +210,16 @@ impl Listener {
                 py,
                 event_loop,
                 stream::New {
-                    parts: Parts { fd, socket: None, protocol, waiter: None, extra: None },
+                    parts: Parts {
+                        socket: Socket::Bare(accepted),
+                        protocol,
+                        waiter: None,
+                        extra: None,
+                    },
                     server: self.server.get(py),
                     peername,
                 },
             )?;
-            accepted.0.take();
             if event_loop.debug.get(py) {
                 let server = self.server.get(py);
                 cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
@@ -253,13 +275,25 @@ impl Listener {
     }
 }
 
-fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(RawFd, After)> {
+fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(OwnedFd, After)> {
     let (address, length) = peer.as_mut_ptrs();
     // SAFETY: `Raw`'s own storage and length.
     let accepted = check(unsafe {
         libc::accept4(fd, address, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
     } as isize)?;
-    Ok((accepted as RawFd, After::StillReady))
+    // SAFETY: the kernel has just made this descriptor, for us.
+    Ok((unsafe { OwnedFd::from_raw_fd(accepted as RawFd) }, After::StillReady))
+}
+
+/// A connection's turn has come.
+fn welcome(py: Python<'_>, listener: &Py<PyAny>) -> PyResult<()> {
+    let this = listener.cast_bound::<Listener>(py)?.get();
+    let accepted = this.accepted.with(py, VecDeque::pop_front);
+    let (Some((fd, peer)), Some(event_loop)) = (accepted, this.event_loop.get(py)) else {
+        return Ok(());
+    };
+    // SAFETY: the listener was started with a loop, which `event_loop` keeps alive.
+    this.connected(py, unsafe { NativeLoop::of(event_loop.as_ptr()) }, fd, peer)
 }
 
 #[pymethods]
@@ -267,6 +301,7 @@ impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.protocol_factory.traverse(&visit)?;
         self.server.traverse(&visit)?;
+        self.event_loop.traverse(&visit)?;
         self.context.traverse(&visit)
     }
 
@@ -275,6 +310,7 @@ impl Listener {
         let (py, this) = (slf.py(), slf.get());
         this.protocol_factory.set(py, None);
         this.server.set(py, None);
+        this.event_loop.set(py, None);
         this.context.set(py, None);
     }
 }

@@ -7,13 +7,14 @@ use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 
 use crate::finalizing;
 use crate::gil::PySlot;
+use crate::memory;
 
 pub type Object = *mut ffi::PyObject;
 
@@ -155,7 +156,7 @@ impl<'a> Args<'a> {
 
     /// Calls another function with the same arguments.
     pub fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let stack = [self.positional, self.keywords].concat();
+        let stack = joined(&[self.positional, self.keywords])?;
         // SAFETY: borrowed from the caller for the call; a new reference or null with an
         // exception set.
         unsafe {
@@ -195,16 +196,16 @@ impl<'a> Args<'a> {
             let name = unsafe {
                 Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(self.names, at as isize))
             };
-            let name = name.extract::<std::borrow::Cow<'_, str>>()?;
-            let Some(index) = names.iter().position(|known| *known == name) else {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got an unexpected keyword argument '{name}'"
-                )));
+            // A program's `str` may be no text that Rust knows (lone surrogates), and of any length.
+            let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+            let known = text.and_then(|text| names.iter().position(|known| *known == text));
+            let Some(index) = known else {
+                let text = "{}() got an unexpected keyword argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             };
             if !bound[index].is_null() {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got multiple values for argument '{name}'"
-                )));
+                let text = "{}() got multiple values for argument '{}'";
+                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
             }
             bound[index] = *value;
         }
@@ -231,6 +232,15 @@ impl<'a> Args<'a> {
         }
         Ok(())
     }
+}
+
+/// Arguments one after the other. How many there are is up to the caller.
+pub fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
+    let mut all = Vec::new();
+    let count = parts.iter().map(|part| part.len()).sum();
+    all.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    Ok(all)
 }
 
 pub type FastCall = unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;

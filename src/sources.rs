@@ -33,6 +33,12 @@ pub enum Source {
     Alarm,
 }
 
+impl Source {
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Descriptors | Self::Alarm)
+    }
+}
+
 /// Who gets a key's event.
 #[derive(Clone, Copy)]
 pub enum Event {
@@ -48,10 +54,19 @@ pub struct Sources {
     /// Which transport uses a descriptor, for asyncio's "is used by transport" check.
     by_fd: HashMap<RawFd, Key>,
     alarm: Option<(Alarm, Registration)>,
+    /// How many slots belong to the loop itself: the alarm's and the descriptors'.
+    own: usize,
 }
 
 impl Sources {
+    /// Whether there is any transport, listener or the like, whose descriptor may become ready.
+    #[inline]
+    pub fn has_objects(&self) -> bool {
+        self.slots.len() > self.free.len() + self.own
+    }
+
     pub fn insert(&mut self, source: Source) -> Key {
+        self.own += usize::from(source.is_own());
         if let Some(key) = self.free.pop() {
             self.slots[key as usize] = Some(source);
             return key;
@@ -63,7 +78,8 @@ impl Sources {
     /// Frees a key. The source comes back to be dropped outside the borrow.
     pub fn remove(&mut self, key: Key) -> Option<Source> {
         let source = self.slots.get_mut(key as usize)?.take();
-        if source.is_some() {
+        if let Some(source) = &source {
+            self.own -= usize::from(source.is_own());
             self.free.push(key);
         }
         source
@@ -71,7 +87,10 @@ impl Sources {
 
     /// Puts another source in the place of an old one, which comes back.
     pub fn replace(&mut self, key: Key, source: Source) -> Option<Source> {
-        self.slots.get_mut(key as usize)?.replace(source)
+        self.own += usize::from(source.is_own());
+        let replaced = self.slots.get_mut(key as usize)?.replace(source);
+        self.own -= usize::from(replaced.as_ref().is_some_and(Source::is_own));
+        replaced
     }
 
     pub fn event(&self, key: Key) -> Option<Event> {

@@ -26,10 +26,12 @@ def pipe():
     ends = os.pipe()
     for fd in ends:
         os.set_blocking(fd, False)
+    opened = [os.fstat(fd) for fd in ends]
     yield ends
-    for fd in ends:
+    for fd, status in zip(ends, opened):
         with contextlib.suppress(OSError):  # closed by the test
-            os.close(fd)
+            if os.path.samestat(os.fstat(fd), status):  # and not the loop's by now
+                os.close(fd)
 
 
 def test_the_end_of_a_socket_makes_it_readable(loop, pair):

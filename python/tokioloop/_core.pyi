@@ -160,7 +160,7 @@ class NativeLoop:
     # -- sockets ------------------------------------------------------------------------------
 
     def sock_recv(self, sock: socket.socket, n: int) -> SocketOperation[bytes]:
-        """Receive up to ``n`` bytes, and at most 256 KiB; ``b""`` at the end. Coroutine.
+        """Receive up to ``n`` bytes; ``b""`` at the end. Coroutine.
 
         As ``asyncio.loop.sock_recv``; tried when it is first stepped, then whenever the socket
         is ready. Awaiting it raises ``OSError`` for what the kernel refuses, ``ValueError`` for
@@ -280,6 +280,12 @@ class NativeLoop:
 
     def _watched(self, fd: int) -> int:
         """The ``selectors`` events that ``fd`` is watched for, 0 for none."""
+
+    def _registered(self) -> list[tuple[Any, int, int, list[asyncio.Handle | None]]]:
+        """What is registered: file, number, events, and the handles of reader and writer."""
+
+    def _registered_fd(self, file: Any) -> int | None:
+        """The number that a file was registered by, which may be closed by now."""
 
     def _fd_owner(self, fd: int) -> SocketTransport | DatagramTransport | None:
         """The transport of ours that uses ``fd``."""

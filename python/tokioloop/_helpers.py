@@ -8,7 +8,6 @@ import sys
 import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
-from types import TracebackType
 from typing import Any
 
 _FORMAT_TAKES_DEBUG = (
@@ -80,14 +79,8 @@ def check_socket(loop: Any, sock: Any) -> None:
         raise ValueError("the socket must be non-blocking")
 
 
-def raise_thrown(kind: Any, value: Any = None, trace: TracebackType | None = None, /) -> None:
-    """What ``coroutine.throw()`` raises when nothing is there to catch it."""
-    error: Any
-    if isinstance(kind, type):
-        error = kind() if value is None else value if isinstance(value, kind) else kind(value)
-    else:
-        error = kind
-    raise error if trace is None else error.with_traceback(trace)
+async def nothing() -> None:
+    """A coroutine for what is thrown into one that has nothing to catch it."""
 
 
 def attach(server: Any, transport: Any) -> None:

@@ -80,8 +80,7 @@ class Loop(
                 finalizer=self._asyncgen_finalizer_hook,
             )
             events._set_running_loop(self)
-            with self._listening_to_signals():
-                self._run()
+            self._run()
         finally:
             self._stopping = False
             self._thread_id = None
@@ -98,11 +97,14 @@ class Loop(
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        self._stop_signal_handling()
         self._leave_children()
-        super().close()
-        self._listeners.clear()
-        self._dispose()
+        try:
+            super().close()
+        finally:
+            # Signal handlers cannot be removed outside of the main thread.
+            self._give_wakeup_fd_back()
+            self._listeners.clear()
+            self._dispose()
 
     def _make_self_pipe(self) -> None:
         """asyncio's wake-up socket: the core's reactor has its own means."""
@@ -204,14 +206,17 @@ class Loop(
             return
         # Known again before the handler runs, which may close the server.
         self._listeners[fd] = listening
-        self.call_exception_handler(
-            {
-                "message": "socket.accept() out of system resource",
-                "exception": error,
-                "socket": trsock.TransportSocket(listening[0]),
-            }
-        )
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
+        try:
+            self.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource",
+                    "exception": error,
+                    "socket": trsock.TransportSocket(listening[0]),
+                }
+            )
+        finally:
+            # Also after a handler that ends the loop, which may be run again.
+            self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
 
     def _accept_again(self, fd: int, listening: tuple[socket.socket, _core.Listener]) -> None:
         # The server may have been closed meanwhile, and the number be another socket's.

@@ -46,6 +46,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
     _pidfd: int | None = None
     #: Dead as soon as it was started: there is nothing to watch for.
     _was_quick = False
+    #: Done once the child is reaped, if whoever started it waits for that.
+    _reaped: asyncio.Future[None] | None = None
 
     def _start(
         self,
@@ -136,6 +138,23 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
                         proc.returncode = end.si_status if normal else -end.si_status
             return proc.returncode
 
+    async def _wait_until_reaped(self) -> None:
+        """For a child whose protocol was not connected to it.
+
+        ``_wait()`` waits for the protocol's ``connection_lost`` as well, and a protocol that was
+        never connected has none, or not even such a method.
+        """
+        if self._returncode is None:
+            self._reaped = self._loop.create_future()
+            await self._reaped
+
+    def _process_exited(self, returncode: int) -> None:
+        try:
+            super()._process_exited(returncode)  # type: ignore[misc]
+        finally:
+            if self._reaped is not None and not self._reaped.done():
+                self._reaped.set_result(None)
+
     def send_signal(self, signal: int) -> None:
         self._check_proc()
         if self._pidfd is None:
@@ -200,7 +219,10 @@ class ProcessHandling(HookedLoop):
             raise
         except BaseException:
             transport.close()
-            await transport._wait()
+            if transport._was_quick:
+                # Nothing else is going to say that it has ended.
+                self.call_soon(transport._exited)
+            await transport._wait_until_reaped()
             raise
         if transport._was_quick:
             # Not before who starts it has it in hand.

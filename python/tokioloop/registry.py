@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import selectors
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .loop import Loop
+
+
+class Registrations(Mapping[Any, selectors.SelectorKey]):
+    """The map of a selector: by number, or by the file object that was registered."""
+
+    def __init__(self, selector: NativeSelector) -> None:
+        self._selector = selector
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        key = self._selector._keys().get(self._selector._number(fileobj))
+        if key is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return key
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._selector._keys())
+
+    def __len__(self) -> int:
+        return len(self._selector._keys())
 
 
 class NativeSelector(selectors.BaseSelector):
@@ -19,17 +38,28 @@ class NativeSelector(selectors.BaseSelector):
 
     def __init__(self, loop: Loop) -> None:
         self._loop = weakref.ref(loop)
+        self._map = Registrations(self)
 
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+    def _keys(self) -> dict[int, selectors.SelectorKey]:
         loop = self._loop()
-        events = loop._watched(fd) if loop is not None else 0
-        if not events:
-            raise KeyError(f"{fileobj!r} is not registered")
-        return selectors.SelectorKey(fileobj, fd, events, None)
+        return {
+            fd: selectors.SelectorKey(file, fd, events, tuple(handles))
+            for file, fd, events, handles in (loop._registered() if loop is not None else ())
+        }
+
+    def _number(self, fileobj: Any) -> int:
+        try:
+            return selectors._fileobj_to_fd(fileobj)  # type: ignore[attr-defined, no-any-return]
+        except ValueError:
+            # A closed file is known by its object.
+            loop = self._loop()
+            fd = loop._registered_fd(fileobj) if loop is not None else None
+            if fd is None:
+                raise
+            return fd
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {}
+        return self._map
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         raise RuntimeError("tokioloop selects natively: run the loop instead")

@@ -156,8 +156,8 @@ class Tls(HookedLoop):
     ) -> asyncio.Transport:
         """Upgrade a connection to TLS, as ``asyncio.loop.start_tls``.
 
-        Gives the transport that ``protocol`` must use from now on. Times in seconds. Raises
-        ``TypeError`` for what is no context or a transport that cannot be upgraded, and what
+        Gives the transport that ``protocol`` must use from now on, or, as asyncio, ``None`` if
+        the connection was closed meanwhile. Times in seconds. Raises ``TypeError`` for what is no context or a transport that cannot be upgraded, and what
         the handshake raises.
         """
         if ssl is None:
@@ -197,4 +197,5 @@ class Tls(HookedLoop):
             connected.cancel()
             resumed.cancel()
             raise
-        return layer
+        # None if the connection was closed meanwhile: so says asyncio that there is none.
+        return layer._app_transport  # type: ignore[return-value]

@@ -61,7 +61,7 @@ impl Link {
         if let Self::Own = self {
             // SAFETY: a loop of this crate, as `to` saw, which the caller keeps alive.
             let reactor =
-                unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(event_loop.py())?;
+                unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(event_loop.py())?;
             let _runtime = reactor.enter();
             return Ok(body());
         }

@@ -75,7 +75,7 @@ where
         };
         if let Link::Own = Link::to(&event_loop)? {
             // SAFETY: a loop of this crate, as `to` saw, which `event_loop` keeps alive.
-            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             return Ok(reactor.handle().spawn(Local(LocalFuture::new(Box::pin(future)))));
         }
         let (result, received) = oneshot::channel();
@@ -92,7 +92,7 @@ fn runtime() -> Handle {
             let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
             // SAFETY: as above.
-            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.reactor(py)?;
+            let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             Ok(Some(reactor.handle().clone()))
         });
         match own {

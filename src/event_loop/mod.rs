@@ -3,15 +3,15 @@
 //! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
 //! runs per connection or per loop.
 
+mod iteration;
 mod ready;
 mod run;
-mod turn;
 
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
@@ -49,28 +49,26 @@ pub struct NativeLoop {
     /// The handle given out last while the loop did not run, or null; see `handles`.
     pub shown: GilFlag<Object>,
     timers: GilCell<Timers>,
-    /// A timer was asked for that is due already: look before the next batch.
-    timer_due: GilFlag<bool>,
     clock: Clock,
     pub contexts: Contexts,
     reactor: GilCell<Option<Arc<Reactor>>>,
     pub sources: GilCell<Sources>,
     pub descriptors: GilCell<Descriptors>,
-    /// Transports with unsent writes of this turn.
+    /// Transports with unsent writes of this batch.
     pub unflushed: GilCell<Vec<(Py<PyAny>, Step)>>,
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
-    /// Somebody was answered in this turn, and may ask again at once.
+    /// A peer was answered since the loop last blocked, and may ask again at once.
     pub answered: GilFlag<bool>,
     fired: GilCell<Vec<Key>>,
-    /// Callbacks that entries of the ready queue ran besides their first.
-    also_ran: GilFlag<usize>,
     /// One of the methods that the primitives would go past was replaced on the instance.
     pub replaced: GilFlag<bool>,
     pub has_task_factory: GilFlag<bool>,
     /// Wakers of Rust futures refer to this loop.
     pub has_targets: GilFlag<bool>,
+    /// Rust futures use the runtime: it may have tasks and timers, which no descriptor tells of.
+    runtime_is_shared: GilFlag<bool>,
     pub mailbox: Arc<Mailbox>,
     /// Targets whose objects wait to be called.
     pub parked: GilCell<Vec<Arc<Target>>>,
@@ -114,7 +112,6 @@ impl NativeLoop {
             in_run: GilFlag::new(false),
             shown: GilFlag::new(std::ptr::null_mut()),
             timers: GilCell::new(Timers::default()),
-            timer_due: GilFlag::new(false),
             clock: Clock {
                 type_version: GilFlag::new(0),
                 type_custom: GilFlag::new(false),
@@ -130,10 +127,10 @@ impl NativeLoop {
             idle: GilFlag::new(false),
             answered: GilFlag::new(false),
             fired: GilCell::new(Vec::new()),
-            also_ran: GilFlag::new(0),
             replaced: GilFlag::new(false),
             has_task_factory: GilFlag::new(false),
             has_targets: GilFlag::new(false),
+            runtime_is_shared: GilFlag::new(false),
             mailbox: Arc::default(),
             parked: GilCell::new(Vec::new()),
             woken: GilCell::new(Vec::new()),
@@ -186,6 +183,10 @@ impl NativeLoop {
     #[getter(_ready)]
     fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let (py, this) = (slf.py(), Self::entered(slf));
+        if this.closed.get(py) {
+            // asyncio's `close()` clears it; what is in it yet `_dispose` drops, without a list.
+            return Ok(PyList::empty(py));
+        }
         // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
         // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
@@ -206,6 +207,9 @@ impl NativeLoop {
     #[getter(_scheduled)]
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         finalizing::guard();
+        if self.closed.get(py) {
+            return Ok(PyList::empty(py));
+        }
         let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
         self.timers.with(py, |timers| {
             found.extend(timers.handles().map(|handle| handle.clone_ref(py)));
@@ -217,12 +221,12 @@ impl NativeLoop {
     #[setter(_scheduled)]
     fn set_scheduled(&self, _heap: &Bound<'_, PyAny>) {}
 
-    /// One turn, without the frame that `run_forever` sets around it.
+    /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::entered(slf).run_once(slf.py())
     }
 
-    /// Runs turns until `stop()`; the Python `run_forever` sets the scene.
+    /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::entered(slf).run(slf.py())
     }
@@ -351,12 +355,6 @@ impl NativeLoop {
         self.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
     }
 
-    /// Notes that an entry ran one more callback, which counts for when to look again.
-    #[inline]
-    pub fn ran_another(&self, py: Python<'_>) {
-        self.also_ran.set(py, self.also_ran.get(py) + 1);
-    }
-
     /// Puts an entry at the end of the ready queue and sees to it that it is run.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
@@ -414,15 +412,11 @@ impl NativeLoop {
         }
     }
 
-    /// `due`: already, so that it fires with the next batch.
-    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64, due: bool) -> PyResult<()> {
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) -> PyResult<()> {
         self.check_closed(py)?;
         if let Some(timer) = self.timers.with(py, |timers| timers.push(py, timer, when)) {
             drop(timer);
             return Err(PyMemoryError::new_err(()));
-        }
-        if due {
-            self.timer_due.set(py, true);
         }
         self.wake(py);
         Ok(())
@@ -474,7 +468,9 @@ impl NativeLoop {
         if result != 0 {
             return Err(PyErr::fetch(py));
         }
-        match &*name.extract::<std::borrow::Cow<'_, str>>()? {
+        // One that is no text to Rust (with lone surrogates) is none of these.
+        let name = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+        match name.unwrap_or_default() {
             "time" => self.clock.instance_custom.set(py, value.is_some()),
             "_task_factory" => {
                 self.has_task_factory.set(py, value.is_some_and(|factory| !factory.is_none()));
@@ -504,6 +500,12 @@ impl NativeLoop {
             crate::sources::move_to(py, self, &reactor)?;
         }
         Ok(reactor)
+    }
+
+    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
+    pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        self.runtime_is_shared.set(py, true);
+        self.reactor(py)
     }
 
     /// Registers a descriptor and what its events are for.
@@ -583,6 +585,17 @@ impl NativeLoop {
         error: PyErr,
         context: &[(&str, &Bound<'_, PyAny>)],
     ) -> PyResult<()> {
+        self.report_text(&PyString::new(py, message), error, context)
+    }
+
+    /// The same with a message that has a program's names in it.
+    pub fn report_text(
+        &self,
+        message: &Bound<'_, PyString>,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        let py = message.py();
         if ends_loop(py, &error) {
             return Err(error);
         }

@@ -1,19 +1,20 @@
-//! `run_forever`'s engine room: turns, and looks at the reactor between them.
+//! `run_forever`'s engine room: iterations, and polls of the driver between them.
 //!
-//! Callbacks run outside of tokio's `block_on`, which is entered for each look. So a callback may
+//! Callbacks run outside of tokio's `block_on`, which is entered for each poll. So a callback may
 //! do what asyncio allows it: fork and run another loop in the child, or drive another loop here.
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
 use crate::handles::Handle;
-use crate::reactor::Look;
+use crate::reactor::{Patience, Poll, Reactor};
 
-/// What follows a turn.
+/// What follows an iteration.
 pub(super) enum Next {
     Stop,
-    Look(Look),
+    Poll(Poll),
 }
 
 impl NativeLoop {
@@ -27,10 +28,10 @@ impl NativeLoop {
         let outer = self.in_run.get(py);
         self.in_run.set(py, true);
         // asyncio looks at its descriptors before the first batch.
-        let mut look = Look::Glance;
+        let mut poll = Poll::NonBlocking;
         let result = loop {
-            match self.look_and_turn(py, look) {
-                Ok(Next::Look(next)) => look = next,
+            match self.poll_and_iterate(py, poll) {
+                Ok(Next::Poll(next)) => poll = next,
                 Ok(Next::Stop) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -43,25 +44,64 @@ impl NativeLoop {
         result
     }
 
-    /// A turn by hand: sleeps until something is ready if nothing is.
+    /// An iteration by hand: blocks until something is ready if nothing is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let look = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
-            Look::Glance
+        let poll = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+            Poll::NonBlocking
         } else {
-            self.wait(py)
+            self.idle.set(py, true);
+            self.block(py)
         };
-        self.idle.set(py, matches!(look, Look::Wait { .. }));
-        self.look_and_turn(py, look).map(drop)
+        self.poll_driver(py, poll)?;
+        self.start_iteration(py)?;
+        let ran = self.run_batch(py);
+        let flushed = self.flush(py);
+        ran.and(flushed)
     }
 
-    fn look_and_turn(&self, py: Python<'_>, look: Look) -> PyResult<Next> {
-        // Asked for each time: a callback may have forked, and this be the child.
-        let reactor = self.reactor(py)?;
-        // The GIL is held through a whole turn and released only here.
-        py.detach(|| reactor.look(look));
+    fn poll_and_iterate(&self, py: Python<'_>, poll: Poll) -> PyResult<Next> {
+        self.poll_driver(py, poll)?;
+        self.iterate(py)
+    }
+
+    fn poll_driver(&self, py: Python<'_>, poll: Poll) -> PyResult<()> {
+        let polled = match poll {
+            Poll::Blocking(patience) => self.sleep(py, patience),
+            Poll::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
+        };
         self.idle.set(py, false);
         self.unpark_mailbox(py);
-        self.turn(py)
+        polled
+    }
+
+    /// Polls the driver until something happens. A signal counts if it lands on this thread, as on
+    /// asyncio, whose system call it interrupts.
+    fn sleep(&self, py: Python<'_>, mut patience: Patience) -> PyResult<()> {
+        if patience == Patience::Eager && self.reactor(py)?.is_brisk() {
+            if self.leave_python(py, Reactor::spin)? {
+                return Ok(());
+            }
+            patience = Patience::Spent;
+        }
+        // A signal that came before the system call does not interrupt it: this is the last moment
+        // to hear of one.
+        // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let poll = if self.stopping.get(py) { Poll::NonBlocking } else { Poll::Blocking(patience) };
+        self.leave_python(py, |reactor| reactor.poll(poll))
+    }
+
+    fn leave_python<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&Reactor) -> R + Send,
+    ) -> PyResult<R> {
+        // Asked for each time: a callback may have forked, and this be the child.
+        let reactor = self.reactor(py)?;
+        // The GIL is held through a whole iteration and released only here.
+        Ok(py.detach(|| call(&reactor)))
     }
 }

@@ -149,7 +149,6 @@ fn at(
     event_loop: &NativeLoop,
     call: &Call<'_>,
     deadline: &Deadline<'_>,
-    now: f64,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
     let when = deadline.when;
@@ -165,7 +164,7 @@ fn at(
         remember_source(py, &handle)?;
     }
     let given = handle.give(py);
-    event_loop.add_timer(py, Timer::Handle(handle), when, when <= now)?;
+    event_loop.add_timer(py, Timer::Handle(handle), when)?;
     Ok(given.into_ptr())
 }
 
@@ -212,19 +211,14 @@ unsafe extern "C" fn call_later(
             (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
                 .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
         };
-        let (now, deadline) = match seconds {
+        let deadline = match seconds {
             Some(seconds) if !event_loop.has_custom_time(py) => {
-                let now = monotonic();
-                (now, Deadline { when: now + seconds, given: None })
+                Deadline { when: monotonic() + seconds, given: None }
             }
             // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-            _ => {
-                let now = event_loop.time(py)?;
-                let sum = now.add(&delay)?;
-                (now.extract::<f64>()?, Deadline::of(sum)?)
-            }
+            _ => Deadline::of(event_loop.time(py)?.add(&delay)?)?,
         };
-        at(py, event_loop, &call, &deadline, now)
+        at(py, event_loop, &call, &deadline)
     })
 }
 
@@ -245,8 +239,7 @@ unsafe extern "C" fn call_at(
         }
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
-        let deadline = Deadline::of(when)?;
-        at(py, event_loop, &call, &deadline, event_loop.now(py)?)
+        at(py, event_loop, &call, &Deadline::of(when)?)
     })
 }
 
@@ -300,7 +293,7 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
     plain_method(c"create_future", primitives::create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
     fast_method(c"create_task", primitives::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
-    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes (at most 256 KiB at once). Coroutine."),
+    fast_method(c"sock_recv", sockets::sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),
     fast_method(c"sock_recv_into", sockets::sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sockets::sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
     fast_method(c"sock_connect", sockets::sock_connect, c"sock_connect($self, sock, address)\n--\n\nConnect sock to a remote address. Coroutine."),

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use crate::descriptors;
 use crate::event_loop::NativeLoop;
@@ -13,7 +13,7 @@ use crate::listener::Listener;
 use crate::object::Object;
 use crate::reactor::Direction;
 use crate::sockets::address;
-use crate::transports::life::Parts;
+use crate::transports::life::{Parts, Socket};
 use crate::transports::pipes::{self, ReadPipe, WritePipe};
 use crate::transports::{datagram, stream, tls};
 
@@ -29,7 +29,9 @@ impl NativeLoop {
         let py = slf.py();
         let this = Self::entered(slf);
         this.check_closed(py)?;
-        let fd = descriptor(fd)?;
+        let number = descriptor(fd);
+        // A closed file is still known by its object, as to asyncio's selector.
+        let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
         let mut arguments: Vec<Object> = Vec::new();
         arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
         arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
@@ -37,7 +39,14 @@ impl NativeLoop {
         let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
         let object = handle.give(py);
-        descriptors::add(py, this, fd, direction, handle)?;
+        match (number, closed) {
+            (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
+                descriptors::add(py, this, number, direction, handle)?;
+            }
+            (Ok(number), _) => descriptors::add_object(this, number, fd, direction, handle)?,
+            (Err(_), Some(number)) => descriptors::replace(py, this, number, direction, handle)?,
+            (Err(error), None) => return Err(error),
+        }
         Ok(object)
     }
 
@@ -51,14 +60,18 @@ impl NativeLoop {
         if this.closed.get(py) {
             return Ok(false);
         }
-        descriptors::remove(py, this, descriptor(fd)?, direction)
+        match descriptor(fd) {
+            Ok(number) => descriptors::remove(py, this, number, direction),
+            // A closed file is still known by its object, as to asyncio's selector.
+            Err(error) => descriptors::remove_closed(this, fd, direction)?.ok_or(error),
+        }
     }
 }
 
 /// A descriptor's number, with `selectors`' errors for what is none.
 fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    match fd.extract::<RawFd>() {
-        Ok(number) if number >= 0 => Ok(number),
+    match fd.cast::<PyInt>().map(|fd| fd.extract::<RawFd>()) {
+        Ok(Ok(number)) if number >= 0 => Ok(number),
         _ => fd.py().import("selectors")?.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>(),
     }
 }
@@ -106,6 +119,33 @@ impl NativeLoop {
         descriptors::mask(slf.py(), Self::entered(slf), fd)
     }
 
+    /// What `add_reader` and `add_writer` registered: the file, its number, `selectors` events, and
+    /// the handles of the reader and the writer.
+    #[expect(clippy::type_complexity, reason = "a row of a table, unpacked by its only reader")]
+    fn _registered<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, RawFd, u32, [Option<Bound<'py, PyAny>>; 2])>> {
+        let py = slf.py();
+        let this = Self::entered(slf);
+        let object = |handle: Option<Handle>| handle.map(|handle| handle.bind(py).clone());
+        descriptors::registered(py, this)
+            .into_iter()
+            .map(|it| {
+                let events = u32::from(it.reader.is_some()) | u32::from(it.writer.is_some()) << 1;
+                let file = match it.object {
+                    Some(file) => file.into_bound(py),
+                    None => it.fd.into_pyobject(py)?.into_any(),
+                };
+                Ok((file, it.fd, events, [object(it.reader), object(it.writer)]))
+            })
+            .collect()
+    }
+
+    /// The number that a file was registered by, which may be closed by now.
+    fn _registered_fd(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        descriptors::find(Self::entered(slf), file)
+    }
+
     /// The native transport that uses `fd`.
     fn _fd_owner(slf: &Bound<'_, Self>, fd: RawFd) -> Option<Py<PyAny>> {
         Self::entered(slf).sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
@@ -137,7 +177,7 @@ impl NativeLoop {
             py,
             this,
             stream::New {
-                parts: Parts { fd, socket: Some(sock), protocol, waiter, extra },
+                parts: Parts { socket: Socket::Object(sock, fd), protocol, waiter, extra },
                 server,
                 peername: address::remote(py, fd),
             },

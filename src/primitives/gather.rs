@@ -2,7 +2,24 @@
 //!
 //! Native where everything is what it seems: coroutines, and CPython's own C tasks and futures, on
 //! a plain loop of ours. Anything else is asyncio's own `gather`, before anything was done. The
-//! outer future is asyncio's own, too. One object is the done callback of all children.
+//! outer future is asyncio's own, too. One object, the gathering, is the done callback of all
+//! children.
+//!
+//! # States
+//!
+//! - *Being made*: `outer` and `children` are null. The children so far are in a vector of
+//!   `gather`'s own, because making a task runs Python code, which could find a list. The gathering
+//!   is a callback of theirs already, and may be called by anybody who looks at their callbacks.
+//! - *Waiting*: both are set. `children` is the very list that the outer future has as `_children`,
+//!   as in asyncio, so others may change it at any time: it is read element by element, each looked
+//!   for anew after whatever ran Python code, and it may hold anything.
+//! - *Cleared* by the collector: `outer` is null again, so a call does nothing.
+//! - *Forgetting* (3.14 and later): `forgets` is another gathering, and this one no more than the
+//!   outer future's callback.
+//!
+//! `finished` and `total` count calls; asyncio counts the same way, so a callback that is called by
+//! hand counts, too. All fields change with the GIL held, and a reference is taken before anything
+//! is asked. The children's callbacks keep a gathering alive, and the last reference frees it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Seen;
@@ -11,15 +28,16 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 use pyo3::{Borrowed, intern};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
+use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
@@ -32,7 +50,7 @@ struct GatheringObject {
     vectorcall: Option<ffi::vectorcallfunc>,
     /// The future that `gather` gave out; null until it is made.
     outer: Object,
-    /// A list with a future for each argument.
+    /// A list with a future for each argument, which others reach as well; null until it is made.
     children: Object,
     /// The task that called `gather`, where the call graph is kept (3.14 and later).
     waiter: Object,
@@ -128,7 +146,7 @@ fn gather<'py>(
     args: &[Object],
     return_exceptions: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let gathering = Gathering::new(py, args.len(), return_exceptions)?;
+    let gathering = Gathering::new(py, return_exceptions)?;
     let this = gathering.fields();
     #[cfg(Py_3_14)]
     {
@@ -144,20 +162,17 @@ fn gather<'py>(
     let on_loop = OnLoop::running(&event_loop.bind(py))?;
     // Callbacks of these are called when `outer` is there.
     let mut done_already = Vec::new();
-    let mut seen = HashMap::<usize, usize, BuildHasherDefault<Address>>::with_capacity_and_hasher(
-        if args.len() > 1 { args.len() } else { 0 },
-        BuildHasherDefault::default(),
-    );
+    let mut children: Vec<Bound<'py, PyAny>> = Vec::new();
+    let mut seen = HashMap::<usize, usize, BuildHasherDefault<Address>>::default();
+    let distinct = if args.len() > 1 { args.len() } else { 0 };
+    children.try_reserve_exact(args.len()).map_err(|_| no_memory())?;
+    seen.try_reserve(distinct).map_err(|_| no_memory())?;
     for (at, arg) in args.iter().enumerate() {
         if args.len() > 1 {
             match seen.entry(*arg as usize) {
                 Seen::Vacant(entry) => entry.insert(at),
                 Seen::Occupied(entry) => {
-                    // SAFETY: slots before `at` are filled.
-                    unsafe {
-                        let child = ffi::PyList_GET_ITEM((*this).children, *entry.get() as isize);
-                        ffi::PyList_SET_ITEM((*this).children, at as isize, ffi::Py_NewRef(child));
-                    }
+                    children.push(children[*entry.get()].clone());
                     continue;
                 }
             };
@@ -170,11 +185,9 @@ fn gather<'py>(
             // Nobody else can wait for it, so nobody is to be warned.
             child.setattr(intern!(py, "_log_destroy_pending"), false)?;
         }
-        // SAFETY: our layout; the list's slot is empty still and takes the reference.
-        unsafe {
-            (*this).total += 1;
-            ffi::PyList_SET_ITEM((*this).children, at as isize, child.clone().into_ptr());
-        }
+        // SAFETY: our layout.
+        unsafe { (*this).total += 1 };
+        children.push(child.clone());
         if cfg!(Py_3_12) && !is_new && types.done.ask(&child)? {
             done_already.push(child);
             continue;
@@ -185,10 +198,11 @@ fn gather<'py>(
     }
     let class = originals(py)?.gathering_future.bind(py);
     let outer = types.new_future(class, on_loop.options())?;
-    // SAFETY: our layout; the reference stays ours, the list's is borrowed.
+    let children = PyList::new(py, children)?;
+    outer.setattr(intern!(py, "_children"), &children)?;
+    // SAFETY: our layout, and nothing there yet.
     unsafe {
-        let children = Bound::from_borrowed_ptr(py, (*this).children);
-        outer.setattr(intern!(py, "_children"), children)?;
+        (*this).children = children.into_ptr();
         (*this).outer = outer.clone().into_ptr();
     }
     outer.setattr(intern!(py, "_cancel_requested"), false)?;
@@ -207,11 +221,10 @@ fn gather<'py>(
 struct Gathering<'py>(Bound<'py, PyAny>);
 
 impl<'py> Gathering<'py> {
-    fn new(py: Python<'py>, children: usize, return_exceptions: bool) -> PyResult<Self> {
+    fn new(py: Python<'py>, return_exceptions: bool) -> PyResult<Self> {
         let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
         // SAFETY: the allocator gives memory for one; all fields are written before it is seen.
         unsafe {
-            let list = object::owned(py, ffi::PyList_New(children as isize))?;
             let made = ffi::PyObject_GC_New::<GatheringObject>(class);
             if made.is_null() {
                 return Err(object::fetch(py));
@@ -220,7 +233,7 @@ impl<'py> Gathering<'py> {
             this.weakrefs = null_mut();
             this.vectorcall = Some(called);
             this.outer = null_mut();
-            this.children = list.into_ptr();
+            this.children = null_mut();
             this.waiter = null_mut();
             this.total = 0;
             this.finished = 0;
@@ -303,16 +316,10 @@ impl<'py> Gathering<'py> {
         if unsafe { (*this).finished != (*this).total } {
             return Ok(());
         }
-        let results = self.collect(types)?;
+        let (results, last) = self.collect(types, child)?;
         if outer.getattr(intern!(py, "_cancel_requested"))?.is_truthy()? {
-            // Whatever `return_exceptions` says. The last argument's, as asyncio has it, whether
+            // Whatever `return_exceptions` says. The last child's, as asyncio has it, whether
             // that was cancelled or not.
-            // SAFETY: our layout; the list has as many children as there are results.
-            let last = unsafe {
-                let children = (*this).children;
-                let at = ffi::PyList_GET_SIZE(children) - 1;
-                Bound::from_borrowed_ptr(py, ffi::PyList_GET_ITEM(children, at))
-            };
             return self.finish(&outer, "set_exception", &cancelled_error(&last)?);
         }
         self.finish(&outer, "set_result", &results)
@@ -331,18 +338,15 @@ impl<'py> Gathering<'py> {
     /// asyncio's `_discard_awaited_by`: children that outlive the outer future are not waited for.
     #[cfg(Py_3_14)]
     fn forget_children(&self) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
-        // SAFETY: our layout; the list is full.
-        unsafe {
-            // Those that called back are forgotten already.
-            if (*this).finished == (*this).total {
-                return Ok(());
-            }
-            let children = Bound::from_borrowed_ptr(py, (*this).children);
-            for at in 0..ffi::PyList_GET_SIZE(children.as_ptr()) {
-                let child = ffi::PyList_GET_ITEM(children.as_ptr(), at);
-                self.record_waiter(&Bound::from_borrowed_ptr(py, child), false)?;
-            }
+        let this = self.fields();
+        // SAFETY: our layout. Those that called back are forgotten already.
+        if unsafe { (*this).finished == (*this).total } {
+            return Ok(());
+        }
+        let mut at = 0;
+        while let Some(child) = self.child(at) {
+            self.record_waiter(&child, false)?;
+            at += 1;
         }
         Ok(())
     }
@@ -355,28 +359,52 @@ impl<'py> Gathering<'py> {
         outer: &Bound<'py, PyAny>,
         context: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
-        let callback = Self::new(self.0.py(), 0, false)?;
+        let callback = Self::new(self.0.py(), false)?;
         // SAFETY: our layout, and nothing there yet.
         unsafe { (*callback.fields()).forgets = self.0.clone().into_ptr() };
         callback.watch(types, outer, context)
     }
 
-    fn collect(&self, types: &CTypes) -> PyResult<Bound<'py, PyAny>> {
-        let (py, this) = (self.0.py(), self.fields());
-        // SAFETY: our layout; the list of children is full, and only asyncio's own `cancel`, which
-        // does not change it, knows it besides.
+    /// The child at this place now; others may have changed the list since the last look.
+    fn child(&self, at: usize) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: our layout; a list, as the type of the field says, or null. The element is
+        // looked for where there is one, and a reference taken, before anything else can run.
         unsafe {
-            let children = Bound::from_borrowed_ptr(py, (*this).children);
-            let count = ffi::PyList_GET_SIZE(children.as_ptr());
-            let results = object::owned(py, ffi::PyList_New(count))?;
-            for at in 0..count {
-                let child = ffi::PyList_GET_ITEM(children.as_ptr(), at);
-                let result = outcome(types, &Bound::from_borrowed_ptr(py, child))?;
-                ffi::PyList_SET_ITEM(results.as_ptr(), at, result.into_ptr());
+            let children = (*self.fields()).children;
+            if children.is_null() || at >= ffi::PyList_GET_SIZE(children) as usize {
+                return None;
             }
-            Ok(results)
+            let child = ffi::PyList_GET_ITEM(children, at as isize);
+            Some(Bound::from_borrowed_ptr(self.0.py(), child))
         }
     }
+
+    /// What the children have come to, and the last of them; `child` if there are none any more.
+    fn collect(
+        &self,
+        types: &CTypes,
+        child: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        // Not a list yet: to ask a child may run Python code, which could find it.
+        let mut results = Vec::new();
+        let mut last = child.clone();
+        while let Some(child) = self.child(results.len()) {
+            let result = outcome(types, &child)?;
+            if results.is_empty() {
+                // SAFETY: our layout; a list.
+                let count = unsafe { ffi::PyList_GET_SIZE((*self.fields()).children) };
+                results.try_reserve_exact(count as usize).map_err(|_| no_memory())?;
+            }
+            results.try_reserve(1).map_err(|_| no_memory())?;
+            results.push(result);
+            last = child;
+        }
+        Ok((PyList::new(self.0.py(), results)?.into_any(), last))
+    }
+}
+
+fn no_memory() -> PyErr {
+    PyMemoryError::new_err(())
 }
 
 /// What a child contributes to the list of results.
@@ -469,10 +497,12 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 unsafe extern "C" fn clear(slf: Object) -> c_int {
     finalizing::guard();
     let this = slf.cast::<GatheringObject>();
-    // SAFETY: our layout; only called on garbage. The list stays, for `finished` never reaches
-    // `total` without a call from a child; it is a part of the cycle that the others break.
+    // SAFETY: our layout; only called on garbage, or when the last reference is gone. Each field is
+    // emptied before its reference is dropped, so a call from a destructor finds no outer future,
+    // and does nothing.
     unsafe {
         ffi::Py_CLEAR(&raw mut (*this).outer);
+        ffi::Py_CLEAR(&raw mut (*this).children);
         ffi::Py_CLEAR(&raw mut (*this).waiter);
         ffi::Py_CLEAR(&raw mut (*this).forgets);
     }
@@ -480,16 +510,22 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<GatheringObject>();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         clear(slf);
-        ffi::Py_CLEAR(&raw mut (*this).children);
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
     }

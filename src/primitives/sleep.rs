@@ -6,6 +6,22 @@
 //!
 //! It has no `cr_await` and no `cr_frame`: asyncio's call graph takes who has them for a coroutine
 //! with a Python frame.
+//!
+//! # States
+//!
+//! [`Phase`] says what a sleep holds; it only moves down the list, and `Done` holds no more than
+//! `delay`. Whoever is in a step has `running` set, and everybody else is refused meanwhile, as by a
+//! coroutine of Python's own: the loop's `time()` and what makes a future are Python code, which may
+//! know the sleep. So phase and fields change only in a step, in `close()` and `throw()`, and in the
+//! collector's `clear`, always with the GIL held. References are taken out before they are dropped.
+//!
+//! A sleep that waits is in the loop's heap, which holds a reference. `scheduled` says so, and only
+//! the heap writes it. One that is over (`Done`) stays there as a cancelled timer: `fire` does
+//! nothing then. It is the only way back from the loop, and needs `future` and `result`, which a
+//! waiting sleep always has.
+//!
+//! The last reference frees it, through `dismantle`: its result may be another sleep. The memory is
+//! kept for the next one.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
@@ -19,6 +35,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use crate::coroutine::{self, Coroutine};
+use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
 use crate::gil::GilCell;
@@ -26,8 +43,9 @@ use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot}
 use crate::timers::{NativeTimer, Timer};
 use crate::visit;
 
-/// Memory kept for the next sleep, in objects.
-const MOST_RECYCLED: usize = 512;
+/// Memory kept for the next sleep, in objects; none under AddressSanitizer, which would not notice
+/// that it is used after its end.
+const MOST_RECYCLED: usize = if cfg!(never_recycle) { 0 } else { 512 };
 
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
@@ -54,6 +72,8 @@ struct SleepObject {
     phase: Phase,
     /// In the loop's heap.
     scheduled: bool,
+    /// Inside of a step.
+    running: bool,
 }
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -151,6 +171,7 @@ fn new(py: Python<'_>, delay: Object, result: Object) -> PyResult<Object> {
         this.steps = null_mut();
         this.phase = Phase::Fresh;
         this.scheduled = false;
+        this.running = false;
         // With nothing but numbers in it, it cannot be a part of a cycle yet.
         if ffi::PyObject_IS_GC(result) != 0 {
             ffi::PyObject_GC_Track(made.cast());
@@ -229,7 +250,7 @@ impl<'py> Sleep<'py> {
             (*this).event_loop = ffi::Py_NewRef(event_loop.object());
             (*this).phase = Phase::Waiting;
         }
-        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when, when <= now)
+        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when)
     }
 
     fn track(&self) {
@@ -267,6 +288,22 @@ impl<'py> Sleep<'py> {
         unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), (*self.fields()).steps) }
     }
 
+    /// Runs a step, and keeps everybody else out meanwhile.
+    #[inline]
+    fn stepping<R>(&self, step: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        let this = self.fields();
+        // SAFETY: our layout; `self` keeps it alive.
+        unsafe {
+            if (*this).running {
+                return Err(PyValueError::new_err("coroutine already executing"));
+            }
+            (*this).running = true;
+            let result = step();
+            (*this).running = false;
+            result
+        }
+    }
+
     #[inline]
     fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
         let this = self.fields();
@@ -292,7 +329,7 @@ impl<'py> Sleep<'py> {
             _ => {}
         }
         let Some(steps) = self.steps() else {
-            return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+            return Err(reused());
         };
         // SAFETY: an iterator or a coroutine, a live value and the caller's out parameter.
         let sent = unsafe { ffi::PyIter_Send(steps.as_ptr(), value, result) };
@@ -311,11 +348,21 @@ impl<'py> Sleep<'py> {
     fn throw(&self, args: &[Object]) -> PyResult<Object> {
         let py = self.0.py();
         let Some(steps) = self.steps() else {
+            // What cannot be thrown at all leaves everything as it is.
+            let error = if self.phase() == Phase::Yielded {
+                // Where asyncio's has a generator inside.
+                // SAFETY: our layout; the delay is there for life.
+                let own = unsafe { asyncios_own(py, (*self.fields()).delay, none())? };
+                own.call_method1(pyo3::intern!(py, "send"), (py.None(),))?;
+                coroutine::uncaught_by(&own, args)?
+            } else {
+                coroutine::uncaught(py, args)?
+            };
             if self.phase() == Phase::Done {
-                return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+                return Err(reused());
             }
             self.stop();
-            return Err(coroutine::uncaught(py, args)?);
+            return Err(error);
         };
         let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
@@ -326,6 +373,10 @@ impl<'py> Sleep<'py> {
             }
         }
     }
+}
+
+fn reused() -> PyErr {
+    PyRuntimeError::new_err("cannot reuse already awaited coroutine")
 }
 
 /// The time has come.
@@ -357,21 +408,25 @@ impl Coroutine for Sleeping {
         value: Object,
         result: *mut Object,
     ) -> PyResult<ffi::PySendResult> {
-        Sleep::of(py, slf).send(value, result)
+        let sleep = Sleep::of(py, slf);
+        sleep.stepping(|| sleep.send(value, result))
     }
 
     fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
-        Sleep::of(py, slf).throw(args)
+        let sleep = Sleep::of(py, slf);
+        sleep.stepping(|| sleep.throw(args))
     }
 
     fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
         let sleep = Sleep::of(py, slf);
-        let steps = sleep.steps();
-        sleep.stop();
-        if let Some(steps) = steps {
-            steps.call_method0(pyo3::intern!(py, "close"))?;
-        }
-        Ok(())
+        sleep.stepping(|| {
+            let steps = sleep.steps();
+            sleep.stop();
+            if let Some(steps) = steps {
+                steps.call_method0(pyo3::intern!(py, "close"))?;
+            }
+            Ok(())
+        })
     }
 
     fn is_awaited(py: Python<'_>, slf: Object) -> bool {
@@ -383,9 +438,9 @@ unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
 }
 
-unsafe extern "C" fn get_running(_slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: the GIL is held. No Python code runs inside a step of ours.
-    unsafe { ffi::PyBool_FromLong(0) }
+unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
+    // SAFETY: the GIL is held; CPython checked the type of `slf`.
+    unsafe { ffi::PyBool_FromLong((*slf.cast::<SleepObject>()).running.into()) }
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
@@ -434,13 +489,18 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<SleepObject>();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for: untrack, weak
-    // references, fields, memory, type.
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
@@ -450,10 +510,11 @@ unsafe extern "C" fn dealloc(slf: Object) {
         clear(slf);
         ffi::Py_CLEAR(&raw mut (*this).delay);
         let kept = RECYCLED.with(Python::assume_attached(), |recycled| {
-            recycled.len() < MOST_RECYCLED && {
+            let room = recycled.len() < MOST_RECYCLED && recycled.try_reserve(1).is_ok();
+            if room {
                 recycled.push(NonNull::new_unchecked(this));
-                true
             }
+            room
         });
         if !kept {
             ffi::PyObject_GC_Del(slf.cast());

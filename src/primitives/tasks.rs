@@ -152,8 +152,9 @@ unsafe fn asyncios_own(
     // SAFETY: the caller's promise; the copy lives through the call.
     unsafe {
         let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
-        let mut stack = vec![slf];
-        stack.extend((0..count as usize + keywords).map(|at| *args.add(at)));
+        let all = count as usize + keywords;
+        let given = if all == 0 { &[][..] } else { std::slice::from_raw_parts(args, all) };
+        let stack = object::joined(&[&[slf], given])?;
         let result =
             ffi::PyObject_Vectorcall(method.as_ptr(), stack.as_ptr(), count as usize + 1, names);
         object::owned(py, result).map(Bound::into_ptr)

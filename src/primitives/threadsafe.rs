@@ -16,6 +16,7 @@ use pyo3::types::PyType;
 
 use super::ctypes::{self, CTypes, is_plain_class};
 use super::{originals, sleep, tasks};
+use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
@@ -301,11 +302,18 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<SubmissionObject>();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

@@ -3,53 +3,98 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyMemoryView, PyString, PyTuple};
 
 use super::address::{self, Raw};
 use crate::cached;
 use crate::errors::{check, os_error};
 use crate::event_loop::NativeLoop;
+use crate::gil::{GilCell, PySlot};
 use crate::reactor::Direction;
 
-pub enum Call {
-    Recv(Py<PyAny>),
-    RecvInto(Py<PyAny>),
-    SendAll { data: Py<PyAny>, sent: usize },
-    Connect { address: Py<PyAny>, raw: Box<Raw>, begun: bool },
+/// Which of the calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Recv,
+    RecvInto,
+    SendAll,
+    Connect,
 }
 
-/// `sock_connect` of a plain TCP or UDP socket to a literal address. `None`: not such a case.
-pub fn connect(socket: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<Option<Call>> {
-    let py = socket.py();
-    let class = cached::socket_class(py)?;
-    if !socket.get_type().is(class) || !cached::connects_as_ever(py)? {
-        return Ok(None);
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recv => "sock_recv",
+            Self::RecvInto => "sock_recv_into",
+            Self::SendAll => "sock_sendall",
+            Self::Connect => "sock_connect",
+        }
     }
-    let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
+
+    pub const fn direction(self) -> Direction {
+        match self {
+            Self::Recv | Self::RecvInto => Direction::Read,
+            Self::SendAll | Self::Connect => Direction::Write,
+        }
+    }
+}
+
+/// What became of a call that was tried.
+pub enum Attempt {
+    Done(Py<PyAny>),
+    /// The socket is not ready.
+    Blocked,
+}
+
+/// A call and how far it is. All of it is behind cells: an attempt runs Python code (a buffer's
+/// own, an index'), which may step, close or collect the coroutine that the call is of.
+pub struct Call {
+    pub kind: Kind,
+    /// The number of bytes, the buffer, the data (a view of it once some of it waits), the address.
+    argument: PySlot,
+    progress: GilCell<Progress>,
+}
+
+enum Progress {
+    /// Nothing was tried yet.
+    Nothing,
+    /// Of `sock_recv`.
+    Wants(Count),
+    /// Of `sock_sendall`.
+    Sent(usize),
+    Connecting,
+}
+
+/// How much `sock_recv` is to receive.
+#[derive(Clone, Copy)]
+enum Count {
+    /// Through the loop's buffer.
+    Few(usize),
+    /// More than that holds, or nothing that is a number: the socket's own method sees to it.
+    Other,
+}
+
+/// The address to connect a plain TCP or UDP socket to. `None`: asyncio's own way is for that.
+fn literal(fd: RawFd, address: &Bound<'_, PyAny>) -> Option<Raw> {
     // SAFETY: no pointers; a bad descriptor is an error.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     if flags < 0 || flags & libc::O_NONBLOCK == 0 {
-        return Ok(None);
+        return None;
     }
     // Both as `_ensure_resolved` of asyncio gives them, for the error's text.
     let (family, items) = match option(fd, libc::SO_DOMAIN) {
         Ok(libc::AF_INET) => (libc::AF_INET, 2),
         Ok(libc::AF_INET6) => (libc::AF_INET6, 4),
-        _ => return Ok(None),
+        _ => return None,
     };
     if !address.cast_exact::<PyTuple>().is_ok_and(|address| address.len() == items) {
-        return Ok(None);
+        return None;
     }
-    let Some(raw) = address::parse(family, address) else {
-        return Ok(None);
-    };
-    // As the method of Python's socket that is not called here.
-    cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
-    let (address, raw) = (address.clone().unbind(), Box::new(raw));
-    Ok(Some(Call::Connect { address, raw, begun: false }))
+    address::parse(family, address)
 }
 
 /// An integer option of a socket.
@@ -125,82 +170,192 @@ fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
 }
 
 impl Call {
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Recv(_) => "sock_recv",
-            Self::RecvInto(_) => "sock_recv_into",
-            Self::SendAll { .. } => "sock_sendall",
-            Self::Connect { .. } => "sock_connect",
+    pub fn new(kind: Kind, argument: &Bound<'_, PyAny>) -> Self {
+        Self {
+            kind,
+            argument: PySlot::new(argument.clone().unbind()),
+            progress: GilCell::new(Progress::Nothing),
         }
     }
 
-    pub const fn direction(&self) -> Direction {
-        match self {
-            Self::Recv(_) | Self::RecvInto(_) => Direction::Read,
-            Self::SendAll { .. } | Self::Connect { .. } => Direction::Write,
-        }
+    /// What refers to Python objects, for the collector.
+    pub fn slot(&self) -> &PySlot {
+        &self.argument
     }
 
-    pub const fn argument(&self) -> &Py<PyAny> {
-        match self {
-            Self::Recv(object) | Self::RecvInto(object) => object,
-            Self::SendAll { data, .. } => data,
-            Self::Connect { address, .. } => address,
-        }
-    }
-
-    /// Does what can be done without waiting. `None`: not finished.
-    pub fn attempt(
-        &mut self,
+    /// The first attempt. `None`: not a case for the core, and nothing was done.
+    pub fn begin(
+        &self,
         py: Python<'_>,
         event_loop: &NativeLoop,
-        fd: RawFd,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        match self {
-            Self::Recv(count) => {
-                let count = count.bind(py).extract::<isize>()?;
-                let count = usize::try_from(count)
-                    .map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
-                let received = event_loop.with_scratch(py, |scratch| {
-                    let room = count.min(scratch.len());
-                    retrying(|| receive(fd, scratch.as_mut_ptr(), room)).map(|length| {
-                        length.map(|length| PyBytes::new(py, &scratch[..length]).into_any())
-                    })
-                })?;
-                Ok(received.map(Bound::unbind))
+        socket: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Attempt>> {
+        match self.kind {
+            Kind::Recv => {
+                let few = self
+                    .argument(py)
+                    .cast_exact::<PyInt>()
+                    .ok()
+                    .and_then(|count| count.extract::<usize>().ok())
+                    .filter(|count| *count <= event_loop.most_at_once());
+                let count = few.map_or(Count::Other, Count::Few);
+                self.progress.with(py, |progress| *progress = Progress::Wants(count));
             }
-            Self::RecvInto(buffer) => {
-                let buffer = Buffer::new(buffer.bind(py), true)?;
-                let received = retrying(|| receive(fd, buffer.as_ptr(), buffer.len()))?;
-                received.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
-            }
-            Self::SendAll { data, sent } => {
-                let buffer = Buffer::new(data.bind(py), false)?;
-                while *sent < buffer.len() {
-                    let left = buffer.len() - *sent;
-                    // SAFETY: `sent` is within the buffer.
-                    let at = unsafe { buffer.as_ptr().add(*sent) };
-                    match retrying(|| send(fd, at, left))? {
-                        Some(count) => *sent += count,
-                        None => return Ok(None),
-                    }
-                }
-                Ok(Some(py.None()))
-            }
-            Self::Connect { address, raw, begun } => {
-                if !std::mem::replace(begun, true) {
-                    // Also where it is there already, as on the same machine, mostly: a listener
-                    // of this loop is to hear of it before whoever connects goes on.
-                    return Ok(start_connecting(fd, raw)?.then(|| py.None()));
-                }
-                let error = option(fd, libc::SO_ERROR).map_err(|error| os_error(&error))?;
+            Kind::Connect => return self.begin_connecting(py, socket),
+            Kind::RecvInto | Kind::SendAll => {}
+        }
+        self.attempt(py, event_loop, socket).map(Some)
+    }
+
+    fn begin_connecting(
+        &self,
+        py: Python<'_>,
+        socket: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Attempt>> {
+        let address = self.argument(py);
+        let Some(raw) = literal(descriptor(socket)?, &address) else {
+            return Ok(None);
+        };
+        // As the method of Python's socket that is not called here.
+        cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
+        self.progress.with(py, |progress| *progress = Progress::Connecting);
+        // Also where it is there already, as on the same machine, mostly: a listener of this
+        // loop is to hear of it before whoever connects goes on.
+        let connected = start_connecting(descriptor(socket)?, &raw)?;
+        Ok(Some(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked }))
+    }
+
+    /// Does what can be done without waiting.
+    ///
+    /// The descriptor is the one that the socket has by then: none, if it was closed meanwhile,
+    /// even if its number is another socket's.
+    pub fn attempt(
+        &self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        socket: &Bound<'_, PyAny>,
+    ) -> PyResult<Attempt> {
+        match self.kind {
+            Kind::Recv => self.receive(py, event_loop, socket),
+            Kind::RecvInto => self.receive_into(py, socket),
+            Kind::SendAll => self.send_all(py, socket),
+            Kind::Connect => {
+                let error = option(descriptor(socket)?, libc::SO_ERROR)
+                    .map_err(|error| os_error(&error))?;
                 if error == 0 {
-                    return Ok(Some(py.None()));
+                    return Ok(Attempt::Done(py.None()));
                 }
-                let text = format!("Connect call failed {}", address.bind(py).str()?);
+                let text = format!("Connect call failed {}", self.argument(py).str()?);
                 Err(PyOSError::new_err((error, text)))
             }
         }
+    }
+
+    fn receive(
+        &self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        socket: &Bound<'_, PyAny>,
+    ) -> PyResult<Attempt> {
+        let count = self.progress.with(py, |progress| match progress {
+            Progress::Wants(count) => *count,
+            _ => Count::Other,
+        });
+        let room = match count {
+            Count::Few(0) => return Ok(Attempt::Done(PyBytes::new(py, b"").into_any().unbind())),
+            Count::Few(room) => room,
+            Count::Other => {
+                let args = (self.argument(py), libc::MSG_DONTWAIT);
+                return through_socket(socket, pyo3::intern!(py, "recv"), args);
+            }
+        };
+        let fd = descriptor(socket)?;
+        event_loop.with_scratch(py, |scratch| {
+            Ok(match retrying(|| receive(fd, scratch.as_mut_ptr(), room))? {
+                Some(length) => {
+                    Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
+                }
+                None => Attempt::Blocked,
+            })
+        })
+    }
+
+    fn receive_into(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {
+        let argument = self.argument(py);
+        let Ok(buffer) = Buffer::new(&argument, true) else {
+            // Says so in Python's words.
+            let args = (argument, 0, libc::MSG_DONTWAIT);
+            return through_socket(socket, pyo3::intern!(py, "recv_into"), args);
+        };
+        let received = match buffer.len() {
+            0 => Some(0),
+            room => {
+                let fd = descriptor(socket)?;
+                retrying(|| receive(fd, buffer.as_ptr(), room))?
+            }
+        };
+        Ok(match received {
+            Some(count) => Attempt::Done(count.into_pyobject(py)?.into_any().unbind()),
+            None => Attempt::Blocked,
+        })
+    }
+
+    fn send_all(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {
+        let data = self.argument(py);
+        let buffer = Buffer::new(&data, false)?;
+        let sent_before = self.progress.with(py, |progress| match progress {
+            Progress::Sent(sent) => Some(*sent),
+            _ => None,
+        });
+        let mut sent = sent_before.unwrap_or(0);
+        let fd = descriptor(socket)?;
+        // Of nothing, too: it is a datagram, and says whether the socket is connected.
+        loop {
+            let left = &buffer.as_slice()[sent..];
+            match retrying(|| send(fd, left.as_ptr(), left.len()))? {
+                Some(count) => sent += count,
+                None => break,
+            }
+            if sent >= buffer.len() {
+                return Ok(Attempt::Done(py.None()));
+            }
+        }
+        if sent_before.is_none() {
+            // Keeps its length, and the buffer where it is, until all of it was sent.
+            let view = PyMemoryView::from(&data)?;
+            self.argument.set(py, Some(view.into_any().unbind()));
+        }
+        self.progress.with(py, |progress| *progress = Progress::Sent(sent));
+        Ok(Attempt::Blocked)
+    }
+
+    fn argument<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.argument.get(py).unwrap_or_else(|| py.None().into_bound(py))
+    }
+}
+
+/// The number that the socket has now; -1 for a closed one.
+pub fn descriptor(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    socket.call_method0(pyo3::intern!(socket.py(), "fileno"))?.extract()
+}
+
+/// Calls a method of the socket that does not wait.
+#[cold]
+fn through_socket<'py>(
+    socket: &Bound<'py, PyAny>,
+    method: &Bound<'py, PyString>,
+    args: impl PyCallArgs<'py>,
+) -> PyResult<Attempt> {
+    let py = socket.py();
+    match socket.call_method1(method, args) {
+        Ok(value) => Ok(Attempt::Done(value.unbind())),
+        Err(error)
+            if error.is_instance_of::<PyBlockingIOError>(py)
+                || error.is_instance_of::<PyInterruptedError>(py) =>
+        {
+            Ok(Attempt::Blocked)
+        }
+        Err(error) => Err(error),
     }
 }
 

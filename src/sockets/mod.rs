@@ -16,86 +16,70 @@ use pyo3::prelude::*;
 pub use calls::{Buffer, receive, send};
 pub use operation::register;
 
-use crate::event_loop::NativeLoop;
 use crate::object::{Args, Object, enter};
-use calls::Call;
+use calls::{Call, Kind};
 use operation::Operation;
 
-/// asyncio's checks of the socket that an operation is for.
-fn check_socket(
+/// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio;
+/// only arguments that do not fit are told at once, by asyncio's own function.
+///
+/// # Safety
+/// `slf` must be a loop, and the rest what CPython passed to its method.
+unsafe fn call(
+    kind: Kind,
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+    parameters: [&str; 2],
+) -> Object {
+    enter(null_mut(), |py| {
+        // SAFETY: the caller's promise; borrowed for the call.
+        let (event_loop, args) =
+            unsafe { (Bound::from_borrowed_ptr(py, slf), Args::new(args, count, names)) };
+        if args.positional.len() > 2 {
+            return refuse(py, kind, &event_loop, args);
+        }
+        let Ok([socket, argument]) = args.bind(py, kind.name(), parameters, 2, 2) else {
+            return refuse(py, kind, &event_loop, args);
+        };
+        // SAFETY: `bind` saw to it that both are there.
+        let (socket, argument) = unsafe {
+            (Bound::from_borrowed_ptr(py, socket), Bound::from_borrowed_ptr(py, argument))
+        };
+        let call = Call::new(kind, &argument);
+        Operation::new(py, &event_loop, &socket, call).map(Operation::into_ptr)
+    })
+}
+
+/// Lets asyncio's function say what is wrong with its arguments.
+#[cold]
+fn refuse(
     py: Python<'_>,
-    event_loop: &NativeLoop,
-    socket: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    if !event_loop.debug.get(py) && socket.get_type().is(crate::cached::socket_class(py)?) {
-        return Ok(());
-    }
-    crate::cached::helpers(py)?
-        .bind(py)
-        .call_method1("check_socket", (event_loop.bind(py), socket))?;
-    Ok(())
+    kind: Kind,
+    event_loop: &Bound<'_, PyAny>,
+    args: Args<'_>,
+) -> PyResult<Object> {
+    let theirs = crate::cached::selector_loop(py)?.getattr(kind.name())?;
+    let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop))?;
+    args.forward(&method).map(Bound::into_ptr)
 }
 
 macro_rules! socket_method {
-    ($function:ident, $name:literal, $second:literal, |$py:ident, $value:ident| $call:expr) => {
+    ($function:ident, $kind:expr, $second:literal) => {
         pub unsafe extern "C" fn $function(
             slf: Object,
             args: *const Object,
             count: ffi::Py_ssize_t,
             names: Object,
         ) -> Object {
-            enter(null_mut(), |$py| {
-                // SAFETY: CPython's own arguments, borrowed for the call.
-                let args = unsafe { Args::new(args, count, names) };
-                args.at_most($name, 2)?;
-                let [socket, value] = args.bind($py, $name, ["sock", $second], 2, 2)?;
-                // SAFETY: `bind` saw to it that both are there; `slf` is a loop.
-                let (socket, $value, event_loop) = unsafe {
-                    (
-                        Bound::from_borrowed_ptr($py, socket),
-                        Bound::from_borrowed_ptr($py, value),
-                        NativeLoop::of(slf),
-                    )
-                };
-                Operation::new($py, event_loop, &socket, $call).map(Operation::into_ptr)
-            })
+            // SAFETY: CPython calls this as a method of loops.
+            unsafe { call($kind, slf, args, count, names, ["sock", $second]) }
         }
     };
 }
 
-/// Native for a socket of Python's own and a literal address; the rest is asyncio's.
-pub unsafe extern "C" fn sock_connect(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    enter(null_mut(), |py| {
-        // SAFETY: CPython's own arguments, borrowed for the call.
-        let args = unsafe { Args::new(args, count, names) };
-        args.at_most("sock_connect", 2)?;
-        let [socket, address] = args.bind(py, "sock_connect", ["sock", "address"], 2, 2)?;
-        // SAFETY: `bind` saw to it that both are there; `slf` is a loop.
-        let (socket, address, event_loop) = unsafe {
-            (
-                Bound::from_borrowed_ptr(py, socket),
-                Bound::from_borrowed_ptr(py, address),
-                NativeLoop::of(slf),
-            )
-        };
-        if let Some(call) = calls::connect(&socket, &address)? {
-            return Operation::new(py, event_loop, &socket, call).map(Operation::into_ptr);
-        }
-        let theirs =
-            crate::cached::selector_loop(py)?.getattr(pyo3::intern!(py, "sock_connect"))?;
-        theirs.call1((event_loop.bind(py), socket, address)).map(Bound::into_ptr)
-    })
-}
-
-socket_method!(sock_recv, "sock_recv", "n", |py, value| Call::Recv(value.unbind()));
-socket_method!(sock_recv_into, "sock_recv_into", "buf", |py, value| {
-    Call::RecvInto(value.unbind())
-});
-socket_method!(sock_sendall, "sock_sendall", "data", |py, value| {
-    Call::SendAll { data: value.unbind(), sent: 0 }
-});
+socket_method!(sock_recv, Kind::Recv, "n");
+socket_method!(sock_recv_into, Kind::RecvInto, "buf");
+socket_method!(sock_sendall, Kind::SendAll, "data");
+socket_method!(sock_connect, Kind::Connect, "address");

@@ -1,21 +1,34 @@
 //! A `sock_*` call as a coroutine: tried when it is first stepped, else parked on a future.
+//!
+//! Its phases: fresh, then in its first step (`Starting`), then done; or `Waiting` between these,
+//! while the loop's table of descriptors refers to it and its steps are those of the future; or
+//! `Elsewhere`, its steps being those of asyncio's own coroutine. A step, a retry and a collection
+//! may come inside of one another, through what they call: so every field is a cell, each is read
+//! into a local before it is used, and what Python code may have changed is read again after it.
+//! A waiting operation is referred to by the descriptors until it is done or its future is, and is
+//! freed by its last reference, through `dismantle`, because its arguments may be another one. Only
+//! reached with the GIL held.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::os::fd::RawFd;
 use std::ptr::{null_mut, write};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::calls::Call;
+use super::calls::{Attempt, Call, Kind, descriptor};
+use crate::cached;
 use crate::coroutine::{self, Coroutine};
-use crate::descriptors::{self, Waiter};
+use crate::descriptors::{self, Tried, Waiter};
+use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::finalizing;
+use crate::gil::PySlot;
 use crate::object::{self, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::reactor::Direction;
 use crate::visit;
@@ -28,19 +41,35 @@ struct OperationObject {
 }
 
 struct State {
-    event_loop: Py<PyAny>,
-    socket: Py<PyAny>,
     call: Call,
-    phase: Phase,
+    phase: Cell<Phase>,
+    /// These three until it is done.
+    event_loop: PySlot,
+    socket: PySlot,
+    /// What is stepped while it waits: an iterator of `future`, or asyncio's coroutine.
+    steps: PySlot,
+    /// What the loop tells once the call is done.
+    future: PySlot,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Fresh,
-    Waiting { fd: RawFd, future: Py<PyAny>, steps: Py<PyAny> },
+    Starting,
+    /// The number that its waiter was left under.
+    Waiting(RawFd),
+    Elsewhere,
     Done,
 }
 
-/// A strong reference to an operation.
+/// What the first step came to.
+enum Started {
+    Done(Py<PyAny>),
+    /// There are `steps` to go on with.
+    Waits,
+}
+
+/// A strong reference to an operation, which is an object of `class()`.
 pub struct Operation(Py<PyAny>);
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -48,7 +77,7 @@ static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 impl Operation {
     pub fn new(
         py: Python<'_>,
-        event_loop: &NativeLoop,
+        event_loop: &Bound<'_, PyAny>,
         socket: &Bound<'_, PyAny>,
         call: Call,
     ) -> PyResult<Self> {
@@ -62,106 +91,169 @@ impl Operation {
             write(
                 &raw mut (*made).state,
                 State {
-                    event_loop: event_loop.bind(py).unbind(),
-                    socket: socket.clone().unbind(),
                     call,
-                    phase: Phase::Fresh,
+                    phase: Cell::new(Phase::Fresh),
+                    event_loop: PySlot::new(event_loop.clone().unbind()),
+                    socket: PySlot::new(socket.clone().unbind()),
+                    steps: PySlot::empty(),
+                    future: PySlot::empty(),
                 },
             );
             Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
         }
     }
 
+    /// # Safety
+    /// `object` must be a live object of `class()`.
+    unsafe fn borrowed(py: Python<'_>, object: Object) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Bound::from_borrowed_ptr(py, object).unbind() })
+    }
+
     pub fn into_ptr(self) -> Object {
         self.0.into_ptr()
     }
 
-    fn state(&self) -> *mut State {
-        // SAFETY: our layout.
-        unsafe { &raw mut (*self.0.as_ptr().cast::<OperationObject>()).state }
+    fn state(&self) -> &State {
+        // SAFETY: an object of our class, by construction, kept alive by `self`; its state was
+        // written when it was made, and is only ever reached by shared references.
+        unsafe { &(*self.0.as_ptr().cast::<OperationObject>()).state }
     }
 
-    /// The socket is ready: tries again. `true`: finished, one way or the other.
-    fn retry(&self, py: Python<'_>) -> PyResult<bool> {
-        // SAFETY: this reference keeps the state alive; nothing here runs `step` or `drop` on it
-        // while the borrows live: a future's `done` and `set_*` only schedule callbacks.
-        let State { event_loop, call, phase, .. } = unsafe { &mut *self.state() };
-        let Phase::Waiting { fd, future, .. } = phase else {
-            return Ok(true);
+    /// The loop and the socket, until the call is done.
+    fn parties<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let state = self.state();
+        match (state.event_loop.get(py), state.socket.get(py)) {
+            (Some(event_loop), Some(socket)) => Ok((event_loop, socket)),
+            _ => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        }
+    }
+
+    /// The socket is ready: tries again, and tells the future.
+    fn retry(&self, py: Python<'_>) -> PyResult<Tried> {
+        let state = self.state();
+        let (Phase::Waiting(_), Some(future)) = (state.phase.get(), state.future.get(py)) else {
+            return Ok(Tried::Over);
         };
-        let future = future.bind(py).clone();
+        let (event_loop, socket) = self.parties(py)?;
+        // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
+        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+        match self.tell(py, native, &socket, &future) {
+            Err(error) if !ends_loop(py, &error) => {
+                // The future is not one of asyncio's, and went wrong.
+                native.report(py, "Exception in a socket's callback", error, &[])?;
+                Ok(Tried::Over)
+            }
+            tried => tried,
+        }
+    }
+
+    fn tell(
+        &self,
+        py: Python<'_>,
+        native: &NativeLoop,
+        socket: &Bound<'_, PyAny>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<Tried> {
         // Cancelled, it must not take data that nobody will get.
         if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-            return Ok(true);
+            return Ok(Tried::Over);
         }
-        // SAFETY: a loop, by construction.
-        let event_loop = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        match call.attempt(py, event_loop, *fd) {
-            Ok(None) => return Ok(false),
-            Ok(Some(value)) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
+        match self.state().call.attempt(py, native, socket) {
+            Ok(Attempt::Blocked) => return Ok(Tried::Blocked),
+            Ok(Attempt::Done(value)) => {
+                future.call_method1(pyo3::intern!(py, "set_result"), (value,))?;
+            }
             Err(error) if ends_loop(py, &error) => return Err(error),
             Err(error) => {
-                future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?
+                let error = error.into_value(py);
+                future.call_method1(pyo3::intern!(py, "set_exception"), (error,))?;
             }
-        };
-        Ok(true)
+        }
+        Ok(Tried::Over)
     }
 
     /// The first step: the call itself, then the future that stands for the wait.
-    fn start(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn start(&self, py: Python<'_>) -> PyResult<Started> {
         let state = self.state();
-        // SAFETY: fresh, so nobody else refers to the state; each borrow ends before Python code
-        // that could step this coroutine again runs.
-        let (event_loop, socket) = unsafe {
-            (*state).phase = Phase::Done;
-            ((*state).event_loop.bind(py).clone(), (*state).socket.bind(py).clone())
-        };
-        // SAFETY: a loop, by construction.
+        state.phase.set(Phase::Starting);
+        let (event_loop, socket) = self.parties(py)?;
+        // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
         let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        super::check_socket(py, native, &socket)?;
-        let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
-        // SAFETY: as above; an attempt only makes system calls and buffers.
-        let (done, direction) =
-            unsafe { ((*state).call.attempt(py, native, fd)?, (*state).call.direction()) };
-        if done.is_some() {
-            if direction == Direction::Write {
-                native.answered.set(py, true);
+        let plain =
+            socket.get_type().is(cached::socket_class(py)?) && cached::sockets_are_as_ever(py)?;
+        if plain && native.debug.get(py) {
+            cached::helpers(py)?.bind(py).call_method1("check_socket", (&event_loop, &socket))?;
+        }
+        let begun = if plain { state.call.begin(py, native, &socket)? } else { None };
+        match begun {
+            Some(Attempt::Done(value)) => {
+                if state.call.kind.direction() == Direction::Write {
+                    native.answered.set(py, true);
+                }
+                Ok(Started::Done(value))
             }
-            return Ok(done);
+            Some(Attempt::Blocked) => {
+                self.wait(py, &event_loop, native, &socket)?;
+                Ok(Started::Waits)
+            }
+            None => {
+                let theirs = cached::selector_loop(py)?.getattr(state.call.kind.name())?;
+                let argument = state.call.slot().get(py);
+                let steps = theirs.call1((event_loop, socket, argument))?;
+                state.steps.set(py, Some(steps.unbind()));
+                state.phase.set(Phase::Elsewhere);
+                Ok(Started::Waits)
+            }
         }
-        if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
-            event_loop.call_method1("_ensure_fd_no_transport", (&socket,))?;
-        }
-        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
-        let steps = future.call_method0(pyo3::intern!(py, "__await__"))?.unbind();
-        // SAFETY: as above.
-        unsafe { (*state).phase = Phase::Waiting { fd, future: future.unbind(), steps } };
-        let waiter = Waiter { object: self.0.clone_ref(py), retry };
-        descriptors::wait(py, native, fd, direction, waiter)?;
-        Ok(None)
     }
 
-    /// No longer waits; whoever was to retry finds nothing.
+    fn wait(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        native: &NativeLoop,
+        socket: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let state = self.state();
+        let fd = descriptor(socket)?;
+        if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
+            event_loop.call_method1("_ensure_fd_no_transport", (fd,))?;
+        }
+        native.check_closed(py)?;
+        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+        let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
+        state.future.set(py, Some(future.unbind()));
+        state.steps.set(py, Some(steps.unbind()));
+        let waiter = Waiter { object: self.0.clone_ref(py), retry, resume };
+        descriptors::wait(py, native, fd, state.call.kind.direction(), waiter)?;
+        state.phase.set(Phase::Waiting(fd));
+        Ok(())
+    }
+
+    /// It is done: whoever was to retry finds nothing, and what it was made of goes.
     fn stop(&self, py: Python<'_>) {
         let state = self.state();
-        // SAFETY: our state; the old phase is moved out before anything is dropped.
-        let (phase, direction, event_loop) = unsafe {
-            (
-                std::mem::replace(&mut (*state).phase, Phase::Done),
-                (*state).call.direction(),
-                NativeLoop::of((*state).event_loop.as_ptr()),
-            )
-        };
-        if let Phase::Waiting { fd, .. } = phase {
-            descriptors::forget(py, event_loop, fd, direction, &self.0);
+        let event_loop = state.event_loop.take(py);
+        if let (Phase::Waiting(fd), Some(event_loop)) =
+            (state.phase.replace(Phase::Done), &event_loop)
+        {
+            // SAFETY: a loop, by construction, which outlives the reference beside it.
+            let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+            descriptors::forget(py, native, fd, state.call.kind.direction(), &self.0);
+        }
+        for slot in state.slots() {
+            slot.set(py, None);
         }
     }
 
-    fn steps<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: read under the GIL.
-        match unsafe { &(*self.state()).phase } {
-            Phase::Waiting { steps, .. } => Some(steps.bind(py).clone()),
-            Phase::Fresh | Phase::Done => None,
+    /// What is stepped, of a call that waits.
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.state();
+        match (state.phase.get(), state.steps.get(py)) {
+            (Phase::Waiting(_) | Phase::Elsewhere, Some(steps)) => Ok(steps),
+            (Phase::Starting, _) => Err(PyValueError::new_err("coroutine already executing")),
+            _ => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         }
     }
 
@@ -171,30 +263,31 @@ impl Operation {
         value: Object,
         result: *mut Object,
     ) -> PyResult<ffi::PySendResult> {
-        // SAFETY: read under the GIL.
-        if let Phase::Fresh = unsafe { &(*self.state()).phase } {
+        if self.state().phase.get() == Phase::Fresh {
             // SAFETY: a live object.
             if value != unsafe { ffi::Py_None() } {
                 return Err(PyTypeError::new_err(
                     "can't send non-None value to a just-started coroutine",
                 ));
             }
-            if let Some(value) = self.start(py)? {
-                // SAFETY: the caller's out parameter.
-                unsafe { *result = value.into_ptr() };
-                return Ok(ffi::PySendResult::PYGEN_RETURN);
+            match self.start(py).inspect_err(|_| self.stop(py))? {
+                Started::Waits => {}
+                Started::Done(value) => {
+                    self.stop(py);
+                    // SAFETY: the caller's out parameter.
+                    unsafe { *result = value.into_ptr() };
+                    return Ok(ffi::PySendResult::PYGEN_RETURN);
+                }
             }
         }
-        let Some(steps) = self.steps(py) else {
-            return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
-        };
+        let steps = self.steps(py)?;
         // SAFETY: an iterator, a live value and the caller's out parameter.
         let sent = unsafe { ffi::PyIter_Send(steps.as_ptr(), value, result) };
         match sent {
             ffi::PySendResult::PYGEN_NEXT => {}
             ffi::PySendResult::PYGEN_RETURN => self.stop(py),
             ffi::PySendResult::PYGEN_ERROR => {
-                let error = PyErr::fetch(py);
+                let error = object::fetch(py);
                 self.stop(py);
                 return Err(error);
             }
@@ -203,10 +296,11 @@ impl Operation {
     }
 
     fn throw(&self, py: Python<'_>, args: &[Object]) -> PyResult<Object> {
-        let Some(steps) = self.steps(py) else {
+        if self.state().phase.get() == Phase::Fresh {
             self.stop(py);
             return Err(coroutine::uncaught(py, args)?);
-        };
+        }
+        let steps = self.steps(py)?;
         let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
             Ok(value) => Ok(value.into_ptr()),
@@ -216,16 +310,42 @@ impl Operation {
             }
         }
     }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let steps = match self.state().phase.get() {
+            Phase::Fresh | Phase::Done => None,
+            _ => Some(self.steps(py)?),
+        };
+        self.stop(py);
+        match steps {
+            Some(steps) => steps.call_method0(pyo3::intern!(py, "close")).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl State {
+    fn slots(&self) -> [&PySlot; 5] {
+        [&self.event_loop, &self.socket, &self.steps, &self.future, self.call.slot()]
+    }
+}
+
+/// The socket is ready, and the operation's turn has come.
+fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+    let operation = Operation(slf.clone_ref(py));
+    let state = operation.state();
+    let (Phase::Waiting(fd), Some(event_loop)) = (state.phase.get(), state.event_loop.get(py))
+    else {
+        return Ok(());
+    };
+    // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
+    let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+    descriptors::resume(py, native, fd, state.call.kind.direction(), slf)
 }
 
 /// `Operation::retry`, for who knows only the object.
-fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<bool> {
+fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<Tried> {
     Operation(slf.clone_ref(py)).retry(py)
-}
-
-fn borrowed(py: Python<'_>, slf: Object) -> Operation {
-    // SAFETY: CPython passes a live object of the type that the slot belongs to.
-    Operation(unsafe { Bound::from_borrowed_ptr(py, slf).unbind() })
 }
 
 /// The kind of coroutines that operations are.
@@ -239,60 +359,67 @@ impl Coroutine for Calling {
         value: Object,
         result: *mut Object,
     ) -> PyResult<ffi::PySendResult> {
-        borrowed(py, slf).send(py, value, result)
+        // SAFETY: CPython passes a live object of the type that the slot belongs to.
+        unsafe { Operation::borrowed(py, slf) }.send(py, value, result)
     }
 
     fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
-        borrowed(py, slf).throw(py, args)
+        // SAFETY: CPython passes a live object of the type that the method belongs to.
+        unsafe { Operation::borrowed(py, slf) }.throw(py, args)
     }
 
     fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
-        let operation = borrowed(py, slf);
-        let steps = operation.steps(py);
-        operation.stop(py);
-        if let Some(steps) = steps {
-            steps.call_method0(pyo3::intern!(py, "close"))?;
-        }
-        Ok(())
+        // SAFETY: CPython passes a live object of the type that the method belongs to.
+        unsafe { Operation::borrowed(py, slf) }.close(py)
     }
+
+    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
+        // SAFETY: CPython passes a live object of the type that the slot belongs to.
+        let phase = unsafe { Operation::borrowed(py, slf) }.state().phase.get();
+        matches!(phase, Phase::Waiting(_) | Phase::Elsewhere)
+    }
+}
+
+/// The kind of call that an operation is.
+///
+/// # Safety
+/// `slf` must be a live object of `class()`, and the GIL be held.
+unsafe fn kind(slf: Object) -> Kind {
+    // SAFETY: the caller's promise; the kind never changes.
+    unsafe { (*slf.cast::<OperationObject>()).state.call.kind }
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
-        // SAFETY: read under the GIL.
-        let name = unsafe { (*borrowed(py, slf).state()).call.name() };
+        // SAFETY: CPython passes a live object of the type that the getter belongs to.
+        let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, name).into_ptr())
     })
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
     enter(null_mut(), |py| {
-        // SAFETY: read under the GIL.
-        let name = unsafe { (*borrowed(py, slf).state()).call.name() };
+        // SAFETY: CPython passes a live object of the type that the getter belongs to.
+        let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
     })
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
     enter(null_mut(), |py| {
-        // SAFETY: read under the GIL.
-        let name = unsafe { (*borrowed(py, slf).state()).call.name() };
+        // SAFETY: CPython passes a live object of the type that the slot belongs to.
+        let name = unsafe { kind(slf) }.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");
         Ok(PyString::new(py, &text).into_ptr())
     })
 }
 
 unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
+    // SAFETY: an object of our class; the collector holds the GIL and runs no other code meanwhile.
     unsafe {
         visit!(visit, arg, ffi::Py_TYPE(slf).cast());
-        let state = &(*slf.cast::<OperationObject>()).state;
-        visit!(visit, arg, state.event_loop.as_ptr());
-        visit!(visit, arg, state.socket.as_ptr());
-        visit!(visit, arg, state.call.argument().as_ptr());
-        if let Phase::Waiting { future, steps, .. } = &state.phase {
-            visit!(visit, arg, future.as_ptr());
-            visit!(visit, arg, steps.as_ptr());
+        for slot in (*slf.cast::<OperationObject>()).state.slots() {
+            visit!(visit, arg, slot.as_ptr());
         }
     }
     0
@@ -300,30 +427,43 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 
 unsafe extern "C" fn clear(slf: Object) -> c_int {
     finalizing::guard();
-    // SAFETY: our layout; the old phase is moved out first. That breaks the only cycles there
-    // are: through the future. The rest never refers back.
+    // SAFETY: an object of our class; the collector keeps it alive and holds the GIL. What a slot
+    // held is dropped after it was taken out.
     unsafe {
-        let state = &raw mut (*slf.cast::<OperationObject>()).state;
-        drop(std::mem::replace(&mut (*state).phase, Phase::Done));
+        object::destroy(|py| {
+            let state = &(*slf.cast::<OperationObject>()).state;
+            state.phase.set(Phase::Done);
+            for slot in state.slots() {
+                slot.set(py, None);
+            }
+        });
     }
     0
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
+    let this = slf.cast::<OperationObject>();
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
-        let this = slf.cast::<OperationObject>();
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
-        if matches!((*this).state.phase, Phase::Fresh) {
-            let name = format!("Loop.{}", (*this).state.call.name());
-            object::destroy(|py| coroutine::warn_never_awaited(py, &name));
-        }
-        std::ptr::drop_in_place(&raw mut (*this).state);
+        object::destroy(|py| {
+            if (*this).state.phase.get() == Phase::Fresh {
+                let name = format!("Loop.{}", (*this).state.call.kind.name());
+                coroutine::warn_never_awaited(py, &name);
+            }
+            std::ptr::drop_in_place(&raw mut (*this).state);
+        });
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
     }

@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
 use crate::gil::PySlot;
+use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
 use crate::visit;
 
@@ -38,7 +39,7 @@ pub trait Transport: Sized + 'static {
     fn is_closed(&self) -> bool;
     /// Nobody holds the transport any more, and it was not closed: gives everything back.
     fn abandon(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
-    fn describe(&self, py: Python<'_>) -> String;
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>>;
 }
 
 /// The slots of `_FlowControlMixin`: `_extra`, `_loop` and the marks.
@@ -149,7 +150,7 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
 
 fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let category = py.get_type::<PyResourceWarning>();
-    let text = format!("unclosed transport {}", slf.repr()?);
+    let text = memory::text(py, "unclosed transport {!r}", (slf,))?;
     let arguments = [("source", slf)].into_py_dict(py)?;
     py.import("warnings")?.call_method("warn", (text, category), Some(&arguments))?;
     Ok(())
@@ -182,7 +183,7 @@ unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
     enter(null_mut(), |py| {
         // SAFETY: alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        Ok(PyString::new(py, &state::<T>(&slf).describe(py)).into_ptr())
+        Ok(state::<T>(&slf).describe(py)?.into_ptr())
     })
 }
 

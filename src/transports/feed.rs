@@ -7,7 +7,7 @@ use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::cached;
 
@@ -36,16 +36,28 @@ pub fn remember(py: Python<'_>) -> PyResult<()> {
 /// Whether this protocol may be fed natively, as long as nobody patches its reader.
 pub fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
-    Ok(protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol)
-        && is_method(
-            &protocol.getattr(pyo3::intern!(py, "data_received"))?,
-            &originals(py)?.data_received,
-        ))
+    if !protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol) {
+        return Ok(false);
+    }
+    // One that was taken away is missed when there is data, as by asyncio.
+    let method = protocol.getattr(pyo3::intern!(py, "data_received"));
+    let original = &originals(py)?.data_received;
+    Ok(method.is_ok_and(|method| is_method(&method, original)))
 }
 
 /// Whether `method` is `function`, bound.
 fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
-    method.getattr(pyo3::intern!(method.py(), "__func__")).is_ok_and(|bound| bound.is(function))
+    // SAFETY: a bound method, as was just checked, for which this gives a borrowed reference.
+    unsafe {
+        ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
+            && PyMethod_Function(method.as_ptr()) == function.as_ptr()
+    }
+}
+
+unsafe extern "C" {
+    /// The type of bound methods, and the function of one: of CPython's API, and not of PyO3's.
+    static mut PyMethod_Type: ffi::PyTypeObject;
+    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 /// Where received bytes go.
@@ -72,7 +84,9 @@ pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
     let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
     let exact = reader.get_type().is(&cached::asyncio(py)?.stream_reader)
         && buffer.is_exact_instance_of::<PyByteArray>()
-        && is_method(&feed_data, &originals(py)?.feed_data);
+        && is_method(&feed_data, &originals(py)?.feed_data)
+        // It asserts that there was no end before.
+        && !reader.getattr(pyo3::intern!(py, "_eof"))?.is_truthy()?;
     Ok(if exact { Target::Reader(Reader { reader, buffer }) } else { Target::Protocol })
 }
 
@@ -114,14 +128,21 @@ impl Reader<'_> {
                 waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
             }
         }
-        let limit = reader.getattr(pyo3::intern!(py, "_limit"))?.extract::<usize>()?;
-        if length <= limit.saturating_mul(2) {
+        let limit = reader.getattr(pyo3::intern!(py, "_limit"))?;
+        if limit.is_exact_instance_of::<PyInt>()
+            && let Ok(limit) = limit.extract::<usize>()
+            && length <= limit.saturating_mul(2)
+        {
             return Ok(());
         }
         let paused = pyo3::intern!(py, "_paused");
         let transport_name = pyo3::intern!(py, "_transport");
         let transport = reader.getattr(transport_name)?;
         if transport.is_none() || reader.getattr(paused)?.is_truthy()? {
+            return Ok(());
+        }
+        // asyncio only compares: a limit may be any object that can be doubled.
+        if !length.into_pyobject(py)?.gt(2_i32.into_pyobject(py)?.mul(limit)?)? {
             return Ok(());
         }
         match transport.call_method0(pyo3::intern!(py, "pause_reading")) {

@@ -4,8 +4,11 @@ use std::cell::Cell;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use crate::event_loop::NativeLoop;
+use crate::gil::PySlot;
+use crate::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]
@@ -14,49 +17,115 @@ pub struct Marks {
     pub low: usize,
 }
 
-impl Default for Marks {
-    fn default() -> Self {
-        Self::of(64 * 1024)
+impl Marks {
+    /// A high mark, and asyncio's low one for it.
+    pub const fn of(high: usize) -> Self {
+        Self { high, low: high / 4 }
     }
 }
 
-impl Marks {
-    /// A high mark, and asyncio's low one for it.
-    pub const fn of(high: isize) -> Self {
-        Self { high: high as usize, low: high as usize / 4 }
+/// The high mark of transports other than TLS ones, in bytes.
+pub const HIGH_WATER: usize = 64 * 1024;
+
+/// Marks as a program sets them and asks for them.
+pub struct Limits {
+    marks: Cell<Marks>,
+    /// The low and the high one as they were given, where they are no plain integers of bytes:
+    /// asyncio only compares with them, and gives them back.
+    given: PySlot,
+}
+
+impl Limits {
+    pub const fn of(high: usize) -> Self {
+        Self { marks: Cell::new(Marks::of(high)), given: PySlot::empty() }
     }
 
-    /// As `get_write_buffer_limits` gives them.
-    pub const fn as_pair(self) -> (usize, usize) {
-        (self.low, self.high)
+    #[inline]
+    pub fn get(&self) -> Marks {
+        self.marks.get()
     }
 
-    /// asyncio's defaults for what is not given, and its check. `default` is the high mark.
-    pub fn new(
-        high: Option<&Bound<'_, PyAny>>,
-        low: Option<&Bound<'_, PyAny>>,
-        default: isize,
-    ) -> PyResult<Self> {
-        let number = |given: Option<&Bound<'_, PyAny>>| -> PyResult<Option<isize>> {
-            given.filter(|given| !given.is_none()).map(|given| given.extract()).transpose()
-        };
-        let (high, low) = (number(high)?, number(low)?);
-        let high = high.unwrap_or_else(|| low.map_or(default, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
+    pub const fn slot(&self) -> &PySlot {
+        &self.given
+    }
+
+    /// As `get_write_buffer_limits` gives them: the low one first.
+    pub fn pair<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.given.get(py) {
+            Some(given) => Ok(given),
+            None => Ok((self.get().low, self.get().high).into_pyobject(py)?.into_any()),
         }
-        Ok(Self { high: high as usize, low: low as usize })
     }
+
+    /// Sets them with asyncio's defaults for what is not given, and its check. `default` is the
+    /// high mark.
+    pub fn set<'py>(
+        &self,
+        py: Python<'py>,
+        high: Option<Bound<'py, PyAny>>,
+        low: Option<Bound<'py, PyAny>>,
+        default: usize,
+    ) -> PyResult<()> {
+        let given = |mark: Option<Bound<'py, PyAny>>| mark.filter(|mark| !mark.is_none());
+        let (high, low) = (given(high), given(low));
+        // In Python's numbers, whatever they are.
+        let high = match (high, &low) {
+            (Some(high), _) => high,
+            (None, Some(low)) => 4_i32.into_pyobject(py)?.into_any().mul(low)?,
+            (None, None) => default.into_pyobject(py)?.into_any(),
+        };
+        let low = match low {
+            Some(low) => low,
+            None => high.floor_div(4)?,
+        };
+        if !(high.ge(&low)? && low.ge(0)?) {
+            let text = "high ({!r}) must be >= low ({!r}) must be >= 0";
+            return Err(memory::error::<PyValueError>(py, text, (high, low)));
+        }
+        let plain = [&high, &low].map(|mark| {
+            mark.is_exact_instance_of::<PyInt>().then(|| mark.extract::<usize>().ok()).flatten()
+        });
+        let (marks, given) = match plain {
+            [Some(high), Some(low)] => (Marks { high, low }, None),
+            _ => {
+                let marks = Marks { high: whole(&high)?, low: whole(&low)? };
+                (marks, Some((low, high).into_pyobject(py)?.into_any().unbind()))
+            }
+        };
+        self.marks.set(marks);
+        self.given.set(py, given);
+        Ok(())
+    }
+}
+
+/// The greatest number of bytes that is not greater than this.
+fn whole(mark: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(mark) = mark.extract::<usize>() {
+        return Ok(mark);
+    }
+    if mark.is_instance_of::<PyInt>() {
+        return Ok(usize::MAX);
+    }
+    // Rust's conversion takes the fraction off, and stops at the limits.
+    Ok(mark.extract::<f64>()? as usize)
 }
 
 /// The marks of a transport, and whether its protocol was told to pause.
-#[derive(Default)]
 pub struct Flow {
-    pub marks: Cell<Marks>,
+    pub limits: Limits,
     pub paused: Cell<bool>,
+}
+
+impl Flow {
+    pub const fn of(high: usize) -> Self {
+        Self { limits: Limits::of(high), paused: Cell::new(false) }
+    }
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::of(HIGH_WATER)
+    }
 }
 
 /// What a change of the buffer's size asks for.
@@ -69,7 +138,7 @@ pub enum Signal {
 impl Flow {
     /// Pauses the protocol if more is buffered than it should; whom to tell what, then.
     pub fn grown(&self, size: usize) -> Option<Signal> {
-        (!self.paused.get() && size > self.marks.get().high).then(|| {
+        (!self.paused.get() && size > self.limits.get().high).then(|| {
             self.paused.set(true);
             Signal::Pause
         })
@@ -77,7 +146,7 @@ impl Flow {
 
     /// Resumes the protocol once enough has left.
     pub fn shrunk(&self, size: usize) -> Option<Signal> {
-        (self.paused.get() && size <= self.marks.get().low).then(|| {
+        (self.paused.get() && size <= self.limits.get().low).then(|| {
             self.paused.set(false);
             Signal::Resume
         })

@@ -6,7 +6,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::ops::Deref;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -19,7 +19,6 @@ use crate::contexts::Ground;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::PySlot;
-use crate::handles::{Call, Handle};
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sources::{Kind, Source};
 
@@ -48,6 +47,8 @@ pub struct Common {
     pub registration: RefCell<Option<Registration>>,
     pub event_loop: PySlot,
     pub protocol: PySlot,
+    /// The protocol's `connection_made`, until it is called.
+    greeting: PySlot,
     /// The `socket.socket`: the user's, or made when somebody asks for it.
     pub socket: PySlot,
     pub context: Ground,
@@ -68,11 +69,26 @@ struct Rare {
     sink: Cell<Option<&'static Sink>>,
 }
 
+/// What a new transport reads from and writes to. The transport closes it, once there is one.
+pub enum Socket<'py> {
+    /// A descriptor that nothing else refers to: dropped, it is closed.
+    Bare(OwnedFd),
+    /// The user's socket object, and its descriptor.
+    Object(Bound<'py, PyAny>, RawFd),
+}
+
+impl Socket<'_> {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Bare(fd) => fd.as_raw_fd(),
+            Self::Object(_, fd) => *fd,
+        }
+    }
+}
+
 /// What a new transport is made of, whatever its kind.
 pub struct Parts<'py> {
-    pub fd: RawFd,
-    /// The user's socket object. Without one the transport owns the bare descriptor.
-    pub socket: Option<Bound<'py, PyAny>>,
+    pub socket: Socket<'py>,
     pub protocol: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub extra: Option<Bound<'py, PyAny>>,
@@ -123,7 +139,7 @@ pub const fn kind<T: SocketTransport>(
     Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
 
-/// Makes a transport. It begins with [`begin`].
+/// Makes a transport, which owns the socket from then on. It begins with [`begin`].
 pub fn make<'py, T: SocketTransport>(
     py: Python<'py>,
     event_loop: &NativeLoop,
@@ -141,7 +157,12 @@ pub fn make<'py, T: SocketTransport>(
         let (extra, waiter) = (slot(parts.extra), slot(parts.waiter));
         rare.get_or_init(|| Box::new(Rare { extra, waiter, ..Rare::default() }));
     }
-    let fd = parts.fd;
+    let fd = parts.socket.fd();
+    // Held until the transport exists: where that fails it is closed here, and only here.
+    let (object, bare) = match parts.socket {
+        Socket::Bare(fd) => (None, Some(fd)),
+        Socket::Object(object, _) => (Some(object), None),
+    };
     let made = base::allocate(
         py,
         build(Common {
@@ -153,12 +174,19 @@ pub fn make<'py, T: SocketTransport>(
             registration: None.into(),
             event_loop: PySlot::new(event_loop.bind(py).unbind()),
             protocol: slot(Some(parts.protocol)),
-            socket: slot(parts.socket),
+            greeting: PySlot::empty(),
+            socket: slot(object),
             context,
             rare,
             writes_after_loss: 0.into(),
         }),
     );
+    if made.is_ok()
+        && let Some(bare) = bare
+    {
+        // The transport's from here on: its finalizer closes the descriptor if nothing else does.
+        let _ = bare.into_raw_fd();
+    }
     let replaced = event_loop.sources.with(py, |sources| match &made {
         Ok(made) => {
             sources.claim_fd(fd, key);
@@ -170,40 +198,61 @@ pub fn make<'py, T: SocketTransport>(
     made
 }
 
-/// Schedules `connection_made`.
-pub fn begin<T: SocketTransport>(event_loop: &NativeLoop, transport: &Bound<'_, PyAny>) {
-    let made = Entry::Native(transport.clone().unbind(), connection_made::<T>);
-    event_loop.push(transport.py(), made);
+/// Schedules `connection_made`, after `prepare`. If that fails the transport is the caller's to
+/// drop, which closes the socket with a `ResourceWarning`: asyncio's constructor leaves one like
+/// it behind.
+pub fn begin<T: SocketTransport>(
+    event_loop: &NativeLoop,
+    transport: &Bound<'_, PyAny>,
+    prepare: impl FnOnce() -> PyResult<()>,
+) -> PyResult<()> {
+    let (py, this) = (transport.py(), base::state::<T>(transport));
+    let begun = prepare().and_then(|()| {
+        let protocol = this.protocol.get(py);
+        let greeting = protocol.map(|protocol| protocol::greeting(event_loop, &protocol));
+        this.greeting.set(py, greeting.transpose()?.map(Bound::unbind));
+        Ok(())
+    });
+    match begun {
+        Ok(()) => {
+            let made = Entry::Native(transport.clone().unbind(), connection_made::<T>);
+            event_loop.push(py, made);
+        }
+        // Out of the loop's hands: it would keep the transport for ever.
+        Err(_) => this.hold(py, Source::Quiet(transport.as_ptr(), T::kind())),
+    }
+    begun
 }
 
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
 fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = base::state::<T>(slf);
-    let (Some(protocol), Some((_loop, native))) = (this.protocol.get(py), this.native(py)) else {
+    let (Some(greeting), Some((_loop, native))) = (this.greeting.take(py), this.native(py)) else {
         return Ok(());
     };
     if this.life.get() == Life::New {
         this.life.set(Life::Open);
     }
-    let name = pyo3::intern!(py, "connection_made");
-    if let Err(error) = this.call_protocol(native, &protocol, name, &[slf]) {
-        this.callback_failed(native, &protocol, "connection_made", &[slf], error)?;
-    }
+    let greeting = greeting.bind(py);
+    // What ends the loop does not keep the rest from happening: in asyncio these are callbacks of
+    // their own, which run when the loop does again.
+    let mut result = match this.context.run(py, &native.contexts, || greeting.call1((slf,))) {
+        Ok(_) => Ok(()),
+        Err(error) => protocol::callback_failed(native, greeting, &[slf], error),
+    };
     if this.life.get() == Life::Open
         && !this.paused.get()
         && let Err(error) = start_reading(this, py)
     {
-        fatal(this, slf, error, &format!("Fatal read error on {}", T::NOUN))?;
+        let message = format!("Fatal read error on {}", T::NOUN);
+        result = result.and(fatal(this, slf, error, &message));
     }
     relax(this, slf);
-    if let Some(waiter) = this.rare.get().and_then(|rare| rare.waiter.take(py)) {
-        let waiter = waiter.bind(py);
-        if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
-            waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-        }
+    match this.rare.get().and_then(|rare| rare.waiter.take(py)) {
+        Some(waiter) => result.and(protocol::wake_waiter(waiter.bind(py))),
+        None => result,
     }
-    Ok(())
 }
 
 /// Calls `connection_lost` and closes the socket.
@@ -222,7 +271,7 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
         if let Err(error) = this.call_protocol(native, &protocol, name, &[&loss]) {
-            result = this.callback_failed(native, &protocol, "connection_lost", &[&loss], error);
+            result = protocol::method_failed(native, &protocol, name, &[&loss], error);
         }
     }
     result = result.and(release(this, slf));
@@ -425,9 +474,16 @@ impl Common {
 
     pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
-        [&self.event_loop, &self.protocol, &self.socket, self.context.slot()]
-            .into_iter()
-            .chain(rare.into_iter().flatten())
+        [
+            &self.event_loop,
+            &self.protocol,
+            &self.greeting,
+            &self.socket,
+            self.context.slot(),
+            self.flow.limits.slot(),
+        ]
+        .into_iter()
+        .chain(rare.into_iter().flatten())
     }
 
     fn rare(&self) -> &Rare {
@@ -473,25 +529,6 @@ impl Common {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = protocol.py();
         self.context.run(py, &native.contexts, || protocol::call(py, protocol, name, arguments))
-    }
-
-    /// asyncio's report of a callback that raised.
-    #[cold]
-    pub fn callback_failed(
-        &self,
-        native: &NativeLoop,
-        protocol: &Bound<'_, PyAny>,
-        callback: &str,
-        arguments: &[&Bound<'_, PyAny>],
-        error: PyErr,
-    ) -> PyResult<()> {
-        let py = protocol.py();
-        // The handle that asyncio would have called it through.
-        let method = protocol.getattr(callback)?;
-        let args: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-        let call = Call { callback: method.as_ptr(), args: &args, context: std::ptr::null_mut() };
-        let handle = Handle::new(py, native, &call)?;
-        native.callback_failed(py, &handle, error)
     }
 
     /// After a loss data is dropped, with asyncio's warning from the fifth time on.

@@ -3,22 +3,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::check;
 use crate::gil::GilCell;
+use crate::memory;
 use crate::sockets::send;
 
 const VECTORS: usize = 64;
-
-pub enum Data {
-    /// Immutable, so kept as it is.
-    Bytes(Py<PyBytes>),
-    Copied(Arc<[u8]>),
-}
 
 /// The queue of one connection: nothing but a pointer until there is something to send.
 #[derive(Default)]
@@ -31,7 +25,8 @@ const MOST_SPARE: usize = 64;
 
 #[derive(Default)]
 struct Queue {
-    chunks: VecDeque<Data>,
+    /// Immutable, so kept as they were given: exactly `bytes`, never empty.
+    chunks: VecDeque<Py<PyBytes>>,
     /// Bytes of the first chunk that have left already.
     sent: usize,
     size: usize,
@@ -39,23 +34,13 @@ struct Queue {
 
 /// A chunk from some byte on.
 pub struct Rest {
-    data: Data,
+    data: Py<PyBytes>,
     sent: usize,
 }
 
 impl Rest {
-    pub fn as_slice(&self) -> &[u8] {
-        &self.data.as_slice()[self.sent..]
-    }
-}
-
-impl Data {
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            // SAFETY: callers hold the GIL, as for everything in a transport.
-            Self::Bytes(bytes) => bytes.as_bytes(unsafe { Python::assume_attached() }),
-            Self::Copied(bytes) => bytes,
-        }
+    pub fn as_slice(&self, py: Python<'_>) -> &[u8] {
+        &self.data.as_bytes(py)[self.sent..]
     }
 }
 
@@ -71,38 +56,58 @@ impl Outgoing {
     }
 
     #[inline]
-    pub fn push(&mut self, py: Python<'_>, data: Data) {
-        self.push_from(py, data, 0);
+    pub fn push(&mut self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        self.push_from(data, 0)
     }
 
-    /// All of `data` but its first `sent` bytes; the queue must be empty if there are such.
-    pub fn push_from(&mut self, py: Python<'_>, data: Data, sent: usize) {
-        let spare = || SPARE.with(py, Vec::pop).unwrap_or_default();
-        let queue = self.0.get_or_insert_with(spare);
+    /// All of `data` but its first `sent` bytes; the queue must be empty if there are such. If that
+    /// fails the queue is as before.
+    pub fn push_from(&mut self, data: &Bound<'_, PyBytes>, sent: usize) -> PyResult<()> {
+        let queue = self.queue(data.py());
         debug_assert!(sent == 0 || queue.chunks.is_empty());
-        queue.size += data.as_slice().len() - sent;
+        let more = data.as_bytes().len() - sent;
+        debug_assert!(more > 0);
+        let size = queue.size.checked_add(more).ok_or_else(memory::exhausted)?;
+        memory::reserve(&mut queue.chunks, 1)?;
+        queue.size = size;
         queue.sent += sent;
-        queue.chunks.push_back(data);
+        queue.chunks.push_back(data.clone().unbind());
+        Ok(())
+    }
+
+    /// All of them, or none if that fails.
+    pub fn push_all(&mut self, py: Python<'_>, all: &[Bound<'_, PyBytes>]) -> PyResult<()> {
+        let sizes = all.iter().map(|data| data.as_bytes().len());
+        let queue = self.queue(py);
+        sizes
+            .fold(Some(queue.size), |sum, size| sum?.checked_add(size))
+            .ok_or_else(memory::exhausted)?;
+        memory::reserve(&mut queue.chunks, all.len())?;
+        all.iter().try_for_each(|data| self.push(data))
+    }
+
+    #[inline]
+    fn queue(&mut self, py: Python<'_>) -> &mut Queue {
+        self.0.get_or_insert_with(|| SPARE.with(py, Vec::pop).unwrap_or_default())
     }
 
     /// What is left of the first chunk, held.
     pub fn first(&self, py: Python<'_>) -> Option<Rest> {
         let queue = self.0.as_ref()?;
-        let data = match queue.chunks.front()? {
-            Data::Bytes(bytes) => Data::Bytes(bytes.clone_ref(py)),
-            Data::Copied(bytes) => Data::Copied(bytes.clone()),
-        };
+        let data = queue.chunks.front()?.clone_ref(py);
         Some(Rest { data, sent: queue.sent })
     }
 
     /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
-    pub fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
-        self.0.as_ref().map_or(Ok((0, 0)), |queue| queue.send(fd))
+    pub fn send(&self, py: Python<'_>, fd: RawFd) -> io::Result<(usize, usize)> {
+        self.0.as_ref().map_or(Ok((0, 0)), |queue| queue.send(py, fd))
     }
 
-    /// Forgets `taken` bytes; spent chunks come back, to be dropped outside the borrow.
-    pub fn advance(&mut self, taken: usize) -> Option<Data> {
-        self.0.as_mut()?.advance(taken)
+    /// Forgets `taken` bytes. Runs no Python code: `bytes` have no destructor of a program's.
+    pub fn advance(&mut self, py: Python<'_>, taken: usize) {
+        if let Some(queue) = &mut self.0 {
+            queue.advance(py, taken);
+        }
     }
 
     /// Gives an empty queue's memory to the next who has something to send.
@@ -119,25 +124,24 @@ impl Outgoing {
         }
     }
 
-    /// Empties it; what was in it comes back, to be dropped outside the borrow.
-    pub fn clear(&mut self) -> Self {
-        std::mem::take(self)
+    pub fn clear(&mut self) {
+        self.0 = None;
     }
 }
 
 impl Queue {
-    fn send(&self, fd: RawFd) -> io::Result<(usize, usize)> {
+    fn send(&self, py: Python<'_>, fd: RawFd) -> io::Result<(usize, usize)> {
         if let [only] = self.chunks.as_slices().0
             && self.chunks.len() == 1
         {
-            let rest = &only.as_slice()[self.sent..];
+            let rest = &only.as_bytes(py)[self.sent..];
             return Ok((rest.len(), send(fd, rest.as_ptr(), rest.len())?));
         }
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS];
         let mut offered = 0;
         let mut count = 0;
         for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
-            let rest = &chunk.as_slice()[if count == 0 { self.sent } else { 0 }..];
+            let rest = &chunk.as_bytes(py)[if count == 0 { self.sent } else { 0 }..];
             vector.iov_base = rest.as_ptr().cast_mut().cast();
             vector.iov_len = rest.len();
             offered += rest.len();
@@ -153,20 +157,17 @@ impl Queue {
         Ok((offered, taken))
     }
 
-    fn advance(&mut self, taken: usize) -> Option<Data> {
+    fn advance(&mut self, py: Python<'_>, taken: usize) {
         self.size -= taken;
         let mut passed = self.sent + taken;
-        let mut last = None;
         while let Some(first) = self.chunks.front() {
-            let length = first.as_slice().len();
+            let length = first.as_bytes(py).len();
             if passed < length {
                 break;
             }
             passed -= length;
-            // `bytes` have no destructor of their own: nothing runs when all but the last go.
-            last = self.chunks.pop_front();
+            self.chunks.pop_front();
         }
         self.sent = passed;
-        last
     }
 }

@@ -10,6 +10,8 @@ use pyo3::{PyTypeInfo, ffi};
 use super::feed;
 use crate::cached;
 use crate::event_loop::{NativeLoop, ends_loop};
+use crate::handles::{Call, Handle};
+use crate::memory;
 use crate::object;
 
 /// How a protocol takes what was read.
@@ -72,6 +74,72 @@ pub fn call<'py>(
             null_mut(),
         );
         object::owned(py, result)
+    }
+}
+
+/// The protocol's `connection_made`, as it is when its transport is made, for the loop to call. As
+/// in asyncio a protocol without one, or an object that cannot be scheduled, is an error of who
+/// makes the connection.
+pub fn greeting<'py>(
+    native: &NativeLoop,
+    protocol: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = protocol.py();
+    let greeting = protocol.getattr(pyo3::intern!(py, "connection_made"))?;
+    // Looked at last: the attribute may be Python code, which may have closed the loop.
+    native.check_closed(py)?;
+    if native.debug.get(py) {
+        native.bind(py).call_method1("_check_callback", (&greeting, "call_soon"))?;
+    }
+    Ok(greeting)
+}
+
+/// Tells who waits for a connection that it is there.
+pub fn wake_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = waiter.py();
+    if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
+        waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
+/// asyncio's report of a callback that raised.
+#[cold]
+pub fn callback_failed(
+    native: &NativeLoop,
+    callback: &Bound<'_, PyAny>,
+    arguments: &[&Bound<'_, PyAny>],
+    error: PyErr,
+) -> PyResult<()> {
+    let py = callback.py();
+    // The handle that asyncio would have called it through.
+    let args: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    let call = Call { callback: callback.as_ptr(), args: &args, context: null_mut() };
+    let handle = Handle::new(py, native, &call)?;
+    native.callback_failed(py, &handle, error)
+}
+
+/// The same for a method, which may be missing.
+#[cold]
+pub fn method_failed(
+    native: &NativeLoop,
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    arguments: &[&Bound<'_, PyAny>],
+    error: PyErr,
+) -> PyResult<()> {
+    if ends_loop(object.py(), &error) {
+        return Err(error);
+    }
+    match object.getattr(name) {
+        Ok(method) => callback_failed(native, &method, arguments, error),
+        Err(missing) if ends_loop(object.py(), &missing) => Err(missing),
+        Err(_) => {
+            let class = object.get_type().name()?;
+            let message =
+                memory::text(object.py(), "Exception in callback {}.{}()", (class, name))?;
+            native.report_text(&message, error, &[("protocol", object)])
+        }
     }
 }
 

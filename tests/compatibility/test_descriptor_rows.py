@@ -9,7 +9,7 @@ import json
 import socket
 
 import pytest
-from recording import Recorder, blocking_pair, in_thread, transport_pair
+from recording import Recorder, blocking_pair, transport_pair
 from rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
@@ -59,26 +59,6 @@ def test_what_sock_recv_gives(both):
             return kind
 
     assert both(look) == [True, False]
-
-
-@row("`sock_recv(sock, n)` with a large `n`")
-def test_a_large_sock_recv(both):
-    async def look(loop):
-        near, far = blocking_pair()
-        with near, far:
-            # The kernel makes the buffer larger for a peer that sends much.
-            size, sizes = 64 << 20, []
-            sending = asyncio.ensure_future(in_thread(far.sendall, bytes(size)))
-            while sum(sizes) < size:
-                await asyncio.sleep(0.001)
-                sizes.append(len(await loop.sock_recv(near, 4 << 20)))
-            await sending
-            await loop.shutdown_default_executor()
-            return max(sizes)
-
-    theirs, ours = both(look)
-    assert theirs > 256 * 1024
-    assert ours == 256 * 1024
 
 
 @row("Two `sock_recv` at once on one socket")

@@ -187,3 +187,26 @@ def test_child_watchers(both):
             assert both(look) == [1, 0]
         finally:
             policy.set_child_watcher(before)
+
+
+@row("A child whose protocol has no `connection_made`")
+def test_a_protocol_that_cannot_be_connected(both, pidfds):
+    class Lacks:
+        def pipe_connection_lost(self, fd, exc):
+            pass
+
+        def process_exited(self):
+            pass
+
+    async def look(loop):
+        pidfds(loop)
+        starting = asyncio.ensure_future(loop.subprocess_exec(Lacks, "sleep", "60"))
+        done, _ = await asyncio.wait([starting], timeout=1)
+        if done:
+            return type(starting.exception())
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        return None
+
+    assert both(look) == [None, AttributeError]

@@ -1,53 +1,15 @@
-"""Rows about handles, timers, turns and loops."""
+"""Rows about handles, timers and loops."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
-import socket
 import time
-import warnings
-import weakref
 
 import pytest
 from rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
-
-
-@row("Batches between looks at descriptors")
-@pytest.mark.parametrize(("micros", "most"), [(0, 2000), (20, 33)])
-def test_callbacks_before_a_reader(both, micros, most):
-    def look(loop):
-        near, far = socket.socketpair()
-        ran = [0]
-
-        def again():
-            ran[0] += 1
-            busy_until = time.perf_counter() + micros / 1e6
-            while time.perf_counter() < busy_until:
-                pass
-            if ran[0] == 1:
-                far.send(b"x")
-            if ran[0] < 10_000:
-                loop.call_soon(again)
-
-        def readable():
-            seen.append(ran[0])
-            loop.remove_reader(near)
-            loop.stop()
-
-        seen = []
-        with near, far:
-            loop.add_reader(near, readable)
-            loop.call_soon(again)
-            loop.run_forever()
-        return seen[0]
-
-    theirs, ours = both(look)
-    assert theirs <= 2
-    assert 2 < ours <= most
 
 
 @row("Type of handles")
@@ -144,31 +106,3 @@ def test_private_containers(both):
         )
 
     assert both(look) == [(True, True, True), (False, False, False)]
-
-
-@row("A loop dropped without `close()` while garbage holds handles of callbacks that never ran")
-def test_a_loop_dropped_with_its_handles(both):
-    import tokioloop
-
-    def dropped(factory):
-        class Cycle:
-            def method(self):
-                pass
-
-        loop, cycle = factory(), Cycle()
-        cycle.handle = loop.call_soon(cycle.method)
-        cycle.itself = cycle
-        return weakref.ref(loop)
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        gc.collect()
-        caught.clear()  # what tests before this one left
-        theirs = dropped(asyncio.new_event_loop)
-        gc.collect()
-        assert theirs() is None
-        assert [str(w.message)[:20] for w in caught] == ["unclosed event loop "]
-        ours = dropped(tokioloop.new_event_loop)
-        gc.collect()
-        if ours() is not None:
-            ours().close()

@@ -45,7 +45,7 @@ def test_a_small_write(both):
 
 
 @row("When a small `write()` leaves")
-def test_a_small_write_during_many_callbacks(both):
+def test_a_small_write_before_other_callbacks(both):
     def look(loop):
         near, far = socket.socketpair()
         transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, sock=near))
@@ -73,8 +73,8 @@ def test_a_small_write_during_many_callbacks(both):
         return seen.index(b"small"), idle
 
     (theirs, idle), (ours, our_idle) = both(look)
-    assert theirs == 0
-    assert 0 < ours <= 32
+    # The next batch finds it sent.
+    assert theirs == ours == 0
     assert idle == our_idle == b"idle"
 
 

@@ -14,7 +14,7 @@ use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
 use crate::reactor::{Reactor, Registration};
 use crate::sources::Kind;
-use crate::transports::life::{self, Parts, SocketTransport};
+use crate::transports::life::{self, Parts, Socket, SocketTransport};
 
 /// `SO_SELECT_ERR_QUEUE` of `asm-generic/socket.h`, which `libc` leaves out.
 const SELECT_ERR_QUEUE: libc::c_int = 45;
@@ -44,8 +44,7 @@ pub fn new<'py>(
     let address = new.address.filter(|address| address.is_truthy().unwrap_or(true));
     tell_of_errors(fd);
     let parts = Parts {
-        fd,
-        socket: Some(new.socket),
+        socket: Socket::Object(new.socket, fd),
         protocol: new.protocol,
         waiter: new.waiter,
         extra: Some(extra.into_any()),
@@ -61,7 +60,7 @@ pub fn new<'py>(
         address: address.map_or_else(PySlot::empty, |address| PySlot::new(address.unbind())),
         buffer: PySlot::empty(),
     })?;
-    life::begin::<Datagram>(event_loop, &made);
+    life::begin::<Datagram>(event_loop, &made, || Ok(()))?;
     Ok(made)
 }
 

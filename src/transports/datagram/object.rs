@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::{Datagram, methods, receiving};
 use crate::cached;
@@ -18,7 +18,7 @@ impl Transport for Datagram {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.DatagramTransport";
     const METHODS: &'static [&'static [ffi::PyMethodDef]] =
-        &[Shared::<Self>::METHODS, methods::METHODS];
+        &[methods::METHODS, Shared::<Self>::METHODS];
     const FIELDS: &'static [&'static [ffi::PyGetSetDef]] =
         &[Shared::<Self>::FIELDS, methods::FIELDS];
 
@@ -48,21 +48,22 @@ impl Transport for Datagram {
         life::release(self, slf)
     }
 
-    fn describe(&self, py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let state = match self.life.get() {
             Life::Closed => " closed",
             Life::Closing | Life::Losing => " closing",
             Life::New | Life::Open => "",
         };
         if !self.event_loop.is_set(py) {
-            return format!("<DatagramTransport{state} fd={}>", self.fd);
+            return Ok(PyString::new(py, &format!("<DatagramTransport{state} fd={}>", self.fd)));
         }
         let reading = if self.is_reading() { "polling" } else { "idle" };
         let writing = if self.waiting.get() > 0 { "polling" } else { "idle" };
-        format!(
+        let text = format!(
             "<DatagramTransport{state} fd={} read={reading} write=<{writing}, bufsize={}>>",
             self.fd,
             self.waiting_size.get(),
-        )
+        );
+        Ok(PyString::new(py, &text))
     }
 }

@@ -14,9 +14,12 @@ use super::{Datagram, datagram};
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilCell;
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::address::Raw;
+use crate::timers::alarm::monotonic;
 use crate::transports::life::Life;
+use crate::transports::protocol;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub const LARGEST: usize = 256 * 1024;
@@ -27,6 +30,10 @@ const AT_ONCE: usize = 16;
 /// Where so many came at once more come while they are answered: worth a look that may find none,
 /// before the reactor is asked.
 const BUSY: usize = 4;
+
+/// Seconds for which one datagram follows the other before timers and other descriptors are looked
+/// at, however many came with one system call.
+const LONGEST: f64 = 40e-6;
 
 /// The distance between slots: not a power of two, which would put them all into the same few
 /// sets of the processor's caches. (Only pages that were received into take up memory.)
@@ -45,11 +52,12 @@ struct Slots {
 static SPARE: GilCell<Vec<Box<Slots>>> = GilCell::new(Vec::new());
 
 impl Slots {
-    fn new() -> Box<Self> {
+    fn new() -> PyResult<Box<Self>> {
+        let room = memory::zeros(STRIDE * AT_ONCE)?;
         // SAFETY: all zeros is a valid value of these plain C structs.
         let mut slots = Box::new(unsafe {
             Self {
-                room: vec![0; STRIDE * AT_ONCE],
+                room,
                 names: [Raw::new(); AT_ONCE],
                 vectors: std::mem::zeroed(),
                 headers: std::mem::zeroed(),
@@ -63,7 +71,7 @@ impl Slots {
             slots.headers[at].msg_hdr.msg_name = slots.names[at].as_mut_ptrs().0.cast();
             slots.headers[at].msg_hdr.msg_namelen = Raw::ROOM;
         }
-        slots
+        Ok(slots)
     }
 
     /// Receives without waiting; how many datagrams.
@@ -81,13 +89,13 @@ impl Slots {
     }
 
     /// One of the datagrams received, each to be taken once.
-    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> (Bound<'py, PyBytes>, &Raw) {
+    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> PyResult<(Bound<'py, PyBytes>, &Raw)> {
         let header = &mut self.headers[at];
         self.names[at].set_length(header.msg_hdr.msg_namelen);
         // As it was: the kernel reads the room for the name here the next time.
         header.msg_hdr.msg_namelen = Raw::ROOM;
         let data = &self.room[at * STRIDE..][..header.msg_len as usize];
-        (PyBytes::new(py, data), &self.names[at])
+        Ok((memory::bytes(py, data)?, &self.names[at]))
     }
 }
 
@@ -105,6 +113,7 @@ pub fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResu
 
 impl Datagram {
     fn read(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        let until = if self.inbox.borrow().is_empty() { 0.0 } else { monotonic() + LONGEST };
         loop {
             // Apart from the match: the borrow must end before the protocol is called.
             let waiting = self.inbox.borrow_mut().pop_front();
@@ -112,12 +121,15 @@ impl Datagram {
                 break;
             };
             self.deliver(py, native, data.into_bound(py), &from)?;
-            if !self.goes_on(py, native) {
+            if !self.goes_on(py, native) || monotonic() >= until {
                 return Ok(());
             }
         }
         // Ours for as long as the protocol is called: other threads' loops may receive meanwhile.
-        let mut slots = SPARE.with(py, Vec::pop).unwrap_or_else(Slots::new);
+        let mut slots = match SPARE.with(py, Vec::pop) {
+            Some(slots) => slots,
+            None => Slots::new()?,
+        };
         let result = self.receive(py, native, &mut slots);
         SPARE.with(py, |spare| spare.push(slots));
         result
@@ -143,10 +155,17 @@ impl Datagram {
             }
         };
         let mut result = Ok(());
+        let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
         for at in 0..count {
-            let (data, from) = slots.take(py, at);
-            if at == 0 || (result.is_ok() && self.goes_on(py, native)) {
-                native.ran_another(py);
+            let (data, from) = match slots.take(py, at) {
+                Ok(received) => received,
+                // As if the network had lost this one.
+                Err(error) => {
+                    result = result.and(Err(error));
+                    continue;
+                }
+            };
+            if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
                 result = self.deliver(py, native, data, from);
             } else if self.life.get() == Life::Open {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
@@ -172,9 +191,7 @@ impl Datagram {
         let arguments = [&data, &from];
         match self.call_protocol(native, &protocol, name, &arguments) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                self.callback_failed(native, &protocol, "datagram_received", &arguments, error)
-            }
+            Err(error) => protocol::method_failed(native, &protocol, name, &arguments, error),
         }
     }
 
@@ -226,9 +243,7 @@ impl Datagram {
         let name = pyo3::intern!(py, "error_received");
         match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),
-            Err(raised) => {
-                self.callback_failed(native, &protocol, "error_received", &[&error], raised)
-            }
+            Err(raised) => protocol::method_failed(native, &protocol, name, &[&error], raised),
         }
     }
 }

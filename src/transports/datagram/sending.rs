@@ -1,6 +1,7 @@
 //! From `sendto` to the socket: at once, so that errors are the caller's. What the kernel does
 //! not take waits in the buffer for the socket to become writable.
 
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::ptr::null;
 
@@ -15,10 +16,17 @@ use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
+use crate::memory;
+use crate::object;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::sockets::address::parse;
 use crate::transports::life::{self, Life};
+
+unsafe extern "C" {
+    /// Of CPython's API, and not of PyO3's.
+    fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+}
 
 /// What became of a datagram.
 enum Sent {
@@ -46,10 +54,8 @@ impl Datagram {
             || data.is_instance_of::<PyByteArray>()
             || data.is_instance_of::<PyMemoryView>())
         {
-            return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not {}",
-                data.get_type().name()?.repr()?
-            )));
+            let text = "data argument must be a bytes-like object, not {!r}";
+            return Err(memory::error::<PyTypeError>(py, text, (data.get_type().name()?,)));
         }
         if !SENDS_EMPTY && data.len()? == 0 {
             return Ok(());
@@ -60,10 +66,8 @@ impl Datagram {
                 && !address.is(only)
                 && !address.eq(only)?
             {
-                return Err(PyValueError::new_err(format!(
-                    "Invalid address: must be None or {}",
-                    only.str()?
-                )));
+                let text = "Invalid address: must be None or {!s}";
+                return Err(memory::error::<PyValueError>(py, text, (only,)));
             }
             if self.life.get() >= Life::Losing {
                 return self.write_after_loss(py);
@@ -85,11 +89,12 @@ impl Datagram {
         // Immutable from here on.
         let data = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) => PyBytes::new(py, Buffer::new(data, false)?.as_slice()),
+            Err(_) => memory::bytes(py, Buffer::new(data, false)?.as_slice())?,
         };
-        self.waiting_size.set(self.waiting_size.get() + data.len()? + HEADER_SIZE);
-        self.waiting.set(self.waiting.get() + 1);
+        let size = data.len()? + HEADER_SIZE;
         self.buffer(py)?.call_method1("append", ((data, address),))?;
+        self.waiting_size.set(self.waiting_size.get() + size);
+        self.waiting.set(self.waiting.get() + 1);
         life::maybe_pause(self, slf)
     }
 
@@ -112,16 +117,33 @@ impl Datagram {
         let Some(address) = address else {
             return self.send_through_socket(py, data, None);
         };
-        // A buffer's owner may be of a class in Python: no borrow while it is asked.
-        if data.is_exact_instance_of::<PyBytes>()
-            && let Some(sender) = self.peers.borrow().reply(address)
-        {
-            return self.send_bytes(data, sender);
-        }
-        match parse(self.family, address) {
-            Some(address) => self.send_bytes(data, address.as_bytes()),
+        // A copy: audit hooks and a buffer's owner may be written in Python.
+        let known = self.peers.borrow().reply(address);
+        match known.or_else(|| parse(self.family, address)) {
+            Some(to) => {
+                self.audit(py, address)?;
+                self.send_bytes(data, to.as_bytes())
+            }
             None => self.send_through_socket(py, data, Some(address)),
         }
+    }
+
+    /// As the method of Python's socket that is not called here. Without an audit hook this is a
+    /// look at a pointer.
+    fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(socket) = self.socket.get(py) else {
+            return Ok(());
+        };
+        // SAFETY: the format asks for two objects, which live through the call; the GIL is held.
+        let result = unsafe {
+            PySys_Audit(
+                c"socket.sendto".as_ptr(),
+                c"OO".as_ptr(),
+                socket.as_ptr(),
+                address.as_ptr(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(object::fetch(py)) }
     }
 
     /// One datagram to an address, or to the socket's peer.
@@ -228,22 +250,22 @@ impl Datagram {
     pub(super) fn send_waiting(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         while self.waiting.get() > 0 {
             let buffer = self.buffer(py)?;
-            let datagram = buffer.call_method0("popleft")?;
+            let datagram = buffer.get_item(0)?;
             let data = datagram.get_item(0)?;
             let address = datagram.get_item(1)?;
-            let size = data.len()? + HEADER_SIZE;
-            self.waiting.set(self.waiting.get() - 1);
-            self.waiting_size.set(self.waiting_size.get() - size);
-            match self.send(py, &data, Some(&address).filter(|address| !address.is_none())) {
-                Ok(Sent::Whole) => {}
-                Ok(Sent::Full) => {
-                    buffer.call_method1("appendleft", (datagram,))?;
-                    self.waiting.set(self.waiting.get() + 1);
-                    self.waiting_size.set(self.waiting_size.get() + size);
-                    break;
-                }
+            let sent = self.send(py, &data, Some(&address).filter(|address| !address.is_none()));
+            if matches!(sent, Ok(Sent::Full)) {
+                break;
+            }
+            // The socket may be of a class of Python's: by now the buffer may be another one.
+            if self.waiting.get() > 0 && buffer.get_item(0)?.is(&datagram) {
+                buffer.call_method0("popleft")?;
+                self.waiting.set(self.waiting.get() - 1);
+                self.waiting_size.set(self.waiting_size.get() - data.len()? - HEADER_SIZE);
+            }
+            if let Err(error) = sent {
                 // The rest has its turn when this is called again.
-                Err(error) => return self.send_failed(py, slf, error),
+                return self.send_failed(py, slf, error);
             }
         }
         // May fill the buffer again.

@@ -10,7 +10,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::contexts::Ground;
 use crate::descriptors;
@@ -78,6 +78,8 @@ pub struct End {
     losing: Cell<bool>,
     event_loop: PySlot,
     pub protocol: PySlot,
+    /// The protocol's `connection_made`, until it is called.
+    greeting: PySlot,
     /// The file object, until it is closed.
     pipe: PySlot,
     extra: PySlot,
@@ -112,13 +114,17 @@ pub fn new<'py, P: Pipe>(
         losing: false.into(),
         event_loop: PySlot::new(native.bind(py).unbind()),
         protocol: PySlot::new(new.protocol.clone().unbind()),
+        greeting: PySlot::empty(),
         pipe: PySlot::new(new.pipe.unbind()),
         extra: PySlot::new(extra.unbind()),
         waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
         context,
         loss: PySlot::empty(),
     };
+    // From here on the transport owns the file. If the rest fails it is dropped, and closes it.
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
+    let greeting = protocol::greeting(native, &new.protocol)?;
+    base::state::<P>(&made).end().greeting.set(py, Some(greeting.unbind()));
     native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
     Ok(made)
 }
@@ -136,24 +142,32 @@ fn set_non_blocking(fd: RawFd) -> PyResult<()> {
     check(result as isize).map(drop).map_err(|error| os_error(&error))
 }
 
-/// Calls `connection_made`, then starts, then wakes who waits for the connection.
+/// Calls `connection_made`, then starts, then wakes who waits for the connection. What ends the
+/// loop does not keep the rest from happening: in asyncio these are callbacks of their own.
 fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let pipe = base::state::<P>(slf);
     let end = pipe.end();
-    end.tell(py, "connection_made", &[slf])?;
+    let Some(greeting) = end.greeting.take(py) else {
+        return Ok(());
+    };
+    let greeting = greeting.bind(py);
+    let mut result = match (end.in_context(py, || greeting.call1((slf,))), end.native(py)) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some((_loop, native))) => {
+            protocol::callback_failed(native, greeting, &[slf], error)
+        }
+        (Err(error), None) => Err(error),
+    };
     if !end.closing.get()
         && let Err(error) = pipe.start(py, slf)
     {
-        end.report(py, slf, "_read_ready", &[], error)?;
+        result = result.and(end.report(py, slf, "_read_ready", &[], error));
     }
-    if let Some(waiter) = end.waiter.take(py) {
-        let waiter = waiter.bind(py);
-        if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
-            waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-        }
+    match end.waiter.take(py) {
+        Some(waiter) => result.and(protocol::wake_waiter(waiter.bind(py))),
+        None => result,
     }
-    Ok(())
 }
 
 /// Calls `connection_lost` and closes the file.
@@ -183,6 +197,7 @@ impl End {
         [
             &self.event_loop,
             &self.protocol,
+            &self.greeting,
             &self.pipe,
             &self.extra,
             &self.waiter,
@@ -214,15 +229,18 @@ impl End {
         let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
         };
-        let name = pyo3::types::PyString::intern(py, method);
-        let call = || protocol::call(py, &protocol, &name, arguments);
-        let called = match self.native(py) {
-            Some((_loop, native)) => self.context.run(py, &native.contexts, call),
-            None => call(),
-        };
-        match called {
+        let name = PyString::intern(py, method);
+        match self.in_context(py, || protocol::call(py, &protocol, &name, arguments)) {
             Ok(_) => Ok(()),
             Err(error) => self.report(py, &protocol, method, arguments, error),
+        }
+    }
+
+    /// Calls `f` in the transport's context.
+    fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        match self.native(py) {
+            Some((_loop, native)) => self.context.run(py, &native.contexts, f),
+            None => f(),
         }
     }
 
@@ -236,15 +254,13 @@ impl End {
         arguments: &[&Bound<'_, PyAny>],
         error: PyErr,
     ) -> PyResult<()> {
-        let Some((_loop, native)) = self.native(py) else {
-            return Err(error);
-        };
-        // The handle that asyncio would have called it through.
-        let args: Vec<Object> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-        let callback = object.getattr(method)?;
-        let call = Call { callback: callback.as_ptr(), args: &args, context: std::ptr::null_mut() };
-        let handle = Handle::new(py, native, &call)?;
-        native.callback_failed(py, &handle, error)
+        match self.native(py) {
+            Some((_loop, native)) => {
+                let name = PyString::intern(py, method);
+                protocol::method_failed(native, object, &name, arguments, error)
+            }
+            None => Err(error),
+        }
     }
 
     /// Has the loop call a method of the transport while the descriptor is ready.

@@ -8,13 +8,14 @@ use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 
 use super::end::{End, Pipe, connection_lost, pipe_field};
 use crate::errors::{check, os_error};
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
-use crate::object::{self, Object, fast_method, getter, plain_method};
+use crate::memory;
+use crate::object::{Object, fast_method, getter, plain_method};
 use crate::reactor::Direction;
 use crate::transports::base::{self, Transport};
 use crate::transports::feed::{self, Target};
@@ -49,19 +50,11 @@ impl Pipe for ReadPipe {
     }
 }
 
-/// `bytes` that nobody sees before they are filled.
-fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
-    // SAFETY: a new object or null with an exception set.
-    let bytes = unsafe {
-        object::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size as isize))?
-    };
-    Ok(bytes.cast_into()?)
-}
-
 /// Calls `eof_received`, then `connection_lost`.
 fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    base::state::<ReadPipe>(slf.bind(py)).end.tell(py, "eof_received", &[])?;
-    connection_lost::<ReadPipe>(py, slf)
+    let told = base::state::<ReadPipe>(slf.bind(py)).end.tell(py, "eof_received", &[]);
+    // Whatever came of that, the file is closed.
+    connection_lost::<ReadPipe>(py, slf).and(told)
 }
 
 impl ReadPipe {
@@ -106,7 +99,7 @@ impl ReadPipe {
         let data = self.receive_bytes(py, native);
         match self.judge(py, slf, data)? {
             Some(data) => {
-                protocol.call_method1(pyo3::intern!(py, "data_received"), (data,)).map(drop)
+                protocol.call_method1(pyo3::intern!(py, "data_received"), (data?,)).map(drop)
             }
             None => Ok(()),
         }
@@ -137,20 +130,24 @@ impl ReadPipe {
         &self,
         py: Python<'py>,
         native: &NativeLoop,
-    ) -> io::Result<Option<Bound<'py, PyBytes>>> {
+    ) -> io::Result<Option<PyResult<Bound<'py, PyBytes>>>> {
         let room = if self.bulk.get() { self.waiting().min(native.most_at_once()) } else { 0 };
         if room >= BULK
-            && let Ok(bytes) = uninitialised(py, room)
+            && let Ok(bytes) = memory::uninitialised(py, room)
         {
             let count = self.read_into(bytes.as_bytes().as_ptr().cast_mut(), room)?;
             return Ok(match count {
                 0 => None,
-                _ if count == room => Some(bytes),
-                _ => Some(PyBytes::new(py, &bytes.as_bytes()[..count])),
+                _ if count == room => Some(Ok(bytes)),
+                _ => Some(memory::bytes(py, &bytes.as_bytes()[..count])),
             });
         }
-        let received = self.receive(py, native, |data| PyBytes::new(py, data))?;
-        self.bulk.set(received.as_ref().is_some_and(|data| data.as_bytes().len() >= BULK));
+        let mut size = 0;
+        let received = self.receive(py, native, |data| {
+            size = data.len();
+            memory::bytes(py, data)
+        })?;
+        self.bulk.set(size >= BULK);
         Ok(received)
     }
 
@@ -285,9 +282,10 @@ impl Transport for ReadPipe {
         self.end.close_pipe(py)
     }
 
-    fn describe(&self, py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let watched = self.end.describe_watch(py, Direction::Read);
-        format!("{} {watched}>", self.end.describe("ReadPipeTransport"))
+        let text = format!("{} {watched}>", self.end.describe("ReadPipeTransport"));
+        Ok(PyString::new(py, &text))
     }
 }
 

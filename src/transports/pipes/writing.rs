@@ -8,17 +8,18 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 
 use super::end::{End, FileKind, Pipe, pipe_field};
 use crate::errors::{check, os_error};
 use crate::gil::PySlot;
+use crate::memory;
 use crate::object::{fast_method, getter, plain_method};
 use crate::reactor::Direction;
 use crate::sockets::{Buffer, send};
 use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::flow::{Flow, Marks, Signal};
-use crate::transports::outgoing::{Data, Outgoing};
+use crate::transports::flow::{Flow, HIGH_WATER, Signal};
+use crate::transports::outgoing::Outgoing;
 use crate::transports::protocol::report_fatal;
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -77,16 +78,23 @@ impl WritePipe {
     /// `write(data)`
     fn write(&self, slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let bytes = data.cast_exact::<PyBytes>().ok();
-        if bytes.is_none()
-            && !(data.is_instance_of::<PyBytes>()
-                || data.is_instance_of::<PyByteArray>()
-                || data.is_instance_of::<PyMemoryView>())
-        {
-            return Err(PyAssertionError::new_err(data.repr()?.unbind()));
-        }
-        let buffer = Buffer::new(data, false)?;
-        let length = buffer.len();
+        let copy;
+        // Immutable: other threads run while the kernel copies.
+        let bytes = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes,
+            Err(_) => {
+                check_type(data)?;
+                if data.len()? == 0 {
+                    return Ok(());
+                }
+                if self.refused.get() > 0 || self.end.closing.get() {
+                    return self.refuse(py);
+                }
+                copy = memory::bytes(py, Buffer::new(data, false)?.as_slice())?;
+                &copy
+            }
+        };
+        let length = bytes.as_bytes().len();
         if length == 0 {
             return Ok(());
         }
@@ -94,13 +102,11 @@ impl WritePipe {
             return self.refuse(py);
         }
         let mut taken = 0;
-        let waiting = self.size() > 0;
-        if !waiting {
-            match self.send(py, buffer.as_slice()) {
+        if self.size() == 0 {
+            match self.send(py, bytes.as_bytes()) {
                 Ok(count) => taken = count,
                 Err(error) if is_temporary(&error) => {}
                 Err(error) => {
-                    drop(buffer);
                     self.refused.set(1);
                     return self.fatal(py, slf, &error);
                 }
@@ -108,19 +114,22 @@ impl WritePipe {
             if taken == length {
                 return Ok(());
             }
-            self.end.watch(slf, Direction::Write, "_write_ready")?;
         }
-        match bytes {
-            // Immutable: kept whole. (Behind what another thread wrote meanwhile it cannot be.)
-            Some(bytes) if taken == 0 || self.size() == 0 => {
-                let whole = Data::Bytes(bytes.clone().unbind());
-                self.outgoing.borrow_mut().push_from(py, whole, taken);
-            }
-            _ => {
-                self.outgoing.borrow_mut().push(py, Data::Copied(buffer.as_slice()[taken..].into()))
-            }
+        // Behind what another thread wrote meanwhile the rest needs an object of its own.
+        let rest;
+        let (kept, from) = if taken == 0 || self.size() == 0 {
+            (bytes, taken)
+        } else {
+            rest = memory::bytes(py, &bytes.as_bytes()[taken..])?;
+            (&rest, 0)
+        };
+        let first = self.size() == 0;
+        self.outgoing.borrow_mut().push_from(kept, from)?;
+        if first && let Err(error) = self.end.watch(slf, Direction::Write, "_write_ready") {
+            // Nothing would ever send it.
+            self.outgoing.borrow_mut().clear();
+            return Err(error);
         }
-        drop(buffer);
         let signal = self.flow.grown(self.size());
         self.tell(py, slf, signal)
     }
@@ -143,7 +152,7 @@ impl WritePipe {
             let Some(first) = self.outgoing.borrow().first(py) else {
                 break;
             };
-            let data = first.as_slice();
+            let data = first.as_slice(py);
             let taken = match self.send(py, data) {
                 Ok(taken) => taken,
                 Err(error) if is_temporary(&error) => return Ok(()),
@@ -157,8 +166,7 @@ impl WritePipe {
                 // Another thread has aborted meanwhile.
                 return Ok(());
             }
-            let spent = self.outgoing.borrow_mut().advance(taken);
-            drop(spent);
+            self.outgoing.borrow_mut().advance(py, taken);
             if !all {
                 // As asyncio: the protocol goes on when nothing is left, not below the low mark.
                 return Ok(());
@@ -234,6 +242,17 @@ impl WritePipe {
     }
 }
 
+/// asyncio asserts it.
+fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    if data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>()
+    {
+        return Ok(());
+    }
+    Err(PyAssertionError::new_err(data.repr()?.unbind()))
+}
+
 fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -258,7 +277,7 @@ impl Transport for WritePipe {
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.end.slots()
+        self.end.slots().chain([self.flow.limits.slot()])
     }
 
     fn is_closed(&self) -> bool {
@@ -269,15 +288,16 @@ impl Transport for WritePipe {
         self.end.close_pipe(py)
     }
 
-    fn describe(&self, py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let (start, watched) = (
             self.end.describe("WritePipeTransport"),
             self.end.describe_watch(py, Direction::Write),
         );
-        match watched {
+        let text = match watched {
             "closed" | "open" => format!("{start} {watched}>"),
             _ => format!("{start} {watched} bufsize={}>", self.size()),
-        }
+        };
+        Ok(PyString::new(py, &text))
     }
 }
 
@@ -294,8 +314,8 @@ transport_unary!(set_protocol, WritePipe, "protocol", |py, _slf, pipe, protocol|
     PyResult::Ok(())
 });
 transport_plain!(get_write_buffer_size, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.size()));
-transport_plain!(get_write_buffer_limits, WritePipe, |_py, _slf, pipe| {
-    PyResult::Ok(pipe.flow.marks.get().as_pair())
+transport_plain!(get_write_buffer_limits, WritePipe, |py, _slf, pipe| {
+    pipe.flow.limits.pair(py)
 });
 transport_binary!(
     set_write_buffer_limits,
@@ -303,7 +323,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, pipe, high, low| {
-        pipe.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+        pipe.flow.limits.set(py, high, low, HIGH_WATER)?;
         let signal = pipe.flow.grown(pipe.size());
         pipe.tell(py, slf, signal)
     }
@@ -320,12 +340,12 @@ transport_field!(get_conn_lost, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.r
 transport_field!(get_protocol_paused, WritePipe, |_py, _slf, pipe| PyResult::Ok(
     pipe.flow.paused.get()
 ));
-transport_field!(get_high_water, WritePipe, |_py, _slf, pipe| PyResult::Ok(
-    pipe.flow.marks.get().high
-));
-transport_field!(get_low_water, WritePipe, |_py, _slf, pipe| PyResult::Ok(
-    pipe.flow.marks.get().low
-));
+transport_field!(get_high_water, WritePipe, |py, _slf, pipe| pipe
+    .flow
+    .limits
+    .pair(py)?
+    .get_item(1));
+transport_field!(get_low_water, WritePipe, |py, _slf, pipe| pipe.flow.limits.pair(py)?.get_item(0));
 
 const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(

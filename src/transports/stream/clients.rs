@@ -7,7 +7,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PySet};
+use pyo3::types::{PyList, PySet, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::{Stream, stream};
@@ -112,9 +112,9 @@ impl Clients {
         self.others(transport.py())?.contains(transport)
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         finalizing::guard();
-        Ok(PyList::new(py, self.copy(py)?)?.repr()?.to_string())
+        PyList::new(py, self.copy(py)?)?.repr()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -40,15 +40,26 @@ pub fn new<'py>(
         listed: false.into(),
         blocked: false.into(),
         outgoing: Default::default(),
-        server: new.server.map_or_else(PySlot::empty, |server| PySlot::new(server.unbind())),
+        server: PySlot::empty(),
         drained: PySlot::empty(),
         names: Names { sock: Address::Unknown, peer: new.peername }.into(),
     })?;
-    if let Some(server) = stream(&made).server.get(py) {
-        clients::attach(&server, &made)?;
-    }
-    life::begin::<Stream>(event_loop, &made);
+    life::begin::<Stream>(event_loop, &made, || match new.server {
+        Some(server) => attach(&server, &made),
+        None => Ok(()),
+    })?;
     Ok(made)
+}
+
+/// Tells the server of a connection. What it was told of it is told the end of.
+fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (py, this) = (server.py(), stream(transport));
+    this.server.set(py, Some(server.clone().unbind()));
+    let attached = clients::attach(server, transport);
+    if attached.is_err() {
+        this.server.set(py, None);
+    }
+    attached
 }
 
 /// Notes again that a transport uses its descriptor; whether it is one of ours.
@@ -86,7 +97,7 @@ impl SocketTransport for Stream {
 
     fn discard(&self, _py: Python<'_>) -> PyResult<()> {
         self.blocked.set(false);
-        drop(self.outgoing.borrow_mut().clear());
+        self.outgoing.borrow_mut().clear();
         Ok(())
     }
 
@@ -100,15 +111,21 @@ impl SocketTransport for Stream {
 
     fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.learn_sockname(py);
-        match self.socket.take(py) {
-            Some(socket) => drop(socket.call_method0(py, "close")?),
-            // SAFETY: our own descriptor, closed once: `life` is `Closed` from here on.
-            None => drop(unsafe { libc::close(self.fd) }),
-        }
-        if let Some(server) = self.server.take(py) {
-            clients::detach(server.bind(py), slf)?;
-        }
-        Ok(())
+        let closed = match self.socket.take(py) {
+            Some(socket) => socket.call_method0(py, "close").map(drop),
+            None => {
+                // SAFETY: the transport owns a descriptor that it made no socket object of, and
+                // closes it once: `release`, which calls this, runs when `life` becomes `Closed`.
+                unsafe { libc::close(self.fd) };
+                Ok(())
+            }
+        };
+        // Whatever became of that: `wait_closed()` waits for it.
+        let detached = match self.server.take(py) {
+            Some(server) => clients::detach(server.bind(py), slf),
+            None => Ok(()),
+        };
+        closed.and(detached)
     }
 
     fn adopt(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -119,7 +136,7 @@ impl SocketTransport for Stream {
     /// asyncio would have sent this turn's writes before it came to the end.
     fn send_last(&self, slf: &Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
         if failed {
-            self.send_last_words();
+            self.send_last_words(slf.py());
             Ok(())
         } else if self.listed.get() {
             self.send_pending(slf.py(), slf)

@@ -3,11 +3,12 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
-use crate::transports::flow::Marks;
+use crate::sockets::address::Address;
+use crate::transports::flow::HIGH_WATER;
 use crate::transports::life::{self, Life};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -29,7 +30,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), 64 * 1024)?);
+        stream.flow.limits.set(py, high, low, HIGH_WATER)?;
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)
@@ -108,36 +109,61 @@ impl Stream {
         if self.life.get() == Life::Closed {
             return Ok(None);
         }
-        let arguments = PyDict::new(py);
-        arguments.set_item("fileno", self.fd)?;
-        let socket = cached::socket_class(py)?.call((), Some(&arguments))?.unbind();
-        // From here on the socket object closes the descriptor.
-        self.socket.set(py, Some(socket.clone_ref(py)));
-        Ok(Some(socket))
+        let made = self.adopting_socket(py);
+        if let Ok((socket, Ok(()))) = &made
+            && !self.socket.is_set(py)
+            && self.life.get() != Life::Closed
+        {
+            // From here on the socket object closes the descriptor.
+            self.socket.set(py, Some(socket.clone().unbind()));
+            return Ok(Some(socket.clone().unbind()));
+        }
+        // It has the descriptor, and must not close it: the transport still does, or has done so
+        // meanwhile, or another socket object does that was made for it meanwhile.
+        let (socket, initialised) = made?;
+        cached::detach(py)?.call1(py, (socket,))?;
+        initialised?;
+        Ok(self.socket.get(py).map(Bound::unbind))
+    }
+
+    /// A socket object that has the transport's descriptor, or may have: its class is Python code,
+    /// which can fail after it was given it, and ask the transport for its socket meanwhile.
+    fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+        let class = cached::socket_class(py)?;
+        let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
+        let arguments = [(pyo3::intern!(py, "fileno"), self.fd)].into_py_dict(py)?;
+        let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
+        let initialised = initialise.call((&socket,), Some(&arguments)).map(drop);
+        Ok((socket, initialised))
     }
 
     fn extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(extra) = self.extra(py)
-            && let Ok(value) = extra.get_item(name)
-        {
-            return Ok(Some(value.unbind()));
+        match self.extra(py) {
+            Some(extra) => {
+                if let Some(value) = extra.cast::<PyDict>()?.get_item(name)? {
+                    return Ok(Some(value.unbind()));
+                }
+            }
+            // asyncio looks it up in a dict.
+            None => drop(name.hash()?),
         }
-        let Ok(name) = name.cast::<PyString>() else {
+        // One that is no text to Rust (with lone surrogates) is none of these.
+        let Some(name) = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok()) else {
             return Ok(None);
         };
-        match name.to_str()? {
-            "peername" => self.names.borrow().peer.to_object(py).map(Some),
+        match name {
+            "peername" => self.peername(py).to_object(py).map(Some),
             "sockname" => {
                 if self.life.get() != Life::Closed {
                     self.learn_sockname(py);
                 }
-                self.names.borrow().sock.to_object(py).map(Some)
+                self.sockname(py).to_object(py).map(Some)
             }
             "socket" => {
                 let socket = match self.socket_object(py)? {
                     Some(socket) => socket,
                     // Nobody asked while it was open: a closed one tells as much.
-                    None => self.names.borrow().sock.closed_socket(py)?,
+                    None => self.sockname(py).closed_socket(py)?,
                 };
                 let socket = cached::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.
@@ -153,6 +179,15 @@ impl Stream {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Copies: to make Python objects of them may run a destructor that asks for them as well.
+    fn peername(&self, py: Python<'_>) -> Address {
+        self.names.borrow().peer.clone_ref(py)
+    }
+
+    fn sockname(&self, py: Python<'_>) -> Address {
+        self.names.borrow().sock.clone_ref(py)
     }
 
     /// asyncio's `_extra`, whole.

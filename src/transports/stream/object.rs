@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::{Stream, methods};
 use crate::cached;
@@ -49,7 +49,7 @@ impl Transport for Stream {
         life::release(self, slf)
     }
 
-    fn describe(&self, _py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let state = match self.life.get() {
             Life::Closed => " closed",
             Life::Closing | Life::Losing => " closing",
@@ -57,10 +57,11 @@ impl Transport for Stream {
         };
         let reading = if self.is_reading() && !self.ended.get() { "polling" } else { "idle" };
         let writing = if self.blocked.get() { "polling" } else { "idle" };
-        format!(
+        let text = format!(
             "<SocketTransport{state} fd={} read={reading} write=<{writing}, bufsize={}>>",
             self.fd,
             self.outgoing.borrow().size(),
-        )
+        );
+        Ok(PyString::new(py, &text))
     }
 }

@@ -3,13 +3,12 @@
 use std::io;
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::{Stream, stream};
 use crate::event_loop::{Entry, NativeLoop};
-use crate::object;
+use crate::memory;
 use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
 use crate::transports::feed::{self, Target};
@@ -31,13 +30,14 @@ pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyRes
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.
+    let mut result = Ok(());
     if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
-        stream.read(py, slf)?;
+        result = stream.read(py, slf);
     }
     if stream.blocked.get() {
-        stream.writable(py, slf)?;
+        result = result.and(stream.writable(py, slf));
     }
-    Ok(())
+    result
 }
 
 impl Stream {
@@ -46,14 +46,15 @@ impl Stream {
         else {
             return Ok(());
         };
-        match self.delivery.get() {
-            Delivery::Data => self.read_bytes(py, slf, native, &protocol)?,
-            Delivery::Buffer => self.read_into(py, slf, native, &protocol)?,
-            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol)?,
-            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol)?,
-        }
+        let result = match self.delivery.get() {
+            Delivery::Data => self.read_bytes(py, slf, native, &protocol),
+            Delivery::Buffer => self.read_into(py, slf, native, &protocol),
+            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol),
+            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol),
+        };
+        // Also after what ends the loop: it may be run again.
         self.ask_for_data(py, native);
-        Ok(())
+        result
     }
 
     /// Sees to it that the next data is heard of.
@@ -113,29 +114,29 @@ impl Stream {
         &self,
         py: Python<'py>,
         native: &NativeLoop,
-    ) -> io::Result<Received<Bound<'py, PyBytes>>> {
+    ) -> io::Result<Received<PyResult<Bound<'py, PyBytes>>>> {
         let waiting = if self.bulk.get() { self.waiting() } else { 0 };
         if waiting < BULK {
-            let received = self.receive_scratch(py, native, |data| PyBytes::new(py, data))?;
-            if let Received::Data(data) = &received {
-                self.bulk.set(data.as_bytes().len() >= BULK);
+            let mut size = None;
+            let received = self.receive_scratch(py, native, |data| {
+                size = Some(data.len());
+                memory::bytes(py, data)
+            })?;
+            if let Some(size) = size {
+                self.bulk.set(size >= BULK);
             }
             return Ok(received);
         }
         let room = waiting.min(native.most_at_once());
-        // SAFETY: a new object or null with an exception set; nobody sees it before it is filled.
-        let bytes = unsafe {
-            object::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), room as isize))
-        };
-        let Ok(bytes) = bytes.and_then(|bytes| Ok(bytes.cast_into::<PyBytes>()?)) else {
+        let Ok(bytes) = memory::uninitialised(py, room) else {
             // No memory for a large one: a small one may do.
-            return self.receive_scratch(py, native, |data| PyBytes::new(py, data));
+            return self.receive_scratch(py, native, |data| memory::bytes(py, data));
         };
         let start = bytes.as_bytes().as_ptr().cast_mut();
         // What comes in after the question is a new event: all there was is all there is.
         Ok(match self.receive(start, room, waiting <= room)? {
-            Received::Data(count) if count == room => Received::Data(bytes),
-            Received::Data(count) => Received::Data(PyBytes::new(py, &bytes.as_bytes()[..count])),
+            Received::Data(count) if count == room => Received::Data(Ok(bytes)),
+            Received::Data(count) => Received::Data(memory::bytes(py, &bytes.as_bytes()[..count])),
             Received::Nothing => Received::Nothing,
             Received::End => Received::End,
         })
@@ -157,9 +158,12 @@ impl Stream {
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let received = self.receive_bytes(py, native);
-        self.conclude(slf, native, protocol, received, |data| {
-            let name = pyo3::intern!(py, "data_received");
-            self.hand_over(slf, native, protocol, name, data.as_any())
+        self.conclude(slf, native, protocol, received, |data| match data {
+            Ok(data) => {
+                let name = pyo3::intern!(py, "data_received");
+                self.hand_over(slf, native, protocol, name, data.as_any())
+            }
+            Err(error) => self.fatal(slf, error, "Fatal read error on socket transport"),
         })
     }
 

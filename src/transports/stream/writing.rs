@@ -13,10 +13,10 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::{Stream, stream};
 use crate::errors::{check, os_error};
+use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::transports::life::{self, Life, SocketTransport};
-use crate::transports::outgoing::Data;
 
 /// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
@@ -40,7 +40,7 @@ pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
     if stream.refuses(py)? {
         return Ok(());
     }
-    stream.outgoing.borrow_mut().push(py, Data::Bytes(data.clone().unbind()));
+    stream.outgoing.borrow_mut().push(data)?;
     if stream.blocked.get() { life::maybe_pause(stream, slf) } else { stream.send_pending(py, slf) }
 }
 
@@ -56,11 +56,10 @@ impl Stream {
                 return self.emptied(py, slf);
             }
             // Apart from the match: the borrow must end before anything else happens.
-            let sent = self.outgoing.borrow().send(self.fd);
+            let sent = self.outgoing.borrow().send(py, self.fd);
             match sent {
                 Ok((offered, taken)) => {
-                    let spent = self.outgoing.borrow_mut().advance(taken);
-                    drop(spent);
+                    self.outgoing.borrow_mut().advance(py, taken);
                     if taken < offered {
                         return self.block(py, slf);
                     }
@@ -86,11 +85,11 @@ impl Stream {
 
     /// Sends this turn's writes before an error ends the connection. Whether that works makes no
     /// difference any more: the first error is the one to tell.
-    pub(super) fn send_last_words(&self) {
+    pub(super) fn send_last_words(&self, py: Python<'_>) {
         while self.listed.get() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
-            let sent = self.outgoing.borrow().send(self.fd);
+            let sent = self.outgoing.borrow().send(py, self.fd);
             let Ok((offered, taken)) = sent else { return };
-            drop(self.outgoing.borrow_mut().advance(taken));
+            self.outgoing.borrow_mut().advance(py, taken);
             if taken < offered {
                 return;
             }
@@ -160,11 +159,27 @@ impl Stream {
         slf: &Bound<'_, PyAny>,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let data = self.accept(data, "write")?;
-        if data.as_slice().is_empty() || self.refuses(py)? {
+        let copy;
+        let bytes = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => {
+                self.check_writable("write")?;
+                bytes
+            }
+            Err(_) => {
+                check_type(data)?;
+                self.check_writable("write")?;
+                // What is refused is not copied.
+                if data.len()? == 0 || self.refuses(py)? {
+                    return Ok(());
+                }
+                copy = copied(data)?;
+                &copy
+            }
+        };
+        if bytes.as_bytes().is_empty() || self.refuses(py)? {
             return Ok(());
         }
-        self.outgoing.borrow_mut().push(py, data);
+        self.outgoing.borrow_mut().push(bytes)?;
         self.wrote(py, slf)
     }
 
@@ -177,16 +192,27 @@ impl Stream {
     ) -> PyResult<()> {
         self.check_writable(WRITELINES)?;
         // All are looked at before the first is taken: a bad one among them sends none.
-        let lines = lines
-            .try_iter()?
-            .map(|line| self.accept(&line?, WRITELINES))
-            .collect::<PyResult<Vec<_>>>()?;
-        if lines.iter().all(|line| line.as_slice().is_empty()) || self.refuses(py)? {
+        let mut accepted = Vec::new();
+        for line in lines.try_iter()? {
+            let line = line?;
+            let bytes = match line.cast_into_exact::<PyBytes>() {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let line = error.into_inner();
+                    check_type(&line)?;
+                    copied(&line)?
+                }
+            };
+            if !bytes.as_bytes().is_empty() {
+                memory::push(&mut accepted, bytes)?;
+            }
+        }
+        // Their iterator is code of the program's, and may have ended the connection.
+        self.check_writable(WRITELINES)?;
+        if accepted.is_empty() || self.refuses(py)? {
             return Ok(());
         }
-        for line in lines.into_iter().filter(|line| !line.as_slice().is_empty()) {
-            self.outgoing.borrow_mut().push(py, line);
-        }
+        self.outgoing.borrow_mut().push_all(py, &accepted)?;
         self.wrote(py, slf)
     }
 
@@ -202,26 +228,6 @@ impl Stream {
             )));
         }
         Ok(())
-    }
-
-    /// asyncio's checks, in its order; what can change under us is copied.
-    fn accept(&self, data: &Bound<'_, PyAny>, method: &str) -> PyResult<Data> {
-        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            self.check_writable(method)?;
-            return Ok(Data::Bytes(bytes.clone().unbind()));
-        }
-        if !(data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>())
-        {
-            return Err(PyTypeError::new_err(format!(
-                "data argument must be {BYTES_LIKE}, not '{}'",
-                data.get_type().name()?
-            )));
-        }
-        self.check_writable(method)?;
-        let buffer = Buffer::new(data, false)?;
-        Ok(Data::Copied(buffer.as_slice().into()))
     }
 
     /// After a loss data is dropped.
@@ -241,7 +247,7 @@ impl Stream {
         let Some((_loop, native)) = self.native(py) else {
             return Ok(());
         };
-        if self.outgoing.borrow().size() > self.flow.marks.get().high || !native.is_running(py) {
+        if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
             return self.send_pending(py, slf);
         }
         if !self.listed.replace(true) {
@@ -274,4 +280,21 @@ impl Stream {
         }
         Ok(self.outgoing.borrow().size())
     }
+}
+
+/// asyncio's check of what is written.
+fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    if data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>()
+    {
+        return Ok(());
+    }
+    let text = "data argument must be {}, not '{}'";
+    Err(memory::error::<PyTypeError>(data.py(), text, (BYTES_LIKE, data.get_type().name()?)))
+}
+
+/// What can change under us is copied.
+fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    memory::bytes(data.py(), Buffer::new(data, false)?.as_slice())
 }

@@ -203,8 +203,12 @@ impl Tls {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        if self.listed.get() {
-            self.flush(slf)?;
+        // Whether this turn's writes still leave makes no difference: the first error is the one.
+        if self.listed.get()
+            && let Err(error) = self.flush(slf)
+            && ends_loop(py, &error)
+        {
+            return Err(error);
         }
         let value = error.clone_ref(py).into_value(py);
         if let Some(lower) = self.lower.get(py) {
@@ -222,7 +226,7 @@ impl Tls {
     /// `connection_lost` from below.
     pub(super) fn lost(&self, slf: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        drop(self.backlog.borrow_mut().clear());
+        self.backlog.borrow_mut().clear();
         self.engine.slots().iter().for_each(|slot| slot.set(py, None));
         self.writes_after_loss.set(self.writes_after_loss.get() + 1);
         self.closed.set(true);

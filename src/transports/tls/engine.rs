@@ -8,12 +8,14 @@ use std::cell::Cell;
 use std::ptr::copy;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
 use super::window::lend;
 use crate::gil::PySlot;
+use crate::memory;
 use crate::sockets::Buffer;
 
 /// The longest plaintext of one TLS record.
@@ -26,12 +28,15 @@ struct Names {
     system_call: Py<PyAny>,
     certificate: Py<PyAny>,
     object: Py<PyAny>,
+    /// The C types behind an `SSLObject`: neither can be derived from or changed.
+    connection: Py<PyAny>,
+    memory_bio: Py<PyAny>,
 }
 
 fn names(py: Python<'_>) -> PyResult<&Names> {
     static CACHE: PyOnceLock<Names> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
-        let module = py.import("ssl")?;
+        let (module, core) = (py.import("ssl")?, py.import("_ssl")?);
         let get = |name: &str| module.getattr(name).map(Bound::unbind);
         Ok(Names {
             error: get("SSLError")?,
@@ -39,6 +44,8 @@ fn names(py: Python<'_>) -> PyResult<&Names> {
             system_call: get("SSLSyscallError")?,
             certificate: get("CertificateError")?,
             object: get("SSLObject")?,
+            connection: core.getattr("_SSLSocket")?.unbind(),
+            memory_bio: core.getattr("MemoryBIO")?.unbind(),
         })
     })
 }
@@ -81,14 +88,25 @@ pub enum Stop {
 pub struct Engine {
     /// The `ssl.SSLObject`.
     pub object: PySlot,
-    /// What its methods call; the object itself if it is of a class of the user's.
+    /// What its methods call; the object itself if either is of a class of the program's.
     raw: PySlot,
     incoming: PySlot,
     outgoing: PySlot,
     /// A record was read in part only: decrypting goes on with nothing in the BIO.
     partial: Cell<bool>,
-    /// `raw` is of the user's making: it may keep what it is given, so it gets copies.
-    foreign: bool,
+    /// Who is lent memory of ours for a call. What is of the program's making may keep what it is
+    /// given, and look at it when the memory is another's: it gets copies.
+    raw_is_lent: bool,
+    incoming_is_lent: bool,
+}
+
+/// Whether an object is exactly of the C type that a name of `_ssl`'s stands for. (Classes written
+/// in Python are never immutable, by whatever name they are put there.)
+fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
+    let kind = object.get_type();
+    // SAFETY: the type of a live object; the field is constant once the type is made.
+    let flags = unsafe { ffi::PyType_GetFlags(kind.as_type_ptr()) };
+    kind.is(class) && flags & ffi::Py_TPFLAGS_IMMUTABLETYPE != 0
 }
 
 impl Engine {
@@ -98,16 +116,24 @@ impl Engine {
         outgoing: Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let py = object.py();
-        let foreign = !object.get_type().is(&names(py)?.object);
-        let raw =
-            if foreign { object.clone() } else { object.getattr(pyo3::intern!(py, "_sslobj"))? };
+        let names = names(py)?;
+        let mut raw = object.clone();
+        if object.get_type().is(&names.object) {
+            let within = object.getattr(pyo3::intern!(py, "_sslobj"))?;
+            if is_exactly(&within, &names.connection) {
+                raw = within;
+            }
+        }
+        let incoming_is_lent = is_exactly(&incoming, &names.memory_bio);
+        let raw_is_object = raw.is(object);
         Ok(Self {
             object: PySlot::new(object.clone().unbind()),
             raw: PySlot::new(raw.unbind()),
             incoming: PySlot::new(incoming.unbind()),
             outgoing: PySlot::new(outgoing.unbind()),
             partial: false.into(),
-            foreign,
+            raw_is_lent: !raw_is_object,
+            incoming_is_lent,
         })
     }
 
@@ -135,12 +161,14 @@ impl Engine {
         let Some(incoming) = self.incoming.get(py) else {
             return Ok(());
         };
-        // SAFETY: `MemoryBIO.write` only reads, and keeps nothing.
-        unsafe {
-            lend(py, data.as_ptr().cast_mut(), data.len(), |window| {
-                incoming.call_method1(pyo3::intern!(py, "write"), (window,)).map(drop)
-            })
+        let write = |data: &Bound<'_, PyAny>| {
+            incoming.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
+        };
+        if !self.incoming_is_lent {
+            return write(memory::bytes(py, data)?.as_any());
         }
+        // SAFETY: `_ssl.MemoryBIO.write`, as was seen in `new`, only reads and keeps nothing.
+        unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }
     }
 
     /// All ciphertext for the peer, in one object.
@@ -172,10 +200,11 @@ impl Engine {
         let write = |data: &Bound<'_, PyAny>| {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
-        let taken = if self.foreign {
-            write(PyBytes::new(py, data).as_any())
+        let taken = if !self.raw_is_lent {
+            memory::bytes(py, data).and_then(|data| write(data.as_any()))
         } else {
-            // SAFETY: OpenSSL only reads; the caller holds the data, whose memory stays in place.
+            // SAFETY: `_ssl._SSLSocket.write`, as was seen in `new`, only reads and keeps nothing;
+            // the caller holds the data, whose memory stays in place.
             unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }
         };
         match taken {
@@ -233,7 +262,7 @@ impl Engine {
             return Ok(None);
         };
         let name = pyo3::intern!(py, "read");
-        let count = if self.foreign {
+        let count = if !self.raw_is_lent {
             raw.call_method1(name, (room,)).and_then(|data| {
                 let data = Buffer::new(&data, false)?;
                 if data.len() > room {
@@ -244,7 +273,8 @@ impl Engine {
                 Ok(data.len())
             })
         } else {
-            // SAFETY: the caller's memory, alive through the call; OpenSSL keeps nothing.
+            // SAFETY: the caller's memory, alive through the call. `_ssl._SSLSocket.read`, as was
+            // seen in `new`, writes to it and keeps nothing.
             unsafe {
                 lend(py, start, room, |window| {
                     raw.call_method1(name, (room, window))?.extract::<usize>()

@@ -6,6 +6,7 @@ use pyo3::types::{IntoPyDict, PyDict};
 
 use super::engine::{Step, is_certificate_error, is_tls_error};
 use super::{State, Tls, Told, attach};
+use crate::memory;
 use crate::transports::protocol::log_in_debug;
 
 impl Tls {
@@ -111,9 +112,8 @@ impl Tls {
         let Some(seconds) = self.handshake_timeout.get(slf.py()) else {
             return Ok(());
         };
-        let error = PyConnectionAbortedError::new_err(format!(
-            "SSL handshake is taking longer than {seconds} seconds: aborting the connection"
-        ));
+        let text = "SSL handshake is taking longer than {} seconds: aborting the connection";
+        let error = memory::error::<PyConnectionAbortedError>(slf.py(), text, (seconds,));
         self.fatal(slf, error, "Fatal error on transport")
     }
 }

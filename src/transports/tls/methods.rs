@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 use super::{State, Tls, delivery_for, reading, writing};
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
-use crate::transports::flow::Marks;
+
 use crate::{transport_binary, transport_field, transport_plain, transport_unary};
 
 // --- from above: asyncio.Transport -------------------------------------------------------------
@@ -37,21 +37,17 @@ transport_unary!(set_protocol, Tls, "protocol", |py, _slf, tls, protocol| {
 });
 transport_plain!(get_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
 transport_plain!(get_write_buffer_size, Tls, |_py, slf, tls| tls.buffered(slf));
-transport_plain!(get_write_buffer_limits, Tls, |_py, _slf, tls| {
-    PyResult::Ok(tls.flow.marks.get().as_pair())
-});
-transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |_py, slf, tls, high, low| {
+transport_plain!(get_write_buffer_limits, Tls, |py, _slf, tls| { tls.flow.limits.pair(py) });
+transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |py, slf, tls, high, low| {
     // What only waits for the end of the turn is not what the marks are for.
     tls.buffered(slf)?;
-    tls.flow.marks.set(Marks::new(high.as_ref(), low.as_ref(), writing::HIGH_WATER)?);
+    tls.flow.limits.set(py, high, low, writing::HIGH_WATER)?;
     tls.control_writing(slf)
 });
 transport_plain!(get_read_buffer_size, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.waiting(py)));
-transport_plain!(get_read_buffer_limits, Tls, |_py, _slf, tls| {
-    PyResult::Ok(tls.read_marks.get().as_pair())
-});
+transport_plain!(get_read_buffer_limits, Tls, |py, _slf, tls| { tls.read_limits.pair(py) });
 transport_binary!(set_read_buffer_limits, Tls, ["high", "low"], 0, |py, _slf, tls, high, low| {
-    tls.read_marks.set(Marks::new(high.as_ref(), low.as_ref(), reading::HIGH_WATER)?);
+    tls.read_limits.set(py, high, low, reading::HIGH_WATER)?;
     tls.control_lower_reading(py)
 });
 transport_binary!(get_extra_info, Tls, ["name", "default"], 1, |py, _slf, tls, name, default| {
@@ -87,6 +83,19 @@ transport_field!(get_loop, Tls, |py, _slf, tls| PyResult::Ok(tls.event_loop.get(
 transport_field!(get_protocol_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.flow.paused.get()));
 transport_field!(get_reading_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.reading_paused.get()));
 transport_field!(get_layer, Tls, |_py, slf, _tls| PyResult::Ok(slf.clone()));
+
+// What some look for in the `SSLProtocol` that they find as `_ssl_protocol`.
+transport_field!(get_app_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
+transport_field!(get_app_transport, Tls, |py, slf, tls| {
+    // As in asyncio `None` once the connection is lost.
+    PyResult::Ok(tls.protocol.is_set(py).then(|| slf.clone()))
+});
+transport_field!(get_lower, Tls, |py, _slf, tls| PyResult::Ok(tls.lower.get(py)));
+transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra.get(py) {
+    Some(extra) => extra.cast::<PyDict>()?.get_item("sslcontext"),
+    None => PyResult::Ok(None),
+});
+transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
 
 pub const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
@@ -179,6 +188,11 @@ pub const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_app_reading_paused", get_reading_paused),
     getter(c"_ssl_protocol", get_layer),
+    getter(c"_app_protocol", get_app_protocol),
+    getter(c"_app_transport", get_app_transport),
+    getter(c"_transport", get_lower),
+    getter(c"_sslcontext", get_ssl_context),
+    getter(c"_sslobj", get_ssl_object),
 ];
 
 impl Tls {

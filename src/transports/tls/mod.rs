@@ -29,7 +29,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::base;
-use super::flow::{Flow, Marks};
+use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use super::stream;
@@ -80,7 +80,7 @@ pub struct Tls {
     listed: Cell<bool>,
     writes_after_loss: Cell<u32>,
     flow: Flow,
-    read_marks: Cell<Marks>,
+    read_limits: Limits,
     /// Plaintext that the engine did not take yet.
     backlog: RefCell<Outgoing>,
     engine: Engine,
@@ -144,8 +144,8 @@ pub fn new<'py>(
             unasked: 0.into(),
             listed: false.into(),
             writes_after_loss: 0.into(),
-            flow: Flow { marks: Marks::of(writing::HIGH_WATER).into(), paused: false.into() },
-            read_marks: Marks::of(reading::HIGH_WATER).into(),
+            flow: Flow::of(writing::HIGH_WATER),
+            read_limits: Limits::of(reading::HIGH_WATER),
             backlog: RefCell::default(),
             engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),

@@ -5,11 +5,12 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::{Tls, methods};
 use crate::cached;
 use crate::gil::PySlot;
+use crate::memory;
 use crate::transports::base::{FlowControlSlots, Transport};
 
 impl Transport for Tls {
@@ -44,6 +45,8 @@ impl Transport for Tls {
             &self.waiter,
             &self.timer,
             &self.context,
+            self.flow.limits.slot(),
+            self.read_limits.slot(),
         ];
         own.into_iter().chain(self.engine.slots())
     }
@@ -58,11 +61,12 @@ impl Transport for Tls {
         Ok(())
     }
 
-    fn describe(&self, py: Python<'_>) -> String {
+    fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let state = self.describe_state();
+        // The transport below may be anybody's, and say anything.
         match self.lower.get(py).map(|lower| lower.repr()) {
-            Some(Ok(lower)) => format!("<SSLTransport{state} over {lower}>"),
-            _ => format!("<SSLTransport{state}>"),
+            Some(Ok(lower)) => memory::text(py, "<SSLTransport{} over {}>", (state, lower)),
+            _ => memory::text(py, "<SSLTransport{}>", (state,)),
         }
     }
 }

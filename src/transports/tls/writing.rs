@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::{State, Tls, tls};
+use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::flow::Signal;
-use crate::transports::outgoing::Data;
 use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
-pub const HIGH_WATER: isize = 512 * 1024;
+pub const HIGH_WATER: usize = 512 * 1024;
 
 /// Ciphertext that waits for the end of the turn at most, in bytes.
 const MOST_DEFERRED: usize = 64 * 1024;
@@ -22,7 +22,9 @@ const MOST_DEFERRED: usize = 64 * 1024;
 /// Sends what the turn's writes left in a transport.
 fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    tls(slf).flush(slf)
+    let this = tls(slf);
+    // In asyncio the `write()` that this was meant for ends the connection.
+    this.flush(slf).or_else(|error| this.write_failed(slf, error))
 }
 
 impl Tls {
@@ -38,21 +40,40 @@ impl Tls {
 
     /// Encrypts data, or keeps it. Tells the protocol nothing: it might write in between.
     fn take_in(&self, slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let taken = self.encrypt_directly(slf, bytes.as_bytes())?;
-            if taken < bytes.as_bytes().len() {
-                self.backlog.borrow_mut().push_from(py, Data::Bytes(bytes.clone().unbind()), taken);
-            }
-        } else {
-            let buffer = Buffer::new(data, false)?;
-            let data = buffer.as_slice();
-            let taken = self.encrypt_directly(slf, data)?;
-            if taken < data.len() {
-                self.backlog.borrow_mut().push(py, Data::Copied(data[taken..].into()));
-            }
+            return self.keep(slf, bytes, taken);
         }
-        Ok(())
+        let buffer = Buffer::new(data, false)?;
+        let taken = self.encrypt_directly(slf, buffer.as_slice())?;
+        if taken == buffer.len() {
+            return Ok(());
+        }
+        match memory::bytes(slf.py(), &buffer.as_slice()[taken..]) {
+            Ok(rest) => self.keep(slf, &rest, 0),
+            Err(error) => self.not_kept(slf, error, taken),
+        }
+    }
+
+    /// What the engine did not take of `data`: all but the first `taken` bytes.
+    fn keep(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyBytes>,
+        taken: usize,
+    ) -> PyResult<()> {
+        if taken == data.as_bytes().len() {
+            return Ok(());
+        }
+        let kept = self.backlog.borrow_mut().push_from(data, taken);
+        kept.or_else(|error| self.not_kept(slf, error, taken))
+    }
+
+    /// No memory. Where nothing was encrypted nothing has happened. Where the first part was, the
+    /// peer would take what is written next for the second.
+    #[cold]
+    fn not_kept(&self, slf: &Bound<'_, PyAny>, error: PyErr, taken: usize) -> PyResult<()> {
+        if taken == 0 { Err(error) } else { self.write_failed(slf, error) }
     }
 
     /// `writelines(list_of_data)`
@@ -61,24 +82,37 @@ impl Tls {
         slf: &Bound<'_, PyAny>,
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        // All are looked at before the first is taken: a bad one among them sends none.
-        let lines = lines
-            .try_iter()?
-            .map(|line| {
-                let line = line?;
-                Buffer::new(&line, false).map(|_whole| line)
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        if self.refuses(slf.py())? {
+        let py = slf.py();
+        // All are looked at, and have their memory, before the first is taken: a bad one among
+        // them sends none.
+        let mut accepted = Vec::new();
+        for line in lines.try_iter()? {
+            let bytes = match line?.cast_into_exact::<PyBytes>() {
+                Ok(bytes) => bytes,
+                Err(line) => memory::bytes(py, Buffer::new(&line.into_inner(), false)?.as_slice())?,
+            };
+            if !bytes.as_bytes().is_empty() {
+                memory::push(&mut accepted, bytes)?;
+            }
+        }
+        if self.refuses(py)? || accepted.is_empty() {
             return Ok(());
         }
-        lines.iter().try_for_each(|line| self.take_in(slf, line))?;
+        if self.encrypts_at_once() {
+            accepted.iter().try_for_each(|line| self.take_in(slf, line))?;
+        } else {
+            self.backlog.borrow_mut().push_all(py, &accepted)?;
+        }
         self.wrote(slf)
+    }
+
+    fn encrypts_at_once(&self) -> bool {
+        self.state.get() == State::Wrapped && self.backlog.borrow().is_empty()
     }
 
     /// Encrypts as much as the engine takes; what ends the connection is dealt with here.
     fn encrypt_directly(&self, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
-        if self.state.get() != State::Wrapped || !self.backlog.borrow().is_empty() {
+        if !self.encrypts_at_once() {
             return Ok(0);
         }
         let mut taken = 0;
@@ -96,7 +130,7 @@ impl Tls {
     }
 
     fn write_failed(&self, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-        drop(self.backlog.borrow_mut().clear());
+        self.backlog.borrow_mut().clear();
         self.fatal(slf, error, "Fatal error on SSL protocol")
     }
 
@@ -107,12 +141,11 @@ impl Tls {
                 Some(chunk) => chunk,
                 None => break,
             };
-            match self.engine.encrypt(slf.py(), chunk.as_slice()) {
+            match self.engine.encrypt(slf.py(), chunk.as_slice(slf.py())) {
                 Ok(Some(count)) => {
                     // The connection may have been lost meanwhile, and the backlog with it.
                     let left = self.backlog.borrow().size();
-                    let spent = self.backlog.borrow_mut().advance(count.min(left));
-                    drop(spent);
+                    self.backlog.borrow_mut().advance(slf.py(), count.min(left));
                 }
                 Ok(None) => break,
                 Err(error) => return Err(error),
@@ -138,13 +171,12 @@ impl Tls {
 
     /// Something was written: it leaves with the turn, or now if that would be too much.
     fn wrote(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        match self.state.get() {
+        let left = match self.state.get() {
             State::Wrapped if self.backlog.borrow().is_empty() => self.encrypted(slf),
-            State::Wrapped => {
-                self.write_backlog(slf).or_else(|error| self.write_failed(slf, error))
-            }
+            State::Wrapped => self.write_backlog(slf),
             _ => Ok(()),
-        }
+        };
+        left.or_else(|error| self.write_failed(slf, error))
     }
 
     /// There is ciphertext to send.
@@ -153,7 +185,7 @@ impl Tls {
         let Some((_loop, native)) = self.native(py) else {
             return Ok(());
         };
-        let most = MOST_DEFERRED.min(self.flow.marks.get().high);
+        let most = MOST_DEFERRED.min(self.flow.limits.get().high);
         if self.writing_paused.get() || !native.is_running(py) || self.unsent(py) >= most {
             return self.flush(slf);
         }
@@ -208,7 +240,7 @@ impl Tls {
     /// mark of 0 it pauses writers that nothing will ever resume.)
     pub(super) fn control_writing(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let (size, marks, paused) = (self.unsent(py), self.flow.marks.get(), &self.flow.paused);
+        let (size, marks, paused) = (self.unsent(py), self.flow.limits.get(), &self.flow.paused);
         let signal = if size >= marks.high.max(1) && !paused.get() {
             Signal::Pause
         } else if size <= marks.low && paused.get() {
@@ -239,8 +271,6 @@ fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
     {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!(
-        "data: expecting a bytes-like instance, got {}",
-        data.get_type().name()?
-    )))
+    let text = "data: expecting a bytes-like instance, got {}";
+    Err(memory::error::<PyTypeError>(data.py(), text, (data.get_type().name()?,)))
 }

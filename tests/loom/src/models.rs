@@ -154,7 +154,7 @@ impl Drop for Loop {
 /// A thread with a waker of its own.
 fn with_waker(
     target: &Arc<Target>,
-    body: impl FnOnce(&Arc<Target>) + 'static,
+    body: impl FnOnce(&Arc<Target>) + Send + 'static,
 ) -> thread::JoinHandle<()> {
     let waker = Arc::clone(target);
     thread::spawn(move || body(&waker))

@@ -1,8 +1,10 @@
-//! A turn: events and timers become ready entries, batches run, writes leave, then tokio.
+//! An iteration: events and due timers become ready entries, one batch runs, writes leave.
 //!
 //! The order is asyncio's: what was ready, then I/O, then timers that came due, each first in
-//! first out; what a callback schedules runs in the next batch. Several batches may pass between
-//! two looks at the reactor, because a look costs a system call.
+//! first out; what a callback schedules runs in the next batch. Before each batch the loop asks
+//! for events, as asyncio does, if anything of the user's could have one. That is one system call
+//! with the GIL held; the driver itself is polled, without the GIL, when there are events, when the
+//! loop has nothing else to do, and every now and then.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -10,92 +12,126 @@ use pyo3::prelude::*;
 use super::run::Next;
 use super::{Entry, NativeLoop};
 use crate::cached;
+use crate::descriptors;
 use crate::handles::Handle;
-use crate::reactor::Look;
+use crate::reactor::{Patience, Poll};
 use crate::sources::{self, Event};
 use crate::timers::Timers;
 use crate::timers::alarm::monotonic;
 
-/// Callbacks after which what was written leaves, and the clock is read: or, if they were called
-/// for what one descriptor had, the reactor is looked at.
-const CALLBACKS_PER_FLUSH: usize = 32;
+/// Callbacks after which the clock is read, to see whether the driver has to be polled.
+const CALLBACKS_PER_CLOCK: usize = 32;
 
-/// Seconds after which the reactor is looked at, even while more callbacks are ready. A look takes
-/// about a microsecond.
-const BETWEEN_LOOKS: f64 = 40e-6;
+/// Seconds after which the driver is polled even while more callbacks are ready and no descriptor
+/// has an event: other threads may want the GIL, and the runtime may have timers of its own.
+const BETWEEN_POLLS: f64 = 40e-6;
+
+/// When the driver is polled next, while more and more callbacks are ready.
+#[derive(Default)]
+struct Pace {
+    /// Callbacks since the clock was read.
+    ran: usize,
+    /// The loop's time to poll at; not known before the clock was read once.
+    due: Option<f64>,
+}
+
+impl Pace {
+    /// Whether to poll now that `ran` more callbacks have run. `closely`: read the clock each time.
+    fn is_due(&mut self, ran: usize, closely: bool) -> bool {
+        self.ran += ran;
+        if self.ran < CALLBACKS_PER_CLOCK && !closely {
+            return false;
+        }
+        self.ran = 0;
+        let now = monotonic();
+        now >= *self.due.get_or_insert(now + BETWEEN_POLLS)
+    }
+}
+
+/// What a look for events came to.
+enum Found {
+    /// All events are ready entries by now.
+    All,
+    /// The driver has events, and has to be polled without the GIL: futures run meanwhile.
+    MoreToPoll,
+}
 
 impl NativeLoop {
-    pub(super) fn turn(&self, py: Python<'_>) -> PyResult<Next> {
-        // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
-        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        self.collect_events(py)?;
-        self.also_ran.set(py, 0);
-        let mut until = None;
+    /// Runs batches until the driver has to be polled without the GIL, or the loop to stop.
+    pub(super) fn iterate(&self, py: Python<'_>) -> PyResult<Next> {
+        self.start_iteration(py)?;
+        let mut pace = Pace::default();
         loop {
-            let stopped = self.batches(py, &mut until);
-            // Also after an error: nobody may run the loop again, and what was written must leave.
+            let ran = self.run_batch(py);
+            // Also after an error: the loop may not run again, and what was written must leave.
             let flushed = self.flush(py);
-            if stopped? {
-                return flushed.map(|()| Next::Stop);
-            }
+            let ran = ran?;
             flushed?;
-            // What comes in by itself does not keep the loop from looking at the others.
-            if self.ready.with(py, |ready| ready.len()) == 0
-                || self.also_ran.get(py) >= CALLBACKS_PER_FLUSH
-            {
+            if self.stopping.get(py) {
+                return Ok(Next::Stop);
+            }
+            if self.ready.with(py, |ready| ready.len()) == 0 {
                 break;
             }
-            let now = monotonic();
-            if now >= *until.get_or_insert(now + BETWEEN_LOOKS) {
-                break;
+            let shared = self.runtime_is_shared.get(py);
+            if pace.is_due(ran, shared) {
+                return Ok(Next::Poll(Poll::NonBlocking));
+            }
+            if let Found::MoreToPoll = self.look_for_events(py, shared)? {
+                return Ok(Next::Poll(Poll::NonBlocking));
             }
         }
-        if self.ready.with(py, |ready| ready.len()) > 0
-            || !self.prepare_to_park(py)?
-            || !self.park_mailbox(py)
-        {
-            return Ok(Next::Look(Look::Glance));
+        if !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+            return Ok(Next::Poll(Poll::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
         // First: what lets go of a context may run Python code, which must find that the loop
         // sleeps if it makes something ready.
         self.idle.set(py, true);
         self.contexts.forget(py);
-        Ok(Next::Look(self.wait(py)))
+        Ok(Next::Poll(self.block(py)))
     }
 
-    /// Runs what is ready. `true`: `stop()` was called. `until`: when to look at the reactor.
-    fn batches(&self, py: Python<'_>, until: &mut Option<f64>) -> PyResult<bool> {
+    /// Deals with what happened while the driver was polled.
+    pub(super) fn start_iteration(&self, py: Python<'_>) -> PyResult<()> {
+        // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        self.collect_events(py)
+    }
+
+    /// Runs what is ready, and nothing that this schedules; how many entries that were.
+    pub(super) fn run_batch(&self, py: Python<'_>) -> PyResult<usize> {
         self.collect_timers(py)?;
         self.collect_woken(py);
-        let mut ran = 0;
-        for number in 1.. {
-            let batch = self.ready.with(py, |ready| ready.len());
-            for _ in 0..batch {
-                let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) else {
-                    break;
-                };
-                self.run_entry(py, entry)?;
-            }
-            if self.stopping.get(py) {
-                return Ok(true);
-            }
-            self.collect_woken(py);
-            ran += batch;
-            if batch == 0 || ran + self.also_ran.get(py) >= CALLBACKS_PER_FLUSH {
+        let batch = self.ready.with(py, |ready| ready.len());
+        for _ in 0..batch {
+            let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) else {
                 break;
-            }
-            // Most turns have no more than two, and no need of the time.
-            if number == 2 {
-                until.get_or_insert_with(|| monotonic() + BETWEEN_LOOKS);
-            }
-            if self.timer_due.get(py) {
-                self.collect_timers(py)?;
+            };
+            self.run_entry(py, entry)?;
+        }
+        Ok(batch)
+    }
+
+    /// Collects the events of descriptors between two batches, with the GIL held.
+    fn look_for_events(&self, py: Python<'_>, shared: bool) -> PyResult<Found> {
+        if self.sources.with(py, |sources| sources.has_objects()) {
+            // A callback may have forked, and this be the child, whose own reactor is then made.
+            let reactor = self.reactor(py)?;
+            if reactor.has_events() {
+                if shared {
+                    return Ok(Found::MoreToPoll);
+                }
+                reactor.poll(Poll::NonBlocking);
+                return self.start_iteration(py).map(|()| Found::All);
             }
         }
-        Ok(false)
+        if self.descriptors.with(py, |descriptors| descriptors.is_watching()) {
+            descriptors::poll(py, self)?;
+        }
+        Ok(Found::All)
     }
 
     #[inline]
@@ -171,11 +207,10 @@ impl NativeLoop {
             }
         }
         self.fired.with(py, |slot| *slot = fired);
-        crate::descriptors::collect(py, self)
+        descriptors::collect(py, self)
     }
 
     fn collect_timers(&self, py: Python<'_>) -> PyResult<()> {
-        self.timer_due.set(py, false);
         if self.timers.with(py, |timers| timers.is_empty()) {
             return Ok(());
         }
@@ -195,7 +230,7 @@ impl NativeLoop {
     }
 
     /// Sends what transports wrote since the last flush.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let unflushed = self.unflushed.take(py);
         if !unflushed.is_empty() {
             self.answered.set(py, true);
@@ -208,11 +243,11 @@ impl NativeLoop {
         result
     }
 
-    /// What a loop with nothing to do does.
-    pub(super) fn wait(&self, py: Python<'_>) -> Look {
-        let eagerly = self.answered.get(py);
+    /// How a loop with nothing to do polls the driver.
+    pub(super) fn block(&self, py: Python<'_>) -> Poll {
+        let patience = if self.answered.get(py) { Patience::Eager } else { Patience::Relaxed };
         self.answered.set(py, false);
-        Look::Wait { eagerly }
+        Poll::Blocking(patience)
     }
 
     /// Arms the alarm for the next timer. `false`: something is due already.

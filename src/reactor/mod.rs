@@ -4,13 +4,15 @@
 //! loop dispatches the list. So a connection costs a waker, not a task, and the loop alone decides
 //! the order in which things run.
 
+mod readiness;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll as TaskPoll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 pub use crate::events::{Events, Key};
+use readiness::Readiness;
 
 /// How often this process is a fork of one that had a reactor.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -36,13 +39,32 @@ fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// How long to look at the reactor.
+/// How to poll the driver.
 #[derive(Clone, Copy)]
-pub enum Look {
-    /// Collects what is there.
-    Glance,
-    /// Sleeps until something happens; `eagerly` if an answer is expected soon.
-    Wait { eagerly: bool },
+pub enum Poll {
+    /// Collects the events that are there.
+    NonBlocking,
+    /// Blocks until something happens.
+    Blocking(Patience),
+}
+
+/// What a poll that blocks expects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// A peer was answered, and may ask again at once.
+    Eager,
+    Relaxed,
+    /// It has waited for an answer already, and got none.
+    Spent,
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn set_errno(value: i32) {
+    // SAFETY: the address of this thread's `errno`.
+    unsafe { *libc::__errno_location() = value };
 }
 
 struct SourceWaker {
@@ -60,59 +82,92 @@ impl Wake for SourceWaker {
     }
 }
 
-/// How long an eager look keeps asking before it sleeps, if the last one ended sooner. Who sleeps
-/// has to be woken, which takes longer than a peer on the same machine needs to answer.
-const PATIENCE: Duration = Duration::from_micros(30);
+/// How long the loop asks again and again before it blocks, if the last poll that blocked ended sooner. A
+/// thread that sleeps has to be woken, which takes longer than a peer on the same machine needs to
+/// answer.
+const SPIN: Duration = Duration::from_micros(30);
 
 pub struct Reactor {
     runtime: ManuallyDrop<Runtime>,
+    readiness: Option<Readiness>,
     pub events: Arc<Events>,
     forks: u32,
-    /// The last look that waited ended within `PATIENCE`.
+    /// The last poll that blocked ended within `SPIN`.
     brisk: AtomicBool,
 }
 
 impl Reactor {
     pub fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let events: Arc<Events> = Arc::default();
+        let interrupted = Arc::clone(&events);
+        let (runtime, readiness) = Readiness::with_runtime(|| {
+            Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .on_thread_park(|| set_errno(0))
+                // tokio goes on blocking when a signal interrupts it. The signal may have a handler
+                // in Python, which runs once the poll is over.
+                .on_thread_unpark(move || {
+                    if errno() == libc::EINTR {
+                        interrupted.call();
+                    }
+                })
+                .build()
+        })?;
         Ok(Self {
             runtime: ManuallyDrop::new(runtime),
-            events: Arc::default(),
+            readiness,
+            events,
             forks: forks(),
             brisk: AtomicBool::new(false),
         })
     }
 
     /// Lets the runtime collect events and run its tasks. Called without the GIL.
-    pub fn look(&self, look: Look) {
-        match look {
-            // Comes back after one poll of the driver that does not wait.
-            Look::Glance => self.glance(),
-            Look::Wait { eagerly } => self.wait(eagerly),
+    pub fn poll(&self, poll: Poll) {
+        match poll {
+            Poll::NonBlocking => self.poll_once(),
+            Poll::Blocking(patience) => self.block(patience),
         }
     }
 
-    fn glance(&self) {
+    /// Whether `poll` would collect something: one system call, quick enough to keep the GIL.
+    pub fn has_events(&self) -> bool {
+        self.readiness.as_ref().is_none_or(Readiness::has_events)
+    }
+
+    /// Comes back after one poll of the driver that does not block.
+    fn poll_once(&self) {
         self.runtime.block_on(tokio::task::yield_now());
     }
 
-    fn wait(&self, eagerly: bool) {
+    fn block(&self, patience: Patience) {
         let began = Instant::now();
-        if eagerly && self.brisk.load(Ordering::Relaxed) {
-            while began.elapsed() < PATIENCE {
-                self.glance();
-                if self.events.is_over() {
-                    return;
-                }
-                // The peer may be waiting for this very core.
-                thread::yield_now();
-            }
-        }
         self.runtime.block_on(poll_fn(|context| self.events.poll(context)));
-        self.brisk.store(began.elapsed() < PATIENCE, Ordering::Relaxed);
+        let brisk = patience != Patience::Spent && began.elapsed() < SPIN;
+        self.brisk.store(brisk, Ordering::Relaxed);
     }
 
-    /// Ends a look that waits; from any thread.
+    /// Whether the last poll that blocked was over so soon that it is worth while to `spin`.
+    pub fn is_brisk(&self) -> bool {
+        self.brisk.load(Ordering::Relaxed)
+    }
+
+    /// Polls again and again for a while, without blocking; whether something happened.
+    pub fn spin(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < SPIN {
+            self.poll_once();
+            if self.events.is_over() {
+                return true;
+            }
+            // The peer may be waiting for this very core.
+            thread::yield_now();
+        }
+        false
+    }
+
+    /// Ends a poll that blocks; from any thread.
     pub fn wake(&self) {
         self.events.call();
     }
@@ -204,8 +259,8 @@ impl Registration {
                 Direction::Write => self.io.poll_write_ready(&mut context),
             };
             let mut ready = match polled {
-                Poll::Pending => return Ok(None),
-                Poll::Ready(ready) => ready?,
+                TaskPoll::Pending => return Ok(None),
+                TaskPoll::Ready(ready) => ready?,
             };
             match op() {
                 Ok((value, After::StillReady)) => {
@@ -240,7 +295,7 @@ impl Registration {
     /// `blocked` it does not insist: the readiness of a socket that is shut down stays.
     pub fn drained(&self) {
         let mut context = Context::from_waker(&self.waker);
-        if let Poll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
+        if let TaskPoll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
             ready.clear_ready();
         }
     }
@@ -259,8 +314,8 @@ impl Registration {
                 Direction::Write => self.io.poll_write_ready(&mut context),
             };
             match polled {
-                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
-                Poll::Pending | Poll::Ready(Err(_)) => return,
+                TaskPoll::Ready(Ok(mut ready)) => ready.clear_ready(),
+                TaskPoll::Pending | TaskPoll::Ready(Err(_)) => return,
             }
         }
     }

@@ -1,0 +1,3 @@
+NAMES = {}
+FLAGS = ()
+SIZE = (10, 2)
