@@ -16,6 +16,7 @@ use super::awaitable::{Awaitable, AwaitableObject, Phase};
 use super::class;
 use crate::cached;
 use crate::contexts;
+use crate::dismantle::dismantle;
 use crate::event_loop::ends_loop;
 use crate::finalizing;
 use crate::object::{self, Args, Object, enter};
@@ -395,12 +396,16 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 pub unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
-    // SAFETY: the last reference is gone; untracked, then fields, memory, type. A waiter whose
-    // owner lives has its owner's reference, so nobody refers to it by its target.
+    // SAFETY: the last reference is gone. A waiter whose owner lives has its owner's reference, so
+    // nobody refers to it by its target.
+    unsafe { dismantle(slf, free) };
+}
+
+/// Fields, memory, type.
+unsafe fn free(slf: Object) {
+    // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         clear(slf);
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
