@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
+use crate::cached;
 use crate::gil::PySlot;
 use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
@@ -154,8 +155,7 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let category = py.get_type::<PyResourceWarning>();
     let text = memory::text(py, "unclosed transport {!r}", (slf,))?;
     let arguments = [("source", slf)].into_py_dict(py)?;
-    py.import("warnings")?.call_method("warn", (text, category), Some(&arguments))?;
-    Ok(())
+    cached::warn(py)?.call((text, category), Some(&arguments)).map(drop)
 }
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
