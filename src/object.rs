@@ -20,10 +20,11 @@ pub type Object = *mut ffi::PyObject;
 
 /// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
 ///
-/// Only for what CPython calls, which holds the GIL: destructors call methods even while the
-/// interpreter exits, when `Python::attach` panics (and a panic here is the end of the process).
+/// `held` proves that the caller, a function that CPython calls, has the GIL. PyO3 is told so without
+/// asking CPython: destructors call methods even while the interpreter exits, when `Python::attach`
+/// panics (and a panic here is the end of the process).
 #[inline]
-pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+pub fn enter<R>(_held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
     let attached = |py: Python<'_>| {
         finalizing::guard();
         match catch_unwind(AssertUnwindSafe(|| body(py))) {
@@ -38,7 +39,7 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
             }
         }
     };
-    // SAFETY: the GIL is held by who called us, so there is an interpreter to attach to.
+    // SAFETY: the GIL is held, as `_held` proves, so there is an interpreter to attach to.
     unsafe { Python::attach_unchecked(attached) }
 }
 

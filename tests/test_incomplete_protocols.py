@@ -245,7 +245,7 @@ def test_what_a_buffered_protocol_needs_over_tls(loop, certificates, how, name):
         if how == "raising" or (how == "missing" and name == "buffer_updated"):
             with pytest.raises(AMISS[how]):
                 await secured(loop, certificates, incomplete)
-            transport, before = await secured(loop, certificates, Recorder)
+            transport, _before = await secured(loop, certificates, Recorder)
             protocol = incomplete()
             with pytest.raises(AMISS[how]):
                 transport.set_protocol(protocol)

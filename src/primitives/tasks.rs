@@ -30,7 +30,9 @@ pub unsafe extern "C" fn create_task(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
         if count == 1
@@ -121,7 +123,9 @@ pub fn spawn<'py>(
 
 /// `loop.create_future`.
 pub unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let class = &cached::asyncio(py)?.future;

@@ -390,7 +390,9 @@ unsafe fn kind(slf: Object) -> Kind {
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, name).into_ptr())
@@ -398,7 +400,9 @@ unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
@@ -406,7 +410,9 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the slot belongs to.
         let name = unsafe { kind(slf) }.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");

@@ -78,7 +78,7 @@ def test_a_protocol_without_an_end(both):
         reports = []
         loop.set_exception_handler(lambda _loop, context: reports.append(context["exception"]))
         reading, writing = pipe()
-        transport, protocol = await loop.connect_read_pipe(Endless, reading)
+        _transport, protocol = await loop.connect_read_pipe(Endless, reading)
         writing.close()
         await until(lambda: reports)
         await asyncio.sleep(0.01)

@@ -22,7 +22,15 @@ import threading
 import time
 import weakref
 
-FLAGS = ("threshold", "debug", "drop", "outside first", "outside last", "never run")
+# Each with the share of programs that have it.
+FLAGS = {
+    "threshold": 0.2,
+    "debug": 0.2,
+    "drop": 0.25,
+    "outside first": 0.3,
+    "outside last": 0.4,
+    "never run": 0.5,
+}
 FUEL = 250  # operations that one program may carry out
 THREADS = 4
 VARIABLE = contextvars.ContextVar("variable")
