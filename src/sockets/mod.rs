@@ -6,6 +6,7 @@
 
 pub mod address;
 mod calls;
+pub mod number;
 mod operation;
 
 use std::ptr::null_mut;

@@ -55,7 +55,7 @@ transport_field!(get_high_water, T, T: SocketTransport, |py, _slf, this| {
 transport_field!(get_low_water, T, T: SocketTransport, |py, _slf, this| {
     this.flow.limits.pair(py)?.get_item(0)
 });
-transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.fd));
+transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.file.number()));
 
 /// The tables for a kind.
 pub struct Shared<T>(PhantomData<T>);

@@ -48,7 +48,7 @@ transport_binary!(
     }
 );
 
-transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.socket.get(py)));
+transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.file.socket(py)));
 transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra(py)));
 transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.address.get(py)));
 
