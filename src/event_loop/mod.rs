@@ -5,6 +5,7 @@
 
 mod iteration;
 mod ready;
+mod reference;
 mod run;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 pub use ready::{Entry, Step};
+pub use reference::{LoopRef, LoopSlot};
 
 use crate::cached;
 use crate::contexts::Contexts;

@@ -17,7 +17,7 @@ use super::flow::{Flow, Signal};
 use super::protocol::{self, Sink, log_in_debug, report_fatal};
 use crate::contexts::Ground;
 use crate::errors::os_error;
-use crate::event_loop::{Entry, NativeLoop};
+use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sockets::number::Descriptor;
@@ -47,7 +47,7 @@ pub struct Common {
     pub paused: Cell<bool>,
     pub flow: Flow,
     pub registration: RefCell<Option<Registration>>,
-    pub event_loop: PySlot,
+    pub event_loop: LoopSlot,
     pub protocol: PySlot,
     /// The protocol's `connection_made`, until it is called.
     greeting: PySlot,
@@ -164,7 +164,7 @@ pub fn make<'py, T: SocketTransport>(
             paused: false.into(),
             flow: Flow::default(),
             registration: None.into(),
-            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            event_loop: LoopSlot::new(py, event_loop),
             protocol: slot(Some(parts.protocol)),
             greeting: PySlot::empty(),
             context,
@@ -219,7 +219,7 @@ pub fn begin<T: SocketTransport>(
 fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = base::state::<T>(slf);
-    let (Some(greeting), Some((_loop, native))) = (this.greeting.take(py), this.native(py)) else {
+    let (Some(greeting), Some(native)) = (this.greeting.take(py), this.native(py)) else {
         return Ok(());
     };
     if this.life.get() == Life::New {
@@ -230,7 +230,7 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     // their own, which run when the loop does again.
     let mut result = match this.context.run(py, &native.contexts, || greeting.call1((slf,))) {
         Ok(_) => Ok(()),
-        Err(error) => protocol::callback_failed(native, greeting, &[slf], error),
+        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error),
     };
     if this.life.get() == Life::Open
         && !this.paused.get()
@@ -253,7 +253,7 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     if this.life.get() == Life::Closed {
         return Ok(());
     }
-    let Some((event_loop, native)) = this.native(py) else {
+    let Some(native) = this.native(py) else {
         return Ok(());
     };
     let mut result = Ok(());
@@ -261,8 +261,8 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         let loss = this.rare.get().and_then(|rare| rare.loss.get(py));
         let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
-        if let Err(error) = this.call_protocol(native, &protocol, name, &[&loss]) {
-            result = protocol::method_failed(native, &protocol, name, &[&loss], error);
+        if let Err(error) = this.call_protocol(&native, &protocol, name, &[&loss]) {
+            result = protocol::method_failed(&native, &protocol, name, &[&loss], error);
         }
     }
     result = result.and(release(this, slf));
@@ -271,8 +271,7 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         rare.loss.set(py, None);
     }
     this.context.forget(py);
-    this.event_loop.set(py, None);
-    drop(event_loop);
+    drop(this.event_loop.take(py));
     result.and(this.after_loss(py))
 }
 
@@ -305,7 +304,7 @@ pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     if this.registration.borrow().is_some() {
         return Ok(());
     }
-    let Some((_loop, native)) = this.native(py) else {
+    let Some(native) = this.native(py) else {
         return Ok(());
     };
     let registration = match this.file.open(py) {
@@ -318,8 +317,8 @@ pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
 
 fn start_reading<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     register(this, py)?;
-    if let Some((_loop, native)) = this.native(py) {
-        this.read_on(py, native);
+    if let Some(native) = this.native(py) {
+        this.read_on(py, &native);
     }
     Ok(())
 }
@@ -395,7 +394,7 @@ pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<
     if error.is_some() {
         this.rare().loss.set(py, error);
     }
-    if let Some((_loop, native)) = this.native(py) {
+    if let Some(native) = this.native(py) {
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
 }
@@ -410,7 +409,7 @@ pub fn fatal<T: SocketTransport>(
 ) -> PyResult<()> {
     let py = slf.py();
     let (protocol, event_loop) = (this.protocol.get(py), this.native(py));
-    let native = event_loop.as_ref().map(|(_loop, native)| *native);
+    let native = event_loop.as_deref();
     let value = report_fatal(py, native, slf, protocol.as_ref(), error, message)?;
     force_close(this, slf, Some(value))
 }
@@ -434,12 +433,12 @@ pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult
     // Before the descriptor closes, or its registration could never be taken back.
     let registration = this.registration.take();
     match this.native(py) {
-        Some((_loop, native)) => sources::take_back(py, native, registration, &this.file),
+        Some(native) => sources::take_back(py, &native, registration, &this.file),
         None => drop(registration),
     }
     this.stop_receiving();
     let discarded = this.discard(py);
-    if let Some((_loop, native)) = this.native(py) {
+    if let Some(native) = this.native(py) {
         let source = native.sources.with(py, |sources| {
             sources.release_fd(this.file.number(), this.key);
             sources.remove(this.key)
@@ -462,17 +461,14 @@ pub fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyR
 impl Common {
     /// The loop, while the transport has one.
     #[inline]
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    pub fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
     pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
         [
-            &self.event_loop,
+            self.event_loop.slot(),
             &self.protocol,
             &self.greeting,
             self.file.slot(),
@@ -513,7 +509,7 @@ impl Common {
     }
 
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
-        self.native(py).map_or(Ok(()), |(_loop, native)| native.check_closed(py))
+        self.native(py).map_or(Ok(()), |native| native.check_closed(py))
     }
 
     /// Calls a method of the protocol in the transport's context.
@@ -542,7 +538,7 @@ impl Common {
     }
 
     fn hold(&self, py: Python<'_>, source: Source) {
-        if let Some((_loop, native)) = self.native(py) {
+        if let Some(native) = self.native(py) {
             let before = native.sources.with(py, |sources| sources.replace(self.key, source));
             drop(before);
         }
@@ -553,14 +549,14 @@ impl Common {
             return Ok(());
         };
         match (self.protocol.get(slf.py()), self.native(slf.py())) {
-            (Some(protocol), Some((_loop, native))) => signal.tell(native, slf, &protocol),
+            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
             _ => Ok(()),
         }
     }
 
     fn log_in_debug(&self, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.native(slf.py()) {
-            Some((_loop, native)) => log_in_debug(native, format, slf),
+            Some(native) => log_in_debug(&native, format, slf),
             None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::life::{self, SocketTransport};
+use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::{transport_field, transport_plain, transport_unary};
 
@@ -35,7 +36,7 @@ transport_plain!(get_write_buffer_limits, T, T: SocketTransport, |py, _slf, this
 });
 
 transport_field!(get_loop, T, T: SocketTransport, |py, _slf, this| {
-    PyResult::Ok(this.event_loop.get(py))
+    PyResult::Ok(this.event_loop.get(py).map(LoopRef::into_any))
 });
 transport_field!(get_protocol_field, T, T: SocketTransport, |py, _slf, this| {
     PyResult::Ok(this.protocol.get(py))

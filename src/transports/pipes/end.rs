@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::contexts::Ground;
 use crate::descriptors;
 use crate::errors::{check, os_error};
-use crate::event_loop::{Entry, NativeLoop};
+use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
 use crate::object::{Object, enter, getter};
@@ -76,7 +76,7 @@ pub struct End {
     pub closing: Cell<bool>,
     /// `connection_lost` is scheduled, or was called.
     losing: Cell<bool>,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     pub protocol: PySlot,
     /// The protocol's `connection_made`, until it is called.
     greeting: PySlot,
@@ -112,7 +112,7 @@ pub fn new<'py, P: Pipe>(
         kind,
         closing: false.into(),
         losing: false.into(),
-        event_loop: PySlot::new(native.bind(py).unbind()),
+        event_loop: LoopSlot::new(py, native),
         protocol: PySlot::new(new.protocol.clone().unbind()),
         greeting: PySlot::empty(),
         pipe: PySlot::new(new.pipe.unbind()),
@@ -154,9 +154,7 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let greeting = greeting.bind(py);
     let mut result = match (end.in_context(py, || greeting.call1((slf,))), end.native(py)) {
         (Ok(_), _) => Ok(()),
-        (Err(error), Some((_loop, native))) => {
-            protocol::callback_failed(native, greeting, &[slf], error)
-        }
+        (Err(error), Some(native)) => protocol::callback_failed(&native, greeting, &[slf], error),
         (Err(error), None) => Err(error),
     };
     if !end.closing.get()
@@ -186,16 +184,13 @@ pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()>
 
 impl End {
     /// The loop, while the transport has one.
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    pub fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
     pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
         [
-            &self.event_loop,
+            self.event_loop.slot(),
             &self.protocol,
             &self.greeting,
             &self.pipe,
@@ -208,7 +203,7 @@ impl End {
     }
 
     pub fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.event_loop.get(py).map(Bound::unbind)
+        self.event_loop.get(py).map(|event_loop| event_loop.into_any().unbind())
     }
 
     pub fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -239,7 +234,7 @@ impl End {
     /// Calls `f` in the transport's context.
     fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
         match self.native(py) {
-            Some((_loop, native)) => self.context.run(py, &native.contexts, f),
+            Some(native) => self.context.run(py, &native.contexts, f),
             None => f(),
         }
     }
@@ -255,9 +250,9 @@ impl End {
         error: PyErr,
     ) -> PyResult<()> {
         match self.native(py) {
-            Some((_loop, native)) => {
+            Some(native) => {
                 let name = PyString::intern(py, method);
-                protocol::method_failed(native, object, &name, arguments, error)
+                protocol::method_failed(&native, object, &name, arguments, error)
             }
             None => Err(error),
         }
@@ -271,7 +266,7 @@ impl End {
         method: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         native.check_closed(py)?;
@@ -279,13 +274,13 @@ impl End {
         let context = self.context.own(py)?;
         let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
         let call = Call { callback: callback.as_ptr(), args: &[], context };
-        descriptors::add(py, native, self.fd, direction, Handle::new(py, native, &call)?)
+        descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
     }
 
     pub fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
         match self.native(py) {
-            Some((_loop, native)) if !native.closed.get(py) => {
-                descriptors::remove(py, native, self.fd, direction).map(drop)
+            Some(native) if !native.closed.get(py) => {
+                descriptors::remove(py, &native, self.fd, direction).map(drop)
             }
             _ => Ok(()),
         }
@@ -305,7 +300,7 @@ impl End {
     ) {
         let py = slf.py();
         self.closing.set(true);
-        if let Some((_loop, native)) = self.native(py)
+        if let Some(native) = self.native(py)
             && !self.losing.replace(true)
         {
             self.loss.set(py, error);
@@ -315,7 +310,7 @@ impl End {
 
     /// Where the loop is closed nothing can be scheduled: closes the file at once. Whether it is.
     pub fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.native(py).is_some_and(|(_loop, native)| !native.closed.get(py)) {
+        if self.native(py).is_some_and(|native| !native.closed.get(py)) {
             return Ok(false);
         }
         self.closing.set(true);
@@ -335,7 +330,7 @@ impl End {
     /// Tells asyncio's logger, in debug mode.
     pub fn log_in_debug(&self, slf: &Bound<'_, PyAny>, level: &str, text: &str) -> PyResult<()> {
         let py = slf.py();
-        if self.native(py).is_some_and(|(_loop, native)| native.debug.get(py)) {
+        if self.native(py).is_some_and(|native| native.debug.get(py)) {
             py.import("asyncio.log")?.getattr("logger")?.call_method1(level, (text, slf))?;
         }
         Ok(())
@@ -356,15 +351,14 @@ impl End {
         if self.is_closed() {
             return "closed";
         }
-        let Some((_loop, native)) = self.native(py).filter(|(_, native)| !native.closed.get(py))
-        else {
+        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
             return "open";
         };
         let bit = match direction {
             Direction::Read => 1,
             Direction::Write => 2,
         };
-        if descriptors::mask(py, native, self.fd) & bit != 0 { "polling" } else { "idle" }
+        if descriptors::mask(py, &native, self.fd) & bit != 0 { "polling" } else { "idle" }
     }
 }
 

@@ -209,10 +209,10 @@ impl Stream {
         if self.drained.is_set(py) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let Some((event_loop, _native)) = self.native(py) else {
+        let Some(event_loop) = self.native(py) else {
             return Err(PyRuntimeError::new_err("the transport is closed"));
         };
-        let waiter = event_loop.call_method0("create_future")?;
+        let waiter = event_loop.as_any().call_method0("create_future")?;
         self.drained.set(py, Some(waiter.clone().unbind()));
         if self.outgoing.borrow().is_empty() {
             waiter.call_method1("set_result", (py.None(),))?;

@@ -43,18 +43,17 @@ pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyRes
 
 impl Stream {
     fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Some(protocol), Some((_loop, native))) = (self.protocol.get(py), self.native(py))
-        else {
+        let (Some(protocol), Some(native)) = (self.protocol.get(py), self.native(py)) else {
             return Ok(());
         };
         let result = match self.delivery.get() {
-            Delivery::Data => self.read_bytes(py, slf, native, &protocol),
-            Delivery::Buffer => self.read_into(py, slf, native, &protocol),
-            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol),
-            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol),
+            Delivery::Data => self.read_bytes(py, slf, &native, &protocol),
+            Delivery::Buffer => self.read_into(py, slf, &native, &protocol),
+            Delivery::Reader => self.read_for_reader(py, slf, &native, &protocol),
+            Delivery::Layer => self.read_for_layer(py, slf, &native, &protocol),
         };
         // Also after what ends the loop: it may be run again.
-        self.ask_for_data(py, native);
+        self.ask_for_data(py, &native);
         result
     }
 

@@ -34,7 +34,7 @@ use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
 use crate::cached;
-use crate::event_loop::NativeLoop;
+use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use engine::Engine;
 
@@ -93,7 +93,7 @@ pub struct Tls {
     shutdown_timeout: f64,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     protocol: PySlot,
     lower: PySlot,
     extra: PySlot,
@@ -161,7 +161,7 @@ pub fn new<'py>(
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
             shutdown_timeout: new.shutdown_timeout,
             started: None.into(),
-            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            event_loop: LoopSlot::new(py, event_loop),
             protocol: PySlot::new(new.protocol.unbind()),
             lower: PySlot::empty(),
             extra: PySlot::new(extra.into_any().unbind()),
@@ -216,11 +216,8 @@ fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl Tls {
     /// The loop.
-    fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
     /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails.
@@ -242,8 +239,9 @@ impl Tls {
         method: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        if let Some((event_loop, _native)) = self.native(py) {
-            let timer = event_loop.call_method1("call_later", (seconds, slf.getattr(method)?))?;
+        if let Some(event_loop) = self.native(py) {
+            let timer =
+                event_loop.as_any().call_method1("call_later", (seconds, slf.getattr(method)?))?;
             self.timer.set(py, Some(timer.unbind()));
         }
         Ok(())
