@@ -375,7 +375,7 @@ impl NativeLoop {
         }
         if !self.in_run.get(py) {
             // The loop may become garbage, and the ticket with it.
-            handle.track();
+            handle.track_new();
         }
         self.wake(py);
         Ok(())

@@ -87,6 +87,12 @@ unsafe extern "C" fn dealloc(slf: Object) {
     unsafe {
         let py = Python::assume_attached();
         if (*handle).state != State::Ticket {
+            if (*handle).callback.is_null() {
+                // Cancelled: nothing is left that could hold another handle, short of a context,
+                // whose map of values CPython takes apart in turn.
+                ffi::PyObject_GC_UnTrack(slf.cast());
+                return take_apart(slf);
+            }
             return dismantle(slf, take_apart);
         }
         if !(*handle).weakrefs.is_null() {
@@ -104,7 +110,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// # Safety
-/// As `dismantle` promises: `slf` is a dead, untracked handle, the GIL held.
+/// `slf` must be a dead, untracked handle, the GIL held.
 unsafe fn take_apart(slf: Object) {
     let handle = slf.cast::<HandleObject>();
     // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
@@ -122,11 +128,17 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
+/// Makes room for freed handles, once; whether there is any.
+#[cold]
+fn make_room<T>(recycled: &mut Vec<T>) -> bool {
+    recycled.capacity() == 0 && recycled.try_reserve_exact(MOST_RECYCLED).is_ok()
+}
+
 /// Keeps the memory of a handle for the next one, or gives it back.
 ///
 /// # Safety
 /// `handle` must be dead and untracked, and hold nothing but its loop.
-#[inline]
+#[inline(always)]
 unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise. Loop and type go last, when the handle is not needed any more:
     // the loop's destructor may run Python code.
@@ -134,7 +146,7 @@ unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
         let class = ffi::Py_TYPE(handle.cast());
         let event_loop = std::mem::replace(&mut (*handle).event_loop, null_mut());
         let kept = RECYCLED.with(py, |recycled| {
-            let room = recycled.len() < MOST_RECYCLED && recycled.try_reserve(1).is_ok();
+            let room = recycled.len() < recycled.capacity() || make_room(recycled);
             if room {
                 recycled.push(NonNull::new_unchecked(handle));
             }

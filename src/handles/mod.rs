@@ -281,10 +281,9 @@ impl Handle {
         }
     }
 
-    /// The handle for Python, while it stays in the loop's hands.
-    pub fn give<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        // SAFETY: a live handle holds its loop.
-        let event_loop = unsafe { NativeLoop::of((*self.object()).event_loop) };
+    /// A handle that was just made for Python, while it stays in the loop's hands.
+    #[inline]
+    pub fn give<'py>(&self, py: Python<'py>, event_loop: &NativeLoop) -> Bound<'py, PyAny> {
         if !event_loop.in_run.get(py) {
             self.show(py, event_loop);
         }
@@ -307,7 +306,7 @@ impl Handle {
                 }
             }
             (*this).state = State::Shown;
-            track(this);
+            ffi::PyObject_GC_Track(this.cast());
         }
     }
 
@@ -338,10 +337,12 @@ impl Handle {
         Ok(())
     }
 
-    /// Makes the handle an object of its own to the collector.
-    pub fn track(&self) {
-        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
-        unsafe { track(self.object()) };
+    /// Makes a ticket that was just made an object of its own to the collector.
+    #[inline]
+    pub fn track_new(&self) {
+        // SAFETY: alive, and never tracked until now: recycled memory is untracked. Whoever holds a
+        // `Handle` holds the GIL.
+        unsafe { ffi::PyObject_GC_Track(self.0.as_ptr().cast()) };
     }
 
     fn object(&self) -> *mut HandleObject {

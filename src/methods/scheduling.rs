@@ -124,7 +124,7 @@ fn soon(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.push_handle(py, handle)?;
     Ok(given.into_ptr())
 }
@@ -163,7 +163,7 @@ fn at(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.add_timer(py, Timer::Handle(handle), when)?;
     Ok(given.into_ptr())
 }

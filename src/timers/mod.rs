@@ -127,8 +127,7 @@ impl Timers {
             return Vec::new();
         }
         let mut dead = Vec::new();
-        let cancelled = self.heap.iter().filter(|entry| entry.timer.is_cancelled(py)).count();
-        if dead.try_reserve_exact(cancelled).is_err() {
+        if dead.try_reserve_exact(self.cancelled).is_err() {
             // They expire, each in its time.
             return dead;
         }
@@ -136,7 +135,8 @@ impl Timers {
         let mut entries = std::mem::take(&mut self.heap).into_vec();
         let mut at = 0;
         while at < entries.len() {
-            if entries[at].timer.is_cancelled(py) {
+            // The count may be short of some, which stay for the next time.
+            if entries[at].timer.is_cancelled(py) && dead.len() < dead.capacity() {
                 let timer = entries.swap_remove(at).timer;
                 timer.unscheduled(py);
                 dead.push(timer);
