@@ -77,11 +77,9 @@ impl Outgoing {
 
     /// All of them, or none if that fails.
     pub fn push_all(&mut self, py: Python<'_>, all: &[Bound<'_, PyBytes>]) -> PyResult<()> {
-        let sizes = all.iter().map(|data| data.as_bytes().len());
+        let mut sizes = all.iter().map(|data| data.as_bytes().len());
         let queue = self.queue(py);
-        sizes
-            .fold(Some(queue.size), |sum, size| sum?.checked_add(size))
-            .ok_or_else(memory::exhausted)?;
+        sizes.try_fold(queue.size, usize::checked_add).ok_or_else(memory::exhausted)?;
         memory::reserve(&mut queue.chunks, all.len())?;
         all.iter().try_for_each(|data| self.push(data))
     }
