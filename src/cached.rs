@@ -90,6 +90,13 @@ pub fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     })
 }
 
+/// `warnings.warn`, as it was when the core was loaded: asyncio's destructors keep theirs like that.
+/// When the interpreter exits transports may outlive the module.
+pub fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.import(py, "warnings", "warn")
+}
+
 /// `sys.audit`.
 pub fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -109,14 +109,18 @@ unsafe extern "C" fn am_send<K: Coroutine + ?Sized>(
 ) -> ffi::PySendResult {
     // SAFETY: the caller's out parameter, which must be null on error.
     unsafe { *result = null_mut() };
-    enter(ffi::PySendResult::PYGEN_ERROR, |py| K::send(py, slf, value, result))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, ffi::PySendResult::PYGEN_ERROR, |py| K::send(py, slf, value, result))
 }
 
 /// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
 /// need not be raised.
 #[inline]
 fn step<K: Coroutine + ?Sized>(slf: Object, value: Object, bare: bool) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let mut result = null_mut();
         if K::send(py, slf, value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
             return Ok(result);
@@ -152,7 +156,9 @@ unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         if args.has_keywords() {
             return Err(PyTypeError::new_err("coroutine.throw() takes no keyword arguments"));
         }
@@ -164,14 +170,18 @@ unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
 }
 
 unsafe extern "C" fn method_close<K: Coroutine + ?Sized>(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         K::close(py, slf)?;
         Ok(py.None().into_ptr())
     })
 }
 
 unsafe extern "C" fn am_await<K: Coroutine + ?Sized>(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         if K::is_awaited(py, slf) {
             return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
         }

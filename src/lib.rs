@@ -28,6 +28,7 @@
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
 //! | `finalizing` | threads that CPython ends while the interpreter goes down |
+//! | `interpreters` | sub-interpreters, which are refused |
 //! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 
 #[cfg(Py_GIL_DISABLED)]
@@ -46,6 +47,7 @@ mod events;
 mod finalizing;
 mod gil;
 mod handles;
+mod interpreters;
 mod listener;
 mod memory;
 mod methods;
@@ -72,6 +74,7 @@ mod guide {}
 /// The extension module `tokioloop._core`.
 #[pymodule]
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    interpreters::only_main(module.py())?;
     let name = module.name()?.to_string();
     cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
     fill(module)

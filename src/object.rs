@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
@@ -20,10 +20,11 @@ pub type Object = *mut ffi::PyObject;
 
 /// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
 ///
-/// Only for what CPython calls, which holds the GIL: destructors call methods even while the
-/// interpreter exits, when `Python::attach` panics (and a panic here is the end of the process).
+/// `held` proves that the caller, a function that CPython calls, has the GIL. PyO3 is told so without
+/// asking CPython: destructors call methods even while the interpreter exits, when `Python::attach`
+/// panics (and a panic here is the end of the process).
 #[inline]
-pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+pub fn enter<R>(_held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
     let attached = |py: Python<'_>| {
         finalizing::guard();
         match catch_unwind(AssertUnwindSafe(|| body(py))) {
@@ -38,7 +39,7 @@ pub fn enter<R>(failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
             }
         }
     };
-    // SAFETY: the GIL is held by who called us, so there is an interpreter to attach to.
+    // SAFETY: the GIL is held, as `_held` proves, so there is an interpreter to attach to.
     unsafe { Python::attach_unchecked(attached) }
 }
 
@@ -156,7 +157,7 @@ impl<'a> Args<'a> {
 
     /// Calls another function with the same arguments.
     pub fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let stack = [self.positional, self.keywords].concat();
+        let stack = joined(&[self.positional, self.keywords])?;
         // SAFETY: borrowed from the caller for the call; a new reference or null with an
         // exception set.
         unsafe {
@@ -232,6 +233,15 @@ impl<'a> Args<'a> {
         }
         Ok(())
     }
+}
+
+/// Arguments one after the other. How many there are is up to the caller.
+pub fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
+    let mut all = Vec::new();
+    let count = parts.iter().map(|part| part.len()).sum();
+    all.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    Ok(all)
 }
 
 pub type FastCall = unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;

@@ -1,7 +1,7 @@
 """Loops that are closed, or collected, while others still hold, drop and cancel their handles.
 
-What dies with a loop may run Python code at any point: destructors, weak references' callbacks, other
-threads. None of them may find a handle or a queue half taken apart.
+What dies with a loop may run Python code at any point: destructors, weak references' callbacks,
+other threads. None of them may find a handle or a queue half taken apart.
 """
 
 import asyncio
@@ -109,6 +109,28 @@ def test_the_queue_seen_from_a_destructor_of_one_of_its_calls(loop_factory):
     while seen:
         seen[-1].cancel()
         assert seen.pop()._args is None
+    assert_handles_are_distinct(loop_factory)
+
+
+@pytest.mark.native_only(reason="asyncio drops a callback after it has taken the next one")
+def test_the_queue_seen_from_a_destructor_while_the_loop_runs(loop_factory):
+    """The handles of calls that nobody kept one of are made while somebody looks."""
+    loop, ran, seen = loop_factory(), [], []
+
+    def look():
+        handles = loop._ready
+        handles[1].cancel()
+        seen.append(len(handles))
+
+    for number in range(3):
+        loop.call_soon(AtEnd(look))
+        for i in range(5):
+            loop.call_soon(ran.append, (number, i))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == [(number, i) for number in range(3) for i in (0, 2, 3, 4)]
+    assert seen == [18, 12, 6]
+    loop.close()
     assert_handles_are_distinct(loop_factory)
 
 

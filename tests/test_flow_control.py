@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from fractions import Fraction
 
 import pytest
 from recording import Recorder, in_thread, read_all, read_exactly, transport_pair
@@ -42,13 +44,68 @@ def test_the_limits_are_those_of_asyncio(on_pair):
         ({"high": 0}, (0, 0)),
         ({"high": 0, "low": 0}, (0, 0)),
         ({"low": 0}, (0, 0)),
+        # asyncio only compares with them.
+        ({"high": 1e6}, (250_000.0, 1e6)),
+        ({"low": 0.5}, (0.5, 2.0)),
+        ({"high": math.inf, "low": 1}, (1, math.inf)),
+        ({"high": 1 << 70}, (1 << 68, 1 << 70)),
+        ({"low": 1 << 62}, (1 << 62, 1 << 64)),
+        ({"high": Fraction(9, 2), "low": True}, (True, Fraction(9, 2))),
     ],
     ids=str,
 )
 def test_limits_complete_each_other(on_pair, given, expected):
     async def scenario(transport, _protocol, _far):
         assert transport.set_write_buffer_limits(**given) is None
-        assert transport.get_write_buffer_limits() == expected
+        limits = transport.get_write_buffer_limits()
+        assert limits == expected
+        assert list(map(type, limits)) == list(map(type, expected))
+        assert (transport._low_water, transport._high_water) == expected
+
+    on_pair(scenario)
+
+
+@pytest.mark.parametrize("high", [math.inf, 1 << 70, 1e30])
+def test_a_limit_beyond_all_bounds_pauses_nobody(on_pair, high):
+    async def scenario(transport, protocol, _far):
+        transport.set_write_buffer_limits(high=high, low=0)
+        transport.write(bytes(TOO_MUCH))
+        await asyncio.sleep(0.01)
+        assert "pause_writing" not in protocol.calls
+
+    on_pair(scenario)
+
+
+@pytest.mark.parametrize("high", [1000, 1000.5, Fraction(2001, 2)])
+def test_a_limit_need_not_be_whole(on_pair, high):
+    async def scenario(transport, protocol, _far):
+        await clogged(transport)
+        size = transport.get_write_buffer_size()
+        transport.set_write_buffer_limits(high=size - 1000 + high, low=0)
+        transport.write(b"x" * (1000 - 1))
+        assert "pause_writing" not in protocol.calls
+        transport.write(b"xx")
+        assert "pause_writing" in protocol.calls or transport._protocol_paused
+
+    on_pair(scenario)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"high": math.nan}, ValueError),
+        ({"high": math.inf}, ValueError),  # a quarter of which is no number
+        ({"high": "1000"}, TypeError),
+        ({"low": "1000"}, TypeError),
+        ({"high": 1000, "low": b""}, TypeError),
+    ],
+    ids=str,
+)
+def test_limits_that_do_not_compare_are_refused(on_pair, given, error):
+    async def scenario(transport, _protocol, _far):
+        with pytest.raises(error):
+            transport.set_write_buffer_limits(**given)
+        assert transport.get_write_buffer_limits() == (16 * KIB, 64 * KIB)
 
     on_pair(scenario)
 

@@ -334,3 +334,56 @@ def test_a_waiting_call_keeps_no_loop_alive(loop_factory):
         del loop
         gc.collect()
     assert gone() is None
+
+
+def test_a_cancelled_handle_run_by_hand_reports_what_python_says(loop):
+    told = []
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    for handle in (loop.call_soon(callback, 1), loop.call_later(60, callback, 1)):
+        handle.cancel()
+        assert handle._run() is None
+        assert told[-1]["handle"] is handle
+    assert [type(context["exception"]) for context in told] == [TypeError] * 2
+    assert [context["message"] for context in told] == ["Exception in callback None()"] * 2
+    assert "must be an iterable, not NoneType" in str(told[0]["exception"])
+
+
+def test_a_handle_run_by_hand_while_it_is_collected(loop):
+    """A destructor runs a handle whose callback the collector has taken already."""
+    space = {"told": [], "loop": loop, "callback": callback}
+    source = """
+class Last:
+    __slots__ = ()  # no part of a cycle itself: dies while the rest is taken apart
+    def __del__(self):
+        told.append(handle._run())
+
+handle = loop.call_soon(callback, Last(), Last)
+"""
+    loop.set_exception_handler(lambda loop, context: None)
+    exec(source, space)
+    run_briefly(loop)
+    told = space["told"]
+    del space
+    gc.collect()
+    assert told == [None]
+
+
+def test_a_call_that_cancels_and_runs_itself_keeps_its_arguments(loop):
+    """A function in C holds on to arguments that only its handle owns."""
+    ran = []
+
+    class Key:
+        def __init__(self, number):
+            self.number = number
+
+        def __lt__(self, other):
+            handle._run()
+            handle.cancel()
+            ran.append((self.number, other.number))
+            return self.number < other.number
+
+    loop.set_exception_handler(lambda loop, context: None)
+    handle = loop.call_soon(max, Key(1), Key(2), Key(3))
+    run_briefly(loop)
+    assert handle._args is None
+    assert ran[-1] in [(3, 2), (2, 3)]

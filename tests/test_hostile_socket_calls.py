@@ -115,3 +115,23 @@ def test_an_argument_that_interferes_with_a_call_that_waits(loop, pair, make, st
     if act == "close the socket":
         with pytest.raises(OSError, match="Bad file descriptor"):
             task.result()
+
+
+def test_a_long_chain_of_calls_is_freed(programs):
+    done = programs.run(
+        """
+        import socket, warnings
+
+        warnings.simplefilter("ignore")
+        loop = new_event_loop()
+        near, far = socket.socketpair()
+        with near, far:
+            call = None
+            for _ in range(100_000):
+                call = loop.sock_recv(near, call)
+            del call
+        loop.close()
+        print("freed")
+        """
+    )
+    assert done.stdout == "freed\n"

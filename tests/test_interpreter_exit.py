@@ -67,3 +67,50 @@ def test_what_was_never_closed_is_told_at_exit(programs):
         flags=("-W", "always"),
     )
     assert "panicked" not in done.stderr
+
+
+KEPT = """
+    import asyncio, builtins, os, socket
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        stream, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        udp, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+        to_read, near = os.pipe()
+        far, to_write = os.pipe()
+        reads, _ = await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(to_read, "rb", 0))
+        writes, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(to_write, "wb", 0))
+        # What `builtins` holds is freed last, when nothing can be imported any more.
+        builtins.kept = stream, udp, reads, writes, right, near, far
+"""
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_transports_that_outlive_all_modules_are_quiet(programs, closed):
+    end = "loop.close()" if closed else "builtins.kept_too = loop"
+    done = programs.run(
+        KEPT
+        + f"""
+    loop = new_event_loop()
+    loop.run_until_complete(main())
+    {end}
+    """
+    )
+    assert done.stdout == done.stderr == ""
+
+
+def test_transports_that_outlive_all_modules_warn(programs):
+    done = programs.run(
+        KEPT
+        + """
+    loop = new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    """,
+        flags=("-W", "always::ResourceWarning"),
+    )
+    assert done.stderr.count("ResourceWarning: unclosed transport") == 4
+    assert "Exception ignored" not in done.stderr

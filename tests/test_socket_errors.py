@@ -1,4 +1,4 @@
-"""What the ``sock_*`` calls say of arguments that do not fit: asyncio's errors, when asyncio says so.
+"""What the ``sock_*`` calls say of arguments that do not fit: asyncio's errors, at its moment.
 
 Each case runs on asyncio's loop and on ours; type, text and moment (the call, or the await) of
 what is raised are compared, or what is returned.
@@ -16,6 +16,7 @@ import re
 import socket
 import ssl
 import warnings
+import weakref
 
 import pytest
 
@@ -301,6 +302,10 @@ def outcome(loop_factory, case):
         loop.close()
 
 
+class Data(bytearray):
+    """Bytes that weak references are made of."""
+
+
 def text(error):
     return re.sub("0x[0-9a-f]+", "0x...", str(error))
 
@@ -340,8 +345,12 @@ def test_a_call_that_is_done_lets_go_of_what_it_was_given(loop):
     near, far = socket.socketpair()
     with near, far:
         near.setblocking(False)
-        call = loop.sock_sendall(near, bytearray(b"x"))
+        data = Data(b"x")
+        known = weakref.ref(data)
+        call = loop.sock_sendall(near, data)
+        del data
         loop.run_until_complete(loop.create_task(call))
+        assert known() is None
         with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
             call.send(None)
         with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import socket
 import sys
+from fractions import Fraction
 
 import pytest
-from recording import blocking_pair, in_thread, read_all, reset
+from recording import Reports, blocking_pair, in_thread, read_all, reset
 
 
 @pytest.fixture
@@ -161,6 +163,84 @@ def test_reading_until_one_of_several_separators(on_streams):
         assert await reader.readuntil((b",", b";")) == b"two,"
 
     on_streams(scenario)
+
+
+class Unbounded(int):
+    """An integer that is more than any other, doubled or not."""
+
+    def __mul__(self, other):
+        return math.inf
+
+    __rmul__ = __mul__
+
+
+@pytest.mark.parametrize(
+    "limit", [1e6, math.inf, 1 << 70, Fraction(10**6), Unbounded(1)], ids=lambda limit: f"{limit}"
+)
+def test_a_limit_that_is_only_compared_with(on_streams, limit):
+    async def scenario(reader, writer, far):
+        far.sendall(b"x" * 1000 + b"\n")
+        assert len(await reader.readuntil(b"\n" if limit != 1 else b"x")) in (1001, 1)
+        far.sendall(b"y" * 1000)
+        while len(reader._buffer) < 1000:
+            await asyncio.sleep(0.001)
+        assert writer.transport.is_reading()
+
+    on_streams(scenario, limit=limit)
+
+
+@pytest.mark.parametrize("limit", [-1, -(1 << 70), -0.5, 10, 10.5, True])
+def test_more_than_twice_the_limit_pauses(on_streams, limit):
+    async def scenario(reader, writer, far):
+        reader._limit = limit
+        far.sendall(b"x" * 22)
+        while not reader._paused:
+            await asyncio.sleep(0.001)
+        assert not writer.transport.is_reading()
+
+    on_streams(scenario)
+
+
+def test_a_limit_that_is_no_number_never_pauses(on_streams):
+    async def scenario(reader, writer, far):
+        reader._limit = math.nan
+        far.sendall(b"x" * 100_000)
+        while len(reader._buffer) < 100_000:
+            await asyncio.sleep(0.001)
+        assert writer.transport.is_reading()
+
+    on_streams(scenario)
+
+
+def test_a_limit_that_cannot_be_compared_with_ends_the_connection(loop, on_streams):
+    reports = Reports(loop)
+
+    async def scenario(reader, _writer, far):
+        reader._limit = "22"
+        far.sendall(b"x")
+        with pytest.raises(TypeError):
+            while await reader.read(1):
+                pass
+
+    with contextlib.suppress(TypeError):  # which `wait_closed` raises again
+        on_streams(scenario)
+    assert reports.only()["message"] == "Fatal error: protocol.data_received() call failed."
+
+
+def test_data_after_the_end_is_an_error(loop, on_streams):
+    """`feed_data` asserts that there was no `feed_eof` before."""
+    reports = Reports(loop)
+
+    async def scenario(reader, writer, far):
+        reader.feed_eof()
+        far.sendall(b"x")
+        while not writer.is_closing():
+            await asyncio.sleep(0.001)
+        assert not reader._buffer
+
+    with contextlib.suppress(AssertionError):  # which `wait_closed` raises again
+        on_streams(scenario)
+    assert isinstance(reports.only()["exception"], AssertionError)
 
 
 def test_a_line_too_long_for_the_limit(on_streams):

@@ -80,8 +80,7 @@ class Loop(
                 finalizer=self._asyncgen_finalizer_hook,
             )
             events._set_running_loop(self)
-            with self._listening_to_signals():
-                self._run()
+            self._run()
         finally:
             self._stopping = False
             self._thread_id = None
@@ -98,11 +97,14 @@ class Loop(
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        self._stop_signal_handling()
         self._leave_children()
-        super().close()
-        self._listeners.clear()
-        self._dispose()
+        try:
+            super().close()
+        finally:
+            # Signal handlers cannot be removed outside of the main thread.
+            self._give_wakeup_fd_back()
+            self._listeners.clear()
+            self._dispose()
 
     def _make_self_pipe(self) -> None:
         """asyncio's wake-up socket: the core's reactor has its own means."""
@@ -183,9 +185,8 @@ class Loop(
         # From 3.15 on connections get the context that the server was made in, not started in.
         context = more.get("context")
         context = contextvars.copy_context() if context is None else context.copy()
-        fd = sock.fileno()
-        listener = context.run(self._listen, fd, backlog, protocol_factory, server)
-        self._listeners[fd] = sock, listener
+        listener = context.run(self._listen, sock, backlog, protocol_factory, server)
+        self._listeners[sock.fileno()] = sock, listener
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock.fileno())

@@ -1,4 +1,4 @@
-"""Signals: the wake-up descriptor while the loop runs, and ``add_signal_handler``."""
+"""``add_signal_handler``, and the wake-up descriptor of the process while there are handlers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import errno
 import inspect
+import os
 import signal
 import socket
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,66 +28,118 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
     """Makes the interpreter write the signal's number to the wake-up descriptor."""
 
 
-class SignalHandling(HookedLoop):
-    """Owns a socket pair that the interpreter writes signal numbers to.
+class Displaced:
+    """The wake-up descriptor that was there before, while the loop's own is.
 
-    It is the process's wake-up descriptor while this loop runs in the main thread (so that a
-    signal ends the loop's sleep, whichever thread it lands on) and while there are signal
-    handlers; else whatever was there before is.
+    It is known again by its file: whoever has it may close it, and its number be another's.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._file = file_of(fd)
+
+    def is_there(self) -> bool:
+        return self._file is not None and file_of(self.fd) == self._file
+
+    def pass_on(self, signals: bytes) -> None:
+        """As the interpreter would have written them."""
+        if self.is_there():
+            with contextlib.suppress(OSError):
+                os.write(self.fd, signals)
+
+
+def file_of(fd: int) -> tuple[int, int] | None:
+    """What tells a socket or a pipe from all others; ``None`` if nothing has this number."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+#: The pairs of this process's loops. A forked child has copies of its parent's.
+_own_pairs: dict[tuple[int, int], int] = {}
+#: Pairs of closed loops, of which one is the wake-up descriptor perhaps.
+_left_open: list[tuple[socket.socket, socket.socket]] = []
+
+
+class SignalHandling(HookedLoop):
+    """Owns a socket pair that the interpreter writes signal numbers to, while there are handlers.
+
+    Then it is the process's wake-up descriptor, and the one that was there before gets the numbers
+    from the loop. Without handlers the loop leaves that alone, as asyncio's does: a signal that
+    lands on the loop's thread ends its sleep.
     """
 
     _signal_pair: tuple[socket.socket, socket.socket] | None = None
-    _previous_wakeup_fd: int | None = None
-    _running_in_main_thread = False
-
-    @contextlib.contextmanager
-    def _listening_to_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        self._running_in_main_thread = True
-        # Refused where Python was started by another thread than `threading` believes: a program
-        # that embeds it. No signal is ours to handle then.
-        with contextlib.suppress(ValueError):
-            self._take_wakeup_fd()
-        try:
-            yield
-        finally:
-            self._running_in_main_thread = False
-            self._give_wakeup_fd_back()
+    _displaced: Displaced | None = None
 
     def _take_wakeup_fd(self) -> None:
         """Raises ``ValueError`` outside of the main thread of the main interpreter."""
-        if self._signal_pair is None:
-            reading, writing = socket.socketpair()
-            reading.setblocking(False)
-            writing.setblocking(False)
-            self._signal_pair = reading, writing
-            self._add_reader(reading.fileno(), self._read_signals)
-        fd = self._signal_pair[1].fileno()
-        # A full pair means that the loop is woken anyway.
-        previous = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-        if previous != fd:
-            self._previous_wakeup_fd = previous
+        pair = self._signal_pair or socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+        fd = pair[1].fileno()
+        try:
+            # A full pair means that the loop is woken anyway.
+            previous = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+            if pair is self._signal_pair:
+                return
+        except (ValueError, OSError):
+            if pair is not self._signal_pair:
+                for end in pair:
+                    end.close()
+            raise
+        self._signal_pair = pair
+        file = file_of(fd)
+        assert file is not None
+        # What the parent's loop has is no business of its child's.
+        inherited = _own_pairs.get(file_of(previous) or file, os.getpid()) != os.getpid()
+        if previous >= 0 and not inherited:
+            self._displaced = Displaced(previous)
+        _own_pairs[file] = os.getpid()
+        self._add_reader(pair[0].fileno(), self._read_signals)
 
     def _give_wakeup_fd_back(self) -> None:
-        if self._running_in_main_thread or self._signal_handlers:
+        """There are no signal handlers any more."""
+        pair, self._signal_pair = self._signal_pair, None
+        if pair is None:
             return
-        previous, self._previous_wakeup_fd = self._previous_wakeup_fd, None
-        if previous is None or self._signal_pair is None:
-            return
-        with contextlib.suppress(ValueError, OSError):
-            current = signal.set_wakeup_fd(previous)
-            if current != self._signal_pair[1].fileno():
+        displaced = self._displaced
+        self._remove_reader(pair[0].fileno())
+        fd = pair[1].fileno()
+        before = displaced.fd if displaced is not None and displaced.is_there() else -1
+        try:
+            current = signal.set_wakeup_fd(before)
+            if current != fd:
                 # Somebody else took it meanwhile: it stays theirs.
                 signal.set_wakeup_fd(current)
+        except OSError:
+            # That one is closed.
+            signal.set_wakeup_fd(-1)
+        except ValueError:
+            # Closed in another thread than the main thread, which alone may change it. The
+            # interpreter would write into whatever gets the number next.
+            _left_open.append(pair)
+            return
+        # What is in the pair is for those who wait behind.
+        self._read_signals_from(pair[0])
+        self._displaced = None
+        _own_pairs.pop(file_of(fd) or (0, 0), None)
+        for end in pair:
+            end.close()
 
     def _read_signals(self) -> None:
-        if self._signal_pair is None:
-            return
+        if self._signal_pair is not None:
+            self._read_signals_from(self._signal_pair[0])
+
+    def _read_signals_from(self, reading: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            while data := self._signal_pair[0].recv(4096):
-                for number in data:
+            # A handler that was cancelled is removed, and may be the last one.
+            while reading.fileno() >= 0 and (signals := reading.recv(4096)):
+                if self._displaced is not None:
+                    self._displaced.pass_on(signals)
+                for number in signals:
                     self._handle_signal(number)
 
     def _handle_signal(self, sig: int) -> None:
@@ -131,7 +181,8 @@ class SignalHandling(HookedLoop):
                 del self._signal_handlers[sig]
             else:
                 self._signal_handlers[sig] = replaced
-            self._give_wakeup_fd_back()
+            if not self._signal_handlers:
+                self._give_wakeup_fd_back()
             if error.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from error
             raise
@@ -154,28 +205,6 @@ class SignalHandling(HookedLoop):
             if error.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from error
             raise
-        self._give_wakeup_fd_back()
-        return True
-
-    def _stop_signal_handling(self) -> None:
-        """Part of ``close()``."""
-        if sys.is_finalizing():
-            if self._signal_handlers:
-                warnings.warn(
-                    f"Closing the loop {self!r} on interpreter shutdown stage, "
-                    f"skipping signal handlers removal",
-                    ResourceWarning,
-                    stacklevel=3,
-                    source=self,
-                )
-                self._signal_handlers.clear()
-        else:
-            for sig in list(self._signal_handlers):
-                self.remove_signal_handler(sig)
-        if self._signal_pair is not None:
-            reading, writing = self._signal_pair
-            self._remove_reader(reading.fileno())
+        if not self._signal_handlers:
             self._give_wakeup_fd_back()
-            self._signal_pair = None
-            reading.close()
-            writing.close()
+        return True

@@ -23,6 +23,7 @@ use super::stepped::{Stepped, drop_quietly};
 use super::table::Handle;
 use super::{class, waiter};
 use crate::coroutine;
+use crate::dismantle::dismantle;
 use crate::object::{self, Object};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -408,16 +409,23 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 pub unsafe extern "C" fn dealloc(slf: Object) {
+    // SAFETY: the last reference is gone. Before anything else the waiter, which may live on,
+    // forgets its owner: the rest may have to wait, or run Python code that has the waiter.
+    unsafe {
+        let waiter = (*slf.cast::<AwaitableObject>()).waiter;
+        if !waiter.is_null() {
+            waiter::disown(waiter);
+        }
+        dismantle(slf, free);
+    }
+}
+
+/// Weak references, fields, memory, type.
+unsafe fn free(slf: Object) {
     let this = slf.cast::<AwaitableObject>();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for: untrack, weak
-    // references, fields, memory, type. Nobody can get hold of it any more meanwhile.
+    // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
-        if !(*this).waiter.is_null() {
-            // Before any Python code runs, which may have the waiter and would find us by it.
-            waiter::disown((*this).waiter);
-        }
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

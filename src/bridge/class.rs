@@ -52,19 +52,27 @@ fn name_of(slf: Object) -> &'static str {
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
     let name = name_of(slf);
     let last = name.rsplit("::").next().unwrap_or(name);
-    enter(null_mut(), |py| Ok(PyString::new(py, last).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, last).into_ptr()))
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
 }
 
 unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| is_in(py, slf, Phase::Running))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| is_in(py, slf, Phase::Running))
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| is_in(py, slf, Phase::Suspended))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| is_in(py, slf, Phase::Suspended))
 }
 
 fn is_in(py: Python<'_>, slf: Object, phase: Phase) -> PyResult<Object> {
@@ -78,7 +86,9 @@ unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let text = format!("<coroutine object {} at {slf:p}>", name_of(slf));
         Ok(PyString::new(py, &text).into_ptr())
     })

@@ -42,6 +42,7 @@ type Outcome = PyResult<Py<PyAny>>;
 pub fn into_future(
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
+    super::admit(awaitable.py())?;
     into_future_with_locals(&upstream::get_current_locals(awaitable.py())?, awaitable)
 }
 
@@ -53,8 +54,8 @@ pub fn into_future_with_locals(
     locals: &TaskLocals,
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
-    finalizing::guard();
     let py = awaitable.py();
+    super::admit(py)?;
     let event_loop = locals.event_loop(py);
     let link = Link::to(&event_loop)?;
     let here = match link {

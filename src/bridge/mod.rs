@@ -103,8 +103,8 @@ pub use streams::{
     stream_into_py_with_locals,
 };
 
-use crate::finalizing;
 use crate::object::Object;
+use crate::{finalizing, interpreters};
 use link::Link;
 
 /// Makes a Rust future awaitable in Python.
@@ -113,7 +113,8 @@ use link::Link;
 /// when it is done; an error is raised where it is awaited, and so is a panic, as
 /// `pyo3_async_runtimes.RustPanic`.
 ///
-/// Raises `ImportError` if the running loop is of a tokioloop that this crate does not fit.
+/// Raises `ImportError` in a sub-interpreter, and if the running loop is of a tokioloop that this
+/// crate does not fit.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -132,7 +133,7 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    finalizing::guard();
+    admit(py)?;
     if let Some(running) = link::running_loop(py)?
         && let Link::Foreign = Link::to(&running)?
     {
@@ -152,7 +153,7 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    finalizing::guard();
+    admit(py)?;
     if let Link::Foreign = Link::to(&locals.event_loop(py))? {
         return upstream::future_into_py_with_locals(py, locals, guarded(fut));
     }
@@ -182,7 +183,7 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py>,
 {
-    finalizing::guard();
+    admit(py)?;
     if let Some(running) = link::running_loop(py)? {
         Link::to(&running)?;
     }
@@ -199,9 +200,15 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py>,
 {
-    finalizing::guard();
+    admit(py)?;
     Link::to(&locals.event_loop(py))?;
     awaitable::new(py, stepped::local(scope_local(locals, stepped::Converted(fut))), name_of::<F>())
+}
+
+/// What every function that an extension calls begins with.
+fn admit(py: Python<'_>) -> PyResult<()> {
+    finalizing::guard();
+    interpreters::only_main(py)
 }
 
 /// `Python::attach`, for threads that nothing else guards: those of tokio.

@@ -69,6 +69,7 @@ where
     F::Output: Send + 'static,
 {
     super::attach(|py| {
+        super::admit(py)?;
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };

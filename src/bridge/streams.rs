@@ -1,5 +1,6 @@
 //! Async generators as Rust streams, and Rust streams as async iterators.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,6 +97,7 @@ impl Stream for AsyncGenerator {
 /// }
 /// ```
 pub fn into_stream(generator: Bound<'_, PyAny>) -> PyResult<AsyncGenerator> {
+    super::admit(generator.py())?;
     into_stream_with_locals(upstream::get_current_locals(generator.py())?, generator)
 }
 
@@ -104,7 +106,7 @@ pub fn into_stream_with_locals(
     locals: TaskLocals,
     generator: Bound<'_, PyAny>,
 ) -> PyResult<AsyncGenerator> {
-    finalizing::guard();
+    super::admit(generator.py())?;
     let next = generator.getattr(intern!(generator.py(), "__anext__"))?.unbind();
     Ok(AsyncGenerator { locals, next: Some(next), asked: None })
 }
@@ -200,6 +202,52 @@ impl Shared {
             polled
         });
         item.await.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(())))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let source = self.source.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(source) = source {
+            drop_in_turn(source);
+        }
+    }
+}
+
+thread_local! {
+    /// The stream whose drop drops others, and those that wait for its end.
+    static DROPPING: RefCell<Option<Vec<Source>>> = const { RefCell::new(None) };
+}
+
+/// Drops a stream, or puts it off while another one is being dropped. A stream may own the iterator
+/// over another one, and that one too: dropped one inside the other a long chain overflows the
+/// stack. (The iterator's class is PyO3's; those made by hand have `dismantle`.)
+fn drop_in_turn(source: Source) {
+    let mut next = Some(source);
+    // Not in a thread that ends, and has dropped the list already: then it is dropped here.
+    let outermost = DROPPING.try_with(|dropping| match &mut *dropping.borrow_mut() {
+        Some(waiting) => {
+            waiting.extend(next.take());
+            false
+        }
+        nothing => nothing.replace(Vec::new()).is_none(),
+    });
+    let _end = (outermost == Ok(true)).then(|| End);
+    while let Some(source) = next {
+        drop(source);
+        next = DROPPING
+            .try_with(|dropping| dropping.borrow_mut().as_mut().and_then(Vec::pop))
+            .unwrap_or_default();
+    }
+}
+
+/// The end of the outermost drop, also where a destructor panics.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let left = DROPPING.with(|dropping| dropping.borrow_mut().take());
+        drop(left);
     }
 }
 
@@ -340,7 +388,7 @@ where
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    finalizing::guard();
+    super::admit(py)?;
     let source: Source = Box::pin(Converted(stream));
     let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
     let made = RustStream {

@@ -121,7 +121,9 @@ pub unsafe fn borrow(handle: *const Handle) -> ManuallyDrop<Arc<Target>> {
 }
 
 unsafe extern "C" fn new_target(event_loop: Object) -> *const Handle {
-    enter(null(), |py| {
+    // SAFETY: whoever calls through the table holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null(), |py| {
         // SAFETY: the caller lends a live object.
         let Some(event_loop) = (unsafe { own(py, event_loop) }) else {
             return Err(PyTypeError::new_err("the running loop is no loop of tokioloop's"));
@@ -169,7 +171,9 @@ unsafe extern "C" fn finish(handle: *const Handle) -> c_int {
 }
 
 unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Object) {
-    enter((), |py| {
+    // SAFETY: whoever calls through the table holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, (), |py| {
         // SAFETY: a loop with this table, and a target of it.
         unsafe { NativeLoop::of(event_loop).park_target(py, &borrow(handle), object) };
         Ok(())
@@ -177,7 +181,9 @@ unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Obj
 }
 
 unsafe extern "C" fn release(event_loop: Object, handle: *const Handle) {
-    enter((), |py| {
+    // SAFETY: whoever calls through the table holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, (), |py| {
         // SAFETY: as above.
         unsafe { NativeLoop::of(event_loop).release_target(py, &borrow(handle)) };
         Ok(())
@@ -193,7 +199,9 @@ unsafe extern "C" fn wakers(handle: *const Handle) -> usize {
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
-    enter(0, |py| {
+    // SAFETY: whoever calls through the table holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, 0, |py| {
         // SAFETY: the caller lends a live object.
         let event_loop = unsafe { own(py, event_loop) };
         Ok(event_loop.is_some_and(|it| it.runs_in_this_thread(py)).into())

@@ -16,6 +16,7 @@ use super::awaitable::{Awaitable, AwaitableObject, Phase};
 use super::class;
 use crate::cached;
 use crate::contexts;
+use crate::dismantle::dismantle;
 use crate::event_loop::ends_loop;
 use crate::finalizing;
 use crate::object::{self, Args, Object, enter};
@@ -272,7 +273,9 @@ impl<'py> Waiter<'py> {
 }
 
 unsafe extern "C" fn called(slf: Object, _args: *const Object, count: usize, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let waiter = Waiter::of(py, slf);
         // SAFETY: only takes a flag off the number.
         if unsafe { ffi::PyVectorcall_NARGS(count) } == 0 {
@@ -292,7 +295,9 @@ pub unsafe extern "C" fn method_add_done_callback(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         Waiter::of(py, slf).add_done_callback(&args)?;
         Ok(py.None().into_ptr())
     })
@@ -306,11 +311,15 @@ pub unsafe extern "C" fn method_cancel(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| boolean(Waiter::of(py, slf).cancel(&args)?))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| boolean(Waiter::of(py, slf).cancel(&args)?))
 }
 
 pub unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         Waiter::of(py, slf).result()?;
         Ok(py.None().into_ptr())
     })
@@ -319,16 +328,22 @@ pub unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
 pub unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
     // SAFETY: CPython checked the type of `slf`; the GIL is held.
     let this = unsafe { &*slf.cast::<WaiterObject>() };
-    enter(null_mut(), |_| boolean(this.woken || this.cancelled || this.owner.is_null()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |_| boolean(this.woken || this.cancelled || this.owner.is_null()))
 }
 
 pub unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
     // SAFETY: as above.
-    enter(null_mut(), |_| boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled }))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |_| boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled }))
 }
 
 pub unsafe extern "C" fn method_get_loop(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| Ok(Waiter::of(py, slf).event_loop().into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(Waiter::of(py, slf).event_loop().into_ptr()))
 }
 
 pub unsafe extern "C" fn get_loop(slf: Object, _closure: *mut c_void) -> Object {
@@ -342,7 +357,9 @@ pub unsafe extern "C" fn get_blocking(slf: Object, _closure: *mut c_void) -> Obj
 }
 
 pub unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) -> c_int {
-    enter(-1, |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, -1, |py| {
         // SAFETY: null (to delete) or a live object.
         let value = unsafe { Bound::from_borrowed_ptr_or_opt(py, value) };
         let blocking = value.map_or(Ok(false), |it| it.is_truthy())?;
@@ -358,7 +375,9 @@ fn boolean(value: bool) -> PyResult<Object> {
 }
 
 pub unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: our layout; the owner is null or alive.
         let name = unsafe {
             let owner = (*slf.cast::<WaiterObject>()).owner.cast::<AwaitableObject>();
@@ -395,12 +414,16 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 pub unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
-    // SAFETY: the last reference is gone; untracked, then fields, memory, type. A waiter whose
-    // owner lives has its owner's reference, so nobody refers to it by its target.
+    // SAFETY: the last reference is gone. A waiter whose owner lives has its owner's reference, so
+    // nobody refers to it by its target.
+    unsafe { dismantle(slf, free) };
+}
+
+/// Fields, memory, type.
+unsafe fn free(slf: Object) {
+    // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         clear(slf);
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());

@@ -48,8 +48,16 @@ impl Pace {
     }
 }
 
+/// What a look for events came to.
+enum Found {
+    /// All events are ready entries by now.
+    All,
+    /// The driver has events, and has to be polled without the GIL: futures run meanwhile.
+    MoreToPoll,
+}
+
 impl NativeLoop {
-    /// Runs batches until the driver has to be polled, or the loop to stop.
+    /// Runs batches until the driver has to be polled without the GIL, or the loop to stop.
     pub(super) fn iterate(&self, py: Python<'_>) -> PyResult<Next> {
         self.start_iteration(py)?;
         let mut pace = Pace::default();
@@ -65,7 +73,11 @@ impl NativeLoop {
             if self.ready.with(py, |ready| ready.len()) == 0 {
                 break;
             }
-            if !self.may_go_on(py, ran, &mut pace)? {
+            let shared = self.runtime_is_shared.get(py);
+            if pace.is_due(ran, shared) {
+                return Ok(Next::Poll(Poll::NonBlocking));
+            }
+            if let Found::MoreToPoll = self.look_for_events(py, shared)? {
                 return Ok(Next::Poll(Poll::NonBlocking));
             }
         }
@@ -103,23 +115,23 @@ impl NativeLoop {
         Ok(batch)
     }
 
-    /// Whether the next batch may run before the driver is polled: no descriptor has an event.
-    /// (Those that are reported level-triggered are collected here.)
-    fn may_go_on(&self, py: Python<'_>, ran: usize, pace: &mut Pace) -> PyResult<bool> {
-        if pace.is_due(ran, self.runtime_is_shared.get(py)) {
-            return Ok(false);
-        }
+    /// Collects the events of descriptors between two batches, with the GIL held.
+    fn look_for_events(&self, py: Python<'_>, shared: bool) -> PyResult<Found> {
         if self.sources.with(py, |sources| sources.has_objects()) {
             // A callback may have forked, and this be the child, whose own reactor is then made.
-            if self.reactor(py)?.has_events() {
-                return Ok(false);
+            let reactor = self.reactor(py)?;
+            if reactor.has_events() {
+                if shared {
+                    return Ok(Found::MoreToPoll);
+                }
+                reactor.poll(Poll::NonBlocking);
+                return self.start_iteration(py).map(|()| Found::All);
             }
         }
-        // Last: what is collected now is not collected once more before the next batch.
         if self.descriptors.with(py, |descriptors| descriptors.is_watching()) {
             descriptors::poll(py, self)?;
         }
-        Ok(true)
+        Ok(Found::All)
     }
 
     #[inline]

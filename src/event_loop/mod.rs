@@ -183,6 +183,10 @@ impl NativeLoop {
     #[getter(_ready)]
     fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let (py, this) = (slf.py(), Self::entered(slf));
+        if this.closed.get(py) {
+            // asyncio's `close()` clears it; what is in it yet `_dispose` drops, without a list.
+            return Ok(PyList::empty(py));
+        }
         // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
         // What comes into the queue meanwhile may be left out.
         let missing = this.ready.with(py, |ready| ready.without_handle());
@@ -203,6 +207,9 @@ impl NativeLoop {
     #[getter(_scheduled)]
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         finalizing::guard();
+        if self.closed.get(py) {
+            return Ok(PyList::empty(py));
+        }
         let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
         self.timers.with(py, |timers| {
             found.extend(timers.handles().map(|handle| handle.clone_ref(py)));

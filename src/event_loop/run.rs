@@ -4,11 +4,12 @@
 //! do what asyncio allows it: fork and run another loop in the child, or drive another loop here.
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
 use crate::handles::Handle;
-use crate::reactor::Poll;
+use crate::reactor::{Patience, Poll, Reactor};
 
 /// What follows an iteration.
 pub(super) enum Next {
@@ -65,12 +66,42 @@ impl NativeLoop {
     }
 
     fn poll_driver(&self, py: Python<'_>, poll: Poll) -> PyResult<()> {
+        let polled = match poll {
+            Poll::Blocking(patience) => self.sleep(py, patience),
+            Poll::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
+        };
+        self.idle.set(py, false);
+        self.unpark_mailbox(py);
+        polled
+    }
+
+    /// Polls the driver until something happens. A signal counts if it lands on this thread, as on
+    /// asyncio, whose system call it interrupts.
+    fn sleep(&self, py: Python<'_>, mut patience: Patience) -> PyResult<()> {
+        if patience == Patience::Eager && self.reactor(py)?.is_brisk() {
+            if self.leave_python(py, Reactor::spin)? {
+                return Ok(());
+            }
+            patience = Patience::Spent;
+        }
+        // A signal that came before the system call does not interrupt it: this is the last moment
+        // to hear of one.
+        // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let poll = if self.stopping.get(py) { Poll::NonBlocking } else { Poll::Blocking(patience) };
+        self.leave_python(py, |reactor| reactor.poll(poll))
+    }
+
+    fn leave_python<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&Reactor) -> R + Send,
+    ) -> PyResult<R> {
         // Asked for each time: a callback may have forked, and this be the child.
         let reactor = self.reactor(py)?;
         // The GIL is held through a whole iteration and released only here.
-        py.detach(|| reactor.poll(poll));
-        self.idle.set(py, false);
-        self.unpark_mailbox(py);
-        Ok(())
+        Ok(py.detach(|| call(&reactor)))
     }
 }

@@ -212,11 +212,15 @@ field!(get_callback, handle => or_none(handle.callback));
 
 unsafe extern "C" fn get_when(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython checked the type of `slf`, which is alive for the call.
-    enter(null_mut(), |py| unsafe { when(py, slf.cast()).map(Bound::into_ptr) })
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| unsafe { when(py, slf.cast()).map(Bound::into_ptr) })
 }
 
 unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let handle = slf.cast::<HandleObject>();
         // SAFETY: CPython checked the type of `slf`; alive for the call.
         unsafe {
@@ -241,22 +245,30 @@ field!(get_args, handle => if handle.callback.is_null() {
 });
 
 unsafe extern "C" fn handle_class(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(cached::asyncio(py)?.handle.clone_ref(py).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(cached::asyncio(py)?.handle.clone_ref(py).into_ptr()))
 }
 
 unsafe extern "C" fn timer_class(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(cached::asyncio(py)?.timer_handle.clone_ref(py).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(cached::asyncio(py)?.timer_handle.clone_ref(py).into_ptr()))
 }
 
 unsafe extern "C" fn thread_safe_class(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let class = cached::asyncio(py)?.thread_safe_handle.as_ref();
         Ok(class.map_or_else(|| py.None(), |class| class.clone_ref(py)).into_ptr())
     })
 }
 
 unsafe extern "C" fn method_cancel(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         unsafe {
             claim(py, slf.cast());
@@ -268,7 +280,9 @@ unsafe extern "C" fn method_cancel(slf: Object, _: Object) -> Object {
 }
 
 unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`; alive for the call.
         unsafe {
             wait_until_done(py, slf.cast());
@@ -289,7 +303,9 @@ unsafe extern "C" fn method_get_context(slf: Object, _: Object) -> Object {
 
 /// `Handle._run()`: asyncio's way of running a handle by hand.
 unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: `slf` is alive for the call.
         let handle = unsafe {
             claim(py, slf.cast());
@@ -303,7 +319,9 @@ unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: `slf` is alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let text = cached::helpers(py)?.bind(py).call_method1("describe_handle", (slf,))?;
@@ -313,11 +331,15 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 
 unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
     // SAFETY: CPython checked the type of `slf`, which is alive for the call.
-    enter(-1, |py| unsafe { when(py, slf.cast())?.hash() })
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, -1, |py| unsafe { when(py, slf.cast())?.hash() })
 }
 
 unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: both are alive for the call.
         let (left, right) =
             unsafe { (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right)) };

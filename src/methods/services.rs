@@ -235,16 +235,16 @@ impl NativeLoop {
         pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
-    /// Accepts connections for `server` on the listening socket `fd`.
+    /// Accepts connections for `server` on a listening socket.
     fn _listen<'py>(
         slf: &Bound<'py, Self>,
-        fd: RawFd,
+        sock: &Bound<'py, PyAny>,
         backlog: usize,
         protocol_factory: Bound<'py, PyAny>,
         server: Bound<'py, PyAny>,
     ) -> PyResult<Py<Listener>> {
         let this = Self::entered(slf);
-        Listener::start(slf.py(), this, fd, backlog, protocol_factory, server)
+        Listener::start(slf.py(), this, sock, backlog, protocol_factory, server)
     }
 
     /// Goes on accepting after `_unlisten`.

@@ -30,19 +30,25 @@ unsafe extern "C" fn called(
     names: Object,
 ) -> Object {
     // SAFETY: CPython's own arguments, which it keeps for the call.
-    enter(null_mut(), |py| unsafe {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| unsafe {
         let args = Args::new(args, ffi::PyVectorcall_NARGS(count), names);
         super::sleep::call(py, &args)
     })
 }
 
 unsafe extern "C" fn repr(_slf: Object) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, "<built-in function sleep>").into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, "<built-in function sleep>").into_ptr()))
 }
 
 /// Pickled and copied by its name, as functions are.
 unsafe extern "C" fn reduce(_slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
 }
 
 unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {

@@ -137,7 +137,9 @@ unsafe extern "C" fn gather(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| gather::call(py, &args))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| gather::call(py, &args))
 }
 
 unsafe extern "C" fn run_coroutine_threadsafe(
@@ -148,7 +150,9 @@ unsafe extern "C" fn run_coroutine_threadsafe(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| threadsafe::call(py, &args))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| threadsafe::call(py, &args))
 }
 
 static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([

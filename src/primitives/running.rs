@@ -74,18 +74,24 @@ mod before_3_12 {
                 return Ok(unsafe { Bound::from_borrowed_ptr(py, event_loop) });
             }
         }
+        // SAFETY: borrowed from the thread's dict. The looks to come may run the collector, and so
+        // code that starts or ends a loop.
+        let found = unsafe { Bound::from_borrowed_ptr_or_opt(py, record.cast()) };
         let answer = super::asked(py, ask)?;
-        if LAYOUT.get(py) == Layout::Unknown && !record.is_null() && !answer.is_none() {
-            LAYOUT.set(py, look_at(py, record, &answer)?);
+        if LAYOUT.get(py) == Layout::Unknown
+            && let Some(found) = found
+            && !answer.is_none()
+        {
+            LAYOUT.set(py, look_at(&found, &answer)?);
         }
         Ok(answer)
     }
 
     /// Whether the record of a loop that runs says so where we think.
-    fn look_at(py: Python<'_>, record: *mut Record, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
+    fn look_at(found: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
+        let (class, record) = (found.get_type(), found.as_ptr().cast::<Record>());
         // SAFETY: a live object; its fields are looked at only if it is large enough.
         unsafe {
-            let class = Bound::from_borrowed_ptr(py, record.cast()).get_type();
             let same = class.name()? == "_RunningLoopHolder"
                 && class.getattr("__basicsize__")?.extract::<usize>()? == size_of::<Record>()
                 && (*record).event_loop == answer.as_ptr()

@@ -435,7 +435,9 @@ impl Coroutine for Sleeping {
 }
 
 unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
 }
 
 unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
@@ -444,7 +446,9 @@ unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: the GIL is held.
         Ok(unsafe { ffi::PyBool_FromLong(Sleeping::is_awaited(py, slf).into()) })
     })
@@ -456,7 +460,9 @@ unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         Ok(PyString::new(py, &format!("<coroutine object sleep at {slf:p}>")).into_ptr())
     })
 }

@@ -30,7 +30,9 @@ pub unsafe extern "C" fn create_task(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
         if count == 1
@@ -121,7 +123,9 @@ pub fn spawn<'py>(
 
 /// `loop.create_future`.
 pub unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let class = &cached::asyncio(py)?.future;
@@ -152,8 +156,9 @@ unsafe fn asyncios_own(
     // SAFETY: the caller's promise; the copy lives through the call.
     unsafe {
         let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
-        let mut stack = vec![slf];
-        stack.extend((0..count as usize + keywords).map(|at| *args.add(at)));
+        let all = count as usize + keywords;
+        let given = if all == 0 { &[][..] } else { std::slice::from_raw_parts(args, all) };
+        let stack = object::joined(&[&[slf], given])?;
         let result =
             ffi::PyObject_Vectorcall(method.as_ptr(), stack.as_ptr(), count as usize + 1, names);
         object::owned(py, result).map(Bound::into_ptr)

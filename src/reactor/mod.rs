@@ -54,6 +54,17 @@ pub enum Patience {
     /// A peer was answered, and may ask again at once.
     Eager,
     Relaxed,
+    /// It has waited for an answer already, and got none.
+    Spent,
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn set_errno(value: i32) {
+    // SAFETY: the address of this thread's `errno`.
+    unsafe { *libc::__errno_location() = value };
 }
 
 struct SourceWaker {
@@ -71,7 +82,7 @@ impl Wake for SourceWaker {
     }
 }
 
-/// How long an eager poll asks again and again before it blocks, if the last one ended sooner. A
+/// How long the loop asks again and again before it blocks, if the last poll that blocked ended sooner. A
 /// thread that sleeps has to be woken, which takes longer than a peer on the same machine needs to
 /// answer.
 const SPIN: Duration = Duration::from_micros(30);
@@ -87,13 +98,26 @@ pub struct Reactor {
 
 impl Reactor {
     pub fn new() -> io::Result<Self> {
+        let events: Arc<Events> = Arc::default();
+        let interrupted = Arc::clone(&events);
         let (runtime, readiness) = Readiness::with_runtime(|| {
-            Builder::new_current_thread().enable_io().enable_time().build()
+            Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .on_thread_park(|| set_errno(0))
+                // tokio goes on blocking when a signal interrupts it. The signal may have a handler
+                // in Python, which runs once the poll is over.
+                .on_thread_unpark(move || {
+                    if errno() == libc::EINTR {
+                        interrupted.call();
+                    }
+                })
+                .build()
         })?;
         Ok(Self {
             runtime: ManuallyDrop::new(runtime),
             readiness,
-            events: Arc::default(),
+            events,
             forks: forks(),
             brisk: AtomicBool::new(false),
         })
@@ -119,18 +143,28 @@ impl Reactor {
 
     fn block(&self, patience: Patience) {
         let began = Instant::now();
-        if patience == Patience::Eager && self.brisk.load(Ordering::Relaxed) {
-            while began.elapsed() < SPIN {
-                self.poll_once();
-                if self.events.is_over() {
-                    return;
-                }
-                // The peer may be waiting for this very core.
-                thread::yield_now();
-            }
-        }
         self.runtime.block_on(poll_fn(|context| self.events.poll(context)));
-        self.brisk.store(began.elapsed() < SPIN, Ordering::Relaxed);
+        let brisk = patience != Patience::Spent && began.elapsed() < SPIN;
+        self.brisk.store(brisk, Ordering::Relaxed);
+    }
+
+    /// Whether the last poll that blocked was over so soon that it is worth while to `spin`.
+    pub fn is_brisk(&self) -> bool {
+        self.brisk.load(Ordering::Relaxed)
+    }
+
+    /// Polls again and again for a while, without blocking; whether something happened.
+    pub fn spin(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < SPIN {
+            self.poll_once();
+            if self.events.is_over() {
+                return true;
+            }
+            // The peer may be waiting for this very core.
+            thread::yield_now();
+        }
+        false
     }
 
     /// Ends a poll that blocks; from any thread.

@@ -93,6 +93,22 @@ impl Raw {
         unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
     }
 
+    /// An address that `as_bytes` gave.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut raw = Self::new();
+        let length = bytes.len().min(size_of_val(&raw.storage));
+        // SAFETY: within both; any bytes are a valid value of this plain C struct.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                (&raw mut raw.storage).cast::<u8>(),
+                length,
+            );
+        }
+        raw.length = length as libc::socklen_t;
+        raw
+    }
+
     /// A C `sockaddr` of some family, of which `length` bytes count.
     fn of<T: Copy>(address: &T, length: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };

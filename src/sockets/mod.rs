@@ -6,6 +6,7 @@
 
 pub mod address;
 mod calls;
+pub mod number;
 mod operation;
 
 use std::ptr::null_mut;
@@ -33,7 +34,9 @@ unsafe fn call(
     names: Object,
     parameters: [&str; 2],
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: the caller's promise; borrowed for the call.
         let (event_loop, args) =
             unsafe { (Bound::from_borrowed_ptr(py, slf), Args::new(args, count, names)) };

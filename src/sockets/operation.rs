@@ -6,7 +6,8 @@
 //! may come inside of one another, through what they call: so every field is a cell, each is read
 //! into a local before it is used, and what Python code may have changed is read again after it.
 //! A waiting operation is referred to by the descriptors until it is done or its future is, and is
-//! freed like any object. Only reached with the GIL held.
+//! freed by its last reference, through `dismantle`, because its arguments may be another one. Only
+//! reached with the GIL held.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -24,6 +25,7 @@ use super::calls::{Attempt, Call, Kind, descriptor};
 use crate::cached;
 use crate::coroutine::{self, Coroutine};
 use crate::descriptors::{self, Tried, Waiter};
+use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::gil::PySlot;
@@ -388,7 +390,9 @@ unsafe fn kind(slf: Object) -> Kind {
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, name).into_ptr())
@@ -396,7 +400,9 @@ unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
@@ -404,7 +410,9 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the slot belongs to.
         let name = unsafe { kind(slf) }.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");
@@ -440,12 +448,18 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(slf: Object) {
-    finalizing::guard();
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for.
+    // SAFETY: the last reference is gone; `take_apart` frees it.
+    unsafe { dismantle(slf, take_apart) };
+}
+
+/// # Safety
+/// As `dismantle` promises.
+unsafe fn take_apart(slf: Object) {
+    let this = slf.cast::<OperationObject>();
+    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
+    // fields, memory, type.
     unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
-        let this = slf.cast::<OperationObject>();
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }

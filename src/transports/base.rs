@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
+use crate::cached;
 use crate::gil::PySlot;
 use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
@@ -116,7 +117,9 @@ unsafe fn clear_base<T: Transport>(this: *mut Instance<T>) {
 
 unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
     let this = slf.cast::<Instance<T>>();
-    enter(-1, |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { pyo3::Python::assume_attached() };
+    enter(held, -1, |py| {
         // SAFETY: our layout; only called on garbage, after `finalize`.
         unsafe {
             clear_base(this);
@@ -152,8 +155,7 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let category = py.get_type::<PyResourceWarning>();
     let text = memory::text(py, "unclosed transport {!r}", (slf,))?;
     let arguments = [("source", slf)].into_py_dict(py)?;
-    py.import("warnings")?.call_method("warn", (text, category), Some(&arguments))?;
-    Ok(())
+    cached::warn(py)?.call((text, category), Some(&arguments)).map(drop)
 }
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
@@ -170,7 +172,7 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         clear_base(this);
-        enter((), |_py| {
+        enter(Python::assume_attached(), (), |_py| {
             ManuallyDrop::drop(&mut (*this).state);
             Ok(())
         });
@@ -180,7 +182,9 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
 }
 
 unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { pyo3::Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         Ok(state::<T>(&slf).describe(py)?.into_ptr())
@@ -290,7 +294,9 @@ macro_rules! transport_plain {
             slf: $crate::object::Object,
             _: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
@@ -313,7 +319,9 @@ macro_rules! transport_unary {
             count: pyo3::ffi::Py_ssize_t,
             names: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, value) = unsafe {
@@ -352,7 +360,9 @@ macro_rules! transport_binary {
             count: pyo3::ffi::Py_ssize_t,
             names: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
                 // SAFETY: CPython's own arguments, its check of the type; each is null or alive
@@ -385,7 +395,9 @@ macro_rules! transport_field {
             slf: $crate::object::Object,
             _closure: *mut std::ffi::c_void,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::event_loop::NativeLoop;
+use crate::gil::PySlot;
 use crate::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
@@ -16,33 +17,58 @@ pub struct Marks {
     pub low: usize,
 }
 
-impl Default for Marks {
-    fn default() -> Self {
-        Self::of(64 * 1024)
+impl Marks {
+    /// A high mark, and asyncio's low one for it.
+    pub const fn of(high: usize) -> Self {
+        Self { high, low: high / 4 }
     }
 }
 
-impl Marks {
-    /// A high mark, and asyncio's low one for it.
-    pub const fn of(high: isize) -> Self {
-        Self { high: high as usize, low: high as usize / 4 }
+/// The high mark of transports other than TLS ones, in bytes.
+pub const HIGH_WATER: usize = 64 * 1024;
+
+/// Marks as a program sets them and asks for them.
+pub struct Limits {
+    marks: Cell<Marks>,
+    /// The low and the high one as they were given, where they are no plain integers of bytes:
+    /// asyncio only compares with them, and gives them back.
+    given: PySlot,
+}
+
+impl Limits {
+    pub const fn of(high: usize) -> Self {
+        Self { marks: Cell::new(Marks::of(high)), given: PySlot::empty() }
     }
 
-    /// As `get_write_buffer_limits` gives them.
-    pub const fn as_pair(self) -> (usize, usize) {
-        (self.low, self.high)
+    #[inline]
+    pub fn get(&self) -> Marks {
+        self.marks.get()
     }
 
-    /// asyncio's defaults for what is not given, and its check. `default` is the high mark.
-    pub fn new<'py>(
+    pub const fn slot(&self) -> &PySlot {
+        &self.given
+    }
+
+    /// As `get_write_buffer_limits` gives them: the low one first.
+    pub fn pair<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.given.get(py) {
+            Some(given) => Ok(given),
+            None => Ok((self.get().low, self.get().high).into_pyobject(py)?.into_any()),
+        }
+    }
+
+    /// Sets them with asyncio's defaults for what is not given, and its check. `default` is the
+    /// high mark.
+    pub fn set<'py>(
+        &self,
         py: Python<'py>,
         high: Option<Bound<'py, PyAny>>,
         low: Option<Bound<'py, PyAny>>,
-        default: isize,
-    ) -> PyResult<Self> {
-        // In Python's numbers: asyncio only compares, so any that can be compared will do.
+        default: usize,
+    ) -> PyResult<()> {
         let given = |mark: Option<Bound<'py, PyAny>>| mark.filter(|mark| !mark.is_none());
         let (high, low) = (given(high), given(low));
+        // In Python's numbers, whatever they are.
         let high = match (high, &low) {
             (Some(high), _) => high,
             (None, Some(low)) => 4_i32.into_pyobject(py)?.into_any().mul(low)?,
@@ -56,7 +82,19 @@ impl Marks {
             let text = "high ({!r}) must be >= low ({!r}) must be >= 0";
             return Err(memory::error::<PyValueError>(py, text, (high, low)));
         }
-        Ok(Self { high: whole(&high)?, low: whole(&low)? })
+        let plain = [&high, &low].map(|mark| {
+            mark.is_exact_instance_of::<PyInt>().then(|| mark.extract::<usize>().ok()).flatten()
+        });
+        let (marks, given) = match plain {
+            [Some(high), Some(low)] => (Marks { high, low }, None),
+            _ => {
+                let marks = Marks { high: whole(&high)?, low: whole(&low)? };
+                (marks, Some((low, high).into_pyobject(py)?.into_any().unbind()))
+            }
+        };
+        self.marks.set(marks);
+        self.given.set(py, given);
+        Ok(())
     }
 }
 
@@ -73,10 +111,21 @@ fn whole(mark: &Bound<'_, PyAny>) -> PyResult<usize> {
 }
 
 /// The marks of a transport, and whether its protocol was told to pause.
-#[derive(Default)]
 pub struct Flow {
-    pub marks: Cell<Marks>,
+    pub limits: Limits,
     pub paused: Cell<bool>,
+}
+
+impl Flow {
+    pub const fn of(high: usize) -> Self {
+        Self { limits: Limits::of(high), paused: Cell::new(false) }
+    }
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::of(HIGH_WATER)
+    }
 }
 
 /// What a change of the buffer's size asks for.
@@ -89,7 +138,7 @@ pub enum Signal {
 impl Flow {
     /// Pauses the protocol if more is buffered than it should; whom to tell what, then.
     pub fn grown(&self, size: usize) -> Option<Signal> {
-        (!self.paused.get() && size > self.marks.get().high).then(|| {
+        (!self.paused.get() && size > self.limits.get().high).then(|| {
             self.paused.set(true);
             Signal::Pause
         })
@@ -97,7 +146,7 @@ impl Flow {
 
     /// Resumes the protocol once enough has left.
     pub fn shrunk(&self, size: usize) -> Option<Signal> {
-        (self.paused.get() && size <= self.marks.get().low).then(|| {
+        (self.paused.get() && size <= self.limits.get().low).then(|| {
             self.paused.set(false);
             Signal::Resume
         })

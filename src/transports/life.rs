@@ -20,7 +20,8 @@ use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::PySlot;
 use crate::reactor::{Key, Reactor, Registration};
-use crate::sources::{Kind, Source};
+use crate::sockets::number::Descriptor;
+use crate::sources::{self, Kind, Source};
 
 /// Where in its life a transport is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +39,8 @@ pub enum Life {
 
 /// The state that all of them have. Only reached with the GIL held.
 pub struct Common {
-    pub fd: RawFd,
+    /// The `socket.socket` in it is the user's, or was made when somebody asked for it.
+    pub file: Descriptor,
     pub key: Key,
     pub life: Cell<Life>,
     /// Reading, by the application.
@@ -49,8 +51,6 @@ pub struct Common {
     pub protocol: PySlot,
     /// The protocol's `connection_made`, until it is called.
     greeting: PySlot,
-    /// The `socket.socket`: the user's, or made when somebody asks for it.
-    pub socket: PySlot,
     pub context: Ground,
     rare: OnceCell<Box<Rare>>,
     writes_after_loss: Cell<u32>,
@@ -75,15 +75,6 @@ pub enum Socket<'py> {
     Bare(OwnedFd),
     /// The user's socket object, and its descriptor.
     Object(Bound<'py, PyAny>, RawFd),
-}
-
-impl Socket<'_> {
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Bare(fd) => fd.as_raw_fd(),
-            Self::Object(_, fd) => *fd,
-        }
-    }
 }
 
 /// What a new transport is made of, whatever its kind.
@@ -147,6 +138,13 @@ pub fn make<'py, T: SocketTransport>(
     build: impl FnOnce(Common) -> T,
 ) -> PyResult<Bound<'py, PyAny>> {
     let context = Ground::current(py, &event_loop.contexts)?;
+    // A bare one is held until the transport exists: where that fails it is closed here, and only
+    // here.
+    let (file, bare) = match parts.socket {
+        Socket::Bare(fd) => (Descriptor::bare(fd.as_raw_fd()), Some(fd)),
+        Socket::Object(object, fd) => (Descriptor::of(&object, fd)?, None),
+    };
+    let fd = file.number();
     // A place in the table first: the transport knows its key from birth.
     let key = event_loop.sources.with(py, |sources| sources.insert(Source::Alarm));
     let slot = |object: Option<Bound<'py, PyAny>>| {
@@ -157,16 +155,10 @@ pub fn make<'py, T: SocketTransport>(
         let (extra, waiter) = (slot(parts.extra), slot(parts.waiter));
         rare.get_or_init(|| Box::new(Rare { extra, waiter, ..Rare::default() }));
     }
-    let fd = parts.socket.fd();
-    // Held until the transport exists: where that fails it is closed here, and only here.
-    let (object, bare) = match parts.socket {
-        Socket::Bare(fd) => (None, Some(fd)),
-        Socket::Object(object, _) => (Some(object), None),
-    };
     let made = base::allocate(
         py,
         build(Common {
-            fd,
+            file,
             key,
             life: Life::New.into(),
             paused: false.into(),
@@ -175,7 +167,6 @@ pub fn make<'py, T: SocketTransport>(
             event_loop: PySlot::new(event_loop.bind(py).unbind()),
             protocol: slot(Some(parts.protocol)),
             greeting: PySlot::empty(),
-            socket: slot(object),
             context,
             rare,
             writes_after_loss: 0.into(),
@@ -300,7 +291,7 @@ fn move_to<T: SocketTransport>(
     let this = base::state::<T>(slf.bind(py));
     // What the parent has received is the parent's.
     this.stop_receiving();
-    if this.registration.take().is_some() {
+    if this.registration.take().is_some() && this.file.open(py).is_ok() {
         let registration = this.register_with(reactor).map_err(|error| os_error(&error))?;
         this.moved(&registration);
         this.registration.replace(Some(registration));
@@ -317,9 +308,11 @@ pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     let Some((_loop, native)) = this.native(py) else {
         return Ok(());
     };
-    let registration =
-        this.register_with(&*native.reactor(py)?).map_err(|error| os_error(&error))?;
-    this.registration.replace(Some(registration));
+    let registration = match this.file.open(py) {
+        Ok(_) => this.register_with(&*native.reactor(py)?),
+        Err(error) => Err(error),
+    };
+    this.registration.replace(Some(registration.map_err(|error| os_error(&error))?));
     Ok(())
 }
 
@@ -439,12 +432,16 @@ pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult
     let py = slf.py();
     this.life.set(Life::Closed);
     // Before the descriptor closes, or its registration could never be taken back.
-    drop(this.registration.take());
+    let registration = this.registration.take();
+    match this.native(py) {
+        Some((_loop, native)) => sources::take_back(py, native, registration, &this.file),
+        None => drop(registration),
+    }
     this.stop_receiving();
     let discarded = this.discard(py);
     if let Some((_loop, native)) = this.native(py) {
         let source = native.sources.with(py, |sources| {
-            sources.release_fd(this.fd, this.key);
+            sources.release_fd(this.file.number(), this.key);
             sources.remove(this.key)
         });
         drop(source);
@@ -474,9 +471,16 @@ impl Common {
 
     pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
-        [&self.event_loop, &self.protocol, &self.greeting, &self.socket, self.context.slot()]
-            .into_iter()
-            .chain(rare.into_iter().flatten())
+        [
+            &self.event_loop,
+            &self.protocol,
+            &self.greeting,
+            self.file.slot(),
+            self.context.slot(),
+            self.flow.limits.slot(),
+        ]
+        .into_iter()
+        .chain(rare.into_iter().flatten())
     }
 
     fn rare(&self) -> &Rare {

@@ -28,8 +28,12 @@ pub mod tls;
 
 use pyo3::prelude::*;
 
+use crate::cached;
+
 /// Puts the transports' classes into the extension module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Looked up before it is needed: destructors at exit cannot import any more.
+    cached::warn(module.py())?;
     feed::remember(module.py())?;
     base::register::<stream::Stream>(module)?;
     module.add_class::<stream::Clients>()?;

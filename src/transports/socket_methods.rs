@@ -30,8 +30,8 @@ transport_unary!(set_protocol, T, T: SocketTransport, "protocol", |_py, _slf, th
 transport_plain!(get_protocol, T, T: SocketTransport, |py, _slf, this| {
     PyResult::Ok(this.protocol.get(py))
 });
-transport_plain!(get_write_buffer_limits, T, T: SocketTransport, |_py, _slf, this| {
-    PyResult::Ok(this.flow.marks.get().as_pair())
+transport_plain!(get_write_buffer_limits, T, T: SocketTransport, |py, _slf, this| {
+    this.flow.limits.pair(py)
 });
 
 transport_field!(get_loop, T, T: SocketTransport, |py, _slf, this| {
@@ -49,13 +49,13 @@ transport_field!(get_paused, T, T: SocketTransport, |_py, _slf, this| {
 transport_field!(get_closing, T, T: SocketTransport, |_py, _slf, this| {
     PyResult::Ok(this.is_closing())
 });
-transport_field!(get_high_water, T, T: SocketTransport, |_py, _slf, this| {
-    PyResult::Ok(this.flow.marks.get().high)
+transport_field!(get_high_water, T, T: SocketTransport, |py, _slf, this| {
+    this.flow.limits.pair(py)?.get_item(1)
 });
-transport_field!(get_low_water, T, T: SocketTransport, |_py, _slf, this| {
-    PyResult::Ok(this.flow.marks.get().low)
+transport_field!(get_low_water, T, T: SocketTransport, |py, _slf, this| {
+    this.flow.limits.pair(py)?.get_item(0)
 });
-transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.fd));
+transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.file.number()));
 
 /// The tables for a kind.
 pub struct Shared<T>(PhantomData<T>);

@@ -474,23 +474,92 @@ def test_the_interpreter_exits_with_futures_alive(extension_programs, state, run
     assert done.stdout == "leaving\n"
 
 
-def test_the_interpreter_exits_while_threads_wake(extension_programs):
-    extension_programs(
-        """
-        import asyncio
-        pulse = bridge_extension.Pulse()
-        loop = bridge_extension.new_event_loop()
+LOOPS = ("bridge_extension.new_event_loop", "tokioloop.new_event_loop", "asyncio.new_event_loop")
 
-        async def main():
-            task = asyncio.ensure_future(pulse.wait(10_000_000))
-            await asyncio.sleep(0.01)
-            pulse.beat_elsewhere(1_000_000)
-            await asyncio.sleep(0.05)
-            return task
 
-        kept = loop.run_until_complete(main())
-        """
-    )
+@pytest.mark.parametrize("thread", ["main", "daemon"])
+@pytest.mark.parametrize("factory", LOOPS)
+def test_the_interpreter_exits_while_threads_wake(extension_programs, factory, thread):
+    """On a loop that knows nothing of wakers they are woken by threads that need the GIL."""
+    for _ in range(3):
+        done = extension_programs(
+            f"""
+            import asyncio, threading, time, tokioloop
+            pulse = bridge_extension.Pulse()
+            loop = {factory}()
+            # Made while no loop runs: bound to the one that they are awaited on.
+            futures = [pulse.wait(10_000_000) for _ in range(20)]
+            woken = threading.Event()
+
+            async def main():
+                tasks = [asyncio.ensure_future(future) for future in futures]
+                await asyncio.sleep(0.01)
+                pulse.beat_elsewhere(1_000_000)
+                await asyncio.sleep(0.05)
+                woken.set()
+                return tasks
+
+            def serve():
+                kept.append(loop.run_until_complete(main()))
+                loop.run_forever()
+
+            class Slow:
+                def __del__(self, clock=time.perf_counter):
+                    end = clock() + 0.1
+                    while clock() < end:
+                        pass
+
+            kept, slow = [], Slow()
+            if {thread!r} == "daemon":
+                threading.Thread(target=serve, daemon=True).start()
+                assert woken.wait(20)
+            else:
+                kept.append(loop.run_until_complete(main()))
+            """
+        )
+        assert "panicked" not in done.stderr
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_the_interpreter_exits_while_futures_end(extension_programs, factory):
+    """A daemon thread's loop, whose futures end all the time, in Rust and in Python."""
+    for _ in range(3):
+        done = extension_programs(
+            f"""
+            import asyncio, threading, time, tokioloop
+            started = threading.Event()
+
+            async def naps():
+                time.sleep(0.001)
+                await asyncio.sleep(0)
+
+            async def work():
+                started.set()
+                while True:
+                    await asyncio.gather(
+                        bridge_extension.sleeps(0.001),
+                        bridge_extension.yields(3),
+                        bridge_extension.awaits(naps),
+                        bridge_extension.calls(lambda: time.sleep(0.001), 1),
+                        bridge_extension.spawned_blocking(1),
+                    )
+
+            def serve():
+                {factory}().run_until_complete(work())
+
+            class Slow:
+                def __del__(self, clock=time.perf_counter):
+                    end = clock() + 0.1
+                    while clock() < end:
+                        pass
+
+            slow = Slow()
+            threading.Thread(target=serve, daemon=True).start()
+            assert started.wait(20)
+            time.sleep(0.05)
+            """
+        )
+        assert "panicked" not in done.stderr
 
 
 def resident():
@@ -538,3 +607,38 @@ def test_memory_comes_back(inline, extension, kind):
     objects, grown = inline.run(main)
     assert objects < 100
     assert grown < 4_000_000
+
+
+@pytest.mark.parametrize("kind", ["futures", "streams", "both", "pending"])
+def test_a_long_chain_is_dropped(extension_programs, kind):
+    """Each owns the next. Python's own coroutines and generators survive that, too."""
+    done = extension_programs(
+        f"""
+        import asyncio, gc, tokioloop, warnings
+        warnings.simplefilter("ignore")
+        flag = bridge_extension.DropFlag()
+        kind, last = {kind!r}, None
+
+        class Last:
+            def __del__(self):
+                print("dropped")
+
+        async def main():
+            last = Last()
+            for at in range(100_000):
+                if kind == "streams" or (kind == "both" and at % 2):
+                    last = bridge_extension.counts(1, last, flag)
+                else:
+                    last = bridge_extension.ready(last)
+            if kind == "pending":
+                # Taken apart by the loop that closes.
+                task = asyncio.ensure_future(bridge_extension.keeps(last))
+                await asyncio.sleep(0)
+                return task
+
+        loop = bridge_extension.new_event_loop()
+        kept = loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+    assert done.stdout == "dropped\n"

@@ -103,48 +103,6 @@ def test_addresses(both):
     assert both(look) == [False, True]
 
 
-@row("`pause_reading()` of a datagram transport before 3.11")
-def test_pausing(both):
-    async def look(loop):
-        transport, protocol = await endpoint(loop)
-        try:
-            transport.pause_reading()
-            return None
-        except NotImplementedError as error:
-            return type(error)
-        finally:
-            await closed(transport, protocol)
-
-    theirs, ours = both(look)
-    assert theirs is (NotImplementedError if sys.version_info < (3, 11) else None)
-    assert ours is None
-
-
-@row("Audit event `socket.sendto`")
-def test_audit_events(both_programs):
-    source = """
-import asyncio, sys
-events = []
-sys.addaudithook(lambda name, args: events.append(name) if name == "socket.sendto" else None)
-
-async def main():
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
-    )
-    transport.sendto(b"x", transport.get_extra_info("sockname"))
-    await asyncio.sleep(0.01)
-    transport.close()
-    await asyncio.sleep(0.01)
-    print(len(events))
-
-run(main())
-"""
-    theirs, ours = both_programs(source)
-    assert int(theirs.stdout) == 1
-    assert int(ours.stdout) == 0
-
-
 @row("`get_write_buffer_size()` of a datagram transport, 3.13 before its correction")
 def test_the_size_of_what_is_buffered(both, tmp_path):
     header = 8 if sys.version_info >= (3, 13) else 0

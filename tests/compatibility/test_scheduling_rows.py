@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import time
-import warnings
-import weakref
 
 import pytest
 from rows import row
@@ -109,31 +106,3 @@ def test_private_containers(both):
         )
 
     assert both(look) == [(True, True, True), (False, False, False)]
-
-
-@row("A loop dropped without `close()` while garbage holds handles of callbacks that never ran")
-def test_a_loop_dropped_with_its_handles(both):
-    import tokioloop
-
-    def dropped(factory):
-        class Cycle:
-            def method(self):
-                pass
-
-        loop, cycle = factory(), Cycle()
-        cycle.handle = loop.call_soon(cycle.method)
-        cycle.itself = cycle
-        return weakref.ref(loop)
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        gc.collect()
-        caught.clear()  # what tests before this one left
-        theirs = dropped(asyncio.new_event_loop)
-        gc.collect()
-        assert theirs() is None
-        assert [str(w.message)[:20] for w in caught] == ["unclosed event loop "]
-        ours = dropped(tokioloop.new_event_loop)
-        gc.collect()
-        if ours() is not None:
-            ours().close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import ssl
 import sys
 
@@ -141,27 +140,6 @@ def test_a_pause_in_the_handshake(both, certificates):
     assert both(look) == [False, True]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 keeps the transport")
-@row("`start_tls()` on a connection that is closed meanwhile")
-def test_an_upgrade_that_is_cut_short(both, certificates):
-    async def look(loop):
-        near, far = blocking_pair()
-        protocol = Recorder()
-        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-        upgrading = asyncio.ensure_future(
-            loop.start_tls(
-                transport, protocol, certificates.client_context(), server_hostname="localhost"
-            )
-        )
-        await in_thread(far.recv, 1)
-        transport.close()
-        secure = await upgrading
-        far.close()
-        return secure is None
-
-    assert both(look) == [True, False]
-
-
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 forgets nothing")
 @row("A TLS transport after its second `close()`")
 def test_closing_twice(both, certificates):
@@ -218,38 +196,23 @@ def test_writing_no_bytes(both, certificates):
     assert theirs != ours or sys.version_info < (3, 11)
 
 
-@row("The context of callbacks after `resume_reading()`, before 3.15")
-def test_the_context_of_a_resumed_connection(both, certificates):
-    variable = contextvars.ContextVar("variable", default="its own")
-
-    class Remembers(Recorder):
-        def data_received(self, data):
-            self.seen = variable.get()
-            super().data_received(data)
-
+@row("What waits behind a pause over TLS when the connection is closed, on CPython 3.10")
+def test_closing_with_what_waits(both, certificates):
     async def look(loop):
-        near, far = blocking_pair()
-        server = certificates.server_context()
-        shaking = asyncio.ensure_future(in_thread(server.wrap_socket, far, True))
-        protocol = Remembers()
-        transport, _ = await loop.create_connection(
-            lambda: protocol,
-            sock=near,
-            ssl=certificates.client_context(),
-            server_hostname="localhost",
-        )
-        peer = await shaking
+        loop.set_exception_handler(lambda _loop, _context: None)
+        transport, protocol, peer = await connected(loop, certificates)
         transport.pause_reading()
         await in_thread(peer.send, b"data")
         await asyncio.sleep(0.01)
-        variable.set("the resumer's")
+        loop.call_soon(transport.close)
         transport.resume_reading()
-        await protocol.got(4)
+        for _ in range(10):
+            await asyncio.sleep(0.001)
         transport.abort()
         await protocol.lost()
         end(peer)
-        return protocol.seen
+        return bytes(protocol.received)
 
     theirs, ours = both(look)
-    assert ours == "its own"
-    assert theirs == ours or sys.version_info < (3, 15)
+    assert ours == b"data"
+    assert theirs == (b"data" if sys.version_info >= (3, 11) else b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket
+import sys
 
 import pytest
 from letters import LOCAL, Letters, name_of, pausing
@@ -221,6 +222,17 @@ def test_reading_can_be_paused(run, endpoint):
         server.resume_reading()
         assert not server.is_reading()
         assert received.contents == [b"0", b"1", b"2"]
+
+    run(scenario)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="they pause since CPython 3.11")
+@pytest.mark.parametrize("method", ["pause_reading", "resume_reading", "is_reading"])
+def test_reading_cannot_be_paused_yet(run, endpoint, method):
+    async def scenario():
+        server, _ = await endpoint(local_addr=LOCAL)
+        with pytest.raises(NotImplementedError):
+            getattr(server, method)()
 
     run(scenario)
 

@@ -73,6 +73,57 @@ def test_the_refusal_names_the_type(run, endpoint):
     run(scenario)
 
 
+AUDITED = """
+    import asyncio, socket, sys
+
+    heard = []
+
+    def hook(name, args):
+        if name == "socket.sendto":
+            heard.append((isinstance(args[0], socket.socket), *args[1:]))
+            if refuse:
+                raise LookupError("not to be sent")
+
+    sys.addaudithook(hook)
+
+    class Protocol(asyncio.DatagramProtocol):
+        def datagram_received(self, data, address):
+            received.append(data)
+            if data == b"question":
+                self.transport.sendto(b"answer", address)
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+    async def main():
+        global refuse
+        loop = asyncio.get_running_loop()
+        asked, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+        asking, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+        address = asked.get_extra_info("sockname")
+        asking.sendto(b"question", address)
+        while len(received) < 2:
+            await asyncio.sleep(0.001)
+        assert heard == [(True, address), (True, asking.get_extra_info("sockname"))], heard
+        loop.set_exception_handler(lambda _loop, context: print(repr(context["exception"])))
+        refuse = True
+        asking.sendto(b"refused", address)
+        print(asking.is_closing())
+        await asyncio.sleep(0.01)
+        asked.close()
+        await asyncio.sleep(0.01)
+        assert received == [b"question", b"answer"]
+
+    refuse, received = False, []
+    run(main())
+"""
+
+
+def test_what_is_sent_to_an_address_is_audited(programs):
+    done = programs.run(AUDITED)
+    assert done.stdout.splitlines() == ["LookupError('not to be sent')", "True"]
+
+
 def test_an_empty_datagram_is_sent_from_3_13_on(run, endpoint):
     async def scenario():
         _server, received, client, _answers = await pair(endpoint)

@@ -456,3 +456,69 @@ def test_on_another_loop_it_is_asyncios(native):
     loop = asyncio.SelectorEventLoop()
     assert loop.run_until_complete(main()) == [1, 2]
     loop.close()
+
+
+# Others have the list of children, too
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("return_exceptions", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        list.clear,
+        list.pop,
+        list.reverse,
+        lambda children: children.append(children[0]),
+        lambda children: children.append("no future"),
+        lambda children: children.__setitem__(0, None),
+        lambda children: children.extend(children * 50),
+        lambda children: children.__delitem__(slice(1, None)),
+    ],
+)
+def test_a_list_of_children_that_somebody_changed(both, change, return_exceptions, cancelled):
+    async def script(api):
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(3)]
+        outer = api.gather(*futures, return_exceptions=return_exceptions)
+        if cancelled:
+            outer.cancel()
+        change(outer._children)
+        for number, future in enumerate(futures):
+            if not future.done():
+                future.set_result(number)
+        await asyncio.wait([outer], timeout=0.05)
+        return await caught(outer) if outer.done() else "never done"
+
+    both(script)
+
+
+def test_a_list_of_children_that_changes_while_it_is_read(both):
+    async def script(api):
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(3)]
+        outer = api.gather(*futures)
+        children, asked = outer._children, []
+
+        class Child:
+            def cancelled(self):
+                asked.append(len(children))
+                if len(asked) < 5:
+                    children.append(Child())
+                else:
+                    children.clear()
+                return False
+
+            def exception(self):
+                return None
+
+            def result(self):
+                return len(asked)
+
+        children[1] = Child()
+        for future in futures:
+            future.set_result("ours")
+        return await asyncio.wait_for(outer, 1), asked
+
+    both(script)
+

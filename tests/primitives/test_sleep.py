@@ -7,6 +7,7 @@ import collections.abc
 import copy
 import gc
 import inspect
+import itertools
 import math
 import pickle
 import sys
@@ -448,3 +449,70 @@ def test_call_graphs_can_be_captured(loop, native):
         alone.cancel()
 
     loop.run_until_complete(main())
+
+
+class Thrown(Exception):
+    pass
+
+
+#: What is done to a coroutine by hand.
+DONE_BY_HAND = {
+    "send": lambda coro: coro.send(None),
+    "send 5": lambda coro: coro.send(5),
+    "throw": lambda coro: coro.throw(Thrown("thrown")),
+    "throw a class": lambda coro: coro.throw(Thrown),
+    "throw a number": lambda coro: coro.throw(5),
+    "throw StopIteration": lambda coro: coro.throw(StopIteration(3)),
+    "throw GeneratorExit": lambda coro: coro.throw(GeneratorExit),
+    "throw with a value": lambda coro: coro.throw(Thrown("thrown"), "value"),
+    "throw with no traceback": lambda coro: coro.throw(Thrown, None, 5),
+    "throw nothing": lambda coro: coro.throw(),
+    "close": lambda coro: coro.close(),
+}
+
+
+def told(what, coro):
+    try:
+        result = what(coro)
+    except BaseException as error:
+        return type(error), str(error), getattr(error, "value", None), error.args
+    return asyncio.isfuture(result) or result
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw.. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("args", [(0,), (0, "r"), (0, (1, 2)), (30, "r"), (math.nan,)], ids=repr)
+def test_driven_by_hand_it_says_what_asyncios_says(loop, native, args):
+    """In any order, before, while and after it sleeps."""
+
+    async def main():
+        for names in itertools.product(DONE_BY_HAND, repeat=3):
+            outcomes = []
+            for sleep in (asyncio.sleep, native.sleep):
+                coro = sleep(*args)
+                outcomes.append([told(DONE_BY_HAND[name], coro) for name in names])
+                coro.close()
+            assert outcomes[0] == outcomes[1], names
+
+    loop.run_until_complete(main())
+
+
+def test_a_step_inside_of_a_step_is_refused(loop, native, monkeypatch):
+    """The clock is Python code, which may know the sleep."""
+    now, seen, coro = loop.time, [], None
+
+    def clock():
+        if coro is not None and not seen:
+            seen.append(coro.cr_running)
+            for name in ("send", "throw", "close"):
+                seen.append(told(DONE_BY_HAND[name], coro)[:2])
+        return now()
+
+    async def main():
+        nonlocal coro
+        monkeypatch.setattr(loop, "time", clock)
+        coro = native.sleep(0.001, "slept")
+        return await coro
+
+    assert loop.run_until_complete(main()) == "slept"
+    assert seen == [True, *[(ValueError, "coroutine already executing")] * 3]
+    assert coro.cr_running is False

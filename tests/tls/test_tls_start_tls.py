@@ -397,3 +397,41 @@ def test_the_lower_transport_is_lost_during_the_handshake(loop, certificates):
         await asyncio.sleep(0.01)
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.native_only(when=not REWRITTEN, reason="3.10 keeps what it has made")
+def test_an_upgrade_of_a_connection_that_is_closed_meanwhile_gives_nothing(loop, certificates):
+    async def main():
+        transport, protocol, far = await transport_pair(loop)
+        starting = asyncio.ensure_future(
+            loop.start_tls(transport, protocol, certificates.client_context(), server_hostname=HOST)
+        )
+        with far:
+            await in_thread(far.recv, 1)
+            transport.close()
+            assert await starting is None
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.native_only(when=not REWRITTEN, reason="of the design of 3.11")
+def test_what_is_looked_for_behind_a_transport(loop, certificates, on_pair):
+    """aiohttp, for one, asks a transport's `_ssl_protocol` for its context."""
+
+    async def scenario(transport, protocol, far):
+        peer = Peer(far, certificates.server_context())
+        shaking = asyncio.ensure_future(in_thread(peer.handshake))
+        context = certificates.client_context()
+        secure = await loop.start_tls(transport, protocol, context, server_hostname=HOST)
+        await shaking
+        layer = secure._ssl_protocol
+        assert layer._sslcontext is context
+        assert layer._sslobj is secure.get_extra_info("ssl_object")
+        assert layer._app_protocol is protocol
+        assert layer._app_transport is secure
+        assert layer._transport is transport
+        secure.abort()
+        await protocol.lost()
+        assert layer._app_transport is None
+
+    on_pair(scenario)

@@ -116,7 +116,7 @@ impl SocketTransport for Datagram {
     }
 
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
-        reactor.register_reader(self.fd, self.key)
+        reactor.register_reader(self.file.number(), self.key)
     }
 
     fn read_on(&self, py: Python<'_>, native: &NativeLoop) {
@@ -143,7 +143,7 @@ impl SocketTransport for Datagram {
 
     fn close_socket(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let stopped = self.stop_waiting_for_room(py);
-        if let Some(socket) = self.socket.take(py) {
+        if let Some(socket) = self.file.take(py) {
             socket.call_method0(py, "close")?;
         }
         stopped

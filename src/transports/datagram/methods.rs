@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 
 use super::Datagram;
 use crate::object::{fast_method, getter, plain_method};
-use crate::transports::flow::Marks;
+use crate::transports::flow::HIGH_WATER;
 use crate::transports::life;
 use crate::{transport_binary, transport_field, transport_plain};
 
@@ -18,6 +18,11 @@ transport_binary!(sendto, Datagram, ["data", "addr"], 1, |py, slf, this, data, a
     }
 });
 transport_plain!(sendto_ready, Datagram, |py, slf, this| this.send_waiting(py, slf));
+// Before CPython 3.11 asyncio's datagram transports do not pause.
+#[cfg(not(Py_3_11))]
+transport_plain!(cannot_pause, Datagram, |_py, _slf, _this| PyResult::<()>::Err(
+    pyo3::exceptions::PyNotImplementedError::new_err(())
+));
 transport_plain!(get_write_buffer_size, Datagram, |_py, _slf, this| PyResult::Ok(
     this.waiting_size.get()
 ));
@@ -27,7 +32,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, this, high, low| {
-        this.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
+        this.flow.limits.set(py, high, low, HIGH_WATER)?;
         life::maybe_pause(this, slf)
     }
 );
@@ -43,11 +48,18 @@ transport_binary!(
     }
 );
 
-transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.socket.get(py)));
+transport_field!(get_sock, Datagram, |py, _slf, this| PyResult::Ok(this.file.socket(py)));
 transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra(py)));
 transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.address.get(py)));
 
+/// These come before what all transports over sockets share: the first of a name is the one.
 pub const METHODS: &[ffi::PyMethodDef] = &[
+    #[cfg(not(Py_3_11))]
+    plain_method(c"is_reading", cannot_pause, c"is_reading($self, /)\n--\n\n"),
+    #[cfg(not(Py_3_11))]
+    plain_method(c"pause_reading", cannot_pause, c"pause_reading($self, /)\n--\n\n"),
+    #[cfg(not(Py_3_11))]
+    plain_method(c"resume_reading", cannot_pause, c"resume_reading($self, /)\n--\n\n"),
     fast_method(
         c"sendto",
         sendto,

@@ -2,6 +2,8 @@
 
 use pyo3::prelude::*;
 
+use crate::sockets::address::Raw;
+
 /// Shelves for addresses that datagrams came from: at first, and at most; and the room on each.
 const FEW: usize = 4;
 const MANY: usize = 256;
@@ -66,8 +68,8 @@ impl Peers {
     }
 
     /// The kernel's form of the last sender's address, if this is that object.
-    pub fn reply(&self, object: &Bound<'_, PyAny>) -> Option<&[u8]> {
+    pub fn reply(&self, object: &Bound<'_, PyAny>) -> Option<Raw> {
         let (address, known) = self.shelves.get(self.latest.0)?[self.latest.1].as_ref()?;
-        known.is(object).then_some(&**address)
+        known.is(object).then(|| Raw::from_bytes(address))
     }
 }

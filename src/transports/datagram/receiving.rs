@@ -137,7 +137,7 @@ impl Datagram {
 
     /// Takes what the kernel has, up to `AT_ONCE` datagrams, and delivers them.
     fn receive(&self, py: Python<'_>, native: &NativeLoop, slots: &mut Slots) -> PyResult<()> {
-        let received = slots.receive(self.fd);
+        let received = self.file.open(py).and_then(|fd| slots.receive(fd));
         let emptied = match &received {
             Ok(count) => *count < BUSY,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,

@@ -1,6 +1,7 @@
 //! From `sendto` to the socket: at once, so that errors are the caller's. What the kernel does
 //! not take waits in the buffer for the socket to become writable.
 
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::ptr::null;
 
@@ -16,10 +17,16 @@ use crate::errors::{check, os_error};
 use crate::event_loop::ends_loop;
 use crate::handles::{Call, Handle};
 use crate::memory;
+use crate::object;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::sockets::address::parse;
 use crate::transports::life::{self, Life};
+
+unsafe extern "C" {
+    /// Of CPython's API, and not of PyO3's.
+    fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+}
 
 /// What became of a datagram.
 enum Sent {
@@ -110,16 +117,33 @@ impl Datagram {
         let Some(address) = address else {
             return self.send_through_socket(py, data, None);
         };
-        // A buffer's owner may be of a class in Python: no borrow while it is asked.
-        if data.is_exact_instance_of::<PyBytes>()
-            && let Some(sender) = self.peers.borrow().reply(address)
-        {
-            return self.send_bytes(data, sender);
-        }
-        match parse(self.family, address) {
-            Some(address) => self.send_bytes(data, address.as_bytes()),
+        // A copy: audit hooks and a buffer's owner may be written in Python.
+        let known = self.peers.borrow().reply(address);
+        match known.or_else(|| parse(self.family, address)) {
+            Some(to) => {
+                self.audit(py, address)?;
+                self.send_bytes(data, to.as_bytes())
+            }
             None => self.send_through_socket(py, data, Some(address)),
         }
+    }
+
+    /// As the method of Python's socket that is not called here. Without an audit hook this is a
+    /// look at a pointer.
+    fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(socket) = self.file.socket(py) else {
+            return Ok(());
+        };
+        // SAFETY: the format asks for two objects, which live through the call; the GIL is held.
+        let result = unsafe {
+            PySys_Audit(
+                c"socket.sendto".as_ptr(),
+                c"OO".as_ptr(),
+                socket.as_ptr(),
+                address.as_ptr(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(object::fetch(py)) }
     }
 
     /// One datagram to an address, or to the socket's peer.
@@ -132,10 +156,12 @@ impl Datagram {
                 buffer.as_slice()
             }
         };
+        // Last: the buffer's owner may be written in Python.
+        let fd = self.file.open(data.py()).map_err(|error| os_error(&error))?;
         // SAFETY: bytes and an address that live through the call.
         let sent = check(unsafe {
             libc::sendto(
-                self.fd,
+                fd,
                 bytes.as_ptr().cast(),
                 bytes.len(),
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
@@ -159,7 +185,7 @@ impl Datagram {
         data: &Bound<'_, PyAny>,
         address: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Sent> {
-        let Some(socket) = self.socket.get(py) else {
+        let Some(socket) = self.file.socket(py) else {
             return Ok(Sent::Whole);
         };
         match socket.call_method1("sendto", (data, address)) {
@@ -209,16 +235,27 @@ impl Datagram {
             return Ok(());
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
+        let fd = self.file.open(py).map_err(|error| os_error(&error))?;
         let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
-        descriptors::add(py, native, self.fd, Direction::Write, Handle::new(py, native, &call)?)
+        let handle = Handle::new(py, native, &call)?;
+        match self.file.socket(py) {
+            Some(socket) => descriptors::add_object(native, fd, &socket, Direction::Write, handle),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn stop_waiting_for_room(&self, py: Python<'_>) -> PyResult<()> {
-        match self.native(py) {
-            Some((_loop, native)) if !native.closed.get(py) => {
-                descriptors::remove(py, native, self.fd, Direction::Write).map(drop)
+        let Some((_loop, native)) = self.native(py).filter(|(_, native)| !native.closed.get(py))
+        else {
+            return Ok(());
+        };
+        match (self.file.open(py), self.file.socket(py)) {
+            (Ok(fd), _) => descriptors::remove(py, native, fd, Direction::Write).map(drop),
+            // The number may be another file's: only what was left for this socket goes.
+            (Err(_), Some(socket)) => {
+                descriptors::remove_closed(native, &socket, Direction::Write).map(drop)
             }
-            _ => Ok(()),
+            (Err(_), None) => Ok(()),
         }
     }
 

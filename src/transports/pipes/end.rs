@@ -369,7 +369,9 @@ impl End {
 }
 
 unsafe extern "C" fn get_pipe<P: Pipe>(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type; alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         base::state::<P>(&slf).end().pipe.get(py).into_py_any(py).map(Py::into_ptr)
@@ -378,7 +380,9 @@ unsafe extern "C" fn get_pipe<P: Pipe>(slf: Object, _closure: *mut c_void) -> Ob
 
 /// `transport._pipe = None`: who has closed the file says so.
 unsafe extern "C" fn set_pipe<P: Pipe>(slf: Object, value: Object, _closure: *mut c_void) -> c_int {
-    enter(-1, |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, -1, |py| {
         // SAFETY: as above; no value means that the attribute is deleted.
         let (slf, value) = unsafe {
             (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr_or_opt(py, value))

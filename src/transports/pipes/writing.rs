@@ -18,7 +18,7 @@ use crate::object::{fast_method, getter, plain_method};
 use crate::reactor::Direction;
 use crate::sockets::{Buffer, send};
 use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::flow::{Flow, Marks, Signal};
+use crate::transports::flow::{Flow, HIGH_WATER, Signal};
 use crate::transports::outgoing::Outgoing;
 use crate::transports::protocol::report_fatal;
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
@@ -277,7 +277,7 @@ impl Transport for WritePipe {
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.end.slots()
+        self.end.slots().chain([self.flow.limits.slot()])
     }
 
     fn is_closed(&self) -> bool {
@@ -314,8 +314,8 @@ transport_unary!(set_protocol, WritePipe, "protocol", |py, _slf, pipe, protocol|
     PyResult::Ok(())
 });
 transport_plain!(get_write_buffer_size, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.size()));
-transport_plain!(get_write_buffer_limits, WritePipe, |_py, _slf, pipe| {
-    PyResult::Ok(pipe.flow.marks.get().as_pair())
+transport_plain!(get_write_buffer_limits, WritePipe, |py, _slf, pipe| {
+    pipe.flow.limits.pair(py)
 });
 transport_binary!(
     set_write_buffer_limits,
@@ -323,7 +323,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, pipe, high, low| {
-        pipe.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
+        pipe.flow.limits.set(py, high, low, HIGH_WATER)?;
         let signal = pipe.flow.grown(pipe.size());
         pipe.tell(py, slf, signal)
     }
@@ -340,12 +340,12 @@ transport_field!(get_conn_lost, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.r
 transport_field!(get_protocol_paused, WritePipe, |_py, _slf, pipe| PyResult::Ok(
     pipe.flow.paused.get()
 ));
-transport_field!(get_high_water, WritePipe, |_py, _slf, pipe| PyResult::Ok(
-    pipe.flow.marks.get().high
-));
-transport_field!(get_low_water, WritePipe, |_py, _slf, pipe| PyResult::Ok(
-    pipe.flow.marks.get().low
-));
+transport_field!(get_high_water, WritePipe, |py, _slf, pipe| pipe
+    .flow
+    .limits
+    .pair(py)?
+    .get_item(1));
+transport_field!(get_low_water, WritePipe, |py, _slf, pipe| pipe.flow.limits.pair(py)?.get_item(0));
 
 const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(

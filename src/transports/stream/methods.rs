@@ -8,7 +8,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString};
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::address::Address;
-use crate::transports::flow::Marks;
+use crate::transports::flow::HIGH_WATER;
 use crate::transports::life::{self, Life};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -30,7 +30,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.marks.set(Marks::new(py, high, low, 64 * 1024)?);
+        stream.flow.limits.set(py, high, low, HIGH_WATER)?;
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)
@@ -103,7 +103,7 @@ pub const FIELDS: &[ffi::PyGetSetDef] = &[
 impl Stream {
     /// The `socket.socket`, made now if the transport had only the descriptor.
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(socket) = self.socket.get(py) {
+        if let Some(socket) = self.file.socket(py) {
             return Ok(Some(socket.unbind()));
         }
         if self.life.get() == Life::Closed {
@@ -111,11 +111,10 @@ impl Stream {
         }
         let made = self.adopting_socket(py);
         if let Ok((socket, Ok(()))) = &made
-            && !self.socket.is_set(py)
+            && self.file.socket(py).is_none()
             && self.life.get() != Life::Closed
+            && self.file.adopt(socket).is_ok()
         {
-            // From here on the socket object closes the descriptor.
-            self.socket.set(py, Some(socket.clone().unbind()));
             return Ok(Some(socket.clone().unbind()));
         }
         // It has the descriptor, and must not close it: the transport still does, or has done so
@@ -123,7 +122,7 @@ impl Stream {
         let (socket, initialised) = made?;
         cached::detach(py)?.call1(py, (socket,))?;
         initialised?;
-        Ok(self.socket.get(py).map(Bound::unbind))
+        Ok(self.file.socket(py).map(Bound::unbind))
     }
 
     /// A socket object that has the transport's descriptor, or may have: its class is Python code,
@@ -131,7 +130,7 @@ impl Stream {
     fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
         let class = cached::socket_class(py)?;
         let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
-        let arguments = [(pyo3::intern!(py, "fileno"), self.fd)].into_py_dict(py)?;
+        let arguments = [(pyo3::intern!(py, "fileno"), self.file.number())].into_py_dict(py)?;
         let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
         let initialised = initialise.call((&socket,), Some(&arguments)).map(drop);
         Ok((socket, initialised))

@@ -230,20 +230,25 @@ impl Tls {
         self.engine.slots().iter().for_each(|slot| slot.set(py, None));
         self.writes_after_loss.set(self.writes_after_loss.get() + 1);
         self.closed.set(true);
-        let protocol = self.protocol.get(py);
+        let mut told = Ok(());
         if self.state.get() != State::Handshake
             && matches!(self.told.get(), Told::Connected | Told::Ended)
-            && let (Some(protocol), Some((event_loop, _native))) = (&protocol, self.native(py))
+            && let (Some(protocol), Some((event_loop, _native))) =
+                (self.protocol.get(py), self.native(py))
         {
             self.told.set(Told::Lost);
-            let method = protocol.getattr(pyo3::intern!(py, "connection_lost"))?;
-            event_loop.call_method1(pyo3::intern!(py, "call_soon"), (method, error))?;
+            // Whatever comes of that, whoever waits is woken, and the rest is let go of.
+            told = protocol.getattr(pyo3::intern!(py, "connection_lost")).and_then(|method| {
+                event_loop.call_method1(pyo3::intern!(py, "call_soon"), (method, error)).map(drop)
+            });
         }
         self.state.set(State::Unwrapped);
         self.lower.set(py, None);
         self.protocol.set(py, None);
+        self.get_buffer.set(py, None);
+        self.buffer_updated.set(py, None);
         self.context.set(py, None);
-        self.wake_waiter(py, Some(error).filter(|error| !error.is_none()))?;
-        self.cancel_timer(py)
+        let woken = self.wake_waiter(py, Some(error).filter(|error| !error.is_none()));
+        told.and(woken).and(self.cancel_timer(py))
     }
 }

@@ -5,10 +5,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{State, Tls, delivery_for, reading, writing};
+use super::{State, Tls, reading, writing};
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
-use crate::transports::flow::Marks;
+
 use crate::{transport_binary, transport_field, transport_plain, transport_unary};
 
 // --- from above: asyncio.Transport -------------------------------------------------------------
@@ -30,28 +30,21 @@ transport_plain!(is_closing, Tls, |_py, _slf, tls| PyResult::Ok(tls.closed.get()
 transport_plain!(is_reading, Tls, |_py, _slf, tls| PyResult::Ok(!tls.reading_paused.get()));
 transport_plain!(pause_reading, Tls, |_py, _slf, tls| PyResult::Ok(tls.pause()));
 transport_plain!(resume_reading, Tls, |_py, slf, tls| tls.resume(slf));
-transport_unary!(set_protocol, Tls, "protocol", |py, _slf, tls, protocol| {
-    tls.delivery.set(delivery_for(protocol)?);
-    tls.protocol.set(py, Some(protocol.clone().unbind()));
-    PyResult::Ok(())
-});
+transport_unary!(set_protocol, Tls, "protocol", |_py, _slf, tls, protocol| tls
+    .set_protocol(protocol));
 transport_plain!(get_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
 transport_plain!(get_write_buffer_size, Tls, |_py, slf, tls| tls.buffered(slf));
-transport_plain!(get_write_buffer_limits, Tls, |_py, _slf, tls| {
-    PyResult::Ok(tls.flow.marks.get().as_pair())
-});
+transport_plain!(get_write_buffer_limits, Tls, |py, _slf, tls| { tls.flow.limits.pair(py) });
 transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |py, slf, tls, high, low| {
     // What only waits for the end of the turn is not what the marks are for.
     tls.buffered(slf)?;
-    tls.flow.marks.set(Marks::new(py, high, low, writing::HIGH_WATER)?);
+    tls.flow.limits.set(py, high, low, writing::HIGH_WATER)?;
     tls.control_writing(slf)
 });
 transport_plain!(get_read_buffer_size, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.waiting(py)));
-transport_plain!(get_read_buffer_limits, Tls, |_py, _slf, tls| {
-    PyResult::Ok(tls.read_marks.get().as_pair())
-});
+transport_plain!(get_read_buffer_limits, Tls, |py, _slf, tls| { tls.read_limits.pair(py) });
 transport_binary!(set_read_buffer_limits, Tls, ["high", "low"], 0, |py, _slf, tls, high, low| {
-    tls.read_marks.set(Marks::new(py, high, low, reading::HIGH_WATER)?);
+    tls.read_limits.set(py, high, low, reading::HIGH_WATER)?;
     tls.control_lower_reading(py)
 });
 transport_binary!(get_extra_info, Tls, ["name", "default"], 1, |py, _slf, tls, name, default| {

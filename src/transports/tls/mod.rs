@@ -28,11 +28,12 @@ use std::cell::{Cell, RefCell};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::base;
-use super::flow::{Flow, Marks};
+use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use super::stream;
+use super::{base, feed};
+use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
 use engine::Engine;
@@ -64,6 +65,9 @@ pub struct Tls {
     state: Cell<State>,
     told: Cell<Told>,
     delivery: Cell<Delivery>,
+    /// A buffered protocol's methods, as they were when it became the protocol: as in asyncio.
+    get_buffer: PySlot,
+    buffer_updated: PySlot,
     /// `close()` or `abort()` was called, or the connection is lost.
     closed: Cell<bool>,
     /// The transport below has said that no more comes.
@@ -80,7 +84,7 @@ pub struct Tls {
     listed: Cell<bool>,
     writes_after_loss: Cell<u32>,
     flow: Flow,
-    read_marks: Cell<Marks>,
+    read_limits: Limits,
     /// Plaintext that the engine did not take yet.
     backlog: RefCell<Outgoing>,
     engine: Engine,
@@ -130,12 +134,18 @@ pub fn new<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let extra = PyDict::new(py);
     extra.set_item("sslcontext", new.context)?;
+    let intake = Intake::of(&new.protocol)?;
+    let slot = |object: Option<Bound<'py, PyAny>>| {
+        object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
+    };
     base::allocate(
         py,
         Tls {
             state: State::Unwrapped.into(),
             told: if new.upgrade { Told::Connected } else { Told::Nothing }.into(),
-            delivery: delivery_for(&new.protocol)?.into(),
+            delivery: intake.delivery.into(),
+            get_buffer: slot(intake.get_buffer),
+            buffer_updated: slot(intake.buffer_updated),
             closed: false.into(),
             ended: false.into(),
             reading_paused: false.into(),
@@ -144,8 +154,8 @@ pub fn new<'py>(
             unasked: 0.into(),
             listed: false.into(),
             writes_after_loss: 0.into(),
-            flow: Flow { marks: Marks::of(writing::HIGH_WATER).into(), paused: false.into() },
-            read_marks: Marks::of(reading::HIGH_WATER).into(),
+            flow: Flow::of(writing::HIGH_WATER),
+            read_limits: Limits::of(reading::HIGH_WATER),
             backlog: RefCell::default(),
             engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
@@ -162,9 +172,33 @@ pub fn new<'py>(
     )
 }
 
-/// A TLS transport's protocol may be another TLS transport.
-fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
-    if base::is::<Tls>(protocol)? { Ok(Delivery::Layer) } else { Delivery::to(protocol) }
+/// How a protocol takes what was decrypted.
+struct Intake<'py> {
+    delivery: Delivery,
+    get_buffer: Option<Bound<'py, PyAny>>,
+    buffer_updated: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Intake<'py> {
+    fn of(protocol: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = protocol.py();
+        let plain = |delivery| Self { delivery, get_buffer: None, buffer_updated: None };
+        // A TLS transport's protocol may be another TLS transport.
+        if base::is::<Tls>(protocol)? {
+            return Ok(plain(Delivery::Layer));
+        }
+        if feed::suits(protocol)? {
+            return Ok(plain(Delivery::Reader));
+        }
+        // One that lacks the method is taken for an ordinary one, by asyncio's TLS too.
+        let get_buffer = protocol.getattr_opt(pyo3::intern!(py, "get_buffer"))?;
+        let buffered = &cached::asyncio(py)?.buffered_protocol;
+        if get_buffer.is_none() || !protocol.is_instance(buffered.bind(py))? {
+            return Ok(plain(Delivery::Data));
+        }
+        let buffer_updated = Some(protocol.getattr(pyo3::intern!(py, "buffer_updated"))?);
+        Ok(Self { delivery: Delivery::Buffer, get_buffer, buffer_updated })
+    }
 }
 
 /// Has a native transport below feed us without a call of Python's.
@@ -187,6 +221,17 @@ impl Tls {
         // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
         let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
         Some((event_loop, native))
+    }
+
+    /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = protocol.py();
+        self.protocol.set(py, Some(protocol.clone().unbind()));
+        let intake = Intake::of(protocol)?;
+        self.delivery.set(intake.delivery);
+        self.get_buffer.set(py, intake.get_buffer.map(Bound::unbind));
+        self.buffer_updated.set(py, intake.buffer_updated.map(Bound::unbind));
+        Ok(())
     }
 
     /// `loop.call_later(seconds, self.method)`, the timer kept.

@@ -40,11 +40,15 @@ impl Transport for Tls {
             &self.handshake_timeout,
             &self.event_loop,
             &self.protocol,
+            &self.get_buffer,
+            &self.buffer_updated,
             &self.lower,
             &self.extra,
             &self.waiter,
             &self.timer,
             &self.context,
+            self.flow.limits.slot(),
+            self.read_limits.slot(),
         ];
         own.into_iter().chain(self.engine.slots())
     }

@@ -12,7 +12,7 @@ use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
-pub const HIGH_WATER: isize = 256 * 1024;
+pub const HIGH_WATER: usize = 256 * 1024;
 
 /// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
 /// read, in bytes: then nothing more is read from it.
@@ -160,19 +160,21 @@ impl Tls {
     /// Decrypts straight into the buffer of a `BufferedProtocol`.
     fn read_into_buffer(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let Some(protocol) = self.protocol.get(py) else {
+        let (Some(get_buffer), Some(buffer_updated)) =
+            (self.get_buffer.get(py), self.buffer_updated.get(py))
+        else {
             return Ok(());
         };
-        let hint = self.engine.waiting(py);
-        let object = protocol.call_method1(pyo3::intern!(py, "get_buffer"), (hint,))?;
+        let object = get_buffer.call1((self.engine.waiting(py),))?;
         let buffer = Buffer::new(&object, true)?;
         let (count, stop) = self.watch(py, || self.engine.fill(py, buffer.as_ptr(), buffer.len()));
         drop(buffer);
         if matches!(stop, Stop::Full) {
-            self.read_soon(slf)?;
+            // Called by the transport below, that is in the connection's own context.
+            self.read_soon(slf, self.context.get(py))?;
         }
         if count > 0 {
-            protocol.call_method1(pyo3::intern!(py, "buffer_updated"), (count,))?;
+            buffer_updated.call1((count,))?;
         }
         match stop {
             Stop::Dry | Stop::Full => Ok(()),
@@ -194,17 +196,22 @@ impl Tls {
     }
 
     pub(super) fn resume(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.reading_paused.replace(false) { self.read_soon(slf) } else { Ok(()) }
+        if !self.reading_paused.replace(false) {
+            return Ok(());
+        }
+        // Before CPython 3.15 asyncio reads on in the context of whoever resumes.
+        let context = if cfg!(Py_3_15) { self.context.get(slf.py()) } else { None };
+        self.read_soon(slf, context)
     }
 
-    /// `loop.call_soon(self._read_on)`, in the context that the transport below calls us in.
-    fn read_soon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// `loop.call_soon(self._read_on, context=context)`
+    fn read_soon(&self, slf: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let Some((event_loop, _native)) = self.native(py) else {
             return Ok(());
         };
         let method = slf.getattr(pyo3::intern!(py, "_read_on"))?;
-        let context = [(pyo3::intern!(py, "context"), self.context.get(py))].into_py_dict(py)?;
+        let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
         event_loop.call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context)).map(drop)
     }
 
@@ -223,7 +230,7 @@ impl Tls {
     /// Pauses or resumes the transport below, by what waits on this side of it.
     pub(super) fn control_lower_reading(&self, py: Python<'_>) -> PyResult<()> {
         let waiting = self.engine.waiting(py);
-        let marks = self.read_marks.get();
+        let marks = self.read_limits.get();
         let flooded = self.unasked.get() > MOST_UNASKED;
         let Some(lower) = self.lower.get(py) else {
             return Ok(());

@@ -14,7 +14,7 @@ use crate::transports::flow::Signal;
 use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
-pub const HIGH_WATER: isize = 512 * 1024;
+pub const HIGH_WATER: usize = 512 * 1024;
 
 /// Ciphertext that waits for the end of the turn at most, in bytes.
 const MOST_DEFERRED: usize = 64 * 1024;
@@ -185,7 +185,7 @@ impl Tls {
         let Some((_loop, native)) = self.native(py) else {
             return Ok(());
         };
-        let most = MOST_DEFERRED.min(self.flow.marks.get().high);
+        let most = MOST_DEFERRED.min(self.flow.limits.get().high);
         if self.writing_paused.get() || !native.is_running(py) || self.unsent(py) >= most {
             return self.flush(slf);
         }
@@ -240,7 +240,7 @@ impl Tls {
     /// mark of 0 it pauses writers that nothing will ever resume.)
     pub(super) fn control_writing(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let (size, marks, paused) = (self.unsent(py), self.flow.marks.get(), &self.flow.paused);
+        let (size, marks, paused) = (self.unsent(py), self.flow.limits.get(), &self.flow.paused);
         let signal = if size >= marks.high.max(1) && !paused.get() {
             Signal::Pause
         } else if size <= marks.low && paused.get() {

@@ -116,6 +116,15 @@ fn never(py: Python<'_>, flag: Py<DropFlag>) -> PyResult<Bound<'_, PyAny>> {
     })
 }
 
+/// Owns an object for ever.
+#[pyfunction]
+fn keeps(py: Python<'_>, object: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    future_into_py(py, async move {
+        pending::<()>().await;
+        Ok(object)
+    })
+}
+
 /// Sleeps for long: unlike `never` somebody could wake it.
 #[pyfunction]
 fn sleeps_with(py: Python<'_>, seconds: f64, flag: Py<DropFlag>) -> PyResult<Bound<'_, PyAny>> {
@@ -211,6 +220,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(upstream_ready, module)?)?;
     module.add_function(wrap_pyfunction!(yields, module)?)?;
     module.add_function(wrap_pyfunction!(sleeps, module)?)?;
+    module.add_function(wrap_pyfunction!(keeps, module)?)?;
     module.add_function(wrap_pyfunction!(sleeps_with, module)?)?;
     module.add_function(wrap_pyfunction!(never, module)?)?;
     module.add_function(wrap_pyfunction!(local_never, module)?)?;

@@ -1,0 +1,93 @@
+"""Memory that runs out is a ``MemoryError``, and never the end of the process."""
+
+import pytest
+
+LIMITED = """
+import resource
+
+loop = new_event_loop()
+future = loop.create_future()
+
+
+def callback(*args):
+    pass
+
+
+async def nothing():
+    pass
+
+
+def limit(megabytes):
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (megabytes << 20), resource.RLIM_INFINITY))
+
+
+loop.run_until_complete(nothing())
+limit({megabytes})
+out = False
+try:
+    {scenario}
+except MemoryError:
+    out = True
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+if out:
+    print("out of memory")
+ran = []
+loop.call_soon(ran.append, 1)
+loop.call_soon(loop.stop)
+loop.run_forever()
+print(ran)
+loop.close()
+"""
+
+SCENARIOS = {
+    "call_soon": "while True: loop.call_soon(callback)",
+    "call_soon_threadsafe": "while True: loop.call_soon_threadsafe(callback)",
+    "many arguments": "while True: loop.call_soon(callback, 1, 2, 3, 4)",
+    "call_later": "while True: loop.call_later(60, callback)",
+    "kept": "kept = []\n    while True: kept.append(loop.call_later(60, callback, kept))",
+    "run with them": """def more():
+        for _ in range(1000):
+            loop.call_soon(more)
+            loop.call_soon(callback)
+    loop.set_exception_handler(lambda loop, context: loop.stop())
+    more()
+    loop.run_forever()
+    raise MemoryError""",
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_more_calls_than_there_is_memory_for(programs, scenario):
+    source = LIMITED.format(scenario=SCENARIOS[scenario], megabytes=60)
+    if scenario == "run with them":
+        # Those calls would go on scheduling others.
+        source = source.partition("ran = []")[0] + "print([1])\nloop.close()"
+    done = programs.run(source, timeout=60)
+    assert (done.stdout, done.stderr) == ("out of memory\n[1]\n", "")
+
+
+MANY_ARGUMENTS = {
+    "call_soon": "loop.call_soon(callback, *many)",
+    "create_task": "loop.create_task(*many)",
+    "gather": "tokioloop.gather(*many)",
+    "add_reader": "loop.add_reader(0, callback, *many)",
+}
+
+
+@pytest.mark.native_only(reason="asyncio runs out of memory in other places")
+@pytest.mark.parametrize("scenario", MANY_ARGUMENTS)
+@pytest.mark.parametrize("megabytes", [1, 8, 17, 30, 50])
+def test_more_arguments_than_there_is_memory_for(programs, scenario, megabytes):
+    source = f"""
+many = (1,) * 2_000_000
+import sys
+try:
+    exec({LIMITED.format(scenario=MANY_ARGUMENTS[scenario], megabytes=megabytes)!r})
+except (TypeError, PermissionError):
+    print("refused")
+"""
+    done = programs.run(source, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.partition("\n")[0] in ("out of memory", "refused", "[1]")
