@@ -225,6 +225,7 @@ class World:
         self.depth = 0
         self.loop = None
         self.faults = []
+        self.submitting = False  # the executors' lock is held
         self.forked = False  # in the child the executors' locks may be taken for good
         self.threads = []
         self.children = []
@@ -240,7 +241,7 @@ class World:
     # -- carrying out -------------------------------------------------------------------------
 
     def do(self, steps, raising=False):
-        if self.depth > 12:
+        if self.depth > 12 or self.submitting:
             return None
         self.depth += 1
         try:
@@ -422,7 +423,8 @@ class World:
         try:
             loop.call_later(0.005, loop.stop)
             loop.call_soon(self.do, step.then)
-            loop.run_forever()
+            with self.guarded(loop):
+                loop.run_forever()
         finally:
             if kind == 0:
                 asyncio._set_running_loop(inside)
@@ -433,7 +435,8 @@ class World:
         def run():
             if not loop.is_running() and not loop.is_closed():
                 loop.call_later(0.005, loop.stop)
-                loop.run_forever()
+                with self.guarded(loop):
+                    loop.run_forever()
 
         self.thread(run)
 
@@ -565,7 +568,7 @@ class World:
         if kind == 9 and self.awaitables:
             return self.pick(self.awaitables, step.b)
         if kind == 10 and not self.forked:
-            return loop.run_in_executor(None, self.do, step.then)
+            return self.submit(loop, step)
         if kind == 11:
             return Bomb(self, step.then, step.then)
         if kind == 12:
@@ -933,11 +936,17 @@ class World:
     def do_thread(self, step):
         self.thread(lambda: [self.do(step.then) for _ in range(step.a % 20)])
 
+    def submit(self, loop, step):
+        self.submitting = True  # a destructor that submits in the middle of it waits for itself
+        try:
+            return loop.run_in_executor(None, self.do, step.then)
+        finally:
+            self.submitting = False
+
     def do_executor(self, step):
         if self.forked:
             return
-        future = self.current(step).run_in_executor(None, self.do, step.then)
-        self.futures.append(future)
+        self.futures.append(self.submit(self.current(step), step))
 
     def do_signal_handler(self, step):
         self.current(step).add_signal_handler(
