@@ -8,21 +8,21 @@ use super::NativeLoop;
 use crate::gil::PySlot;
 
 /// A loop, and the reference that keeps it alive.
-pub struct LoopRef<'py>(Bound<'py, PyAny>);
+pub(crate) struct LoopRef<'py>(Bound<'py, PyAny>);
 
 impl<'py> LoopRef<'py> {
     /// # Safety
     /// `object` must be an instance of `NativeLoop`, or of a class derived from it.
-    pub unsafe fn new(object: Bound<'py, PyAny>) -> Self {
+    pub(crate) unsafe fn new(object: Bound<'py, PyAny>) -> Self {
         Self(object)
     }
 
     /// The Python object.
-    pub fn as_any(&self) -> &Bound<'py, PyAny> {
+    pub(crate) fn as_any(&self) -> &Bound<'py, PyAny> {
         &self.0
     }
 
-    pub fn into_any(self) -> Bound<'py, PyAny> {
+    pub(crate) fn into_any(self) -> Bound<'py, PyAny> {
         self.0
     }
 }
@@ -38,31 +38,31 @@ impl Deref for LoopRef<'_> {
 }
 
 /// A slot that holds a loop or nothing.
-pub struct LoopSlot(PySlot);
+pub(crate) struct LoopSlot(PySlot);
 
 impl LoopSlot {
-    pub fn new(py: Python<'_>, event_loop: &NativeLoop) -> Self {
+    pub(crate) fn new(py: Python<'_>, event_loop: &NativeLoop) -> Self {
         Self(PySlot::new(event_loop.bind(py).unbind()))
     }
 
     #[inline]
-    pub fn get<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
         // SAFETY: nothing but a loop is ever put into the slot.
         self.0.get(py).map(|object| unsafe { LoopRef::new(object) })
     }
 
-    pub fn is_set(&self, py: Python<'_>) -> bool {
+    pub(crate) fn is_set(&self, py: Python<'_>) -> bool {
         self.0.is_set(py)
     }
 
-    pub fn take<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+    pub(crate) fn take<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
         // SAFETY: as in `get`.
         self.0.take(py).map(|object| unsafe { LoopRef::new(object.into_bound(py)) })
     }
 
     /// For the collector's visits and for what empties all slots alike. No other object may be put
     /// into it.
-    pub fn slot(&self) -> &PySlot {
+    pub(crate) fn slot(&self) -> &PySlot {
         &self.0
     }
 }

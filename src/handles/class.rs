@@ -30,7 +30,7 @@ use crate::visit;
 const MOST_RECYCLED: usize = if cfg!(never_recycle) { 0 } else { 512 };
 
 /// The classes of plain handles and of timers; their instances are alike.
-pub struct Types {
+pub(super) struct Types {
     pub handle: Py<PyType>,
     pub timer: Py<PyType>,
     /// Where asyncio has such a class.
@@ -223,10 +223,12 @@ field!(get_loop, handle => or_none(handle.event_loop));
 field!(get_callback, handle => or_none(handle.callback));
 
 unsafe extern "C" fn get_when(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| unsafe { when(py, slf.cast()).map(Bound::into_ptr) })
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        unsafe { when(py, slf.cast()).map(Bound::into_ptr) }
+    })
 }
 
 unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Object {
@@ -247,10 +249,10 @@ field!(get_traceback, handle => or_none(handle.source_traceback));
 field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));
 field!(get_scheduled, handle => boolean(handle.scheduled));
-// SAFETY: the GIL is held.
 field!(get_args, handle => if handle.callback.is_null() {
     or_none(null_mut())
 } else if handle.many.is_null() {
+    // SAFETY: the GIL is held; `count` arguments are there, alive as long as the handle.
     unsafe { tuple_of(&handle.inline[..handle.count as usize]) }
 } else {
     or_none(handle.many)
@@ -342,10 +344,12 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 }
 
 unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
-    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, -1, |py| unsafe { when(py, slf.cast())?.hash() })
+    enter(held, -1, |py| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        unsafe { when(py, slf.cast())?.hash() }
+    })
 }
 
 unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Object {
@@ -457,7 +461,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
     object::MEMBERS_END,
 ]);
 
-pub fn types(py: Python<'_>) -> PyResult<&Types> {
+pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
     TYPES.get_or_try_init(py, || {
         let object = py.get_type::<PyAny>();
         let make = |name, fields: *mut ffi::PyGetSetDef, timer: bool| -> PyResult<Py<PyType>> {
@@ -503,7 +507,7 @@ pub fn types(py: Python<'_>) -> PyResult<&Types> {
 }
 
 /// Puts the two classes into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let types = types(module.py())?;
     module.add("Handle", types.handle.clone_ref(module.py()))?;
     module.add("TimerHandle", types.timer.clone_ref(module.py()))

@@ -58,8 +58,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-pub use class::register;
-pub use queued::{Queued, Ticket};
+pub(crate) use class::register;
+pub(crate) use queued::{Queued, Ticket};
 
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
@@ -69,7 +69,7 @@ use class::types;
 const INLINE: usize = 3;
 
 #[repr(C)]
-pub struct HandleObject {
+pub(crate) struct HandleObject {
     head: ffi::PyObject,
     weakrefs: Object,
     event_loop: Object,
@@ -590,7 +590,7 @@ unsafe fn release_call(handle: *mut HandleObject) {
 }
 
 /// `asyncio`'s argument tuple, for messages.
-pub fn arguments<'py>(py: Python<'py>, args: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
+pub(crate) fn arguments<'py>(py: Python<'py>, args: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
     // SAFETY: borrowed live objects; a new reference or null with an exception set.
     let tuple = unsafe { object::owned(py, tuple_of(args))? };
     Ok(tuple.cast_into::<PyTuple>()?)

@@ -312,6 +312,6 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     METHODS_END,
 ]);
 
-pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(super) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_methods(class, &METHODS.0)
 }

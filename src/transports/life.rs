@@ -25,7 +25,7 @@ use crate::sources::{self, Kind, Source};
 
 /// Where in its life a transport is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Life {
+pub(crate) enum Life {
     /// `connection_made` is yet to be called.
     New,
     Open,
@@ -38,7 +38,7 @@ pub enum Life {
 }
 
 /// The state that all of them have. Only reached with the GIL held.
-pub struct Common {
+pub(crate) struct Common {
     /// The `socket.socket` in it is the user's, or was made when somebody asked for it.
     pub file: Descriptor,
     pub key: Key,
@@ -70,7 +70,7 @@ struct Rare {
 }
 
 /// What a new transport reads from and writes to. The transport closes it, once there is one.
-pub enum Socket<'py> {
+pub(crate) enum Socket<'py> {
     /// A descriptor that nothing else refers to: dropped, it is closed.
     Bare(OwnedFd),
     /// The user's socket object, and its descriptor.
@@ -78,7 +78,7 @@ pub enum Socket<'py> {
 }
 
 /// What a new transport is made of, whatever its kind.
-pub struct Parts<'py> {
+pub(crate) struct Parts<'py> {
     pub socket: Socket<'py>,
     pub protocol: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
@@ -86,7 +86,7 @@ pub struct Parts<'py> {
 }
 
 /// A transport over a socket: what its kind does in its own way.
-pub trait SocketTransport: Transport + Deref<Target = Common> {
+pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
     /// What asyncio calls it in its messages.
     const NOUN: &'static str;
 
@@ -124,14 +124,14 @@ pub trait SocketTransport: Transport + Deref<Target = Common> {
 }
 
 /// What the loop does with transports of a kind, whose events `ready` takes.
-pub const fn kind<T: SocketTransport>(
+pub(crate) const fn kind<T: SocketTransport>(
     ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
 ) -> Kind {
     Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
 
 /// Makes a transport, which owns the socket from then on. It begins with [`begin`].
-pub fn make<'py, T: SocketTransport>(
+pub(crate) fn make<'py, T: SocketTransport>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     parts: Parts<'py>,
@@ -192,7 +192,7 @@ pub fn make<'py, T: SocketTransport>(
 /// Schedules `connection_made`, after `prepare`. If that fails the transport is the caller's to
 /// drop, which closes the socket with a `ResourceWarning`: asyncio's constructor leaves one like
 /// it behind.
-pub fn begin<T: SocketTransport>(
+pub(crate) fn begin<T: SocketTransport>(
     event_loop: &NativeLoop,
     transport: &Bound<'_, PyAny>,
     prepare: impl FnOnce() -> PyResult<()>,
@@ -300,7 +300,7 @@ fn move_to<T: SocketTransport>(
 }
 
 /// Registers with the reactor, once.
-pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
+pub(crate) fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     if this.registration.borrow().is_some() {
         return Ok(());
     }
@@ -323,7 +323,7 @@ fn start_reading<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-pub fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if !this.is_reading() {
         return Ok(());
     }
@@ -332,7 +332,7 @@ pub fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<(
     this.log_in_debug("%r pauses reading", slf)
 }
 
-pub fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if this.is_closing() || !this.paused.get() {
         return Ok(());
     }
@@ -344,14 +344,17 @@ pub fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<
     this.log_in_debug("%r resumes reading", slf)
 }
 
-pub fn set_protocol<T: SocketTransport>(this: &T, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn set_protocol<T: SocketTransport>(
+    this: &T,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     this.adopt(protocol)?;
     this.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
     Ok(())
 }
 
 /// `close()`: reads no more, sends what is buffered, then ends.
-pub fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     if this.is_closing() {
         return Ok(());
@@ -368,7 +371,7 @@ pub fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<(
 }
 
 /// `abort()`, or an error: what the kernel does not take at once is lost.
-pub fn force_close<T: SocketTransport>(
+pub(crate) fn force_close<T: SocketTransport>(
     this: &T,
     slf: &Bound<'_, PyAny>,
     error: Option<Py<PyAny>>,
@@ -388,7 +391,7 @@ pub fn force_close<T: SocketTransport>(
 }
 
 /// Schedules `connection_lost`.
-pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
     let py = slf.py();
     this.life.set(Life::Losing);
     if error.is_some() {
@@ -401,7 +404,7 @@ pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<
 
 /// An error that ends the connection: reported unless it is the network's, then told.
 #[cold]
-pub fn fatal<T: SocketTransport>(
+pub(crate) fn fatal<T: SocketTransport>(
     this: &T,
     slf: &Bound<'_, PyAny>,
     error: PyErr,
@@ -415,19 +418,19 @@ pub fn fatal<T: SocketTransport>(
 }
 
 /// The loop keeps the transport alive while it reads or has something to send.
-pub fn keep_alive<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+pub(crate) fn keep_alive<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
     this.hold(slf.py(), Source::Object(slf.clone().unbind(), T::kind()));
 }
 
 /// One that does neither may be collected, and then says that nobody closed it.
-pub fn relax<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+pub(crate) fn relax<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
     if this.life.get() == Life::Open && this.is_idle() {
         this.hold(slf.py(), Source::Quiet(slf.as_ptr(), T::kind()));
     }
 }
 
 /// Gives everything back: the place in the loop, and the socket.
-pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     this.life.set(Life::Closed);
     // Before the descriptor closes, or its registration could never be taken back.
@@ -449,23 +452,23 @@ pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult
 }
 
 /// Pauses the protocol if more is buffered than it should.
-pub fn maybe_pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn maybe_pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     this.tell(slf, this.flow.grown(this.unsent()))
 }
 
 /// Resumes the protocol once enough has left.
-pub fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     this.tell(slf, this.flow.shrunk(this.unsent()))
 }
 
 impl Common {
     /// The loop, while the transport has one.
     #[inline]
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+    pub(crate) fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
         self.event_loop.get(py)
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
         [
             self.event_loop.slot(),
@@ -483,28 +486,28 @@ impl Common {
         self.rare.get_or_init(Box::default)
     }
 
-    pub fn sink(&self) -> Option<&'static Sink> {
+    pub(crate) fn sink(&self) -> Option<&'static Sink> {
         self.rare.get()?.sink.get()
     }
 
-    pub fn set_sink(&self, sink: &'static Sink) {
+    pub(crate) fn set_sink(&self, sink: &'static Sink) {
         self.rare().sink.set(Some(sink));
     }
 
     /// What `get_extra_info` answers besides what the transport knows itself.
-    pub fn extra<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn extra<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.rare.get()?.extra.get(py)
     }
 
-    pub fn set_extra(&self, extra: Bound<'_, PyAny>) {
+    pub(crate) fn set_extra(&self, extra: Bound<'_, PyAny>) {
         self.rare().extra.set(extra.py(), Some(extra.unbind()));
     }
 
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.life.get() >= Life::Closing
     }
 
-    pub fn is_reading(&self) -> bool {
+    pub(crate) fn is_reading(&self) -> bool {
         !self.is_closing() && !self.paused.get()
     }
 
@@ -513,7 +516,7 @@ impl Common {
     }
 
     /// Calls a method of the protocol in the transport's context.
-    pub fn call_protocol<'py>(
+    pub(crate) fn call_protocol<'py>(
         &self,
         native: &NativeLoop,
         protocol: &Bound<'py, PyAny>,
@@ -526,7 +529,7 @@ impl Common {
 
     /// After a loss data is dropped, with asyncio's warning from the fifth time on.
     #[cold]
-    pub fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
         let count = self.writes_after_loss.get() + 1;
         self.writes_after_loss.set(count);
         if count >= 5 {

@@ -59,10 +59,10 @@ transport_field!(get_low_water, T, T: SocketTransport, |py, _slf, this| {
 transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.file.number()));
 
 /// The tables for a kind.
-pub struct Shared<T>(PhantomData<T>);
+pub(crate) struct Shared<T>(PhantomData<T>);
 
 impl<T: SocketTransport> Shared<T> {
-    pub const METHODS: &'static [ffi::PyMethodDef] = &[
+    pub(crate) const METHODS: &'static [ffi::PyMethodDef] = &[
         plain_method(
             c"close",
             close::<T>,
@@ -83,7 +83,7 @@ impl<T: SocketTransport> Shared<T> {
         ),
     ];
 
-    pub const FIELDS: &'static [ffi::PyGetSetDef] = &[
+    pub(crate) const FIELDS: &'static [ffi::PyGetSetDef] = &[
         getter(c"_loop", get_loop::<T>),
         getter(c"_protocol", get_protocol_field::<T>),
         getter(c"_protocol_paused", get_protocol_paused::<T>),

@@ -24,7 +24,7 @@ use crate::transports::base::{self, Transport};
 use crate::transports::protocol;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     /// The file object, which the transport closes.
     pub pipe: Bound<'py, PyAny>,
     pub protocol: Bound<'py, PyAny>,
@@ -34,7 +34,7 @@ pub struct New<'py> {
 
 /// What a descriptor is, as far as pipes care.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
+pub(crate) enum FileKind {
     Fifo,
     Socket,
     CharacterDevice,
@@ -59,7 +59,7 @@ impl FileKind {
 }
 
 /// An end of a pipe: a kind of transport.
-pub trait Pipe: Transport {
+pub(crate) trait Pipe: Transport {
     /// Says what of a file of the wrong kind.
     const REFUSAL: &'static str;
 
@@ -70,7 +70,7 @@ pub trait Pipe: Transport {
 }
 
 /// The state that both ends have. Only reached with the GIL held.
-pub struct End {
+pub(crate) struct End {
     pub fd: RawFd,
     pub kind: FileKind,
     pub closing: Cell<bool>,
@@ -90,7 +90,7 @@ pub struct End {
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py, P: Pipe>(
+pub(crate) fn new<'py, P: Pipe>(
     py: Python<'py>,
     native: &NativeLoop,
     new: New<'py>,
@@ -169,7 +169,7 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Calls `connection_lost` and closes the file.
-pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let end = base::state::<P>(slf.bind(py)).end();
     let loss = end.loss.take(py).unwrap_or_else(|| py.None());
     let told = end.tell(py, "connection_lost", &[loss.bind(py)]);
@@ -184,11 +184,11 @@ pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()>
 
 impl End {
     /// The loop, while the transport has one.
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+    pub(crate) fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
         self.event_loop.get(py)
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
         [
             self.event_loop.slot(),
             &self.protocol,
@@ -202,20 +202,20 @@ impl End {
         .into_iter()
     }
 
-    pub fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.event_loop.get(py).map(|event_loop| event_loop.into_any().unbind())
     }
 
-    pub fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.extra.get(py).map(Bound::unbind)
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.pipe.as_ptr().is_null()
     }
 
     /// Calls a method of the protocol in the transport's context; what it raises is reported.
-    pub fn tell(
+    pub(crate) fn tell(
         &self,
         py: Python<'_>,
         method: &str,
@@ -241,7 +241,7 @@ impl End {
 
     /// asyncio's report of a callback that raised.
     #[cold]
-    pub fn report(
+    pub(crate) fn report(
         &self,
         py: Python<'_>,
         object: &Bound<'_, PyAny>,
@@ -259,7 +259,7 @@ impl End {
     }
 
     /// Has the loop call a method of the transport while the descriptor is ready.
-    pub fn watch(
+    pub(crate) fn watch(
         &self,
         slf: &Bound<'_, PyAny>,
         direction: Direction,
@@ -277,7 +277,7 @@ impl End {
         descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
     }
 
-    pub fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
+    pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
         match self.native(py) {
             Some(native) if !native.closed.get(py) => {
                 descriptors::remove(py, &native, self.fd, direction).map(drop)
@@ -287,12 +287,12 @@ impl End {
     }
 
     /// Schedules `connection_lost`.
-    pub fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+    pub(crate) fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
         self.lose_after(slf, error, connection_lost::<P>);
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
-    pub fn lose_after(
+    pub(crate) fn lose_after(
         &self,
         slf: &Bound<'_, PyAny>,
         error: Option<Py<PyAny>>,
@@ -309,7 +309,7 @@ impl End {
     }
 
     /// Where the loop is closed nothing can be scheduled: closes the file at once. Whether it is.
-    pub fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
         if self.native(py).is_some_and(|native| !native.closed.get(py)) {
             return Ok(false);
         }
@@ -318,7 +318,7 @@ impl End {
         Ok(true)
     }
 
-    pub fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
         self.closing.set(true);
         self.losing.set(true);
         match self.pipe.take(py) {
@@ -328,7 +328,12 @@ impl End {
     }
 
     /// Tells asyncio's logger, in debug mode.
-    pub fn log_in_debug(&self, slf: &Bound<'_, PyAny>, level: &str, text: &str) -> PyResult<()> {
+    pub(crate) fn log_in_debug(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        level: &str,
+        text: &str,
+    ) -> PyResult<()> {
         let py = slf.py();
         if self.native(py).is_some_and(|native| native.debug.get(py)) {
             py.import("asyncio.log")?.getattr("logger")?.call_method1(level, (text, slf))?;
@@ -337,7 +342,7 @@ impl End {
     }
 
     /// What `repr` begins with: the class, its state and the descriptor.
-    pub fn describe(&self, class: &str) -> String {
+    pub(crate) fn describe(&self, class: &str) -> String {
         let state = match (self.is_closed(), self.closing.get()) {
             (true, _) => " closed",
             (false, true) => " closing",
@@ -347,7 +352,7 @@ impl End {
     }
 
     /// What `repr` says of the loop's interest in the descriptor.
-    pub fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
+    pub(crate) fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
         if self.is_closed() {
             return "closed";
         }
@@ -388,6 +393,6 @@ unsafe extern "C" fn set_pipe<P: Pipe>(slf: Object, value: Object, _closure: *mu
 }
 
 /// asyncio's `_pipe`, which may be assigned.
-pub const fn pipe_field<P: Pipe>() -> ffi::PyGetSetDef {
+pub(super) const fn pipe_field<P: Pipe>() -> ffi::PyGetSetDef {
     ffi::PyGetSetDef { set: Some(set_pipe::<P>), ..getter(c"_pipe", get_pipe::<P>) }
 }

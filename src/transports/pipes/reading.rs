@@ -24,7 +24,7 @@ use crate::{cached, transport_field, transport_plain, transport_unary};
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;
 
-pub struct ReadPipe {
+pub(crate) struct ReadPipe {
     end: End,
     paused: Cell<bool>,
     /// Exactly asyncio's stream protocol: fed without its Python frames.

@@ -27,7 +27,7 @@ const FATAL: &str = "Fatal write error on pipe transport";
 /// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
 const SILENT_WRITES: u32 = 5;
 
-pub struct WritePipe {
+pub(crate) struct WritePipe {
     end: End,
     /// Writes since the reader is gone or the transport was closed.
     refused: Cell<u32>,

@@ -20,14 +20,14 @@ use crate::transports::protocol::{Delivery, log_in_debug};
 const BULK: usize = 32 * 1024;
 
 /// What one look at the socket gave.
-pub enum Received<T> {
+pub(super) enum Received<T> {
     Nothing,
     End,
     Data(T),
 }
 
 /// The reactor says that the socket is ready for something.
-pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.

@@ -34,7 +34,7 @@ fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
-pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+pub(crate) fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
     let (py, stream) = (slf.py(), stream(slf));
     stream.check_writable("write")?;
     if stream.refuses(py)? {

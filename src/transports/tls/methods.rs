@@ -97,7 +97,7 @@ transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra.get(py) {
 });
 transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
 
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
@@ -183,7 +183,7 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] = &[
+pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_loop", get_loop),
     getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_app_reading_paused", get_reading_paused),

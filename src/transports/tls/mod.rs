@@ -61,7 +61,7 @@ enum Told {
 }
 
 /// The state of a TLS transport. Only reached with the GIL held.
-pub struct Tls {
+pub(crate) struct Tls {
     state: Cell<State>,
     told: Cell<Told>,
     delivery: Cell<Delivery>,
@@ -104,7 +104,7 @@ pub struct Tls {
 }
 
 /// How a native transport below hands us what it read.
-pub static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
+pub(crate) static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
 
 #[inline]
 fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
@@ -113,7 +113,7 @@ fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
 
 /// What a new TLS transport is made of.
 #[derive(FromPyObject)]
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub protocol: Bound<'py, PyAny>,
     pub object: Bound<'py, PyAny>,
     pub incoming: Bound<'py, PyAny>,
@@ -127,7 +127,7 @@ pub struct New<'py> {
 }
 
 /// Makes a TLS transport. It begins when the transport below calls its `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,

@@ -12,7 +12,7 @@ use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
-pub const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
 /// read, in bytes: then nothing more is read from it.
@@ -29,12 +29,12 @@ enum Parcel<'py> {
 }
 
 /// Ciphertext from a native transport below.
-pub fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+pub(super) fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     tls(slf).engine.feed(py, data)
 }
 
 /// Ciphertext has come.
-pub fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = tls(slf);
     match this.state.get() {
         State::Handshake => this.shake_hands(slf),

@@ -14,7 +14,7 @@ use crate::transports::flow::Signal;
 use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
-pub const HIGH_WATER: usize = 512 * 1024;
+pub(super) const HIGH_WATER: usize = 512 * 1024;
 
 /// Ciphertext that waits for the end of the turn at most, in bytes.
 const MOST_DEFERRED: usize = 64 * 1024;
