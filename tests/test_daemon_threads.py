@@ -1,9 +1,9 @@
 """The interpreter exits while daemon threads run loops, or use those of others.
 
 Python code that a loop calls releases the GIL. A daemon thread that wants it back while the
-interpreter exits never gets it: until CPython 3.14 it is ended there and then, with the frames of the
-loop and of whatever called it still on its stack. These are races, so each program runs many times:
-a few in every run of the tests, hundreds where slow tests run.
+interpreter exits never gets it: until CPython 3.14 it is ended there and then, with the frames of
+the loop and of whatever called it still on its stack. These are races, so each program runs many
+times: a few in every run of the tests, hundreds where slow tests run.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ PROGRAMS = {
         loop = asyncio.get_running_loop()
         readable, writable = os.pipe()
         await loop.connect_read_pipe(Reader, os.fdopen(readable, "rb", 0))
-        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writable, "wb", 0))
+        file = os.fdopen(writable, "wb", 0)
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, file)
         while True:
             transport.write(b"x" * 100)
             await asyncio.sleep(0)
