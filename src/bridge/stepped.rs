@@ -5,13 +5,14 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
+
+use crate::forks::Mutex;
 
 /// A future whose result has become a Python object. Not `Send` to the compiler: see `LocalFuture`
 /// for how those that are not stay in their thread.
@@ -169,7 +170,7 @@ static GRAVES: Mutex<Vec<(ThreadId, Buried)>> = Mutex::new(Vec::new());
 static BURIED: AtomicUsize = AtomicUsize::new(0);
 
 fn bury(home: ThreadId, buried: Buried) {
-    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut graves = GRAVES.lock();
     graves.push((home, buried));
     BURIED.store(graves.len(), Ordering::Release);
 }
@@ -180,7 +181,7 @@ fn exhume() {
         return;
     }
     let here = thread::current().id();
-    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut graves = GRAVES.lock();
     let (mine, others) = std::mem::take(&mut *graves).into_iter().partition(|it| it.0 == here);
     *graves = others;
     BURIED.store(graves.len(), Ordering::Release);
