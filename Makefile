@@ -11,6 +11,11 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 CONFORMANCE_ARGS ?=
 BENCH_ARGS ?=
+# What of the suite the watched interpreters run, with pytest's options; nothing means most of it.
+DEBUG_ARGS ?=
+ASAN_ARGS ?=
+STRESS_ARGS ?= --seconds 120
+SOAK_ARGS ?= --cycles 500
 # Another Linux's root folder to run the benchmarks in, on the CPython that is there.
 BENCH_ROOT ?=
 BENCH_PYTHON ?= 3.14
@@ -24,6 +29,7 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
 LOOM := --manifest-path tests/loom/Cargo.toml
+LOOM_THREADS := --manifest-path tests/loom/threads/Cargo.toml --target-dir target/loom-threads
 # What the bridge is used in: the tests' extension, and the examples.
 EXTENSIONS := tests/bridge/extension examples/rust-extension examples/rust-embedded
 SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
@@ -40,10 +46,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo test test-rust test-loom test-python conformance lint bench check-rust clean
+.PHONY: test-debug test-asan test-tsan test-miri stress soak
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT.\n' $(PYTHON) $(VENV)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -79,6 +86,41 @@ test-python: $(VENV)/.built
 	$(call say,"Slow tests: one at a time; they count descriptors and memory")
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: none selected
 
+# --- Machines that look for bugs; docs/testing.md says what each finds ------------------------
+
+test-debug: | check-rust ## Run the tests on a debug CPython; count what each leaves behind
+	$(call say,"A debug build of CPython")
+	@tests/machines/debug $(DEBUG_ARGS)
+
+test-asan: | check-rust ## Run the tests with AddressSanitizer in CPython and extension
+	$(call say,"AddressSanitizer; the first time builds a CPython")
+	@tests/machines/asan $(ASAN_ARGS)
+
+# ThreadSanitizer comes with rustc, for those who ask for what is not stable. The standard library
+# has none of it, which is why rustc has to be told that the two may be linked.
+test-tsan: | check-rust ## Run loom's models on real threads with ThreadSanitizer
+	$(call say,"ThreadSanitizer")
+	@RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/loom/threads/suppressions.txt" \
+		cargo test --quiet $(LOOM_THREADS) --target $$(rustc -vV | sed -n 's/^host: //p')
+
+test-miri: | check-rust ## Run loom's models in Miri, which needs a nightly Rust
+	$(call say,"Miri")
+	@cargo +nightly miri --version >/dev/null 2>&1 || { \
+		echo 'No Miri: rustup toolchain install nightly --component miri --component rust-src' >&2; \
+		exit 1; }
+	@cargo +nightly miri test --quiet $(LOOM_THREADS)/miri
+
+stress: $(VENV)/.built ## Let threads at loops that open, run, close, fork and are collected
+	$(call say,"Threads against loops: $(STRESS_ARGS)")
+	@$(BIN)/python tests/machines/thread_stress.py $(STRESS_ARGS)
+
+soak: $(VENV)/.built ## Serve clients that misbehave, for hundreds of cycles
+	$(call say,"Soak: $(SOAK_ARGS)")
+	@$(BIN)/python tests/machines/soak.py $(SOAK_ARGS)
+
+# ----------------------------------------------------------------------------------------------
+
 conformance: | check-rust ## Run CPython's asyncio tests on every CPython that is here
 	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")
 	@$(PYTHON) tests/conformance/everywhere.py $(CONFORMANCE_ARGS)
@@ -88,11 +130,13 @@ lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the
 	@cargo fmt --check
 	@cargo fmt --check $(LOADGEN)
 	@cargo fmt --check $(LOOM)
+	@cargo fmt --check --manifest-path tests/loom/threads/Cargo.toml
 	@set -e; for each in $(EXTENSIONS) benchmarks/extension; do \
 		cargo fmt --check --manifest-path $$each/Cargo.toml; done
 	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOOM) --target-dir target/loom --all-targets -- -D warnings
+	@cargo clippy --quiet $(LOOM_THREADS) --all-targets -- -D warnings
 	@set -e; for each in $(EXTENSIONS); do PYO3_PYTHON=$(BIN)/python cargo clippy --quiet \
 		--manifest-path $$each/Cargo.toml --target-dir target/bridge/lint \
 		--all-targets -- -D warnings; done

@@ -17,7 +17,7 @@ use crate::object::{
 };
 
 /// A kind of coroutines. Each `slf` is a live object of the kind's class.
-pub trait Coroutine: 'static {
+pub(crate) trait Coroutine: 'static {
     /// One step; `result` is what it yields or returns, a new reference.
     fn send(
         py: Python<'_>,
@@ -50,7 +50,7 @@ pub trait Coroutine: 'static {
 }
 
 /// Makes the class of a kind; `own` are its slots besides those of every coroutine.
-pub fn new_class<K: Coroutine + ?Sized>(
+pub(crate) fn new_class<K: Coroutine + ?Sized>(
     py: Python<'_>,
     name: &'static CStr,
     size: usize,
@@ -74,13 +74,13 @@ pub fn new_class<K: Coroutine + ?Sized>(
 /// are the error, and then the coroutine goes on.
 ///
 /// A coroutine of Python's own says which, in this CPython's words.
-pub fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
     let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     uncaught_by(&nothing, args)
 }
 
 /// The same for what is thrown into `coro`, a coroutine of Python's own.
-pub fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
     let py = coro.py();
     let args = crate::handles::arguments(py, args)?;
     let error = match coro.call_method1(intern!(py, "throw"), args) {
@@ -95,7 +95,7 @@ pub fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> 
 }
 
 /// As for a coroutine of Python's own. For destructors: with no exception set.
-pub fn warn_never_awaited(py: Python<'_>, name: &str) {
+pub(crate) fn warn_never_awaited(py: Python<'_>, name: &str) {
     let Ok(text) = CString::new(format!("coroutine '{name}' was never awaited")) else { return };
     if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1) {
         error.write_unraisable(py, None);
@@ -109,14 +109,18 @@ unsafe extern "C" fn am_send<K: Coroutine + ?Sized>(
 ) -> ffi::PySendResult {
     // SAFETY: the caller's out parameter, which must be null on error.
     unsafe { *result = null_mut() };
-    enter(ffi::PySendResult::PYGEN_ERROR, |py| K::send(py, slf, value, result))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, ffi::PySendResult::PYGEN_ERROR, |py| K::send(py, slf, value, result))
 }
 
 /// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
 /// need not be raised.
 #[inline]
 fn step<K: Coroutine + ?Sized>(slf: Object, value: Object, bare: bool) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let mut result = null_mut();
         if K::send(py, slf, value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
             return Ok(result);
@@ -152,7 +156,9 @@ unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         if args.has_keywords() {
             return Err(PyTypeError::new_err("coroutine.throw() takes no keyword arguments"));
         }
@@ -164,14 +170,18 @@ unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
 }
 
 unsafe extern "C" fn method_close<K: Coroutine + ?Sized>(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         K::close(py, slf)?;
         Ok(py.None().into_ptr())
     })
 }
 
 unsafe extern "C" fn am_await<K: Coroutine + ?Sized>(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         if K::is_awaited(py, slf) {
             return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
         }

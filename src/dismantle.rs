@@ -34,7 +34,7 @@ pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
 }
 
 #[cfg(not(Py_3_14))]
-pub use before_3_14::dismantle;
+pub(crate) use before_3_14::dismantle;
 
 #[cfg(not(Py_3_14))]
 mod before_3_14 {
@@ -76,7 +76,7 @@ mod before_3_14 {
     /// references, fields, memory, and the reference to the type. One that had to wait has its
     /// `tp_dealloc` called again, which must come here again.
     #[inline]
-    pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+    pub(crate) unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
         // What it lets go of may run Python code, in a thread that was never in the core.
         finalizing::guard();
         // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.

@@ -43,7 +43,7 @@
 //! that ends is unwound as before: the test of this module fails there.
 
 #[cfg(not(Py_3_14))]
-pub use before_3_14::guard;
+pub(crate) use before_3_14::guard;
 
 /// CPython itself leaves threads hanging.
 #[cfg(Py_3_14)]
@@ -60,7 +60,7 @@ mod before_3_14 {
 
     /// From now on this thread parks when CPython ends it.
     #[inline]
-    pub fn guard() {
+    pub(crate) fn guard() {
         // SAFETY: has no preconditions.
         if LAST.load(Ordering::Relaxed) != unsafe { libc::pthread_self() } as usize {
             register(park_if_finalizing);

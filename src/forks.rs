@@ -15,37 +15,37 @@ use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::{Mutex as Inner, MutexGuard};
 
-pub use gate::count;
+pub(crate) use gate::count;
 use gate::{Pass, pass};
 
 #[derive(Default)]
-pub struct Mutex<T>(Inner<T>);
+pub(crate) struct Mutex<T>(Inner<T>);
 
 impl<T> Mutex<T> {
     #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(Inner::new(value))
     }
 
     #[cfg(loom)]
-    pub fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self(Inner::new(value))
     }
 
     /// The values in these locks are whole whenever somebody panics, so poison means nothing.
-    pub fn lock(&self) -> Guard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
         let pass = pass();
         Guard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), _pass: pass }
     }
 
     #[cfg(not(loom))]
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A locked `Mutex`. The fields are dropped in their order: the pass is the last to be given back.
-pub struct Guard<'a, T> {
+pub(crate) struct Guard<'a, T> {
     guard: MutexGuard<'a, T>,
     _pass: Pass,
 }
@@ -105,15 +105,15 @@ mod gate {
         COUNT.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn count() -> u32 {
+    pub(crate) fn count() -> u32 {
         watch();
         COUNT.load(Ordering::Relaxed)
     }
 
     /// The right to hold locks.
-    pub struct Pass;
+    pub(crate) struct Pass;
 
-    pub fn pass() -> Pass {
+    pub(crate) fn pass() -> Pass {
         watch();
         loop {
             PASSES.fetch_add(1, Ordering::SeqCst);
@@ -135,13 +135,13 @@ mod gate {
 /// The models do not fork.
 #[cfg(loom)]
 mod gate {
-    pub fn count() -> u32 {
+    pub(crate) fn count() -> u32 {
         0
     }
 
-    pub struct Pass;
+    pub(crate) struct Pass;
 
-    pub fn pass() -> Pass {
+    pub(crate) fn pass() -> Pass {
         Pass
     }
 }

@@ -15,26 +15,27 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 use crate::cached;
 use crate::contexts::within;
 use crate::errors::{check, os_error};
-use crate::event_loop::{Entry, NativeLoop, ends_loop};
+use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
 use crate::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::sockets::address;
-use crate::sources::{Kind, Source};
+use crate::sockets::number::Descriptor;
+use crate::sources::{self, Kind, Source};
 use crate::transports::life::{Parts, Socket};
 use crate::transports::stream;
 
 /// A socket that accepts connections for a `Server`.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub struct Listener {
-    fd: RawFd,
+    file: Descriptor,
     backlog: usize,
     protocol_factory: PySlot,
     server: PySlot,
     /// Each connection's callbacks run in a copy of it.
     context: PySlot,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     key: GilFlag<Option<Key>>,
     registration: GilCell<Option<Registration>>,
     /// Connections that have no transport yet: one for each entry of the ready queue.
@@ -65,15 +66,16 @@ static KIND: Kind = Kind {
 };
 
 impl Listener {
-    /// Starts accepting on `fd`.
+    /// Starts accepting on `socket`.
     pub fn start(
         py: Python<'_>,
         event_loop: &NativeLoop,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         backlog: usize,
         protocol_factory: Bound<'_, PyAny>,
         server: Bound<'_, PyAny>,
     ) -> PyResult<Py<Self>> {
+        let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
         // Accepted sockets inherit it, which saves a system call a connection. (Fails on sockets
@@ -92,12 +94,12 @@ impl Listener {
         let listener = Py::new(
             py,
             Self {
-                fd,
+                file: Descriptor::of(socket, fd)?,
                 backlog: backlog.max(1),
                 protocol_factory: PySlot::new(protocol_factory.unbind()),
                 server: PySlot::new(server.unbind()),
                 context: PySlot::new(context.unbind()),
-                event_loop: PySlot::new(event_loop.bind(py).unbind()),
+                event_loop: LoopSlot::new(py, event_loop),
                 key: GilFlag::new(None),
                 registration: GilCell::new(None),
                 accepted: GilCell::new(VecDeque::new()),
@@ -110,8 +112,9 @@ impl Listener {
     /// Registers with the reactor, at first or after `stop`.
     pub fn resume(listener: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
         let (py, this) = (listener.py(), listener.get());
+        let fd = this.file.open(py).map_err(|error| os_error(&error))?;
         let source = Source::Object(listener.clone().into_any().unbind(), &KIND);
-        let (key, registration) = event_loop.add_source(py, this.fd, source)?;
+        let (key, registration) = event_loop.add_source(py, fd, source)?;
         this.key.set(py, Some(key));
         drop(this.registration.with(py, |slot| slot.replace(registration)));
         this.arm(py, event_loop);
@@ -129,7 +132,8 @@ impl Listener {
 
     /// Stops accepting; the socket stays open, and connections that were accepted live on.
     pub fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) {
-        self.deregister(py);
+        let registration = self.registration.with(py, Option::take);
+        sources::take_back(py, event_loop, registration, &self.file);
         if let Some(key) = self.key.get(py) {
             self.key.set(py, None);
             drop(event_loop.sources.with(py, |sources| sources.remove(key)));
@@ -138,17 +142,14 @@ impl Listener {
 
     /// The loop is closed: nothing is accepted any more, and nothing that was is made a transport.
     fn detach(&self, py: Python<'_>) {
-        self.deregister(py);
-        drop(self.accepted.take(py));
-    }
-
-    fn deregister(&self, py: Python<'_>) {
         drop(self.registration.with(py, Option::take));
+        drop(self.accepted.take(py));
     }
 
     fn move_to(&self, py: Python<'_>, reactor: &Arc<Reactor>) -> PyResult<()> {
         let Some(key) = self.key.get(py) else { return Ok(()) };
-        let registration = reactor.register(self.fd, key).map_err(|error| os_error(&error))?;
+        let fd = self.file.open(py).map_err(|error| os_error(&error))?;
+        let registration = reactor.register(fd, key).map_err(|error| os_error(&error))?;
         registration.arm(Direction::Read);
         drop(self.registration.with(py, |slot| slot.replace(registration)));
         Ok(())
@@ -159,11 +160,13 @@ impl Listener {
         let (py, this) = (slf.py(), slf.get());
         for _ in 0..this.backlog {
             let mut peer = address::Raw::new();
-            let accepted = this.registration.with(py, |registration| match registration {
-                Some(registration) => {
-                    registration.attempt(Direction::Read, || accept(this.fd, &mut peer))
-                }
-                None => Ok(None),
+            let accepted = this.file.open(py).and_then(|fd| {
+                this.registration.with(py, |registration| match registration {
+                    Some(registration) => {
+                        registration.attempt(Direction::Read, || accept(fd, &mut peer))
+                    }
+                    None => Ok(None),
+                })
             });
             match accepted {
                 Ok(Some(fd)) => this.expect(slf, event_loop, (fd, peer)),
@@ -265,13 +268,17 @@ impl Listener {
         let raised = os_error(error);
         if exhausted {
             let raised = raised.into_value(py);
-            event_loop.bind(py).call_method1("_accept_exhausted", (self.fd, raised))?;
+            event_loop.bind(py).call_method1("_accept_exhausted", (self.file.number(), raised))?;
             return Ok(());
         }
         debug_assert!(raised.is_instance_of::<PyOSError>(py));
-        event_loop.report(py, "Exception in accept on a listening socket", raised, &[])?;
-        self.arm(py, event_loop);
-        Ok(())
+        // Also after what ends the loop, which may be run again.
+        let reported =
+            event_loop.report(py, "Exception in accept on a listening socket", raised, &[]);
+        if self.file.open(py).is_ok() {
+            self.arm(py, event_loop);
+        }
+        reported
     }
 }
 
@@ -292,16 +299,16 @@ fn welcome(py: Python<'_>, listener: &Py<PyAny>) -> PyResult<()> {
     let (Some((fd, peer)), Some(event_loop)) = (accepted, this.event_loop.get(py)) else {
         return Ok(());
     };
-    // SAFETY: the listener was started with a loop, which `event_loop` keeps alive.
-    this.connected(py, unsafe { NativeLoop::of(event_loop.as_ptr()) }, fd, peer)
+    this.connected(py, &event_loop, fd, peer)
 }
 
 #[pymethods]
 impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.file.slot().traverse(&visit)?;
         self.protocol_factory.traverse(&visit)?;
         self.server.traverse(&visit)?;
-        self.event_loop.traverse(&visit)?;
+        self.event_loop.slot().traverse(&visit)?;
         self.context.traverse(&visit)
     }
 
@@ -310,7 +317,7 @@ impl Listener {
         let (py, this) = (slf.py(), slf.get());
         this.protocol_factory.set(py, None);
         this.server.set(py, None);
-        this.event_loop.set(py, None);
+        this.event_loop.slot().set(py, None);
         this.context.set(py, None);
     }
 }

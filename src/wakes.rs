@@ -50,7 +50,7 @@ impl Marks {
 }
 
 /// What was woken and not yet looked at, first in, first out.
-pub struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     inside: Mutex<Inside<T>>,
     /// So that an empty inbox costs no lock. Written with the lock held.
     filled: AtomicBool,
@@ -72,7 +72,7 @@ impl<T> Default for Inbox<T> {
 
 impl<T> Inbox<T> {
     /// Puts something in. `true`: the owner sleeps, and must be woken.
-    pub fn post(&self, item: T) -> bool {
+    pub(crate) fn post(&self, item: T) -> bool {
         let mut inside = self.inside.lock();
         if inside.closed {
             drop(inside);
@@ -85,7 +85,7 @@ impl<T> Inbox<T> {
     }
 
     /// Swaps what is there with an empty list. `false`: nothing is there.
-    pub fn take(&self, into: &mut Vec<T>) -> bool {
+    pub(crate) fn take(&self, into: &mut Vec<T>) -> bool {
         if !self.filled.load(Ordering::Acquire) {
             return false;
         }
@@ -96,19 +96,19 @@ impl<T> Inbox<T> {
     }
 
     /// The owner is about to sleep. `false`: it must not, something is there.
-    pub fn park(&self) -> bool {
+    pub(crate) fn park(&self) -> bool {
         let mut inside = self.inside.lock();
         inside.parked = inside.woken.is_empty();
         inside.parked
     }
 
     /// The owner sleeps no longer.
-    pub fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         self.inside.lock().parked = false;
     }
 
     /// What is there, and what comes from now on, is dropped.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut inside = self.inside.lock();
         inside.closed = true;
         let woken = std::mem::take(&mut inside.woken);

@@ -28,7 +28,7 @@ def pipe():
         os.set_blocking(fd, False)
     opened = [os.fstat(fd) for fd in ends]
     yield ends
-    for fd, status in zip(ends, opened):
+    for fd, status in zip(ends, opened, strict=True):
         with contextlib.suppress(OSError):  # closed by the test
             if os.path.samestat(os.fstat(fd), status):  # and not the loop's by now
                 os.close(fd)

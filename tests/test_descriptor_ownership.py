@@ -119,12 +119,11 @@ def test_a_factory_that_closes_its_server(loop):
 
 def test_a_server_whose_factory_closes_it_again_and_again(loop):
     async def scenario():
+        def factory():
+            server.close()
+            return Recorder()
+
         for _ in range(20):
-
-            def factory():
-                server.close()
-                return Recorder()
-
             server = await loop.create_server(factory, "127.0.0.1", 0)
             with connect(server):
                 await settle(1)
@@ -541,7 +540,8 @@ OUT_OF_DESCRIPTORS = """
         pipes = open(reader, "rb", 0), open(writer, "wb", 0)
         gc.collect()
         taken = []
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
         try:
             while True:
                 taken.append(os.open(os.devnull, os.O_RDONLY))

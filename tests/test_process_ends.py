@@ -288,7 +288,9 @@ def test_a_child_that_somebody_else_reaped(loop, caplog):
 @pytest.mark.native_only(reason="a thread of the standard library's may be faster")
 def test_a_child_that_somebody_else_reaped_is_255_with_the_words_of_this_version(loop, caplog):
     async def main():
-        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+        # It does not end before it is reaped here: the loop would be first.
+        process = await asyncio.create_subprocess_exec("sh", "-c", "read _; exit 5", stdin=PIPE)
+        process.stdin.write(b"\n")
         os.waitpid(process.pid, 0)
         return process.pid, await process.wait()
 
@@ -305,12 +307,58 @@ def test_a_child_that_somebody_else_reaped_is_255_with_the_words_of_this_version
 @pytest.mark.native_only(reason="the standard library asks Popen, which takes it for a success")
 def test_close_of_a_child_that_somebody_else_reaped(loop):
     async def main():
-        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+        # It does not end before it is reaped here: the loop would be first.
+        process = await asyncio.create_subprocess_exec("sh", "-c", "read _; exit 5", stdin=PIPE)
+        process.stdin.write(b"\n")
         os.waitpid(process.pid, 0)
         process._transport.close()
         return await process.wait()
 
     assert loop.run_until_complete(main()) == 255
+
+
+@pytest.mark.parametrize("way", ["close", "kill", "get_pid"])
+@pytest.mark.parametrize("child", ["echo hello; echo err >&2", "true"])
+def test_what_a_protocol_hears_of_a_child_that_was_dead_before_its_pipes_were_connected(
+    loop, child, way
+):
+    """Its data comes first, even if the protocol ends the child as soon as it hears of it."""
+    story = []
+    over = loop.create_future()
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_made(self, transport):
+            story.append("made")
+            getattr(transport, way)()
+
+        def pipe_data_received(self, fd, data):
+            story.append((fd, data))
+
+        def process_exited(self):
+            story.append("exited")
+
+        def connection_lost(self, exc):
+            over.set_result(exc)
+
+    async def main():
+        async def delay():
+            for _ in range(10):
+                time.sleep(0.02)
+                await asyncio.sleep(0)
+
+        delaying = asyncio.ensure_future(delay())
+        transport, _ = await loop.subprocess_exec(Protocol, "sh", "-c", child)
+        await delaying
+        assert await asyncio.wait_for(over, 20) is None
+        transport.close()
+
+    loop.run_until_complete(main())
+    data = [] if child == "true" else [(1, b"hello\n"), (2, b"err\n")]
+    assert story[0] == "made"
+    assert [each for each in story if type(each) is tuple] == (
+        data if way != "close" else data[: len(story) - 2]
+    )
+    assert story.count("exited") == 1
 
 
 @pytest.mark.native_only(reason="the standard library reports 255, or was faster")

@@ -212,29 +212,28 @@ def test_a_copy_of_the_old_descriptor_that_stays_readable_costs_nothing(loop, ag
         called = []
         loop.add_reader(near, called.append, "old")
         copy = near.dup()
-        with far, copy:
-            with reused(near) as (again, peer):
-                if again_by == "nothing":
-                    assert loop.remove_reader(again) is True
-                elif again_by == "reader":
-                    loop.add_reader(again, lambda: called.append(again.recv(10)))
-                else:
-                    receiving = asyncio.ensure_future(call(loop.sock_recv(again, 10)))
-                    await pause()
-                far.send(b"old")
-                await asyncio.sleep(0.01)
-                assert called == []
-                peer.send(b"new")
-                before = os.times()
-                await asyncio.sleep(0.3)
-                after = os.times()
-                spent = after.user + after.system - before.user - before.system
-                assert spent < 0.15, "the loop turned all the time"
-                if again_by == "reader":
-                    assert called == [b"new"]
-                    loop.remove_reader(again)
-                elif again_by == "sock_recv":
-                    assert await receiving == b"new"
+        with far, copy, reused(near) as (again, peer):
+            if again_by == "nothing":
+                assert loop.remove_reader(again) is True
+            elif again_by == "reader":
+                loop.add_reader(again, lambda: called.append(again.recv(10)))
+            else:
+                receiving = asyncio.ensure_future(call(loop.sock_recv(again, 10)))
+                await pause()
+            far.send(b"old")
+            await asyncio.sleep(0.01)
+            assert called == []
+            peer.send(b"new")
+            before = os.times()
+            await asyncio.sleep(0.3)
+            after = os.times()
+            spent = after.user + after.system - before.user - before.system
+            assert spent < 0.15, "the loop turned all the time"
+            if again_by == "reader":
+                assert called == [b"new"]
+                loop.remove_reader(again)
+            elif again_by == "sock_recv":
+                assert await receiving == b"new"
 
     loop.run_until_complete(scenario())
 

@@ -463,7 +463,7 @@ def test_a_time_is_let_go_of_with_its_timer(loop):
     assert gone() is timer.when()
     timer.cancel()
     assert gone() is timer.when()
-    run_until(loop, lambda: not timer._scheduled)
+    run_until(loop, lambda timer=timer: not timer._scheduled)
     del timer
     assert gone() is None
 
@@ -473,7 +473,7 @@ def test_a_time_in_a_cycle_with_its_timer_is_collected(loop):
     when.timer = loop.call_at(when, int)
     gone = weakref.ref(when)
     ran = when.timer
-    run_until(loop, lambda: not ran._scheduled)
+    run_until(loop, lambda ran=ran: not ran._scheduled)
     del when, ran
     gc.collect()
     assert gone() is None

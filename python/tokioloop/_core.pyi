@@ -352,7 +352,7 @@ class NativeLoop:
 
     def _listen(
         self,
-        fd: int,
+        sock: socket.socket,
         backlog: int,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: asyncio.AbstractServer | None,

@@ -185,9 +185,8 @@ class Loop(
         # From 3.15 on connections get the context that the server was made in, not started in.
         context = more.get("context")
         context = contextvars.copy_context() if context is None else context.copy()
-        fd = sock.fileno()
-        listener = context.run(self._listen, fd, backlog, protocol_factory, server)
-        self._listeners[fd] = sock, listener
+        listener = context.run(self._listen, sock, backlog, protocol_factory, server)
+        self._listeners[sock.fileno()] = sock, listener
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock.fileno())

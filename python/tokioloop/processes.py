@@ -44,8 +44,6 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
     _loop: ProcessHandling
     #: Open until the child is reaped; ``None`` where a thread waits instead.
     _pidfd: int | None = None
-    #: Dead as soon as it was started: there is nothing to watch for.
-    _was_quick = False
     #: Done once the child is reaped, if whoever started it waits for that.
     _reaped: asyncio.Future[None] | None = None
 
@@ -82,11 +80,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         try:
             # Fails if the kernel cannot wait through a pidfd, or if the number is a stranger's
             # already, because somebody else reaped the child.
-            dead = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if dead is None:
-                self._loop._add_reader(pidfd, self._exited)
-            else:
-                self._was_quick = True
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            self._loop._add_reader(pidfd, self._exited)
         except BaseException:
             os.close(pidfd)
             raise
@@ -150,7 +145,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
 
     def _process_exited(self, returncode: int) -> None:
         try:
-            super()._process_exited(returncode)  # type: ignore[misc]
+            super()._process_exited(returncode)
         finally:
             if self._reaped is not None and not self._reaped.done():
                 self._reaped.set_result(None)
@@ -219,14 +214,8 @@ class ProcessHandling(HookedLoop):
             raise
         except BaseException:
             transport.close()
-            if transport._was_quick:
-                # Nothing else is going to say that it has ended.
-                self.call_soon(transport._exited)
             await transport._wait_until_reaped()
             raise
-        if transport._was_quick:
-            # Not before who starts it has it in hand.
-            self.call_soon(transport._exited)
         return transport
 
     def _leave_children(self) -> None:

@@ -157,8 +157,8 @@ class Tls(HookedLoop):
         """Upgrade a connection to TLS, as ``asyncio.loop.start_tls``.
 
         Gives the transport that ``protocol`` must use from now on, or, as asyncio, ``None`` if
-        the connection was closed meanwhile. Times in seconds. Raises ``TypeError`` for what is no context or a transport that cannot be upgraded, and what
-        the handshake raises.
+        the connection was closed meanwhile. Times in seconds. Raises ``TypeError`` for what is no
+        context or a transport that cannot be upgraded, and what the handshake raises.
         """
         if ssl is None:
             raise RuntimeError("Python ssl module is not available")
@@ -198,4 +198,5 @@ class Tls(HookedLoop):
             resumed.cancel()
             raise
         # None if the connection was closed meanwhile: so says asyncio that there is none.
-        return layer._app_transport  # type: ignore[return-value]
+        made: asyncio.Transport = layer._app_transport  # type: ignore[attr-defined]
+        return made

@@ -52,19 +52,27 @@ fn name_of(slf: Object) -> &'static str {
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
     let name = name_of(slf);
     let last = name.rsplit("::").next().unwrap_or(name);
-    enter(null_mut(), |py| Ok(PyString::new(py, last).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, last).into_ptr()))
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
 }
 
 unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| is_in(py, slf, Phase::Running))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| is_in(py, slf, Phase::Running))
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| is_in(py, slf, Phase::Suspended))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| is_in(py, slf, Phase::Suspended))
 }
 
 fn is_in(py: Python<'_>, slf: Object, phase: Phase) -> PyResult<Object> {
@@ -78,7 +86,9 @@ unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let text = format!("<coroutine object {} at {slf:p}>", name_of(slf));
         Ok(PyString::new(py, &text).into_ptr())
     })
@@ -99,7 +109,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what `future_into_py` gives.
-pub fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
     RUST_FUTURE.get_or_try_init(py, || {
         let own = [
             slot(ffi::Py_tp_traverse, awaitable::traverse as *mut c_void),
@@ -143,7 +153,7 @@ static WAITER_MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what a pending awaitable yields.
-pub fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.get_or_try_init(py, || {
         let slots = vec![

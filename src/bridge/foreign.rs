@@ -18,7 +18,7 @@ use crate::finalizing;
 use crate::object::{Object, enter};
 use crate::targets::{Carrier, Target};
 
-pub static TABLE: Table = Table::with(new_target, park, release, runs_here);
+pub(super) static TABLE: Table = Table::with(new_target, park, release, runs_here);
 
 struct Threadsafe;
 
@@ -59,5 +59,9 @@ unsafe extern "C" fn release(_event_loop: Object, handle: *const Handle) {
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
-    enter(0, |py| Ok(link::running_loop(py)?.is_some_and(|it| it.as_ptr() == event_loop).into()))
+    // SAFETY: whoever calls through the table holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, 0, |py| {
+        Ok(link::running_loop(py)?.is_some_and(|it| it.as_ptr() == event_loop).into())
+    })
 }

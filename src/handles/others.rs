@@ -16,7 +16,7 @@ static LOCK: Mutex<()> = Mutex::new(());
 static FINISHED: Condvar = Condvar::new();
 
 /// A callback is done: who waits for one looks whether it was theirs.
-pub fn finished() {
+pub(super) fn finished() {
     if WAITING.load(Ordering::Relaxed) > 0 {
         FINISHED.notify_all();
     }
@@ -26,7 +26,7 @@ pub fn finished() {
 ///
 /// # Safety
 /// `handle` must be alive for the call.
-pub unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
+pub(super) unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; the fields are read with the GIL held.
     let busy = || unsafe {
         (*handle).thread_safe && (*handle).running && (*handle).runner != libc::pthread_self()

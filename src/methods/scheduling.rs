@@ -124,7 +124,7 @@ fn soon(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.push_handle(py, handle)?;
     Ok(given.into_ptr())
 }
@@ -163,7 +163,7 @@ fn at(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.add_timer(py, Timer::Handle(handle), when)?;
     Ok(given.into_ptr())
 }
@@ -176,7 +176,9 @@ unsafe extern "C" fn call_soon(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| soon(py, slf, &args, "call_soon", true))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| soon(py, slf, &args, "call_soon", true))
 }
 
 unsafe extern "C" fn call_soon_threadsafe(
@@ -187,7 +189,9 @@ unsafe extern "C" fn call_soon_threadsafe(
 ) -> Object {
     // SAFETY: CPython's own arguments. The GIL serialises the queue; `push` wakes a parked loop.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| soon(py, slf, &args, "call_soon_threadsafe", false))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| soon(py, slf, &args, "call_soon_threadsafe", false))
 }
 
 unsafe extern "C" fn call_later(
@@ -198,7 +202,9 @@ unsafe extern "C" fn call_later(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let Scheduled { time: delay, call } = parse(py, "call_later", Some("delay"), &args)?;
         // SAFETY: `parse` saw to it that the delay is there; `slf` is a loop.
         let (delay, event_loop) =
@@ -230,7 +236,9 @@ unsafe extern "C" fn call_at(
 ) -> Object {
     // SAFETY: CPython's own arguments.
     let args = unsafe { Args::new(args, count, names) };
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         let Scheduled { time: when, call } = parse(py, "call_at", Some("when"), &args)?;
         // SAFETY: `parse` saw to it that the time is there.
         let when = unsafe { Bound::from_borrowed_ptr(py, when) };
@@ -265,7 +273,9 @@ flag!(is_closed, |py, event_loop| event_loop.closed.get(py));
 flag!(is_running, |py, event_loop| event_loop.is_running(py));
 
 unsafe extern "C" fn check_closed(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
         unsafe { NativeLoop::of(slf) }.check_closed(py)?;
         Ok(py.None().into_ptr())
@@ -273,7 +283,9 @@ unsafe extern "C" fn check_closed(slf: Object, _: Object) -> Object {
 }
 
 unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
         unsafe { NativeLoop::of(slf) }.stopping.set(py, true);
         Ok(py.None().into_ptr())
@@ -300,6 +312,6 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     METHODS_END,
 ]);
 
-pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(super) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_methods(class, &METHODS.0)
 }

@@ -38,7 +38,7 @@ impl NativeLoop {
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
         let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
-        let object = handle.give(py);
+        let object = handle.give(py, this);
         match (number, closed) {
             (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
                 descriptors::add(py, this, number, direction, handle)?;
@@ -235,16 +235,16 @@ impl NativeLoop {
         pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
     }
 
-    /// Accepts connections for `server` on the listening socket `fd`.
+    /// Accepts connections for `server` on a listening socket.
     fn _listen<'py>(
         slf: &Bound<'py, Self>,
-        fd: RawFd,
+        sock: &Bound<'py, PyAny>,
         backlog: usize,
         protocol_factory: Bound<'py, PyAny>,
         server: Bound<'py, PyAny>,
     ) -> PyResult<Py<Listener>> {
         let this = Self::entered(slf);
-        Listener::start(slf.py(), this, fd, backlog, protocol_factory, server)
+        Listener::start(slf.py(), this, sock, backlog, protocol_factory, server)
     }
 
     /// Goes on accepting after `_unlisten`.

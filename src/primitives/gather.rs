@@ -77,7 +77,7 @@ impl Hasher for Address {
 }
 
 /// `tokioloop.gather(*coros_or_futures, return_exceptions=False)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     let mut return_exceptions = false;
     let mut native = !args.positional.is_empty();
     if args.has_keywords() {
@@ -429,7 +429,9 @@ unsafe extern "C" fn called(
     count: usize,
     names: Object,
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython's own arguments; `slf` is of our type, which has this function.
         unsafe {
             let count = ffi::PyVectorcall_NARGS(count);
@@ -452,11 +454,15 @@ unsafe extern "C" fn called(
 }
 
 unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(intern!(py, "_done_callback").clone().into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(intern!(py, "_done_callback").clone().into_ptr()))
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
         let name = if unsafe { (*slf.cast::<GatheringObject>()).forgets.is_null() } {
             intern!(py, "gather.<locals>._done_callback")
@@ -470,7 +476,9 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 
 /// What `repr()` of a child looks for, to say where its callback is from.
 unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
         if unsafe { !(*slf.cast::<GatheringObject>()).forgets.is_null() }
             && let Some(function) = &originals(py)?.discard_awaited_by

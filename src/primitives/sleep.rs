@@ -98,7 +98,7 @@ static TIMER: NativeTimer = NativeTimer {
 };
 
 /// `tokioloop.sleep(delay, result=None)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     if args.positional.len() > 2 {
         return Err(PyTypeError::new_err(format!(
             "sleep() takes from 1 to 2 positional arguments but {} were given",
@@ -435,7 +435,9 @@ impl Coroutine for Sleeping {
 }
 
 unsafe extern "C" fn get_name(_slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| Ok(PyString::new(py, "sleep").into_ptr()))
 }
 
 unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
@@ -444,7 +446,9 @@ unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: the GIL is held.
         Ok(unsafe { ffi::PyBool_FromLong(Sleeping::is_awaited(py, slf).into()) })
     })
@@ -456,7 +460,9 @@ unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         Ok(PyString::new(py, &format!("<coroutine object sleep at {slf:p}>")).into_ptr())
     })
 }
@@ -538,7 +544,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what `sleep()` gives on a loop of ours.
-pub fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     TYPE.get_or_try_init(py, || {
         let own = [
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),

@@ -24,13 +24,15 @@ const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
 };
 
 /// A method of the loop's class; see `methods/scheduling.rs`.
-pub unsafe extern "C" fn create_task(
+pub(crate) unsafe extern "C" fn create_task(
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
         if count == 1
@@ -104,7 +106,7 @@ unsafe fn read_options<'py>(
 
 /// A new C task on the loop, with options besides it.
 #[inline]
-pub fn spawn<'py>(
+pub(super) fn spawn<'py>(
     py: Python<'py>,
     types: &CTypes,
     event_loop: &NativeLoop,
@@ -120,8 +122,10 @@ pub fn spawn<'py>(
 }
 
 /// `loop.create_future`.
-pub unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
-    enter(null_mut(), |py| {
+pub(crate) unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let class = &cached::asyncio(py)?.future;

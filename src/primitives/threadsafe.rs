@@ -36,7 +36,7 @@ struct SubmissionObject {
 }
 
 /// `tokioloop.run_coroutine_threadsafe(coro, loop)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     let originals = originals(py)?;
     if args.positional.len() == 2
         && !args.has_keywords()
@@ -224,7 +224,9 @@ unsafe extern "C" fn called(
     count: usize,
     names: Object,
 ) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython's own arguments; `slf` is of our type, which has this function.
         unsafe {
             let count = ffi::PyVectorcall_NARGS(count);
@@ -249,7 +251,9 @@ unsafe extern "C" fn called(
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
         let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
         let name = if started {
@@ -262,7 +266,9 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 }
 
 unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`.
         let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
         let originals = originals(py)?;

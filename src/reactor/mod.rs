@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
-pub use crate::events::{Events, Key};
+pub(crate) use crate::events::{Events, Key};
 use crate::forks;
 use readiness::Readiness;
 

@@ -70,12 +70,12 @@ enum Started {
 }
 
 /// A strong reference to an operation, which is an object of `class()`.
-pub struct Operation(Py<PyAny>);
+pub(super) struct Operation(Py<PyAny>);
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl Operation {
-    pub fn new(
+    pub(super) fn new(
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         socket: &Bound<'_, PyAny>,
@@ -110,7 +110,7 @@ impl Operation {
         Self(unsafe { Bound::from_borrowed_ptr(py, object).unbind() })
     }
 
-    pub fn into_ptr(self) -> Object {
+    pub(super) fn into_ptr(self) -> Object {
         self.0.into_ptr()
     }
 
@@ -390,7 +390,9 @@ unsafe fn kind(slf: Object) -> Kind {
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, name).into_ptr())
@@ -398,7 +400,9 @@ unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
 }
 
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
         let name = unsafe { kind(slf) }.name();
         Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
@@ -406,7 +410,9 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the slot belongs to.
         let name = unsafe { kind(slf) }.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");
@@ -493,7 +499,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
 }
 
 /// Puts the class into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class(module.py())?.clone_ref(module.py());
     module.add("SocketOperation", class)
 }

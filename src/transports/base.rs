@@ -21,7 +21,7 @@ use crate::object::{self, Object, Table, enter, slot};
 use crate::visit;
 
 /// A kind of transport: the state behind its Python objects, and what its class is made of.
-pub trait Transport: Sized + 'static {
+pub(crate) trait Transport: Sized + 'static {
     /// The `__slots__` of the asyncio classes it derives from: `[Object; n]`. They stay empty,
     /// our class answers for those names through properties.
     type BaseSlots: AsRef<[Object]> + AsMut<[Object]>;
@@ -44,7 +44,7 @@ pub trait Transport: Sized + 'static {
 }
 
 /// The slots of `_FlowControlMixin`: `_extra`, `_loop` and the marks.
-pub type FlowControlSlots = [Object; 5];
+pub(crate) type FlowControlSlots = [Object; 5];
 
 #[repr(C)]
 struct Instance<T: Transport> {
@@ -57,7 +57,7 @@ struct Instance<T: Transport> {
 
 /// The state behind a transport.
 #[inline]
-pub fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
+pub(crate) fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
     debug_assert!(is::<T>(slf).unwrap_or(false));
     // SAFETY: only objects made by `allocate::<T>` get here; the object outlives the borrow, and
     // all of its mutable state is in cells that the GIL guards.
@@ -65,11 +65,11 @@ pub fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
 }
 
 /// Whether an object is a transport of this kind.
-pub fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.get_type().is(class::<T>(object.py())?))
 }
 
-pub fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
     let class = class::<T>(py)?.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: zeroed memory of the type's size; the Rust part is written before anyone sees it.
     unsafe {
@@ -117,7 +117,9 @@ unsafe fn clear_base<T: Transport>(this: *mut Instance<T>) {
 
 unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
     let this = slf.cast::<Instance<T>>();
-    enter(-1, |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { pyo3::Python::assume_attached() };
+    enter(held, -1, |py| {
         // SAFETY: our layout; only called on garbage, after `finalize`.
         unsafe {
             clear_base(this);
@@ -170,7 +172,7 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         clear_base(this);
-        enter((), |_py| {
+        enter(Python::assume_attached(), (), |_py| {
             ManuallyDrop::drop(&mut (*this).state);
             Ok(())
         });
@@ -180,7 +182,9 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
 }
 
 unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
-    enter(null_mut(), |py| {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { pyo3::Python::assume_attached() };
+    enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         Ok(state::<T>(&slf).describe(py)?.into_ptr())
@@ -240,13 +244,13 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
 }
 
 /// Puts the class into the extension module.
-pub fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class::<T>(module.py())?.bind(module.py());
     module.add(class.name()?, class)
 }
 
 /// What a method gives back. (To PyO3 `()` is an empty tuple; here it is `None`.)
-pub trait Answer {
+pub(crate) trait Answer {
     fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
 }
 
@@ -290,7 +294,9 @@ macro_rules! transport_plain {
             slf: $crate::object::Object,
             _: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
@@ -313,7 +319,9 @@ macro_rules! transport_unary {
             count: pyo3::ffi::Py_ssize_t,
             names: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, value) = unsafe {
@@ -352,7 +360,9 @@ macro_rules! transport_binary {
             count: pyo3::ffi::Py_ssize_t,
             names: $crate::object::Object,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
                 // SAFETY: CPython's own arguments, its check of the type; each is null or alive
@@ -385,7 +395,9 @@ macro_rules! transport_field {
             slf: $crate::object::Object,
             _closure: *mut std::ffi::c_void,
         ) -> $crate::object::Object {
-            $crate::object::enter(std::ptr::null_mut(), |$py| {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;

@@ -65,6 +65,31 @@ def test_types(both):
     assert ours == ("ReadPipeTransport", "WritePipeTransport", True)
 
 
+@row("The end of a pipe whose protocol has no `eof_received`")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_protocol_without_an_end(both):
+    class Endless(asyncio.BaseProtocol):
+        lost = False
+
+        def connection_lost(self, exc):
+            self.lost = True
+
+    async def look(loop):
+        reports = []
+        loop.set_exception_handler(lambda _loop, context: reports.append(context["exception"]))
+        reading, writing = pipe()
+        _transport, protocol = await loop.connect_read_pipe(Endless, reading)
+        writing.close()
+        await until(lambda: reports)
+        await asyncio.sleep(0.01)
+        assert [type(report) for report in reports] == [AttributeError]
+        closed = reading.closed
+        reading.close()
+        return protocol.lost, closed
+
+    assert both(look) == [(False, False), (True, True)]
+
+
 @row("`close()` of a pipe's or a child's transport after the loop was closed")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_closing_late(both):

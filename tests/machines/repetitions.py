@@ -12,7 +12,6 @@ every build. Tests that run a program of their own have nothing to count here an
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import sys
@@ -21,26 +20,13 @@ from array import array
 from collections import Counter
 from itertools import pairwise
 
+import malloc
 import pytest
 from _pytest.runner import runtestprotocol
 
 WARM_UP = 3
 # How often a test under suspicion is measured before it fails.
 CONFIRMED_BY = 8
-
-
-class Mallinfo(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        ).split()
-    ]
-
-
-libc = ctypes.CDLL(None)
-if hasattr(libc, "mallinfo2"):
-    libc.mallinfo2.restype = Mallinfo
 
 
 def settle():
@@ -56,9 +42,7 @@ total_references = getattr(sys, "gettotalrefcount", int)
 
 def count_into(row):
     """Write what this process holds into a row of numbers, which itself takes no new memory."""
-    info = libc.mallinfo2() if hasattr(libc, "mallinfo2") else Mallinfo()
-    row[4] = info.uordblks + info.hblkhd
-    del info
+    row[4] = malloc.bytes_handed_out()
     row[0] = len(os.listdir("/proc/self/fd"))
     row[1] = threading.active_count()
     row[2] = sys.getallocatedblocks()
@@ -66,7 +50,9 @@ def count_into(row):
 
 
 def types_held():
-    return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+    return Counter(
+        f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects()
+    )
 
 
 def growth(rows):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import json
@@ -34,6 +33,7 @@ from itertools import pairwise
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import malloc
 from certificates import Certificates
 
 CYCLES_A_LOOP = 5
@@ -41,30 +41,15 @@ HUNG_AFTER = 120
 HUGE = b"x" * (1 << 20)
 
 
-class Mallinfo(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        ).split()
-    ]
-
-
-libc = ctypes.CDLL(None)
-if hasattr(libc, "mallinfo2"):
-    libc.mallinfo2.restype = Mallinfo
-
-
 def held():
     for _ in range(3):
         gc.collect()
-    info = libc.mallinfo2() if hasattr(libc, "mallinfo2") else Mallinfo()
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
         "objects": len(gc.get_objects()),
         "blocks": sys.getallocatedblocks(),
-        "malloc": info.uordblks + info.hblkhd,
+        "malloc": malloc.bytes_handed_out(),
         "resident": int(pathlib.Path("/proc/self/statm").read_text().split()[1])
         * resource.getpagesize(),
     }
@@ -135,9 +120,7 @@ class Cycle:
                     raise AssertionError(f"{behaviour.__name__} failed") from result
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        left = [
-            task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task()
-        ]
+        left = [task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task()]
         if left:
             # Handlers of connections that went away: a moment later they have heard of it.
             _, left = await asyncio.wait(left, timeout=5)

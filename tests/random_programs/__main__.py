@@ -37,6 +37,8 @@ def main():
             lambda seed, fault, kind=kind: print(f"{kind} {seed}: {fault}", flush=True),
         )
         print(f"{kind}: {count} programs, {time.monotonic() - start:.0f} s, {len(faults)} failed")
+        if runs.UNDECIDED:
+            print(f"left to chance: {runs.UNDECIDED}")
         bad += len(faults)
         for seed in faults if options.shrink else ():
             ((_, program),) = worker.programs_of(kind, [seed])

@@ -22,7 +22,15 @@ import threading
 import time
 import weakref
 
-FLAGS = ("threshold", "debug", "drop", "outside first", "outside last", "never run")
+# Each with the share of programs that have it.
+FLAGS = {
+    "threshold": 0.2,
+    "debug": 0.2,
+    "drop": 0.25,
+    "outside first": 0.3,
+    "outside last": 0.4,
+    "never run": 0.5,
+}
 FUEL = 250  # operations that one program may carry out
 THREADS = 4
 VARIABLE = contextvars.ContextVar("variable")
@@ -217,6 +225,7 @@ class World:
         self.depth = 0
         self.loop = None
         self.faults = []
+        self.submitting = False  # the executors' lock is held
         self.forked = False  # in the child the executors' locks may be taken for good
         self.threads = []
         self.children = []
@@ -232,7 +241,7 @@ class World:
     # -- carrying out -------------------------------------------------------------------------
 
     def do(self, steps, raising=False):
-        if self.depth > 12:
+        if self.depth > 12 or self.submitting:
             return None
         self.depth += 1
         try:
@@ -414,7 +423,8 @@ class World:
         try:
             loop.call_later(0.005, loop.stop)
             loop.call_soon(self.do, step.then)
-            loop.run_forever()
+            with self.guarded(loop):
+                loop.run_forever()
         finally:
             if kind == 0:
                 asyncio._set_running_loop(inside)
@@ -425,7 +435,8 @@ class World:
         def run():
             if not loop.is_running() and not loop.is_closed():
                 loop.call_later(0.005, loop.stop)
-                loop.run_forever()
+                with self.guarded(loop):
+                    loop.run_forever()
 
         self.thread(run)
 
@@ -557,7 +568,7 @@ class World:
         if kind == 9 and self.awaitables:
             return self.pick(self.awaitables, step.b)
         if kind == 10 and not self.forked:
-            return loop.run_in_executor(None, self.do, step.then)
+            return self.submit(loop, step)
         if kind == 11:
             return Bomb(self, step.then, step.then)
         if kind == 12:
@@ -925,11 +936,17 @@ class World:
     def do_thread(self, step):
         self.thread(lambda: [self.do(step.then) for _ in range(step.a % 20)])
 
+    def submit(self, loop, step):
+        self.submitting = True  # a destructor that submits in the middle of it waits for itself
+        try:
+            return loop.run_in_executor(None, self.do, step.then)
+        finally:
+            self.submitting = False
+
     def do_executor(self, step):
         if self.forked:
             return
-        future = self.current(step).run_in_executor(None, self.do, step.then)
-        self.futures.append(future)
+        self.futures.append(self.submit(self.current(step), step))
 
     def do_signal_handler(self, step):
         self.current(step).add_signal_handler(

@@ -33,10 +33,10 @@ def generate(seed, names, flags, longest=24, deepest=3):
     """The program of a seed. ``names``: operations with their weights."""
     choose = random.Random(seed)
     pool, weights = list(names), list(names.values())
-    # Each program has its own favourites: with all operations alike, few come to meet.
-    favourites = [weight * choose.choice((0, 0, 1, 1, 8)) for weight in weights]
-    if not any(favourites):
-        favourites = weights
+    # Each program knows few operations: with all of them, those that belong together rarely meet.
+    favourites = [0.0] * len(pool)
+    for place in choose.choices(range(len(pool)), weights, k=choose.choice((2, 4, 6, 10, 40))):
+        favourites[place] += choose.choice((1, 1, 4))
 
     def steps(most, depth):
         return tuple(step(depth) for _ in range(choose.randint(0 if depth else 4, most)))
@@ -47,7 +47,7 @@ def generate(seed, names, flags, longest=24, deepest=3):
         then = steps(4, depth + 1) if depth < deepest else ()
         return Step(name, *numbers, then)
 
-    chosen = tuple(flag for flag in flags if choose.random() < 0.25)
+    chosen = tuple(flag for flag in flags if choose.random() < flags[flag])
     return Program(chosen, steps(longest, 0))
 
 

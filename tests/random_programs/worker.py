@@ -110,7 +110,7 @@ def programs_of(kind, seeds):
 def run(kind, program, factory, native, quiet):
     if kind == "chaos":
         return run_chaos(program, factory, native, quiet)
-    return decided.compare(program, factory, native)
+    return decided.compare(program, factory, native, stock)
 
 
 def shrink_here(kind, program, factory, native, quiet, out, times, seconds):
@@ -125,7 +125,7 @@ def shrink_here(kind, program, factory, native, quiet, out, times, seconds):
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 2)
             os.close(null)
-            signal.alarm(LONGEST)
+            signal.alarm(4)
             failed = 1
             try:
                 failed = any(
@@ -149,8 +149,7 @@ def main():
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     factory, native = loop_kind(loop_name)
     quiet = Quiet()
-    if kind == "chaos":
-        chaos.prepare(os.environ.get("RANDOM_PROGRAMS_CERTIFICATES", ""))
+    chaos.prepare(os.environ.get("RANDOM_PROGRAMS_CERTIFICATES", ""))
     warm = factory()
     warm.run_until_complete(asyncio.sleep(0))
     warm.close()

@@ -1,4 +1,4 @@
-"""TLS through objects of a program's own: they may keep what they are given, and look at it later."""
+"""TLS through objects of a program's own, which may keep what they are given for later."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ use crate::transports::life::{self, Parts, Socket, SocketTransport};
 const SELECT_ERR_QUEUE: libc::c_int = 45;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub socket: Bound<'py, PyAny>,
     pub protocol: Bound<'py, PyAny>,
     /// The only address that may be sent to.
@@ -30,7 +30,7 @@ pub struct New<'py> {
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,
@@ -116,7 +116,7 @@ impl SocketTransport for Datagram {
     }
 
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
-        reactor.register_reader(self.fd, self.key)
+        reactor.register_reader(self.file.number(), self.key)
     }
 
     fn read_on(&self, py: Python<'_>, native: &NativeLoop) {
@@ -143,7 +143,7 @@ impl SocketTransport for Datagram {
 
     fn close_socket(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let stopped = self.stop_waiting_for_room(py);
-        if let Some(socket) = self.socket.take(py) {
+        if let Some(socket) = self.file.take(py) {
             socket.call_method0(py, "close")?;
         }
         stopped

@@ -55,13 +55,16 @@ impl Transport for Datagram {
             Life::New | Life::Open => "",
         };
         if !self.event_loop.is_set(py) {
-            return Ok(PyString::new(py, &format!("<DatagramTransport{state} fd={}>", self.fd)));
+            return Ok(PyString::new(
+                py,
+                &format!("<DatagramTransport{state} fd={}>", self.file.number()),
+            ));
         }
         let reading = if self.is_reading() { "polling" } else { "idle" };
         let writing = if self.waiting.get() > 0 { "polling" } else { "idle" };
         let text = format!(
             "<DatagramTransport{state} fd={} read={reading} write=<{writing}, bufsize={}>>",
-            self.fd,
+            self.file.number(),
             self.waiting_size.get(),
         );
         Ok(PyString::new(py, &text))

@@ -77,7 +77,7 @@ impl Datagram {
         if self.waiting.get() == 0 {
             match self.send(py, data, address) {
                 Ok(Sent::Whole) => {
-                    if let Some((_loop, native)) = self.native(py) {
+                    if let Some(native) = self.native(py) {
                         native.answered.set(py, true);
                     }
                     return Ok(());
@@ -131,7 +131,7 @@ impl Datagram {
     /// As the method of Python's socket that is not called here. Without an audit hook this is a
     /// look at a pointer.
     fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(socket) = self.socket.get(py) else {
+        let Some(socket) = self.file.socket(py) else {
             return Ok(());
         };
         // SAFETY: the format asks for two objects, which live through the call; the GIL is held.
@@ -156,10 +156,12 @@ impl Datagram {
                 buffer.as_slice()
             }
         };
+        // Last: the buffer's owner may be written in Python.
+        let fd = self.file.open(data.py()).map_err(|error| os_error(&error))?;
         // SAFETY: bytes and an address that live through the call.
         let sent = check(unsafe {
             libc::sendto(
-                self.fd,
+                fd,
                 bytes.as_ptr().cast(),
                 bytes.len(),
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
@@ -183,7 +185,7 @@ impl Datagram {
         data: &Bound<'_, PyAny>,
         address: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Sent> {
-        let Some(socket) = self.socket.get(py) else {
+        let Some(socket) = self.file.socket(py) else {
             return Ok(Sent::Whole);
         };
         match socket.call_method1("sendto", (data, address)) {
@@ -229,20 +231,30 @@ impl Datagram {
     /// Has `_sendto_ready` called while the socket is writable. Level-triggered: an unconnected
     /// Unix socket is told nothing when its receiver, full of others' datagrams, has room again.
     fn wait_for_room(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
+        let fd = self.file.open(py).map_err(|error| os_error(&error))?;
         let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
-        descriptors::add(py, native, self.fd, Direction::Write, Handle::new(py, native, &call)?)
+        let handle = Handle::new(py, &native, &call)?;
+        match self.file.socket(py) {
+            Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn stop_waiting_for_room(&self, py: Python<'_>) -> PyResult<()> {
-        match self.native(py) {
-            Some((_loop, native)) if !native.closed.get(py) => {
-                descriptors::remove(py, native, self.fd, Direction::Write).map(drop)
+        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
+            return Ok(());
+        };
+        match (self.file.open(py), self.file.socket(py)) {
+            (Ok(fd), _) => descriptors::remove(py, &native, fd, Direction::Write).map(drop),
+            // The number may be another file's: only what was left for this socket goes.
+            (Err(_), Some(socket)) => {
+                descriptors::remove_closed(&native, &socket, Direction::Write).map(drop)
             }
-            _ => Ok(()),
+            (Err(_), None) => Ok(()),
         }
     }
 

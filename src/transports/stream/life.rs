@@ -17,14 +17,14 @@ use crate::transports::life::{self, Life, Parts, SocketTransport};
 use crate::transports::protocol::Delivery;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub parts: Parts<'py>,
     pub server: Option<Bound<'py, PyAny>>,
     pub peername: Address,
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,
@@ -63,13 +63,17 @@ fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<(
 }
 
 /// Notes again that a transport uses its descriptor; whether it is one of ours.
-pub fn claim(py: Python<'_>, event_loop: &NativeLoop, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn claim(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    slf: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     if !base::is::<Stream>(slf)? {
         return Ok(false);
     }
     let this = stream(slf);
     if this.life.get() != Life::Closed {
-        event_loop.sources.with(py, |sources| sources.claim_fd(this.fd, this.key));
+        event_loop.sources.with(py, |sources| sources.claim_fd(this.file.number(), this.key));
     }
     Ok(true)
 }
@@ -87,7 +91,7 @@ impl SocketTransport for Stream {
     }
 
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
-        reactor.register(self.fd, self.key)
+        reactor.register(self.file.number(), self.key)
     }
 
     /// Sees to it that the next data is heard of.
@@ -111,12 +115,12 @@ impl SocketTransport for Stream {
 
     fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.learn_sockname(py);
-        let closed = match self.socket.take(py) {
+        let closed = match self.file.take(py) {
             Some(socket) => socket.call_method0(py, "close").map(drop),
             None => {
                 // SAFETY: the transport owns a descriptor that it made no socket object of, and
                 // closes it once: `release`, which calls this, runs when `life` becomes `Closed`.
-                unsafe { libc::close(self.fd) };
+                unsafe { libc::close(self.file.number()) };
                 Ok(())
             }
         };
@@ -165,8 +169,10 @@ impl SocketTransport for Stream {
 impl Stream {
     /// While the socket is open the kernel knows; afterwards it is remembered.
     pub(super) fn learn_sockname(&self, py: Python<'_>) {
-        if self.names.borrow().sock.is_unknown() {
-            let name = address::local(py, self.fd);
+        if self.names.borrow().sock.is_unknown()
+            && let Ok(fd) = self.file.open(py)
+        {
+            let name = address::local(py, fd);
             self.names.borrow_mut().sock = name;
         }
     }

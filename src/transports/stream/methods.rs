@@ -53,7 +53,7 @@ transport_field!(get_server, Stream, |py, _slf, stream| PyResult::Ok(stream.serv
 transport_field!(get_sock, Stream, |py, _slf, stream| stream.socket_object(py));
 transport_field!(get_extra, Stream, |py, _slf, stream| stream.extra_dict(py));
 
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
@@ -93,7 +93,7 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] = &[
+pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_eof", get_eof),
     getter(c"_server", get_server),
     getter(c"_sock", get_sock),
@@ -103,7 +103,7 @@ pub const FIELDS: &[ffi::PyGetSetDef] = &[
 impl Stream {
     /// The `socket.socket`, made now if the transport had only the descriptor.
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(socket) = self.socket.get(py) {
+        if let Some(socket) = self.file.socket(py) {
             return Ok(Some(socket.unbind()));
         }
         if self.life.get() == Life::Closed {
@@ -111,11 +111,10 @@ impl Stream {
         }
         let made = self.adopting_socket(py);
         if let Ok((socket, Ok(()))) = &made
-            && !self.socket.is_set(py)
+            && self.file.socket(py).is_none()
             && self.life.get() != Life::Closed
+            && self.file.adopt(socket).is_ok()
         {
-            // From here on the socket object closes the descriptor.
-            self.socket.set(py, Some(socket.clone().unbind()));
             return Ok(Some(socket.clone().unbind()));
         }
         // It has the descriptor, and must not close it: the transport still does, or has done so
@@ -123,7 +122,7 @@ impl Stream {
         let (socket, initialised) = made?;
         cached::detach(py)?.call1(py, (socket,))?;
         initialised?;
-        Ok(self.socket.get(py).map(Bound::unbind))
+        Ok(self.file.socket(py).map(Bound::unbind))
     }
 
     /// A socket object that has the transport's descriptor, or may have: its class is Python code,
@@ -131,7 +130,7 @@ impl Stream {
     fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
         let class = cached::socket_class(py)?;
         let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
-        let arguments = [(pyo3::intern!(py, "fileno"), self.fd)].into_py_dict(py)?;
+        let arguments = [(pyo3::intern!(py, "fileno"), self.file.number())].into_py_dict(py)?;
         let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
         let initialised = initialise.call((&socket,), Some(&arguments)).map(drop);
         Ok((socket, initialised))
@@ -210,10 +209,10 @@ impl Stream {
         if self.drained.is_set(py) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let Some((event_loop, _native)) = self.native(py) else {
+        let Some(event_loop) = self.native(py) else {
             return Err(PyRuntimeError::new_err("the transport is closed"));
         };
-        let waiter = event_loop.call_method0("create_future")?;
+        let waiter = event_loop.as_any().call_method0("create_future")?;
         self.drained.set(py, Some(waiter.clone().unbind()));
         if self.outgoing.borrow().is_empty() {
             waiter.call_method1("set_result", (py.None(),))?;

@@ -59,7 +59,7 @@ impl Transport for Stream {
         let writing = if self.blocked.get() { "polling" } else { "idle" };
         let text = format!(
             "<SocketTransport{state} fd={} read={reading} write=<{writing}, bufsize={}>>",
-            self.fd,
+            self.file.number(),
             self.outgoing.borrow().size(),
         );
         Ok(PyString::new(py, &text))

@@ -1,6 +1,7 @@
 //! From the socket to the protocol: one `recv` an event, so that no connection starves another.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -19,14 +20,14 @@ use crate::transports::protocol::{Delivery, log_in_debug};
 const BULK: usize = 32 * 1024;
 
 /// What one look at the socket gave.
-pub enum Received<T> {
+pub(super) enum Received<T> {
     Nothing,
     End,
     Data(T),
 }
 
 /// The reactor says that the socket is ready for something.
-pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.
@@ -42,18 +43,17 @@ pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyRes
 
 impl Stream {
     fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Some(protocol), Some((_loop, native))) = (self.protocol.get(py), self.native(py))
-        else {
+        let (Some(protocol), Some(native)) = (self.protocol.get(py), self.native(py)) else {
             return Ok(());
         };
         let result = match self.delivery.get() {
-            Delivery::Data => self.read_bytes(py, slf, native, &protocol),
-            Delivery::Buffer => self.read_into(py, slf, native, &protocol),
-            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol),
-            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol),
+            Delivery::Data => self.read_bytes(py, slf, &native, &protocol),
+            Delivery::Buffer => self.read_into(py, slf, &native, &protocol),
+            Delivery::Reader => self.read_for_reader(py, slf, &native, &protocol),
+            Delivery::Layer => self.read_for_layer(py, slf, &native, &protocol),
         };
         // Also after what ends the loop: it may be run again.
-        self.ask_for_data(py, native);
+        self.ask_for_data(py, &native);
         result
     }
 
@@ -72,13 +72,20 @@ impl Stream {
     }
 
     /// One `recv` into `room` bytes at `at`. `whole`: filling them empties the socket.
-    fn receive(&self, at: *mut u8, room: usize, whole: bool) -> io::Result<Received<usize>> {
+    fn receive(
+        &self,
+        py: Python<'_>,
+        at: *mut u8,
+        room: usize,
+        whole: bool,
+    ) -> io::Result<Received<usize>> {
+        let fd = self.file.open(py)?;
         let registration = self.registration.borrow();
         let Some(registration) = &*registration else {
             return Ok(Received::Nothing);
         };
         let received = registration.attempt(Direction::Read, || {
-            let count = receive(self.fd, at, room)?;
+            let count = receive(fd, at, room)?;
             // A short read emptied the socket. (An end comes with a readiness that stays.)
             let drained = count > 0 && (count < room || whole);
             Ok((count, if drained { After::Drained } else { After::StillReady }))
@@ -98,7 +105,7 @@ impl Stream {
         take: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<Received<T>> {
         native.with_scratch(py, |scratch| {
-            Ok(match self.receive(scratch.as_mut_ptr(), scratch.len(), false)? {
+            Ok(match self.receive(py, scratch.as_mut_ptr(), scratch.len(), false)? {
                 Received::Nothing => Received::Nothing,
                 Received::End => Received::End,
                 Received::Data(count) => Received::Data(take(&scratch[..count])),
@@ -115,7 +122,7 @@ impl Stream {
         py: Python<'py>,
         native: &NativeLoop,
     ) -> io::Result<Received<PyResult<Bound<'py, PyBytes>>>> {
-        let waiting = if self.bulk.get() { self.waiting() } else { 0 };
+        let waiting = if self.bulk.get() { self.waiting(self.file.open(py)?) } else { 0 };
         if waiting < BULK {
             let mut size = None;
             let received = self.receive_scratch(py, native, |data| {
@@ -134,7 +141,7 @@ impl Stream {
         };
         let start = bytes.as_bytes().as_ptr().cast_mut();
         // What comes in after the question is a new event: all there was is all there is.
-        Ok(match self.receive(start, room, waiting <= room)? {
+        Ok(match self.receive(py, start, room, waiting <= room)? {
             Received::Data(count) if count == room => Received::Data(Ok(bytes)),
             Received::Data(count) => Received::Data(memory::bytes(py, &bytes.as_bytes()[..count])),
             Received::Nothing => Received::Nothing,
@@ -143,10 +150,10 @@ impl Stream {
     }
 
     /// Bytes that the kernel holds for us.
-    fn waiting(&self) -> usize {
+    fn waiting(&self, fd: RawFd) -> usize {
         let mut count: libc::c_int = 0;
         // SAFETY: our own descriptor and a local integer.
-        let result = unsafe { libc::ioctl(self.fd, libc::FIONREAD, &raw mut count) };
+        let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
         if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
@@ -175,6 +182,14 @@ impl Stream {
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        // An event may be that there is room to write: a buffer is asked for only to be filled.
+        let readable = match &*self.registration.borrow() {
+            Some(registration) => registration.arm(Direction::Read),
+            None => false,
+        };
+        if !readable {
+            return Ok(());
+        }
         let buffer = self
             .call_protocol(
                 native,
@@ -205,7 +220,7 @@ impl Stream {
         if self.life.get() != Life::Open {
             return Ok(());
         }
-        let received = self.receive(buffer.as_ptr(), buffer.len(), false);
+        let received = self.receive(py, buffer.as_ptr(), buffer.len(), false);
         drop(buffer);
         self.conclude(slf, native, protocol, received, |count| {
             let count = count.into_pyobject(py)?.into_any();

@@ -34,7 +34,7 @@ fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
-pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+pub(crate) fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
     let (py, stream) = (slf.py(), stream(slf));
     stream.check_writable("write")?;
     if stream.refuses(py)? {
@@ -56,7 +56,8 @@ impl Stream {
                 return self.emptied(py, slf);
             }
             // Apart from the match: the borrow must end before anything else happens.
-            let sent = self.outgoing.borrow().send(py, self.fd);
+            let fd = self.file.open(py);
+            let sent = fd.and_then(|fd| self.outgoing.borrow().send(py, fd));
             match sent {
                 Ok((offered, taken)) => {
                     self.outgoing.borrow_mut().advance(py, taken);
@@ -87,7 +88,8 @@ impl Stream {
     /// difference any more: the first error is the one to tell.
     pub(super) fn send_last_words(&self, py: Python<'_>) {
         while self.listed.get() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
-            let sent = self.outgoing.borrow().send(py, self.fd);
+            let fd = self.file.open(py);
+            let sent = fd.and_then(|fd| self.outgoing.borrow().send(py, fd));
             let Ok((offered, taken)) = sent else { return };
             self.outgoing.borrow_mut().advance(py, taken);
             if taken < offered {
@@ -99,7 +101,7 @@ impl Stream {
     /// The kernel is full: waits for its word, and lets the protocol know what is left.
     fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.blocked.set(true);
-        if let Some((_loop, native)) = self.native(py) {
+        if let Some(native) = self.native(py) {
             // Room comes by and by: who waits longer sends more at once.
             native.answered.set(py, false);
         }
@@ -141,15 +143,16 @@ impl Stream {
             life::lose(self, slf, None);
         } else if self.eof_written.get() {
             // A peer that is gone is told of by the next read or write.
-            let _ = self.shut_down_writing();
+            let _ = self.shut_down_writing(py);
         }
         life::relax(self, slf);
         Ok(())
     }
 
-    fn shut_down_writing(&self) -> io::Result<()> {
-        // SAFETY: our own descriptor.
-        check(unsafe { libc::shutdown(self.fd, libc::SHUT_WR) } as isize).map(drop)
+    fn shut_down_writing(&self, py: Python<'_>) -> io::Result<()> {
+        let fd = self.file.open(py)?;
+        // SAFETY: no pointers; still the transport's descriptor, as was just seen.
+        check(unsafe { libc::shutdown(fd, libc::SHUT_WR) } as isize).map(drop)
     }
 
     /// `write(data)`
@@ -244,7 +247,7 @@ impl Stream {
         if self.blocked.get() {
             return life::maybe_pause(self, slf);
         }
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
@@ -268,7 +271,7 @@ impl Stream {
             self.eof_written.set(true);
         } else if !self.is_closing() {
             self.eof_written.set(true);
-            self.shut_down_writing().map_err(|error| os_error(&error))?;
+            self.shut_down_writing(py).map_err(|error| os_error(&error))?;
         }
         Ok(())
     }

@@ -99,8 +99,7 @@ impl Tls {
                 self.flush(slf)?;
                 self.tell_end(slf)?;
                 self.cancel_timer(py)?;
-                if let (Some(lower), Some((_loop, native))) = (self.lower.get(py), self.native(py))
-                {
+                if let (Some(lower), Some(native)) = (self.lower.get(py), self.native(py)) {
                     native.push(py, Entry::Native(lower.unbind(), close_lower));
                 }
                 Ok(())
@@ -142,8 +141,8 @@ impl Tls {
     pub(super) fn lower_ended(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         self.ended.set(true);
-        if let Some((_loop, native)) = self.native(py) {
-            log_in_debug(native, "%r received EOF", slf)?;
+        if let Some(native) = self.native(py) {
+            log_in_debug(&native, "%r received EOF", slf)?;
         }
         let result = match self.state.get() {
             State::Handshake => self.handshake_cut(slf),
@@ -219,7 +218,7 @@ impl Tls {
             return Ok(());
         }
         let (protocol, event_loop) = (self.protocol.get(py), self.native(py));
-        let native = event_loop.as_ref().map(|(_loop, native)| *native);
+        let native = event_loop.as_deref();
         report_fatal(py, native, slf, protocol.as_ref(), error, message).map(drop)
     }
 
@@ -230,20 +229,27 @@ impl Tls {
         self.engine.slots().iter().for_each(|slot| slot.set(py, None));
         self.writes_after_loss.set(self.writes_after_loss.get() + 1);
         self.closed.set(true);
-        let protocol = self.protocol.get(py);
+        let mut told = Ok(());
         if self.state.get() != State::Handshake
             && matches!(self.told.get(), Told::Connected | Told::Ended)
-            && let (Some(protocol), Some((event_loop, _native))) = (&protocol, self.native(py))
+            && let (Some(protocol), Some(event_loop)) = (self.protocol.get(py), self.native(py))
         {
             self.told.set(Told::Lost);
-            let method = protocol.getattr(pyo3::intern!(py, "connection_lost"))?;
-            event_loop.call_method1(pyo3::intern!(py, "call_soon"), (method, error))?;
+            // Whatever comes of that, whoever waits is woken, and the rest is let go of.
+            told = protocol.getattr(pyo3::intern!(py, "connection_lost")).and_then(|method| {
+                event_loop
+                    .as_any()
+                    .call_method1(pyo3::intern!(py, "call_soon"), (method, error))
+                    .map(drop)
+            });
         }
         self.state.set(State::Unwrapped);
         self.lower.set(py, None);
         self.protocol.set(py, None);
+        self.get_buffer.set(py, None);
+        self.buffer_updated.set(py, None);
         self.context.set(py, None);
-        self.wake_waiter(py, Some(error).filter(|error| !error.is_none()))?;
-        self.cancel_timer(py)
+        let woken = self.wake_waiter(py, Some(error).filter(|error| !error.is_none()));
+        told.and(woken).and(self.cancel_timer(py))
     }
 }

@@ -5,7 +5,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{State, Tls, delivery_for, reading, writing};
+use super::{State, Tls, reading, writing};
+use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
 
@@ -30,11 +31,8 @@ transport_plain!(is_closing, Tls, |_py, _slf, tls| PyResult::Ok(tls.closed.get()
 transport_plain!(is_reading, Tls, |_py, _slf, tls| PyResult::Ok(!tls.reading_paused.get()));
 transport_plain!(pause_reading, Tls, |_py, _slf, tls| PyResult::Ok(tls.pause()));
 transport_plain!(resume_reading, Tls, |_py, slf, tls| tls.resume(slf));
-transport_unary!(set_protocol, Tls, "protocol", |py, _slf, tls, protocol| {
-    tls.delivery.set(delivery_for(protocol)?);
-    tls.protocol.set(py, Some(protocol.clone().unbind()));
-    PyResult::Ok(())
-});
+transport_unary!(set_protocol, Tls, "protocol", |_py, _slf, tls, protocol| tls
+    .set_protocol(protocol));
 transport_plain!(get_protocol, Tls, |py, _slf, tls| PyResult::Ok(tls.protocol.get(py)));
 transport_plain!(get_write_buffer_size, Tls, |_py, slf, tls| tls.buffered(slf));
 transport_plain!(get_write_buffer_limits, Tls, |py, _slf, tls| { tls.flow.limits.pair(py) });
@@ -79,7 +77,9 @@ transport_plain!(read_on, Tls, |_py, slf, tls| tls.read_on(slf));
 transport_plain!(check_handshake_timeout, Tls, |_py, slf, tls| tls.check_handshake_timeout(slf));
 transport_plain!(check_shutdown_timeout, Tls, |py, _slf, tls| tls.check_shutdown_timeout(py));
 
-transport_field!(get_loop, Tls, |py, _slf, tls| PyResult::Ok(tls.event_loop.get(py)));
+transport_field!(get_loop, Tls, |py, _slf, tls| PyResult::Ok(
+    tls.event_loop.get(py).map(LoopRef::into_any)
+));
 transport_field!(get_protocol_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.flow.paused.get()));
 transport_field!(get_reading_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.reading_paused.get()));
 transport_field!(get_layer, Tls, |_py, slf, _tls| PyResult::Ok(slf.clone()));
@@ -97,7 +97,7 @@ transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra.get(py) {
 });
 transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
 
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
@@ -183,7 +183,7 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] = &[
+pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_loop", get_loop),
     getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_app_reading_paused", get_reading_paused),

@@ -28,12 +28,13 @@ use std::cell::{Cell, RefCell};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::base;
 use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use super::stream;
-use crate::event_loop::NativeLoop;
+use super::{base, feed};
+use crate::cached;
+use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use engine::Engine;
 
@@ -60,10 +61,13 @@ enum Told {
 }
 
 /// The state of a TLS transport. Only reached with the GIL held.
-pub struct Tls {
+pub(crate) struct Tls {
     state: Cell<State>,
     told: Cell<Told>,
     delivery: Cell<Delivery>,
+    /// A buffered protocol's methods, as they were when it became the protocol: as in asyncio.
+    get_buffer: PySlot,
+    buffer_updated: PySlot,
     /// `close()` or `abort()` was called, or the connection is lost.
     closed: Cell<bool>,
     /// The transport below has said that no more comes.
@@ -89,7 +93,7 @@ pub struct Tls {
     shutdown_timeout: f64,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     protocol: PySlot,
     lower: PySlot,
     extra: PySlot,
@@ -100,7 +104,7 @@ pub struct Tls {
 }
 
 /// How a native transport below hands us what it read.
-pub static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
+pub(crate) static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
 
 #[inline]
 fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
@@ -109,7 +113,7 @@ fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
 
 /// What a new TLS transport is made of.
 #[derive(FromPyObject)]
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub protocol: Bound<'py, PyAny>,
     pub object: Bound<'py, PyAny>,
     pub incoming: Bound<'py, PyAny>,
@@ -123,19 +127,25 @@ pub struct New<'py> {
 }
 
 /// Makes a TLS transport. It begins when the transport below calls its `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let extra = PyDict::new(py);
     extra.set_item("sslcontext", new.context)?;
+    let intake = Intake::of(&new.protocol)?;
+    let slot = |object: Option<Bound<'py, PyAny>>| {
+        object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
+    };
     base::allocate(
         py,
         Tls {
             state: State::Unwrapped.into(),
             told: if new.upgrade { Told::Connected } else { Told::Nothing }.into(),
-            delivery: delivery_for(&new.protocol)?.into(),
+            delivery: intake.delivery.into(),
+            get_buffer: slot(intake.get_buffer),
+            buffer_updated: slot(intake.buffer_updated),
             closed: false.into(),
             ended: false.into(),
             reading_paused: false.into(),
@@ -151,7 +161,7 @@ pub fn new<'py>(
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
             shutdown_timeout: new.shutdown_timeout,
             started: None.into(),
-            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            event_loop: LoopSlot::new(py, event_loop),
             protocol: PySlot::new(new.protocol.unbind()),
             lower: PySlot::empty(),
             extra: PySlot::new(extra.into_any().unbind()),
@@ -162,9 +172,33 @@ pub fn new<'py>(
     )
 }
 
-/// A TLS transport's protocol may be another TLS transport.
-fn delivery_for(protocol: &Bound<'_, PyAny>) -> PyResult<Delivery> {
-    if base::is::<Tls>(protocol)? { Ok(Delivery::Layer) } else { Delivery::to(protocol) }
+/// How a protocol takes what was decrypted.
+struct Intake<'py> {
+    delivery: Delivery,
+    get_buffer: Option<Bound<'py, PyAny>>,
+    buffer_updated: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Intake<'py> {
+    fn of(protocol: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = protocol.py();
+        let plain = |delivery| Self { delivery, get_buffer: None, buffer_updated: None };
+        // A TLS transport's protocol may be another TLS transport.
+        if base::is::<Tls>(protocol)? {
+            return Ok(plain(Delivery::Layer));
+        }
+        if feed::suits(protocol)? {
+            return Ok(plain(Delivery::Reader));
+        }
+        // One that lacks the method is taken for an ordinary one, by asyncio's TLS too.
+        let get_buffer = protocol.getattr_opt(pyo3::intern!(py, "get_buffer"))?;
+        let buffered = &cached::asyncio(py)?.buffered_protocol;
+        if get_buffer.is_none() || !protocol.is_instance(buffered.bind(py))? {
+            return Ok(plain(Delivery::Data));
+        }
+        let buffer_updated = Some(protocol.getattr(pyo3::intern!(py, "buffer_updated"))?);
+        Ok(Self { delivery: Delivery::Buffer, get_buffer, buffer_updated })
+    }
 }
 
 /// Has a native transport below feed us without a call of Python's.
@@ -182,11 +216,19 @@ fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl Tls {
     /// The loop.
-    fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
+    }
+
+    /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = protocol.py();
+        self.protocol.set(py, Some(protocol.clone().unbind()));
+        let intake = Intake::of(protocol)?;
+        self.delivery.set(intake.delivery);
+        self.get_buffer.set(py, intake.get_buffer.map(Bound::unbind));
+        self.buffer_updated.set(py, intake.buffer_updated.map(Bound::unbind));
+        Ok(())
     }
 
     /// `loop.call_later(seconds, self.method)`, the timer kept.
@@ -197,8 +239,9 @@ impl Tls {
         method: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        if let Some((event_loop, _native)) = self.native(py) {
-            let timer = event_loop.call_method1("call_later", (seconds, slf.getattr(method)?))?;
+        if let Some(event_loop) = self.native(py) {
+            let timer =
+                event_loop.as_any().call_method1("call_later", (seconds, slf.getattr(method)?))?;
             self.timer.set(py, Some(timer.unbind()));
         }
         Ok(())
