@@ -28,7 +28,7 @@ impl<T> Mutex<T> {
     }
 
     #[cfg(loom)]
-    pub fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self(Inner::new(value))
     }
 
@@ -111,9 +111,9 @@ mod gate {
     }
 
     /// The right to hold locks.
-    pub(super) struct Pass;
+    pub(crate) struct Pass;
 
-    pub(super) fn pass() -> Pass {
+    pub(crate) fn pass() -> Pass {
         watch();
         loop {
             PASSES.fetch_add(1, Ordering::SeqCst);
@@ -135,13 +135,13 @@ mod gate {
 /// The models do not fork.
 #[cfg(loom)]
 mod gate {
-    pub fn count() -> u32 {
+    pub(crate) fn count() -> u32 {
         0
     }
 
-    pub struct Pass;
+    pub(crate) struct Pass;
 
-    pub fn pass() -> Pass {
+    pub(crate) fn pass() -> Pass {
         Pass
     }
 }
