@@ -1,7 +1,7 @@
 //! How hand-made objects are freed: one inside the other, but never too deep.
 //!
-//! An object that can hold one of its kind can be the first of a chain of any length, and when it is
-//! freed all of them are, each from inside the destructor of the one before: too long a chain
+//! An object that can hold one of its kind can be the first of a chain of any length, and when it
+//! is freed all of them are, each from inside the destructor of the one before: too long a chain
 //! overflows the C stack. CPython keeps its own containers from that ("trashcan") with macros over
 //! private fields that changed with nearly each version. Since 3.14 `Py_DECREF` itself does it for
 //! every type with the garbage collector's flag. Before, every `tp_dealloc` of ours goes through

@@ -625,10 +625,12 @@ impl NativeLoop {
         self.ready.with(py, Ready::trim);
         drop(self.timers.with(py, Timers::take));
         drop(self.unflushed.take(py));
+        // Out of reach first: nothing is registered any more. It goes last.
+        let reactor = self.reactor.take(py);
         crate::sources::detach_all(py, self);
         drop(self.sources.take(py));
         drop(self.descriptors.take(py));
-        drop(self.reactor.take(py));
+        drop(reactor);
         drop(self.scratch.take(py));
     }
 }

@@ -32,14 +32,14 @@
 //!
 //! # Who visits it
 //!
-//! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop runs:
-//! the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does not make
-//! the collector visit each again and again. A loop that runs is no garbage, so nothing is lost. A
-//! loop that does not may be, together with handles that only the rest of the garbage holds, so
-//! there each handle that somebody besides the loop has is tracked: tickets, and what `give` gives
-//! out, at once; all others at the end of `run`. To find out that the caller dropped a handle the
-//! loop remembers the one that it gave out last (`Shown`), and looks at it when it gives out the
-//! next.
+//! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop
+//! runs: the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does
+//! not make the collector visit each again and again. A loop that runs is no garbage, so nothing is
+//! lost. A loop that does not may be, together with handles that only the rest of the garbage
+//! holds, so there each handle that somebody besides the loop has is tracked: tickets, and what
+//! `give` gives out, at once; all others at the end of `run`. To find out that the caller dropped a
+//! handle the loop remembers the one that it gave out last (`Shown`), and looks at it when it gives
+//! out the next.
 //!
 //! # What frees it
 //!
