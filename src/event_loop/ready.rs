@@ -118,7 +118,7 @@ impl Ready {
 
     /// Adds the handles of what is to be called to `found`, as many as it has room for; `spare`
     /// ones for calls without. A call that came since the spare ones were made may be left out.
-    pub fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
+    pub(super) fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
         let mut spare = spare.iter();
         for (entry, ticket) in self.entries.iter_mut().zip(self.served + 1..) {
             if let Entry::Call(call) = entry

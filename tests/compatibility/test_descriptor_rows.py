@@ -84,9 +84,7 @@ def test_two_sock_recv(both):
     assert ours == [b"1", b"2"]
 
 
-@row(
-    "A blocking socket given to `sock_recv` and its kin outside of debug mode"
-)
+@row("A blocking socket given to `sock_recv` and its kin outside of debug mode")
 def test_a_blocking_socket(both):
     async def look(loop):
         near, far = blocking_pair()

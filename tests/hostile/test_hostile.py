@@ -6,6 +6,7 @@ How the errors compare with asyncio's is what `python -m hostile` prints.
 from __future__ import annotations
 
 import pytest
+
 from hostile import cases, children
 from hostile.subjects import SUBJECTS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from random_programs import runs
 
 SEEDS = {"decided": (1000, 2000), "chaos": (0, 1000)}
