@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
@@ -20,8 +21,9 @@ def run(loop, group, subjects, only="", every=1, offset=0):
         command += ["--every", str(every), "--offset", str(offset), *after]
         env = {**os.environ, "PYTHONFAULTHANDLER": "1"}
         env["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
-        with subprocess.Popen(
+        with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
             command,
+            cwd=folder,  # some names that are passed are names of files
             env=env,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -68,6 +68,10 @@ class Stage:
             self.stack.callback(sock.close)
         return near, far
 
+    def folder(self):
+        """A new one for Unix sockets."""
+        return self.stack.enter_context(tempfile.TemporaryDirectory())
+
     def _tick(self):
         self._near.recv(100)
         if not self._ticked.done():
@@ -289,7 +293,7 @@ GOOD = {
     "pipe": lambda stage: stage.pair()[0],
     "coro": lambda stage: asyncio.sleep(0),
     "future": lambda stage: asyncio.sleep(0),
-    "path": lambda stage: os.path.join(tempfile.gettempdir(), "no-such-socket"),
+    "path": lambda stage: os.path.join(stage.folder(), "socket"),
     "sockaddr": lambda stage: ("127.0.0.1", 80),
     "address": lambda stage: ("127.0.0.1", 9),
     "addr": lambda stage: None,
