@@ -113,7 +113,7 @@ test-miri: | check-rust ## Run loom's models in Miri, which needs a nightly Rust
 
 stress: $(VENV)/.built ## Let threads at loops that open, run, close, fork and are collected
 	$(call say,"Threads against loops: $(STRESS_ARGS)")
-	@$(BIN)/python tests/machines/thread_stress.py --bridge $(STRESS_ARGS)
+	@$(BIN)/python tests/machines/thread_stress.py $(STRESS_ARGS)
 
 soak: $(VENV)/.built ## Serve clients that misbehave, for hundreds of cycles
 	$(call say,"Soak: $(SOAK_ARGS)")

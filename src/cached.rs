@@ -9,7 +9,7 @@ use pyo3::types::PyType;
 
 use crate::gil::GilFlag;
 
-pub struct Asyncio {
+pub(crate) struct Asyncio {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     /// CPython 3.14 and later.
@@ -25,7 +25,7 @@ pub struct Asyncio {
     pub stream_reader: Py<PyAny>,
 }
 
-pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
+pub(crate) fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
     static CACHE: PyOnceLock<Asyncio> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
         let module = py.import("asyncio")?;
@@ -57,7 +57,7 @@ pub fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
 static PACKAGE: OnceLock<String> = OnceLock::new();
 
 /// Said before anything of the core is used. A core has one Python side: it keeps pieces of it.
-pub fn set_package(name: &str) -> PyResult<()> {
+pub(crate) fn set_package(name: &str) -> PyResult<()> {
     if PACKAGE.get_or_init(|| name.to_owned()) == name {
         return Ok(());
     }
@@ -68,7 +68,7 @@ pub fn set_package(name: &str) -> PyResult<()> {
 }
 
 /// `tokioloop._helpers`: what reads better in Python and runs once an error or a connection.
-pub fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+pub(crate) fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
     static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
         let package = PACKAGE.get().map_or("tokioloop", String::as_str);
@@ -77,13 +77,13 @@ pub fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
 }
 
 /// `socket.socket`.
-pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+pub(crate) fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CACHE.import(py, "socket", "socket")
 }
 
 /// `_socket.socket.detach`: takes the descriptor out of a socket object, whatever its class.
-pub fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+pub(crate) fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
         Ok(py.import("_socket")?.getattr("socket")?.getattr("detach")?.unbind())
@@ -92,20 +92,20 @@ pub fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
 
 /// `warnings.warn`, as it was when the core was loaded: asyncio's destructors keep theirs like that.
 /// When the interpreter exits transports may outlive the module.
-pub fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+pub(crate) fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CACHE.import(py, "warnings", "warn")
 }
 
 /// `sys.audit`.
-pub fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+pub(crate) fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CACHE.import(py, "sys", "audit")
 }
 
 /// Whether `socket.socket` has the methods that the core goes past, and not those of a tool that
 /// forbids connections in tests, counts bytes or records.
-pub fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
+pub(crate) fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
     /// The version that CPython gives the class, anew whenever it is changed, and the answer then.
     static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
     const METHODS: [&str; 6] = ["connect", "fileno", "getsockopt", "recv", "recv_into", "send"];
@@ -126,13 +126,13 @@ pub fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// asyncio's own loop over selectors, by a name that nobody gives to another loop.
-pub fn selector_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+pub(crate) fn selector_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CACHE.import(py, "asyncio.selector_events", "BaseSelectorEventLoop")
 }
 
 /// `asyncio.trsock.TransportSocket`.
-pub fn transport_socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+pub(crate) fn transport_socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CACHE.import(py, "asyncio.trsock", "TransportSocket")
 }

@@ -133,30 +133,30 @@ impl Contexts {
 
 /// The context that somebody's callbacks run in: a shared snapshot until one of them changes it.
 #[derive(Default)]
-pub struct Ground {
+pub(crate) struct Ground {
     context: PySlot,
     shared: Cell<bool>,
 }
 
 impl Ground {
     /// The current context as it is now.
-    pub fn current(py: Python<'_>, contexts: &Contexts) -> PyResult<Self> {
+    pub(crate) fn current(py: Python<'_>, contexts: &Contexts) -> PyResult<Self> {
         let (context, shared) = contexts.take(py)?;
         // SAFETY: a new reference.
         let context = unsafe { Bound::from_owned_ptr(py, context) };
         Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
     }
 
-    pub fn slot(&self) -> &PySlot {
+    pub(crate) fn slot(&self) -> &PySlot {
         &self.context
     }
 
-    pub fn forget(&self, py: Python<'_>) {
+    pub(crate) fn forget(&self, py: Python<'_>) {
         self.context.set(py, None);
     }
 
     /// The context as an object, for who enters it on his own.
-    pub fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub(crate) fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(context) = self.context.get(py) else {
             return Ok(None);
         };
@@ -171,7 +171,7 @@ impl Ground {
 
     /// Runs `f` in the context; as it is, if there is none any more.
     #[inline]
-    pub fn run<R>(
+    pub(crate) fn run<R>(
         &self,
         py: Python<'_>,
         contexts: &Contexts,
@@ -200,7 +200,10 @@ impl Ground {
 
 /// Runs `f` with a context entered.
 #[inline]
-pub fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+pub(crate) fn within<R>(
+    context: &Bound<'_, PyAny>,
+    f: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
     let py = context.py();
     // SAFETY: a context object; what is entered is left again.
     unsafe {

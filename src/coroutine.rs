@@ -17,7 +17,7 @@ use crate::object::{
 };
 
 /// A kind of coroutines. Each `slf` is a live object of the kind's class.
-pub trait Coroutine: 'static {
+pub(crate) trait Coroutine: 'static {
     /// One step; `result` is what it yields or returns, a new reference.
     fn send(
         py: Python<'_>,
@@ -50,7 +50,7 @@ pub trait Coroutine: 'static {
 }
 
 /// Makes the class of a kind; `own` are its slots besides those of every coroutine.
-pub fn new_class<K: Coroutine + ?Sized>(
+pub(crate) fn new_class<K: Coroutine + ?Sized>(
     py: Python<'_>,
     name: &'static CStr,
     size: usize,
@@ -74,13 +74,13 @@ pub fn new_class<K: Coroutine + ?Sized>(
 /// are the error, and then the coroutine goes on.
 ///
 /// A coroutine of Python's own says which, in this CPython's words.
-pub fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
     let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     uncaught_by(&nothing, args)
 }
 
 /// The same for what is thrown into `coro`, a coroutine of Python's own.
-pub fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
     let py = coro.py();
     let args = crate::handles::arguments(py, args)?;
     let error = match coro.call_method1(intern!(py, "throw"), args) {
@@ -95,7 +95,7 @@ pub fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> 
 }
 
 /// As for a coroutine of Python's own. For destructors: with no exception set.
-pub fn warn_never_awaited(py: Python<'_>, name: &str) {
+pub(crate) fn warn_never_awaited(py: Python<'_>, name: &str) {
     let Ok(text) = CString::new(format!("coroutine '{name}' was never awaited")) else { return };
     if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1) {
         error.write_unraisable(py, None);

@@ -27,7 +27,7 @@ use crate::handles::Handle;
 use crate::reactor::Direction;
 use displaced::{Displaced, Note};
 use epoll::{Epoll, Event, ONCE, READ, Room, WRITE};
-pub use watched::{Tried, Waiter};
+pub(crate) use watched::{Tried, Waiter};
 use watched::{Watched, Watcher};
 
 #[derive(Default)]
@@ -143,13 +143,12 @@ impl Descriptors {
         match watched.token {
             None if wanted == 0 => drop(all.remove(&fd)),
             None => {}
-            Some(token) if wanted == 0 => {
-                // What is armed once may fire into the void; a level would fire for ever.
-                if watched.armed != 0 && watched.armed & ONCE == 0 {
-                    epoll.remove(fd, token);
-                    all.remove(&fd);
-                }
+            // What is armed once may fire into the void; a level would fire for ever.
+            Some(token) if wanted == 0 && watched.armed != 0 && watched.armed & ONCE == 0 => {
+                epoll.remove(fd, token);
+                all.remove(&fd);
             }
+            Some(_) if wanted == 0 => {}
             // Nothing to tell: the kernel goes on reporting the same.
             Some(_) if wanted == watched.armed && wanted & ONCE == 0 => {}
             Some(token) => match epoll.change(fd, wanted, token) {
@@ -176,7 +175,7 @@ impl Descriptors {
 }
 
 /// What `add_reader` and `add_writer` registered under one number.
-pub struct Registered {
+pub(crate) struct Registered {
     pub fd: RawFd,
     /// What it was registered by, if that was not the number.
     pub object: Option<Py<PyAny>>,
@@ -185,7 +184,7 @@ pub struct Registered {
 }
 
 /// All that `add_reader` and `add_writer` registered.
-pub fn registered(py: Python<'_>, event_loop: &NativeLoop) -> Vec<Registered> {
+pub(crate) fn registered(py: Python<'_>, event_loop: &NativeLoop) -> Vec<Registered> {
     event_loop.descriptors.with(py, |descriptors| {
         let clone = |handle: &Option<Handle>| handle.as_ref().map(|handle| handle.clone_ref(py));
         descriptors
@@ -203,7 +202,7 @@ pub fn registered(py: Python<'_>, event_loop: &NativeLoop) -> Vec<Registered> {
 }
 
 /// The number that `object` was registered by; for one that was closed and has none any more.
-pub fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+pub(crate) fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd> {
     event_loop.descriptors.with(object.py(), |descriptors| {
         let is_it = |watched: &Watched| watched.object.as_ref().is_some_and(|it| it.is(object));
         descriptors.watched.iter().find(|(_, watched)| is_it(watched)).map(|(fd, _)| *fd)
@@ -212,7 +211,7 @@ pub fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd>
 
 /// Stops calling the handle of a file that was closed; whether there was one. `None`: the file is
 /// not known.
-pub fn remove_closed(
+pub(crate) fn remove_closed(
     event_loop: &NativeLoop,
     object: &Bound<'_, PyAny>,
     direction: Direction,
@@ -228,7 +227,7 @@ pub fn remove_closed(
 }
 
 /// The mask of `selectors` events that `fd` is watched for by `add_reader` and `add_writer`.
-pub fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
+pub(crate) fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
     event_loop.descriptors.with(py, |descriptors| {
         descriptors.watched.get(&fd).map_or(0, |watched| {
             u32::from(watched.reader.is_some()) | u32::from(watched.writer.is_some()) << 1
@@ -237,7 +236,7 @@ pub fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
 }
 
 /// Makes the epoll instance, once.
-pub fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+pub(crate) fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if event_loop.descriptors.with(py, |descriptors| descriptors.epoll.is_some()) {
         return Ok(());
     }
@@ -247,7 +246,7 @@ pub fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
 }
 
 /// Watches `fd` and calls `handle` while it is ready; a handle that it replaces is cancelled.
-pub fn add(
+pub(crate) fn add(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -258,7 +257,7 @@ pub fn add(
 }
 
 /// The same, for a file object, which `find` finds when it is closed.
-pub fn add_object(
+pub(crate) fn add_object(
     event_loop: &NativeLoop,
     fd: RawFd,
     object: &Bound<'_, PyAny>,
@@ -270,7 +269,7 @@ pub fn add_object(
 }
 
 /// Has `waiter` try again when `fd` is ready.
-pub fn wait(
+pub(crate) fn wait(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -295,7 +294,7 @@ fn admit(
 }
 
 /// Puts another handle in the place of one whose file was closed.
-pub fn replace(
+pub(crate) fn replace(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -315,7 +314,7 @@ pub fn replace(
 }
 
 /// Stops calling the handle of `fd`; whether there was one.
-pub fn remove(
+pub(crate) fn remove(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -336,7 +335,7 @@ pub fn remove(
 }
 
 /// Takes a waiter back.
-pub fn forget(
+pub(crate) fn forget(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -354,13 +353,13 @@ pub fn forget(
 }
 
 /// Asks the kernel, whether the reactor has reported anything or not.
-pub fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+pub(crate) fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
     collect(py, event_loop)
 }
 
 /// Turns what the kernel reports into ready entries and finished waits.
-pub fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+pub(crate) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.pending) {
         return Ok(());
     }
@@ -430,7 +429,7 @@ fn ready(
 }
 
 /// The turn of a waiter has come: it tries again, and so do those behind it until one is blocked.
-pub fn resume(
+pub(crate) fn resume(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
@@ -498,7 +497,7 @@ fn renew(py: Python<'_>, event_loop: &NativeLoop) {
 }
 
 /// After a fork: an epoll instance of the child's own, with everything watched as before.
-pub fn move_to(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+pub(crate) fn move_to(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     let had = event_loop.descriptors.with(py, |descriptors| {
         for watched in descriptors.watched.values_mut() {
             (watched.armed, watched.token) = (0, None);

@@ -1,7 +1,7 @@
 //! How hand-made objects are freed: one inside the other, but never too deep.
 //!
-//! An object that can hold one of its kind can be the first of a chain of any length, and when it is
-//! freed all of them are, each from inside the destructor of the one before: too long a chain
+//! An object that can hold one of its kind can be the first of a chain of any length, and when it
+//! is freed all of them are, each from inside the destructor of the one before: too long a chain
 //! overflows the C stack. CPython keeps its own containers from that ("trashcan") with macros over
 //! private fields that changed with nearly each version. Since 3.14 `Py_DECREF` itself does it for
 //! every type with the garbage collector's flag. Before, every `tp_dealloc` of ours goes through
@@ -34,7 +34,7 @@ pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
 }
 
 #[cfg(not(Py_3_14))]
-pub use before_3_14::dismantle;
+pub(crate) use before_3_14::dismantle;
 
 #[cfg(not(Py_3_14))]
 mod before_3_14 {
@@ -76,7 +76,7 @@ mod before_3_14 {
     /// references, fields, memory, and the reference to the type. One that had to wait has its
     /// `tp_dealloc` called again, which must come here again.
     #[inline]
-    pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+    pub(crate) unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
         // What it lets go of may run Python code, in a thread that was never in the core.
         finalizing::guard();
         // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.

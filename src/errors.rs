@@ -6,7 +6,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 /// `OSError(errno, strerror)`, of the subclass that Python gives this number.
-pub fn os_error(error: &io::Error) -> PyErr {
+pub(crate) fn os_error(error: &io::Error) -> PyErr {
     let Some(number) = error.raw_os_error() else {
         return PyOSError::new_err(error.to_string());
     };
@@ -16,6 +16,6 @@ pub fn os_error(error: &io::Error) -> PyErr {
 }
 
 /// A system call's result, `-1` meaning `errno`.
-pub fn check(result: isize) -> io::Result<usize> {
+pub(crate) fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::sync::{Mutex, MutexGuard};
 
 /// Which source an event is for; an index into the loop's table.
-pub type Key = u32;
+pub(crate) type Key = u32;
 
 /// Keys of sources that became ready, in the order the kernel told of them.
 #[derive(Default)]

@@ -43,7 +43,7 @@
 //! that ends is unwound as before: the test of this module fails there.
 
 #[cfg(not(Py_3_14))]
-pub use before_3_14::guard;
+pub(crate) use before_3_14::guard;
 
 /// CPython itself leaves threads hanging.
 #[cfg(Py_3_14)]
@@ -60,7 +60,7 @@ mod before_3_14 {
 
     /// From now on this thread parks when CPython ends it.
     #[inline]
-    pub fn guard() {
+    pub(crate) fn guard() {
         // SAFETY: has no preconditions.
         if LAST.load(Ordering::Relaxed) != unsafe { libc::pthread_self() } as usize {
             register(park_if_finalizing);
@@ -309,7 +309,7 @@ mod tests {
     ];
 
     /// What runs no Python code, and what only guarded code calls.
-    const UNGUARDED: [&str; 34] = [
+    const UNGUARDED: [&str; 35] = [
         // For the garbage collector, which must not be disturbed.
         "traverse",
         "__traverse__",
@@ -337,7 +337,8 @@ mod tests {
         "set_stopping",
         "set_thread_id",
         // For libc.
-        "count_fork",
+        "after",
+        "before",
         "in_child",
         "forget_last",
         "park_if_finalizing",

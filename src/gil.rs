@@ -66,7 +66,7 @@ impl<T: Copy> GilFlag<T> {
 
 /// A nullable strong reference inside an object that the garbage collector visits.
 #[derive(Default)]
-pub struct PySlot(UnsafeCell<Option<Py<PyAny>>>);
+pub(crate) struct PySlot(UnsafeCell<Option<Py<PyAny>>>);
 
 // SAFETY: every access takes a `Python` token; the GIL serialises them.
 unsafe impl Sync for PySlot {}
@@ -74,36 +74,36 @@ unsafe impl Sync for PySlot {}
 unsafe impl Send for PySlot {}
 
 impl PySlot {
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self(UnsafeCell::new(None))
     }
 
-    pub fn new(value: Py<PyAny>) -> Self {
+    pub(crate) fn new(value: Py<PyAny>) -> Self {
         Self(UnsafeCell::new(Some(value)))
     }
 
     #[inline]
-    pub fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         // SAFETY: the GIL is held, and the shared borrow ends before any Python code runs.
         unsafe { (*self.0.get()).as_ref().map(|value| value.bind(py).clone()) }
     }
 
     #[inline]
-    pub fn is_set(&self, _py: Python<'_>) -> bool {
+    pub(crate) fn is_set(&self, _py: Python<'_>) -> bool {
         // SAFETY: the GIL is held.
         unsafe { (*self.0.get()).is_some() }
     }
 
     /// Whether the slot holds exactly this object.
-    pub fn holds(&self, object: &Bound<'_, PyAny>) -> bool {
+    pub(crate) fn holds(&self, object: &Bound<'_, PyAny>) -> bool {
         self.as_ptr() == object.as_ptr()
     }
 
-    pub fn set(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
+    pub(crate) fn set(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
         drop(self.replace(py, value));
     }
 
-    pub fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.replace(py, None)
     }
 
@@ -114,7 +114,7 @@ impl PySlot {
     }
 
     /// For a `__traverse__` that PyO3 writes the frame of.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector holds the GIL and runs no other code meanwhile.
         match unsafe { &*self.0.get() } {
             Some(object) => visit.call(object),
@@ -123,7 +123,7 @@ impl PySlot {
     }
 
     /// The object's address, or null; for the collector's visits and for identity.
-    pub fn as_ptr(&self) -> *mut ffi::PyObject {
+    pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         // SAFETY: only read; callers hold the GIL or are the collector, which does.
         unsafe { (*self.0.get()).as_ref().map_or(std::ptr::null_mut(), |value| value.as_ptr()) }
     }

@@ -13,7 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// Raises `ImportError` in all interpreters but the main one.
-pub fn only_main(_py: Python<'_>) -> PyResult<()> {
+pub(crate) fn only_main(_py: Python<'_>) -> PyResult<()> {
     // SAFETY: the GIL is held, so the thread is in an interpreter.
     if unsafe { ffi::PyInterpreterState_Get() != ffi::PyInterpreterState_Main() } {
         return Err(PyImportError::new_err(

@@ -27,6 +27,7 @@
 //! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
+//! | `forks` | how many there were; a lock that no fork catches locked |
 //! | `finalizing` | threads that CPython ends while the interpreter goes down |
 //! | `interpreters` | sub-interpreters, which are refused |
 //! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
@@ -45,6 +46,7 @@ mod errors;
 mod event_loop;
 mod events;
 mod finalizing;
+mod forks;
 mod gil;
 mod handles;
 mod interpreters;

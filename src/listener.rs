@@ -15,7 +15,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 use crate::cached;
 use crate::contexts::within;
 use crate::errors::{check, os_error};
-use crate::event_loop::{Entry, NativeLoop, ends_loop};
+use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object;
@@ -35,7 +35,7 @@ pub struct Listener {
     server: PySlot,
     /// Each connection's callbacks run in a copy of it.
     context: PySlot,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     key: GilFlag<Option<Key>>,
     registration: GilCell<Option<Registration>>,
     /// Connections that have no transport yet: one for each entry of the ready queue.
@@ -99,7 +99,7 @@ impl Listener {
                 protocol_factory: PySlot::new(protocol_factory.unbind()),
                 server: PySlot::new(server.unbind()),
                 context: PySlot::new(context.unbind()),
-                event_loop: PySlot::new(event_loop.bind(py).unbind()),
+                event_loop: LoopSlot::new(py, event_loop),
                 key: GilFlag::new(None),
                 registration: GilCell::new(None),
                 accepted: GilCell::new(VecDeque::new()),
@@ -299,8 +299,7 @@ fn welcome(py: Python<'_>, listener: &Py<PyAny>) -> PyResult<()> {
     let (Some((fd, peer)), Some(event_loop)) = (accepted, this.event_loop.get(py)) else {
         return Ok(());
     };
-    // SAFETY: the listener was started with a loop, which `event_loop` keeps alive.
-    this.connected(py, unsafe { NativeLoop::of(event_loop.as_ptr()) }, fd, peer)
+    this.connected(py, &event_loop, fd, peer)
 }
 
 #[pymethods]
@@ -309,7 +308,7 @@ impl Listener {
         self.file.slot().traverse(&visit)?;
         self.protocol_factory.traverse(&visit)?;
         self.server.traverse(&visit)?;
-        self.event_loop.traverse(&visit)?;
+        self.event_loop.slot().traverse(&visit)?;
         self.context.traverse(&visit)
     }
 
@@ -318,7 +317,7 @@ impl Listener {
         let (py, this) = (slf.py(), slf.get());
         this.protocol_factory.set(py, None);
         this.server.set(py, None);
-        this.event_loop.set(py, None);
+        this.event_loop.slot().set(py, None);
         this.context.set(py, None);
     }
 }

@@ -17,13 +17,13 @@ use crate::object;
 
 /// asyncio's: it has no text.
 #[cold]
-pub fn exhausted() -> PyErr {
+pub(crate) fn exhausted() -> PyErr {
     PyMemoryError::new_err(())
 }
 
 /// A copy as `bytes`.
 #[inline]
-pub fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+pub(crate) fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let length = ffi::Py_ssize_t::try_from(data.len()).map_err(|_| exhausted())?;
     // SAFETY: `data` is that long. A new reference to `bytes`, or null with an exception set.
     unsafe {
@@ -33,7 +33,7 @@ pub fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>>
 }
 
 /// `bytes` to be filled before anything else sees them.
-pub fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+pub(crate) fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
     let size = ffi::Py_ssize_t::try_from(size).map_err(|_| exhausted())?;
     // SAFETY: a new reference to `bytes`, or null with an exception set.
     unsafe {
@@ -43,7 +43,7 @@ pub fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>
 }
 
 /// Zeros, in pages that the kernel provides when they are first touched.
-pub fn zeros(size: usize) -> PyResult<Vec<u8>> {
+pub(crate) fn zeros(size: usize) -> PyResult<Vec<u8>> {
     let layout = Layout::array::<u8>(size).map_err(|_| exhausted())?;
     if size == 0 {
         return Ok(Vec::new());
@@ -60,7 +60,7 @@ pub fn zeros(size: usize) -> PyResult<Vec<u8>> {
 }
 
 /// Appends to a list that grows with a program's items.
-pub fn push<T>(list: &mut Vec<T>, item: T) -> PyResult<()> {
+pub(crate) fn push<T>(list: &mut Vec<T>, item: T) -> PyResult<()> {
     list.try_reserve(1).map_err(|_| exhausted())?;
     list.push(item);
     Ok(())
@@ -68,12 +68,12 @@ pub fn push<T>(list: &mut Vec<T>, item: T) -> PyResult<()> {
 
 /// Room for `more` items.
 #[inline]
-pub fn reserve<T>(queue: &mut VecDeque<T>, more: usize) -> PyResult<()> {
+pub(crate) fn reserve<T>(queue: &mut VecDeque<T>, more: usize) -> PyResult<()> {
     queue.try_reserve(more).map_err(|_| exhausted())
 }
 
 /// `template.format(...)`: names, representations and addresses are as long as a program likes.
-pub fn text<'py>(
+pub(crate) fn text<'py>(
     py: Python<'py>,
     template: &str,
     arguments: impl PyCallArgs<'py>,
@@ -85,7 +85,7 @@ pub fn text<'py>(
 
 /// An exception with such a text; the error of making the text if that fails.
 #[cold]
-pub fn error<'py, E: PyTypeInfo>(
+pub(crate) fn error<'py, E: PyTypeInfo>(
     py: Python<'py>,
     template: &str,
     arguments: impl PyCallArgs<'py>,

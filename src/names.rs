@@ -80,7 +80,7 @@ fn literal(host: &Bound<'_, PyAny>) -> Option<IpAddr> {
 /// `socket.getaddrinfo`'s answer for a literal, or `None` if libc must be asked.
 #[pyfunction]
 #[pyo3(signature = (host, port, family, r#type, proto, flags))]
-pub fn literal_addrinfo<'py>(
+pub(crate) fn literal_addrinfo<'py>(
     host: &Bound<'py, PyAny>,
     port: &Bound<'py, PyAny>,
     family: i32,
@@ -125,7 +125,7 @@ pub fn literal_addrinfo<'py>(
 
 /// Whether libc may take this for a number: then asking it does not reach the resolver.
 #[pyfunction]
-pub fn looks_numeric(host: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn looks_numeric(host: &Bound<'_, PyAny>) -> bool {
     let numeric = |text: &[u8]| {
         text.contains(&b':')
             || (text.first().is_some_and(u8::is_ascii_digit)

@@ -16,7 +16,7 @@ use crate::finalizing;
 use crate::gil::PySlot;
 use crate::memory;
 
-pub type Object = *mut ffi::PyObject;
+pub(crate) type Object = *mut ffi::PyObject;
 
 /// Runs the body of a C-level method: errors are raised, a panic becomes a `RuntimeError`.
 ///
@@ -24,7 +24,11 @@ pub type Object = *mut ffi::PyObject;
 /// asking CPython: destructors call methods even while the interpreter exits, when `Python::attach`
 /// panics (and a panic here is the end of the process).
 #[inline]
-pub fn enter<R>(_held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+pub(crate) fn enter<R>(
+    _held: Python<'_>,
+    failed: R,
+    body: impl FnOnce(Python<'_>) -> PyResult<R>,
+) -> R {
     let attached = |py: Python<'_>| {
         finalizing::guard();
         match catch_unwind(AssertUnwindSafe(|| body(py))) {
@@ -51,7 +55,7 @@ pub fn enter<R>(_held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> P
 ///
 /// # Safety
 /// As for `enter`: the GIL must be held.
-pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
+pub(crate) unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
     let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
     let attached = |py: Python<'_>| {
         finalizing::guard();
@@ -69,7 +73,7 @@ pub unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
 }
 
 /// A panic of ours, told in Python's terms.
-pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
+pub(crate) fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
     let text = payload
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -79,7 +83,7 @@ pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
 }
 
 /// The Python error that a C call left behind.
-pub fn fetch(py: Python<'_>) -> PyErr {
+pub(crate) fn fetch(py: Python<'_>) -> PyErr {
     PyErr::fetch(py)
 }
 
@@ -88,14 +92,14 @@ pub fn fetch(py: Python<'_>) -> PyErr {
 /// # Safety
 /// `object` must be a new reference, or null with an exception set.
 #[inline]
-pub unsafe fn owned<'py>(py: Python<'py>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) unsafe fn owned<'py>(py: Python<'py>, object: Object) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the caller's promise.
     unsafe { Bound::from_owned_ptr_or_err(py, object) }
 }
 
 /// The arguments of a vectorcall, as borrowed pointers.
 #[derive(Clone, Copy)]
-pub struct Args<'a> {
+pub(crate) struct Args<'a> {
     pub positional: &'a [Object],
     keywords: &'a [Object],
     names: Object,
@@ -105,7 +109,7 @@ impl<'a> Args<'a> {
     /// # Safety
     /// The three must be what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function.
     #[inline]
-    pub unsafe fn new(args: *const Object, count: ffi::Py_ssize_t, names: Object) -> Self {
+    pub(crate) unsafe fn new(args: *const Object, count: ffi::Py_ssize_t, names: Object) -> Self {
         let count = count as usize;
         // SAFETY: CPython passes `count` positional values, then one per keyword name.
         unsafe {
@@ -126,7 +130,7 @@ impl<'a> Args<'a> {
     /// Asked for every step of a task. A caller's tuple of names is the same object each time, so
     /// the last one seen is kept and known again by its address.
     #[inline]
-    pub fn only_context(&self, py: Python<'_>) -> Option<Object> {
+    pub(crate) fn only_context(&self, py: Python<'_>) -> Option<Object> {
         static SEEN: PySlot = PySlot::empty();
         let [value] = self.keywords else { return None };
         if self.names != SEEN.as_ptr() {
@@ -144,7 +148,7 @@ impl<'a> Args<'a> {
     }
 
     /// The value of a keyword, if it is the only one.
-    pub fn only<'py>(&self, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn only<'py>(&self, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
         let [value] = self.keywords else { return None };
         // SAFETY: the names are a tuple of str with one entry a keyword value; both are borrowed
         // from the caller.
@@ -156,7 +160,7 @@ impl<'a> Args<'a> {
     }
 
     /// Calls another function with the same arguments.
-    pub fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let stack = joined(&[self.positional, self.keywords])?;
         // SAFETY: borrowed from the caller for the call; a new reference or null with an
         // exception set.
@@ -172,7 +176,7 @@ impl<'a> Args<'a> {
     }
 
     #[inline]
-    pub fn has_keywords(&self) -> bool {
+    pub(crate) fn has_keywords(&self) -> bool {
         !self.keywords.is_empty()
     }
 
@@ -180,7 +184,7 @@ impl<'a> Args<'a> {
     ///
     /// Gives one borrowed value or null a name. `required` of them must be there; positional
     /// values past `names.len()` are left to the caller, who reads them from `positional`.
-    pub fn bind<const N: usize>(
+    pub(crate) fn bind<const N: usize>(
         &self,
         py: Python<'_>,
         method: &str,
@@ -224,7 +228,7 @@ impl<'a> Args<'a> {
     }
 
     /// Refuses positional values past the `most` that a method takes.
-    pub fn at_most(&self, method: &str, most: usize) -> PyResult<()> {
+    pub(crate) fn at_most(&self, method: &str, most: usize) -> PyResult<()> {
         if self.positional.len() > most {
             return Err(PyTypeError::new_err(format!(
                 "{method}() takes at most {most} positional arguments ({} given)",
@@ -236,7 +240,7 @@ impl<'a> Args<'a> {
 }
 
 /// Arguments one after the other. How many there are is up to the caller.
-pub fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
+pub(crate) fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
     let mut all = Vec::new();
     let count = parts.iter().map(|part| part.len()).sum();
     all.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
@@ -244,11 +248,12 @@ pub fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
     Ok(all)
 }
 
-pub type FastCall = unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;
-pub type NoArgs = unsafe extern "C" fn(Object, Object) -> Object;
+pub(crate) type FastCall =
+    unsafe extern "C" fn(Object, *const Object, ffi::Py_ssize_t, Object) -> Object;
+pub(crate) type NoArgs = unsafe extern "C" fn(Object, Object) -> Object;
 
 /// A `METH_FASTCALL | METH_KEYWORDS` method.
-pub const fn fast_method(
+pub(crate) const fn fast_method(
     name: &'static CStr,
     function: FastCall,
     doc: &'static CStr,
@@ -262,7 +267,7 @@ pub const fn fast_method(
 }
 
 /// A `METH_NOARGS` method.
-pub const fn plain_method(
+pub(crate) const fn plain_method(
     name: &'static CStr,
     function: NoArgs,
     doc: &'static CStr,
@@ -276,7 +281,7 @@ pub const fn plain_method(
 }
 
 /// A `METH_O` method.
-pub const fn unary_method(
+pub(crate) const fn unary_method(
     name: &'static CStr,
     function: NoArgs,
     doc: &'static CStr,
@@ -289,9 +294,9 @@ pub const fn unary_method(
     }
 }
 
-pub const METHODS_END: ffi::PyMethodDef = ffi::PyMethodDef::zeroed();
+pub(crate) const METHODS_END: ffi::PyMethodDef = ffi::PyMethodDef::zeroed();
 
-pub const fn getter(
+pub(crate) const fn getter(
     name: &'static CStr,
     get: unsafe extern "C" fn(Object, *mut c_void) -> Object,
 ) -> ffi::PyGetSetDef {
@@ -304,7 +309,7 @@ pub const fn getter(
     }
 }
 
-pub const GETTERS_END: ffi::PyGetSetDef = ffi::PyGetSetDef {
+pub(crate) const GETTERS_END: ffi::PyGetSetDef = ffi::PyGetSetDef {
     name: std::ptr::null(),
     get: None,
     set: None,
@@ -313,7 +318,7 @@ pub const GETTERS_END: ffi::PyGetSetDef = ffi::PyGetSetDef {
 };
 
 /// Tells CPython where an instance keeps its `__dict__` or its weak references.
-pub const fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
+pub(crate) const fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
     ffi::PyMemberDef {
         name: name.as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,
@@ -323,7 +328,7 @@ pub const fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberD
     }
 }
 
-pub const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
+pub(crate) const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
     name: std::ptr::null(),
     type_code: 0,
     offset: 0,
@@ -333,13 +338,13 @@ pub const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
 
 /// A table that CPython keeps a pointer to. Its raw pointers only ever point to statics.
 #[repr(transparent)]
-pub struct Table<T: 'static>(pub T);
+pub(crate) struct Table<T: 'static>(pub T);
 
 // SAFETY: the tables are constants that nobody writes to.
 unsafe impl<T> Sync for Table<T> {}
 
 /// Makes a heap type from slots, derived from `bases`.
-pub fn new_type<'py>(
+pub(crate) fn new_type<'py>(
     py: Python<'py>,
     name: &'static CStr,
     size: usize,
@@ -350,7 +355,7 @@ pub fn new_type<'py>(
 }
 
 /// The same, with further `Py_TPFLAGS_...`.
-pub fn new_type_with<'py>(
+pub(crate) fn new_type_with<'py>(
     py: Python<'py>,
     name: &'static CStr,
     size: usize,
@@ -377,12 +382,12 @@ pub fn new_type_with<'py>(
     Ok(made.cast_into::<PyType>()?)
 }
 
-pub const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+pub(crate) const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot: id, pfunc: function }
 }
 
 /// Puts C-level methods into a class that PyO3 made.
-pub fn add_methods(
+pub(crate) fn add_methods(
     class: &Bound<'_, PyType>,
     methods: &'static [ffi::PyMethodDef],
 ) -> PyResult<()> {

@@ -157,7 +157,7 @@ impl Sources {
 
 /// Hands an event to whom the key stands for.
 #[inline]
-pub fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
+pub(crate) fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
     match event_loop.sources.with(py, |sources| sources.object(py, key)) {
         Some((object, kind)) => (kind.ready)(py, event_loop, &object),
         None => Ok(()),
@@ -165,7 +165,7 @@ pub fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<(
 }
 
 /// Makes sure that a parked loop wakes within `seconds`.
-pub fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
+pub(crate) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
     if event_loop.sources.with(py, |sources| sources.alarm.is_none()) {
         let alarm = Alarm::new().map_err(|error| os_error(&error))?;
         let (_, registration) = event_loop.add_source(py, alarm.as_raw_fd(), Source::Alarm)?;
@@ -178,7 +178,7 @@ pub fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyRes
     })
 }
 
-pub fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
+pub(crate) fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
     event_loop.sources.with(py, |sources| {
         if let Some((alarm, registration)) = &mut sources.alarm {
             alarm.fired();
@@ -188,7 +188,11 @@ pub fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
 }
 
 /// After a fork: registers everything anew, with the child's own reactor.
-pub fn move_to(py: Python<'_>, event_loop: &NativeLoop, reactor: &Arc<Reactor>) -> PyResult<()> {
+pub(crate) fn move_to(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    reactor: &Arc<Reactor>,
+) -> PyResult<()> {
     let objects = event_loop.sources.with(py, |sources| {
         // The loop's own come back with new keys, when they are needed.
         for slot in 0..sources.slots.len() as Key {
@@ -209,7 +213,7 @@ pub fn move_to(py: Python<'_>, event_loop: &NativeLoop, reactor: &Arc<Reactor>) 
 /// kernel has taken it back already, and the reactor would have it do so again by the number, which
 /// another file may have that is registered as well. So it waits for the end of the runtime. (It
 /// cannot be forgotten: it keeps the runtime's own descriptors open.)
-pub fn take_back(
+pub(crate) fn take_back(
     py: Python<'_>,
     event_loop: &NativeLoop,
     registration: Option<Registration>,
@@ -226,7 +230,7 @@ pub fn take_back(
 }
 
 /// Before the runtime goes: takes every registration back, leaving the objects as they are.
-pub fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
+pub(crate) fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
     let (own, objects) = event_loop.sources.with(py, |sources| {
         ((sources.alarm.take(), std::mem::take(&mut sources.orphans)), sources.objects(py))
     });

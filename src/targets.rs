@@ -79,7 +79,7 @@ impl Target {
 }
 
 /// The targets that are woken on a loop.
-pub type Mailbox = wakes::Mailbox<Arc<Target>>;
+pub(crate) type Mailbox = wakes::Mailbox<Arc<Target>>;
 
 impl Carrier for Mailbox {
     fn carry(&self, target: &Arc<Target>) {

@@ -5,20 +5,19 @@
 //!
 //! `tests/loom` runs this file through the orders in which threads can meet.
 
-use std::sync::PoisonError;
-
 #[cfg(loom)]
 use loom::sync::{
-    Arc, Mutex, MutexGuard,
+    Arc,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 #[cfg(not(loom))]
 use std::sync::{
-    Arc, Mutex, MutexGuard,
+    Arc,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use crate::events::Events;
+use crate::forks::{self, Mutex};
 
 /// Somebody polls right now.
 const POLLING: u8 = 1;
@@ -51,7 +50,7 @@ impl Marks {
 }
 
 /// What was woken and not yet looked at, first in, first out.
-pub struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     inside: Mutex<Inside<T>>,
     /// So that an empty inbox costs no lock. Written with the lock held.
     filled: AtomicBool,
@@ -72,14 +71,9 @@ impl<T> Default for Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    fn lock(&self) -> MutexGuard<'_, Inside<T>> {
-        // Nothing in here panics halfway, so a poisoned inbox is still a good one.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts something in. `true`: the owner sleeps, and must be woken.
-    pub fn post(&self, item: T) -> bool {
-        let mut inside = self.lock();
+    pub(crate) fn post(&self, item: T) -> bool {
+        let mut inside = self.inside.lock();
         if inside.closed {
             drop(inside);
             // Dropped without the lock.
@@ -91,31 +85,31 @@ impl<T> Inbox<T> {
     }
 
     /// Swaps what is there with an empty list. `false`: nothing is there.
-    pub fn take(&self, into: &mut Vec<T>) -> bool {
+    pub(crate) fn take(&self, into: &mut Vec<T>) -> bool {
         if !self.filled.load(Ordering::Acquire) {
             return false;
         }
-        let mut inside = self.lock();
+        let mut inside = self.inside.lock();
         self.filled.store(false, Ordering::Release);
         std::mem::swap(&mut inside.woken, into);
         !into.is_empty()
     }
 
     /// The owner is about to sleep. `false`: it must not, something is there.
-    pub fn park(&self) -> bool {
-        let mut inside = self.lock();
+    pub(crate) fn park(&self) -> bool {
+        let mut inside = self.inside.lock();
         inside.parked = inside.woken.is_empty();
         inside.parked
     }
 
     /// The owner sleeps no longer.
-    pub fn unpark(&self) {
-        self.lock().parked = false;
+    pub(crate) fn unpark(&self) {
+        self.inside.lock().parked = false;
     }
 
     /// What is there, and what comes from now on, is dropped.
-    pub fn close(&self) {
-        let mut inside = self.lock();
+    pub(crate) fn close(&self) {
+        let mut inside = self.inside.lock();
         inside.closed = true;
         let woken = std::mem::take(&mut inside.woken);
         drop(inside);
@@ -126,7 +120,8 @@ impl<T> Inbox<T> {
 /// What was woken on a loop, and the loop's sleep that this ends.
 pub struct Mailbox<T> {
     inbox: Inbox<T>,
-    events: Mutex<Option<Arc<Events>>>,
+    /// And the count of forks at that time: see `post`.
+    events: Mutex<Option<(Arc<Events>, u32)>>,
 }
 
 impl<T> Default for Mailbox<T> {
@@ -138,13 +133,17 @@ impl<T> Default for Mailbox<T> {
 impl<T> Mailbox<T> {
     /// From now on the loop sleeps there.
     pub fn attach(&self, events: &Arc<Events>) {
-        *self.lock() = Some(Arc::clone(events));
+        let old = self.events.lock().replace((Arc::clone(events), forks::count()));
+        drop(old);
     }
 
     /// From any thread.
     pub fn post(&self, item: T) {
+        // Not in a forked child before its loop has events of its own: nobody sleeps there, and the
+        // parent's may be locked by a thread that is not here.
         if self.inbox.post(item)
-            && let Some(events) = self.lock().as_ref()
+            && let Some((events, forks)) = &*self.events.lock()
+            && *forks == forks::count()
         {
             events.call();
         }
@@ -168,12 +167,8 @@ impl<T> Mailbox<T> {
     /// Nobody is woken from now on. Wakers that live on must not keep the runtime's descriptors.
     pub fn close(&self) {
         self.inbox.close();
-        let events = self.lock().take();
+        let events = self.events.lock().take();
         drop(events);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Events>>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

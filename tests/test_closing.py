@@ -1,6 +1,6 @@
 """Loops that are closed, or collected, while others still hold, drop and cancel their handles.
 
-What dies with a loop may run Python code at any point: destructors, weak references' callbacks,
+What dies with a loop may run Python code at any point: destructors, callbacks of weak references,
 other threads. None of them may find a handle or a queue half taken apart.
 """
 

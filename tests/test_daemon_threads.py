@@ -2,8 +2,8 @@
 
 Python code that a loop calls releases the GIL. A daemon thread that wants it back while the
 interpreter exits never gets it: until CPython 3.14 it is ended there and then, with the frames of
-the loop and of whatever called it still on its stack. These are races, so each program runs many times:
-a few in every run of the tests, hundreds where slow tests run.
+the loop and of whatever called it still on its stack. These are races, so each program runs many
+times: a few in every run of the tests, hundreds where slow tests run.
 """
 
 from __future__ import annotations

@@ -24,13 +24,17 @@ class FastForward:
         return self.now
 
 
+def run_briefly(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
 def run_until(loop, condition, timeout=10):
     """Run the loop turn by turn until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+        run_briefly(loop)
 
 
 def test_time_is_the_monotonic_clock(loop):
@@ -463,7 +467,8 @@ def test_a_time_is_let_go_of_with_its_timer(loop):
     assert gone() is timer.when()
     timer.cancel()
     assert gone() is timer.when()
-    run_until(loop, lambda timer=timer: not timer._scheduled)
+    while timer._scheduled:
+        run_briefly(loop)
     del timer
     assert gone() is None
 
@@ -473,7 +478,8 @@ def test_a_time_in_a_cycle_with_its_timer_is_collected(loop):
     when.timer = loop.call_at(when, int)
     gone = weakref.ref(when)
     ran = when.timer
-    run_until(loop, lambda ran=ran: not ran._scheduled)
+    while ran._scheduled:
+        run_briefly(loop)
     del when, ran
     gc.collect()
     assert gone() is None

@@ -27,7 +27,7 @@ use crate::dismantle::dismantle;
 use crate::object::{self, Object};
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Phase {
+pub(super) enum Phase {
     Fresh,
     /// Being polled.
     Running,
@@ -39,7 +39,7 @@ pub enum Phase {
 }
 
 #[repr(C)]
-pub struct AwaitableObject {
+pub(super) struct AwaitableObject {
     head: ffi::PyObject,
     pub weakrefs: Object,
     /// What the future is called.
@@ -58,7 +58,7 @@ pub struct AwaitableObject {
 }
 
 /// A new awaitable, which is bound to a loop when it is first stepped.
-pub fn new<'py>(
+pub(super) fn new<'py>(
     py: Python<'py>,
     future: Stepped,
     name: &'static str,
@@ -87,13 +87,13 @@ pub fn new<'py>(
 static WAKER: RawWakerVTable = RawWakerVTable::new(
     |data| {
         let handle = data.cast::<Handle>();
-        // SAFETY (all four): a waker has a reference to its target, whose table comes first.
+        // SAFETY: a waker has a reference to its target, whose table comes first.
         unsafe { ((*handle).table.keep)(handle) };
         RawWaker::new(data, &WAKER)
     },
     |data| {
         let handle = data.cast::<Handle>();
-        // SAFETY: see above.
+        // SAFETY: the waker's own reference keeps the target and its table.
         unsafe {
             let table = (*handle).table;
             (table.wake)(handle);
@@ -102,22 +102,22 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
     },
     |data| {
         let handle = data.cast::<Handle>();
-        // SAFETY: see above.
+        // SAFETY: the waker's own reference keeps the target and its table.
         unsafe { ((*handle).table.wake)(handle) };
     },
     |data| {
         let handle = data.cast::<Handle>();
-        // SAFETY: see above.
+        // SAFETY: the waker's own reference keeps the target and its table.
         unsafe { ((*handle).table.drop)(handle) };
     },
 );
 
 /// A reference to an awaitable, and its fields.
-pub struct Awaitable<'py>(Bound<'py, PyAny>);
+pub(super) struct Awaitable<'py>(Bound<'py, PyAny>);
 
 impl<'py> Awaitable<'py> {
     #[inline]
-    pub fn of(py: Python<'py>, slf: Object) -> Self {
+    pub(super) fn of(py: Python<'py>, slf: Object) -> Self {
         // SAFETY: callers pass a live object of the type.
         Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
     }
@@ -128,7 +128,7 @@ impl<'py> Awaitable<'py> {
     }
 
     #[inline]
-    pub fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         // SAFETY: our layout; whoever has a `Bound` holds the GIL.
         unsafe { (*self.fields()).phase }
     }
@@ -170,7 +170,7 @@ impl<'py> Awaitable<'py> {
     }
 
     #[inline]
-    pub fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
+    pub(super) fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
         match self.phase() {
             Phase::Fresh => {
                 // SAFETY: lives for ever.
@@ -274,7 +274,7 @@ impl<'py> Awaitable<'py> {
     }
 
     /// Refers to itself no longer; the caller has another reference.
-    pub fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         let this = self.fields();
         // SAFETY: our layout; the reference that `park` made.
         unsafe {
@@ -295,7 +295,7 @@ impl<'py> Awaitable<'py> {
     }
 
     /// Has the loop call the waiter.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         let this = self.fields();
         // SAFETY: our layout; a target is kept until the end.
         unsafe {
@@ -306,14 +306,14 @@ impl<'py> Awaitable<'py> {
     }
 
     /// Lets go of the future and of everything else.
-    pub fn end(&self, phase: Phase) {
+    pub(super) fn end(&self, phase: Phase) {
         // SAFETY: alive; the reference to itself is given up when nothing else is left to do.
         unsafe { take_apart(self.0.py(), self.fields(), phase) };
         self.let_go();
     }
 
     /// Ends it; the error is what was thrown.
-    pub fn throw(&self, args: &[Object]) -> PyErr {
+    pub(super) fn throw(&self, args: &[Object]) -> PyErr {
         if !matches!(self.phase(), Phase::Fresh | Phase::Suspended) {
             return self.refusal();
         }
@@ -326,7 +326,7 @@ impl<'py> Awaitable<'py> {
         thrown
     }
 
-    pub fn close(&self) -> PyResult<()> {
+    pub(super) fn close(&self) -> PyResult<()> {
         if self.phase() == Phase::Running {
             return Err(self.refusal());
         }
@@ -378,7 +378,11 @@ fn drop_within(py: Python<'_>, link: Link, event_loop: Option<&Bound<'_, PyAny>>
     }
 }
 
-pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+pub(super) unsafe extern "C" fn traverse(
+    slf: Object,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
     let this = slf.cast::<AwaitableObject>();
     // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
     unsafe {
@@ -395,7 +399,7 @@ pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut 
     0
 }
 
-pub unsafe extern "C" fn clear(slf: Object) -> c_int {
+pub(super) unsafe extern "C" fn clear(slf: Object) -> c_int {
     // SAFETY: called by the collector, which holds the GIL and a reference.
     unsafe {
         object::destroy(|py| {
@@ -408,7 +412,7 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
     0
 }
 
-pub unsafe extern "C" fn dealloc(slf: Object) {
+pub(super) unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone. Before anything else the waiter, which may live on,
     // forgets its owner: the rest may have to wait, or run Python code that has the waiter.
     unsafe {

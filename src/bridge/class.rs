@@ -109,7 +109,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what `future_into_py` gives.
-pub fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
     RUST_FUTURE.get_or_try_init(py, || {
         let own = [
             slot(ffi::Py_tp_traverse, awaitable::traverse as *mut c_void),
@@ -153,7 +153,7 @@ static WAITER_MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what a pending awaitable yields.
-pub fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.get_or_try_init(py, || {
         let slots = vec![

@@ -18,7 +18,7 @@ use crate::finalizing;
 use crate::object::{Object, enter};
 use crate::targets::{Carrier, Target};
 
-pub static TABLE: Table = Table::with(new_target, park, release, runs_here);
+pub(super) static TABLE: Table = Table::with(new_target, park, release, runs_here);
 
 struct Threadsafe;
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use pyo3::ffi;
@@ -16,6 +16,7 @@ use super::link::Link;
 use crate::cached;
 use crate::contexts;
 use crate::finalizing;
+use crate::forks::Mutex;
 use crate::object;
 
 type Outcome = PyResult<Py<PyAny>>;
@@ -101,12 +102,8 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn finish(&self, outcome: Option<Outcome>) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.over {
             return;
         }
@@ -120,12 +117,14 @@ impl Shared {
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.lock();
+        // Somebody else's code, which no lock is held for.
+        let waker = context.waker().clone();
+        let mut state = self.0.lock();
         if let Some(outcome) = state.outcome.take() {
             return Poll::Ready(outcome);
         }
         if !state.over {
-            let old = state.waker.replace(context.waker().clone());
+            let old = state.waker.replace(waker);
             drop(state);
             drop(old);
             return Poll::Pending;

@@ -13,7 +13,7 @@ use crate::primitives::ctypes;
 
 /// How a loop is reached.
 #[derive(Clone, Copy)]
-pub enum Link {
+pub(super) enum Link {
     /// The loop is of this very crate: its runtime is at hand.
     Own,
     /// The loop was compiled apart from this code, and offers a table.
@@ -23,7 +23,7 @@ pub enum Link {
 }
 
 impl Link {
-    pub fn to(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn to(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         /// The class that was last looked at, its version then, and what was seen.
         static LAST: PySlot = PySlot::empty();
         static SEEN: GilFlag<(u32, Link)> = GilFlag::new((0, Link::Foreign));
@@ -47,7 +47,7 @@ impl Link {
         Ok(link)
     }
 
-    pub fn table(self) -> &'static Table {
+    pub(super) fn table(self) -> &'static Table {
         match self {
             Self::Own => &table::OWN,
             Self::Beside(table) => table,
@@ -57,7 +57,11 @@ impl Link {
 
     /// Calls `body` where tokio's own types find the runtime that serves this loop's futures.
     #[inline]
-    pub fn within<R>(self, event_loop: &Bound<'_, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
+    pub(super) fn within<R>(
+        self,
+        event_loop: &Bound<'_, PyAny>,
+        body: impl FnOnce() -> R,
+    ) -> PyResult<R> {
         if let Self::Own = self {
             // SAFETY: a loop of this crate, as `to` saw, which the caller keeps alive.
             let reactor =
@@ -72,7 +76,7 @@ impl Link {
 
 /// The loop that runs in this thread.
 #[inline]
-pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let running = match ctypes::types(py)? {
         Some(types) => types.running_loop(py)?,

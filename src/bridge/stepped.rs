@@ -5,7 +5,6 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
@@ -13,11 +12,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 
+use crate::forks::Mutex;
+
 /// A future whose result has become a Python object. Not `Send` to the compiler: see `LocalFuture`
 /// for how those that are not stay in their thread.
-pub type Stepped = Pin<Box<dyn Step>>;
+pub(super) type Stepped = Pin<Box<dyn Step>>;
 
-pub trait Step {
+pub(super) trait Step {
     /// Polls with the GIL held.
     fn step(
         self: Pin<&mut Self>,
@@ -47,7 +48,7 @@ where
 
 /// A future whose result is converted in its own poll: its type does not name the result's, which
 /// need not live for ever.
-pub struct Converted<F>(pub F);
+pub(super) struct Converted<F>(pub F);
 
 impl<F, T> Future for Converted<F>
 where
@@ -66,7 +67,7 @@ where
 }
 
 /// For a future that may be polled and dropped in any thread.
-pub fn sendable<F, T>(future: F) -> Stepped
+pub(super) fn sendable<F, T>(future: F) -> Stepped
 where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
@@ -75,7 +76,7 @@ where
 }
 
 /// For a future that stays in this thread.
-pub fn local<F, T>(future: F) -> Stepped
+pub(super) fn local<F, T>(future: F) -> Stepped
 where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py>,
@@ -102,7 +103,7 @@ impl Step for LocalStep {
 
 /// A pinned value that only the thread that made it touches. Elsewhere it can be moved, and
 /// dropping it puts it by for its own thread.
-pub struct LocalFuture<F: ?Sized + Bury + 'static> {
+pub(super) struct LocalFuture<F: ?Sized + Bury + 'static> {
     future: Cell<Option<Pin<Box<F>>>>,
     home: ThreadId,
 }
@@ -111,13 +112,13 @@ pub struct LocalFuture<F: ?Sized + Bury + 'static> {
 unsafe impl<F: ?Sized + Bury> Send for LocalFuture<F> {}
 
 impl<F: ?Sized + Bury> LocalFuture<F> {
-    pub fn new(future: Pin<Box<F>>) -> Self {
+    pub(super) fn new(future: Pin<Box<F>>) -> Self {
         exhume();
         Self { future: Cell::new(Some(future)), home: thread::current().id() }
     }
 
     /// `None` in any thread but its own.
-    pub fn get(&mut self) -> Option<Pin<&mut F>> {
+    pub(super) fn get(&mut self) -> Option<Pin<&mut F>> {
         if thread::current().id() != self.home {
             return None;
         }
@@ -139,12 +140,12 @@ impl<F: ?Sized + Bury> Drop for LocalFuture<F> {
 }
 
 /// What can be put by: a trait, so that `dyn Step` and futures of any type are put by alike.
-pub trait Bury {
+pub(super) trait Bury {
     fn bury(this: Pin<Box<Self>>) -> Buried;
 }
 
 /// Something that waits for its own thread to drop it.
-pub struct Buried(#[expect(dead_code, reason = "only dropped")] Box<dyn Anything>);
+pub(super) struct Buried(#[expect(dead_code, reason = "only dropped")] Box<dyn Anything>);
 
 trait Anything {}
 impl<T> Anything for T {}
@@ -169,7 +170,7 @@ static GRAVES: Mutex<Vec<(ThreadId, Buried)>> = Mutex::new(Vec::new());
 static BURIED: AtomicUsize = AtomicUsize::new(0);
 
 fn bury(home: ThreadId, buried: Buried) {
-    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut graves = GRAVES.lock();
     graves.push((home, buried));
     BURIED.store(graves.len(), Ordering::Release);
 }
@@ -180,7 +181,7 @@ fn exhume() {
         return;
     }
     let here = thread::current().id();
-    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut graves = GRAVES.lock();
     let (mine, others) = std::mem::take(&mut *graves).into_iter().partition(|it| it.0 == here);
     *graves = others;
     BURIED.store(graves.len(), Ordering::Release);
@@ -190,7 +191,7 @@ fn exhume() {
 }
 
 /// Drops a future. A panic in its destructor is told like that of any destructor.
-pub fn drop_quietly(py: Python<'_>, future: Stepped) {
+pub(super) fn drop_quietly(py: Python<'_>, future: Stepped) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
         super::rust_panic(&*payload).write_unraisable(py, None);
     }

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -18,6 +18,7 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
 use crate::finalizing;
+use crate::forks::Mutex;
 use crate::gil::PySlot;
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
@@ -184,20 +185,16 @@ struct Shared {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Source>> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn next(self: Arc<Self>) -> PyResult<Py<PyAny>> {
         let _turn = Turn::take(&self)?;
         let item = poll_fn(|context| {
             // Out of its place meanwhile: the poll may run Python code, and should it panic the
             // stream is over. The lock is not held across the poll.
-            let taken = self.lock().take();
+            let taken = self.source.lock().take();
             let Some(mut stream) = taken else { return Poll::Ready(None) };
             let polled = stream.as_mut().poll_next(context);
             if !matches!(polled, Poll::Ready(None)) {
-                *self.lock() = Some(stream);
+                *self.source.lock() = Some(stream);
             }
             polled
         });
@@ -207,7 +204,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let source = self.source.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let source = self.source.get_mut().take();
         if let Some(source) = source {
             drop_in_turn(source);
         }
@@ -310,7 +307,7 @@ impl RustStream {
         let shared = Arc::clone(&self.shared);
         super::future_into_py(py, async move {
             let _turn = Turn::take(&shared)?;
-            let source = shared.lock().take();
+            let source = shared.source.lock().take();
             drop(source);
             super::attach(|py| Ok(py.None()))
         })

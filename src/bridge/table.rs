@@ -19,10 +19,10 @@ use crate::object::{self, Object, enter};
 use crate::targets::{TableAddress, Target};
 
 /// Raised with each change of `Table` or of what its functions promise.
-pub const ABI: u32 = 1;
+pub(crate) const ABI: u32 = 1;
 
 /// The class attribute that holds the capsule.
-pub const ATTRIBUTE: &str = "_bridge";
+pub(crate) const ATTRIBUTE: &str = "_bridge";
 const CAPSULE: &CStr = c"tokioloop.bridge";
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -32,7 +32,7 @@ const VERSION: &CStr =
 
 /// A target, seen from outside: all that is known is that its table comes first.
 #[repr(C)]
-pub struct Handle {
+pub(crate) struct Handle {
     pub table: &'static Table,
 }
 
@@ -40,7 +40,7 @@ pub struct Handle {
 ///
 /// `GIL`: to be called with it held. Others may be called from any thread, at any time.
 #[repr(C)]
-pub struct Table {
+pub(crate) struct Table {
     pub abi: u32,
     pub size: u32,
     pub version: *const c_char,
@@ -73,12 +73,12 @@ unsafe impl Sync for Table {}
 unsafe impl Send for Table {}
 
 impl Table {
-    pub const fn address(&'static self) -> TableAddress {
+    pub(crate) const fn address(&'static self) -> TableAddress {
         TableAddress(std::ptr::from_ref(self).cast::<c_void>())
     }
 
     /// The functions on targets, which are the same whoever carries them to their loop.
-    pub const fn with(
+    pub(crate) const fn with(
         new_target: unsafe extern "C" fn(Object) -> *const Handle,
         park: unsafe extern "C" fn(Object, *const Handle, Object),
         release: unsafe extern "C" fn(Object, *const Handle),
@@ -103,10 +103,10 @@ impl Table {
 }
 
 /// The table of this crate's own loops.
-pub static OWN: Table = Table::with(new_target, park, release, runs_here);
+pub(crate) static OWN: Table = Table::with(new_target, park, release, runs_here);
 
 /// A reference to a target, given away.
-pub fn into_handle(target: Arc<Target>) -> *const Handle {
+pub(crate) fn into_handle(target: Arc<Target>) -> *const Handle {
     // The table's address comes first in both.
     Arc::into_raw(target).cast()
 }
@@ -115,7 +115,7 @@ pub fn into_handle(target: Arc<Target>) -> *const Handle {
 ///
 /// # Safety
 /// `handle` must come from `into_handle` of this crate, and its reference must outlive the use.
-pub unsafe fn borrow(handle: *const Handle) -> ManuallyDrop<Arc<Target>> {
+pub(crate) unsafe fn borrow(handle: *const Handle) -> ManuallyDrop<Arc<Target>> {
     // SAFETY: the caller's promise; the reference is not given up, for it is not ours.
     ManuallyDrop::new(unsafe { Arc::from_raw(handle.cast::<Target>()) })
 }
@@ -209,7 +209,7 @@ unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
 }
 
 /// Puts the capsule on the class of loops.
-pub fn offer(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(crate) fn offer(class: &Bound<'_, PyType>) -> PyResult<()> {
     let table = std::ptr::from_ref(&OWN).cast_mut().cast::<c_void>();
     // SAFETY: a static, and a static name; a new reference or null with an exception set.
     let capsule =
@@ -218,7 +218,7 @@ pub fn offer(class: &Bound<'_, PyType>) -> PyResult<()> {
 }
 
 /// The table in the capsule that a loop's class has; `None` if it has none.
-pub fn offered(class: &Bound<'_, PyType>) -> PyResult<Option<&'static Table>> {
+pub(crate) fn offered(class: &Bound<'_, PyType>) -> PyResult<Option<&'static Table>> {
     let Some(capsule) = class.getattr_opt(ATTRIBUTE)? else { return Ok(None) };
     // SAFETY: any object; the answer says whether it is a capsule of this name.
     if unsafe { ffi::PyCapsule_IsValid(capsule.as_ptr(), CAPSULE.as_ptr()) } == 0 {

@@ -22,7 +22,7 @@ use crate::finalizing;
 use crate::object::{self, Args, Object, enter};
 
 #[repr(C)]
-pub struct WaiterObject {
+pub(super) struct WaiterObject {
     head: ffi::PyObject,
     pub vectorcall: Option<ffi::vectorcallfunc>,
     event_loop: Object,
@@ -39,7 +39,11 @@ pub struct WaiterObject {
     cancelled: bool,
 }
 
-pub fn new(py: Python<'_>, event_loop: &Bound<'_, PyAny>, owner: Object) -> PyResult<Object> {
+pub(super) fn new(
+    py: Python<'_>,
+    event_loop: &Bound<'_, PyAny>,
+    owner: Object,
+) -> PyResult<Object> {
     let class = class::waiter(py)?.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: the allocator gives memory for one; all fields are written before anybody sees it.
     unsafe {
@@ -65,7 +69,7 @@ pub fn new(py: Python<'_>, event_loop: &Bound<'_, PyAny>, owner: Object) -> PyRe
 ///
 /// # Safety
 /// `slf` must be a live waiter, and the GIL be held.
-pub unsafe fn arm(slf: Object) {
+pub(super) unsafe fn arm(slf: Object) {
     // SAFETY: the caller's promise.
     let this = unsafe { &mut *slf.cast::<WaiterObject>() };
     this.blocking = true;
@@ -77,7 +81,7 @@ pub unsafe fn arm(slf: Object) {
 ///
 /// # Safety
 /// As for `arm`.
-pub unsafe fn disown(slf: Object) {
+pub(super) unsafe fn disown(slf: Object) {
     // SAFETY: the caller's promise.
     unsafe { (*slf.cast::<WaiterObject>()).owner = null_mut() };
 }
@@ -86,7 +90,7 @@ pub unsafe fn disown(slf: Object) {
 ///
 /// # Safety
 /// As for `arm`.
-pub unsafe fn is_waited_for(slf: Object) -> bool {
+pub(super) unsafe fn is_waited_for(slf: Object) -> bool {
     // SAFETY: the caller's promise.
     unsafe { !(*slf.cast::<WaiterObject>()).callback.is_null() }
 }
@@ -287,7 +291,7 @@ unsafe extern "C" fn called(slf: Object, _args: *const Object, count: usize, _: 
     })
 }
 
-pub unsafe extern "C" fn method_add_done_callback(
+pub(super) unsafe extern "C" fn method_add_done_callback(
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
@@ -303,7 +307,7 @@ pub unsafe extern "C" fn method_add_done_callback(
     })
 }
 
-pub unsafe extern "C" fn method_cancel(
+pub(super) unsafe extern "C" fn method_cancel(
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
@@ -316,7 +320,7 @@ pub unsafe extern "C" fn method_cancel(
     enter(held, null_mut(), |py| boolean(Waiter::of(py, slf).cancel(&args)?))
 }
 
-pub unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
+pub(super) unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
@@ -325,7 +329,7 @@ pub unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
     })
 }
 
-pub unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
+pub(super) unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
     // SAFETY: CPython checked the type of `slf`; the GIL is held.
     let this = unsafe { &*slf.cast::<WaiterObject>() };
     // SAFETY: CPython calls this, and holds the GIL.
@@ -333,30 +337,32 @@ pub unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
     enter(held, null_mut(), |_| boolean(this.woken || this.cancelled || this.owner.is_null()))
 }
 
-pub unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
-    // SAFETY: as above.
+pub(super) unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |_| boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled }))
+    enter(held, null_mut(), |_| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled })
+    })
 }
 
-pub unsafe extern "C" fn method_get_loop(slf: Object, _: Object) -> Object {
+pub(super) unsafe extern "C" fn method_get_loop(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| Ok(Waiter::of(py, slf).event_loop().into_ptr()))
 }
 
-pub unsafe extern "C" fn get_loop(slf: Object, _closure: *mut c_void) -> Object {
+pub(super) unsafe extern "C" fn get_loop(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: as above.
     unsafe { method_get_loop(slf, null_mut()) }
 }
 
-pub unsafe extern "C" fn get_blocking(slf: Object, _closure: *mut c_void) -> Object {
+pub(super) unsafe extern "C" fn get_blocking(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython checked the type of `slf`; the GIL is held.
     unsafe { ffi::PyBool_FromLong((*slf.cast::<WaiterObject>()).blocking.into()) }
 }
 
-pub unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) -> c_int {
+pub(super) unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) -> c_int {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, -1, |py| {
@@ -374,7 +380,7 @@ fn boolean(value: bool) -> PyResult<Object> {
     Ok(unsafe { ffi::PyBool_FromLong(value.into()) })
 }
 
-pub unsafe extern "C" fn repr(slf: Object) -> Object {
+pub(super) unsafe extern "C" fn repr(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
@@ -387,7 +393,11 @@ pub unsafe extern "C" fn repr(slf: Object) -> Object {
     })
 }
 
-pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+pub(super) unsafe extern "C" fn traverse(
+    slf: Object,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
     let this = slf.cast::<WaiterObject>();
     // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
     unsafe {
@@ -400,7 +410,7 @@ pub unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut 
     0
 }
 
-pub unsafe extern "C" fn clear(slf: Object) -> c_int {
+pub(super) unsafe extern "C" fn clear(slf: Object) -> c_int {
     finalizing::guard();
     let this = slf.cast::<WaiterObject>();
     // SAFETY: our layout; each reference is taken out before it is dropped.
@@ -413,7 +423,7 @@ pub unsafe extern "C" fn clear(slf: Object) -> c_int {
     0
 }
 
-pub unsafe extern "C" fn dealloc(slf: Object) {
+pub(super) unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone. A waiter whose owner lives has its owner's reference, so
     // nobody refers to it by its target.
     unsafe { dismantle(slf, free) };

@@ -12,7 +12,7 @@ use super::watched::Watched;
 use crate::reactor::Direction;
 
 #[derive(Default)]
-pub struct Displaced {
+pub(super) struct Displaced {
     files: Vec<File>,
     /// At how many of them to look for those that are gone.
     full: usize,
@@ -35,10 +35,10 @@ impl File {
 
 /// A displaced file, to be remembered. `None`: it was watched by its number, or is nothing that
 /// weak references are made of.
-pub struct Note(File);
+pub(super) struct Note(File);
 
 impl Note {
-    pub fn of(py: Python<'_>, displaced: &Watched) -> Option<Self> {
+    pub(super) fn of(py: Python<'_>, displaced: &Watched) -> Option<Self> {
         let object = PyWeakrefReference::new(displaced.object.as_ref()?.bind(py)).ok()?.unbind();
         let (reader, writer) = (displaced.reader.is_some(), displaced.writer.is_some());
         Some(Self(File { object, reader, writer }))
@@ -48,7 +48,7 @@ impl Note {
 impl Displaced {
     /// Remembers a file. What is forgotten for it is for the caller to drop.
     #[must_use]
-    pub fn remember(&mut self, py: Python<'_>, note: Note) -> impl Sized + use<> {
+    pub(super) fn remember(&mut self, py: Python<'_>, note: Note) -> impl Sized + use<> {
         let mut gone = Vec::new();
         if self.files.len() >= self.full {
             gone = self
@@ -63,7 +63,7 @@ impl Displaced {
 
     /// Whether `object` was watched when it lost its number, and was not removed since. What is
     /// forgotten is for the caller to drop.
-    pub fn remove(
+    pub(super) fn remove(
         &mut self,
         object: &Bound<'_, PyAny>,
         direction: Direction,
@@ -77,7 +77,7 @@ impl Displaced {
         Some((watched, forgotten))
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.files.iter().try_for_each(|file| visit.call(&file.object))
     }
 }

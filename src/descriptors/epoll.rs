@@ -17,24 +17,24 @@ use crate::event_loop::NativeLoop;
 use crate::reactor::{Direction, Key, Registration};
 use crate::sources::Source;
 
-pub const READ: u32 = libc::EPOLLIN as u32;
-pub const WRITE: u32 = libc::EPOLLOUT as u32;
+pub(super) const READ: u32 = libc::EPOLLIN as u32;
+pub(super) const WRITE: u32 = libc::EPOLLOUT as u32;
 /// For waits of `sock_*`: one event, then silence without another system call.
-pub const ONCE: u32 = libc::EPOLLONESHOT as u32;
+pub(super) const ONCE: u32 = libc::EPOLLONESHOT as u32;
 
 /// Which entry of the instance; no two have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Token(u32);
+pub(super) struct Token(u32);
 
 /// What the kernel reports of an entry.
 #[derive(Clone, Copy)]
-pub struct Event {
+pub(super) struct Event {
     pub fd: RawFd,
     pub token: Token,
     pub mask: u32,
 }
 
-pub struct Epoll {
+pub(super) struct Epoll {
     /// With the reactor; dropped before the descriptor is closed, as fields are in order.
     registration: Registration,
     pub key: Key,
@@ -43,7 +43,7 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    pub fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
+    pub(super) fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
         // SAFETY: no pointers; the result is checked.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)
             .map_err(|error| os_error(&error))?;
@@ -67,7 +67,7 @@ impl Epoll {
     }
 
     /// Makes an entry for the file that `fd` is now.
-    pub fn add(&mut self, fd: RawFd, events: u32) -> io::Result<Token> {
+    pub(super) fn add(&mut self, fd: RawFd, events: u32) -> io::Result<Token> {
         self.tokens = self.tokens.wrapping_add(1);
         let token = Token(self.tokens);
         match self.control(libc::EPOLL_CTL_ADD, fd, events, token) {
@@ -81,17 +81,17 @@ impl Epoll {
     }
 
     /// Changes an entry. Fails with `ENOENT` if `fd` is another file now, `EBADF` if it is none.
-    pub fn change(&self, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+    pub(super) fn change(&self, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, events, token)
     }
 
     /// Removes an entry, if `fd` is still its file.
-    pub fn remove(&self, fd: RawFd, token: Token) {
+    pub(super) fn remove(&self, fd: RawFd, token: Token) {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, token);
     }
 
     /// Collects what is ready, without waiting.
-    pub fn ready<'a>(&self, room: &'a mut Room) -> impl Iterator<Item = Event> + use<'a> {
+    pub(super) fn ready<'a>(&self, room: &'a mut Room) -> impl Iterator<Item = Event> + use<'a> {
         let (at, most) = (room.0.as_mut_ptr().cast(), Room::EVENTS as i32);
         // SAFETY: room for as many events as we say; the time-out of 0 never waits.
         let count = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), at, most, 0) };
@@ -104,18 +104,18 @@ impl Epoll {
     }
 
     /// Asks the reactor to say when something is ready again.
-    pub fn arm(&self) {
+    pub(super) fn arm(&self) {
         self.registration.blocked(Direction::Read);
     }
 }
 
 /// Room for the events of one look.
-pub struct Room([MaybeUninit<libc::epoll_event>; Self::EVENTS]);
+pub(super) struct Room([MaybeUninit<libc::epoll_event>; Self::EVENTS]);
 
 impl Room {
-    pub const EVENTS: usize = 256;
+    pub(super) const EVENTS: usize = 256;
 
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self([const { MaybeUninit::uninit() }; Self::EVENTS])
     }
 }

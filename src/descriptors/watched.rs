@@ -12,7 +12,7 @@ use crate::reactor::Direction;
 
 /// Who waits for one file.
 #[derive(Default)]
-pub struct Watched {
+pub(super) struct Watched {
     /// What the reader or the writer was added by, if that was not the number.
     pub object: Option<Py<PyAny>>,
     pub reader: Option<Handle>,
@@ -28,7 +28,7 @@ pub struct Watched {
 }
 
 /// Something that tries again when its descriptor is ready.
-pub struct Waiter {
+pub(crate) struct Waiter {
     pub object: Py<PyAny>,
     pub retry: fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
     /// Its entry in the ready queue, which has to call `descriptors::resume`.
@@ -36,7 +36,7 @@ pub struct Waiter {
 }
 
 /// What another try of a waiter came to.
-pub enum Tried {
+pub(crate) enum Tried {
     /// It waits on.
     Blocked,
     /// It is finished, one way or the other.
@@ -44,7 +44,7 @@ pub enum Tried {
 }
 
 /// One more that waits for a file.
-pub enum Watcher {
+pub(super) enum Watcher {
     /// Called while the file is ready. With the object that it was added by.
     Handle(Handle, Option<Py<PyAny>>),
     /// Tries again, once the file is ready.
@@ -53,7 +53,7 @@ pub enum Watcher {
 
 impl Watched {
     /// What the kernel is to report, with one more watcher.
-    pub fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> u32 {
+    pub(super) fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> u32 {
         let mut mask = 0;
         let mut lasting = self.reader.is_some() || self.writer.is_some();
         if self.reader.is_some() || !self.receiving.is_empty() {
@@ -73,24 +73,24 @@ impl Watched {
     }
 
     /// Keeps the number of files that the kernel may report to somebody.
-    pub fn count(&mut self, awaited: &mut usize, counts: bool) {
+    pub(super) fn count(&mut self, awaited: &mut usize, counts: bool) {
         if std::mem::replace(&mut self.counted, counts) != counts {
             *awaited = if counts { *awaited + 1 } else { *awaited - 1 };
         }
     }
 
-    pub fn wanted(&self) -> u32 {
+    pub(super) fn wanted(&self) -> u32 {
         self.wanted_with(None)
     }
 
-    pub fn handle(&mut self, direction: Direction) -> &mut Option<Handle> {
+    pub(super) fn handle(&mut self, direction: Direction) -> &mut Option<Handle> {
         match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
         }
     }
 
-    pub fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
+    pub(super) fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
         match direction {
             Direction::Read => &mut self.receiving,
             Direction::Write => &mut self.sending,
@@ -98,7 +98,7 @@ impl Watched {
     }
 
     /// Takes a watcher in; the handle whose place it took.
-    pub fn put(&mut self, direction: Direction, watcher: Watcher) -> Option<Handle> {
+    pub(super) fn put(&mut self, direction: Direction, watcher: Watcher) -> Option<Handle> {
         match watcher {
             Watcher::Handle(handle, object) => {
                 if self.reader.is_none() && self.writer.is_none() {
@@ -115,13 +115,13 @@ impl Watched {
     }
 
     /// Takes a handle out, and the object with the last one.
-    pub fn take(&mut self, direction: Direction) -> (Option<Handle>, Option<Py<PyAny>>) {
+    pub(super) fn take(&mut self, direction: Direction) -> (Option<Handle>, Option<Py<PyAny>>) {
         let handle = self.handle(direction).take();
         let last = self.reader.is_none() && self.writer.is_none();
         (handle, if last { self.object.take() } else { None })
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.object)?;
         for handle in [&self.reader, &self.writer].into_iter().flatten() {
             handle.traverse(visit)?;

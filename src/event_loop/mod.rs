@@ -5,6 +5,7 @@
 
 mod iteration;
 mod ready;
+mod reference;
 mod run;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
-pub use ready::{Entry, Step};
+pub(crate) use ready::{Entry, Step};
+pub(crate) use reference::{LoopRef, LoopSlot};
 
 use crate::cached;
 use crate::contexts::Contexts;
@@ -373,7 +375,7 @@ impl NativeLoop {
         }
         if !self.in_run.get(py) {
             // The loop may become garbage, and the ticket with it.
-            handle.track();
+            handle.track_new();
         }
         self.wake(py);
         Ok(())
@@ -623,10 +625,12 @@ impl NativeLoop {
         self.ready.with(py, Ready::trim);
         drop(self.timers.with(py, Timers::take));
         drop(self.unflushed.take(py));
+        // Out of reach first: nothing is registered any more. It goes last.
+        let reactor = self.reactor.take(py);
         crate::sources::detach_all(py, self);
         drop(self.sources.take(py));
         drop(self.descriptors.take(py));
-        drop(self.reactor.take(py));
+        drop(reactor);
         drop(self.scratch.take(py));
     }
 }
@@ -647,6 +651,6 @@ fn list_of<'py>(py: Python<'py>, handles: &[Handle]) -> PyResult<Bound<'py, PyLi
 }
 
 /// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.
-pub fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
+pub(crate) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }

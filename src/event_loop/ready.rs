@@ -26,7 +26,7 @@ use crate::handles::{Handle, Queued, Ticket};
 use crate::reactor::Key;
 
 /// Something of the core's own that waits for its turn.
-pub type Step = fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
+pub(crate) type Step = fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
     /// A call whose handle nobody has looked at. Out of the queue: one without a handle.
@@ -37,31 +37,31 @@ pub enum Entry {
     Native(Py<PyAny>, Step),
 }
 
-pub struct Ready {
+pub(super) struct Ready {
     entries: VecDeque<Entry>,
     /// The ticket of the entry that was taken out last.
     served: Ticket,
 }
 
 impl Ready {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { entries: VecDeque::new(), served: 0 }
     }
 
     #[inline]
-    pub fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
     }
 
     /// Makes sure that one more entry fits; `false`: there is no memory for it.
     #[inline]
-    pub fn make_room(&mut self) -> bool {
+    pub(super) fn make_room(&mut self) -> bool {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
     /// Takes a call and ties it to its handle. It comes back if there is no memory for it.
     #[inline]
-    pub fn push_call(
+    pub(super) fn push_call(
         &mut self,
         py: Python<'_>,
         mut call: Queued,
@@ -77,14 +77,14 @@ impl Ready {
 
     /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
     #[inline]
-    pub fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+    pub(super) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
         settle(py, self.entries.front_mut()?);
         self.served += 1;
         self.entries.pop_front()
     }
 
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -94,7 +94,7 @@ impl Ready {
     }
 
     /// Has the handle of the call at this place take it over.
-    pub fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
+    pub(super) fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
         if let Some(entry) = self.at(ticket) {
             settle(py, entry);
         }
@@ -102,23 +102,23 @@ impl Ready {
 
     /// The handle of the call at this place dies.
     #[inline]
-    pub fn give_up(&mut self, ticket: Ticket) {
+    pub(super) fn give_up(&mut self, ticket: Ticket) {
         if let Some(Entry::Call(call)) = self.at(ticket) {
             call.forget_handle();
         }
     }
 
     /// How many calls have no handle any more.
-    pub fn without_handle(&self) -> usize {
+    pub(super) fn without_handle(&self) -> usize {
         self.entries
             .iter()
             .filter(|entry| matches!(entry, Entry::Call(call) if !call.has_handle()))
             .count()
     }
 
-    /// Adds the handles of what is to be called to `found`, which has room for `len()`; `spare` ones
-    /// for calls without. A call that came without one since the spare ones were made is left out.
-    pub fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
+    /// Adds the handles of what is to be called to `found`, as many as it has room for; `spare`
+    /// ones for calls without. A call that came since the spare ones were made may be left out.
+    pub(super) fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
         let mut spare = spare.iter();
         for (entry, ticket) in self.entries.iter_mut().zip(self.served + 1..) {
             if let Entry::Call(call) = entry
@@ -138,7 +138,7 @@ impl Ready {
     }
 
     /// Makes handles that somebody has objects of their own to the collector.
-    pub fn track_shared(&self) {
+    pub(super) fn track_shared(&self) {
         for entry in &self.entries {
             match entry {
                 Entry::Call(call) => call.track_handle(),
@@ -149,13 +149,13 @@ impl Ready {
     }
 
     /// Gives back the memory of a burst.
-    pub fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         if self.entries.is_empty() && self.entries.capacity() > 16_384 {
             self.entries.shrink_to(1024);
         }
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for entry in &self.entries {
             match entry {
                 Entry::Call(call) => call.traverse(visit)?,

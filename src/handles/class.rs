@@ -30,7 +30,7 @@ use crate::visit;
 const MOST_RECYCLED: usize = if cfg!(never_recycle) { 0 } else { 512 };
 
 /// The classes of plain handles and of timers; their instances are alike.
-pub struct Types {
+pub(super) struct Types {
     pub handle: Py<PyType>,
     pub timer: Py<PyType>,
     /// Where asyncio has such a class.
@@ -87,6 +87,12 @@ unsafe extern "C" fn dealloc(slf: Object) {
     unsafe {
         let py = Python::assume_attached();
         if (*handle).state != State::Ticket {
+            if (*handle).callback.is_null() {
+                // Cancelled: nothing is left that could hold another handle, short of a context,
+                // whose map of values CPython takes apart in turn.
+                ffi::PyObject_GC_UnTrack(slf.cast());
+                return take_apart(slf);
+            }
             return dismantle(slf, take_apart);
         }
         if !(*handle).weakrefs.is_null() {
@@ -104,7 +110,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// # Safety
-/// As `dismantle` promises: `slf` is a dead, untracked handle, the GIL held.
+/// `slf` must be a dead, untracked handle, the GIL held.
 unsafe fn take_apart(slf: Object) {
     let handle = slf.cast::<HandleObject>();
     // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
@@ -122,11 +128,17 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
+/// Makes room for freed handles, once; whether there is any.
+#[cold]
+fn make_room<T>(recycled: &mut Vec<T>) -> bool {
+    recycled.capacity() == 0 && recycled.try_reserve_exact(MOST_RECYCLED).is_ok()
+}
+
 /// Keeps the memory of a handle for the next one, or gives it back.
 ///
 /// # Safety
 /// `handle` must be dead and untracked, and hold nothing but its loop.
-#[inline]
+#[inline(always)]
 unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise. Loop and type go last, when the handle is not needed any more:
     // the loop's destructor may run Python code.
@@ -134,7 +146,7 @@ unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
         let class = ffi::Py_TYPE(handle.cast());
         let event_loop = std::mem::replace(&mut (*handle).event_loop, null_mut());
         let kept = RECYCLED.with(py, |recycled| {
-            let room = recycled.len() < MOST_RECYCLED && recycled.try_reserve(1).is_ok();
+            let room = recycled.len() < recycled.capacity() || make_room(recycled);
             if room {
                 recycled.push(NonNull::new_unchecked(handle));
             }
@@ -211,10 +223,12 @@ field!(get_loop, handle => or_none(handle.event_loop));
 field!(get_callback, handle => or_none(handle.callback));
 
 unsafe extern "C" fn get_when(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| unsafe { when(py, slf.cast()).map(Bound::into_ptr) })
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        unsafe { when(py, slf.cast()).map(Bound::into_ptr) }
+    })
 }
 
 unsafe extern "C" fn get_context_field(slf: Object, _closure: *mut c_void) -> Object {
@@ -235,10 +249,10 @@ field!(get_traceback, handle => or_none(handle.source_traceback));
 field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));
 field!(get_scheduled, handle => boolean(handle.scheduled));
-// SAFETY: the GIL is held.
 field!(get_args, handle => if handle.callback.is_null() {
     or_none(null_mut())
 } else if handle.many.is_null() {
+    // SAFETY: the GIL is held; `count` arguments are there, alive as long as the handle.
     unsafe { tuple_of(&handle.inline[..handle.count as usize]) }
 } else {
     or_none(handle.many)
@@ -330,10 +344,12 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 }
 
 unsafe extern "C" fn timer_hash(slf: Object) -> ffi::Py_hash_t {
-    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, -1, |py| unsafe { when(py, slf.cast())?.hash() })
+    enter(held, -1, |py| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        unsafe { when(py, slf.cast())?.hash() }
+    })
 }
 
 unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Object {
@@ -445,7 +461,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
     object::MEMBERS_END,
 ]);
 
-pub fn types(py: Python<'_>) -> PyResult<&Types> {
+pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
     TYPES.get_or_try_init(py, || {
         let object = py.get_type::<PyAny>();
         let make = |name, fields: *mut ffi::PyGetSetDef, timer: bool| -> PyResult<Py<PyType>> {
@@ -491,7 +507,7 @@ pub fn types(py: Python<'_>) -> PyResult<&Types> {
 }
 
 /// Puts the two classes into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let types = types(module.py())?;
     module.add("Handle", types.handle.clone_ref(module.py()))?;
     module.add("TimerHandle", types.timer.clone_ref(module.py()))

@@ -32,14 +32,14 @@
 //!
 //! # Who visits it
 //!
-//! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop runs:
-//! the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does not make
-//! the collector visit each again and again. A loop that runs is no garbage, so nothing is lost. A
-//! loop that does not may be, together with handles that only the rest of the garbage holds, so
-//! there each handle that somebody besides the loop has is tracked: tickets, and what `give` gives
-//! out, at once; all others at the end of `run`. To find out that the caller dropped a handle the
-//! loop remembers the one that it gave out last (`Shown`), and looks at it when it gives out the
-//! next.
+//! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop
+//! runs: the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does
+//! not make the collector visit each again and again. A loop that runs is no garbage, so nothing is
+//! lost. A loop that does not may be, together with handles that only the rest of the garbage
+//! holds, so there each handle that somebody besides the loop has is tracked: tickets, and what
+//! `give` gives out, at once; all others at the end of `run`. To find out that the caller dropped a
+//! handle the loop remembers the one that it gave out last (`Shown`), and looks at it when it gives
+//! out the next.
 //!
 //! # What frees it
 //!
@@ -58,8 +58,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-pub use class::register;
-pub use queued::{Queued, Ticket};
+pub(crate) use class::register;
+pub(crate) use queued::{Queued, Ticket};
 
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
@@ -69,7 +69,7 @@ use class::types;
 const INLINE: usize = 3;
 
 #[repr(C)]
-pub struct HandleObject {
+pub(crate) struct HandleObject {
     head: ffi::PyObject,
     weakrefs: Object,
     event_loop: Object,
@@ -281,10 +281,9 @@ impl Handle {
         }
     }
 
-    /// The handle for Python, while it stays in the loop's hands.
-    pub fn give<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        // SAFETY: a live handle holds its loop.
-        let event_loop = unsafe { NativeLoop::of((*self.object()).event_loop) };
+    /// A handle that was just made for Python, while it stays in the loop's hands.
+    #[inline]
+    pub fn give<'py>(&self, py: Python<'py>, event_loop: &NativeLoop) -> Bound<'py, PyAny> {
         if !event_loop.in_run.get(py) {
             self.show(py, event_loop);
         }
@@ -307,7 +306,7 @@ impl Handle {
                 }
             }
             (*this).state = State::Shown;
-            track(this);
+            ffi::PyObject_GC_Track(this.cast());
         }
     }
 
@@ -338,10 +337,12 @@ impl Handle {
         Ok(())
     }
 
-    /// Makes the handle an object of its own to the collector.
-    pub fn track(&self) {
-        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL.
-        unsafe { track(self.object()) };
+    /// Makes a ticket that was just made an object of its own to the collector.
+    #[inline]
+    pub fn track_new(&self) {
+        // SAFETY: alive, and never tracked until now: recycled memory is untracked. Whoever holds a
+        // `Handle` holds the GIL.
+        unsafe { ffi::PyObject_GC_Track(self.0.as_ptr().cast()) };
     }
 
     fn object(&self) -> *mut HandleObject {
@@ -589,7 +590,7 @@ unsafe fn release_call(handle: *mut HandleObject) {
 }
 
 /// `asyncio`'s argument tuple, for messages.
-pub fn arguments<'py>(py: Python<'py>, args: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
+pub(crate) fn arguments<'py>(py: Python<'py>, args: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
     // SAFETY: borrowed live objects; a new reference or null with an exception set.
     let tuple = unsafe { object::owned(py, tuple_of(args))? };
     Ok(tuple.cast_into::<PyTuple>()?)

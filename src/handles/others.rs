@@ -4,7 +4,7 @@
 //! being called, so that their answer is final.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ static LOCK: Mutex<()> = Mutex::new(());
 static FINISHED: Condvar = Condvar::new();
 
 /// A callback is done: who waits for one looks whether it was theirs.
-pub fn finished() {
+pub(super) fn finished() {
     if WAITING.load(Ordering::Relaxed) > 0 {
         FINISHED.notify_all();
     }
@@ -26,7 +26,7 @@ pub fn finished() {
 ///
 /// # Safety
 /// `handle` must be alive for the call.
-pub unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
+pub(super) unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; the fields are read with the GIL held.
     let busy = || unsafe {
         (*handle).thread_safe && (*handle).running && (*handle).runner != libc::pthread_self()
@@ -34,9 +34,12 @@ pub unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
     while busy() {
         WAITING.fetch_add(1, Ordering::Relaxed);
         py.detach(|| {
-            let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-            // Bounded: the callback may have ended between our look and the wait.
-            drop(FINISHED.wait_timeout(lock, Duration::from_millis(10)));
+            // Never waited for: in a forked child a thread that is not there may hold it.
+            match LOCK.try_lock() {
+                // Bounded: the callback may have ended between our look and the wait.
+                Ok(lock) => drop(FINISHED.wait_timeout(lock, Duration::from_millis(10))),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
         });
         WAITING.fetch_sub(1, Ordering::Relaxed);
     }

@@ -22,7 +22,7 @@ use crate::event_loop::NativeLoop;
 use crate::object::{self, Object};
 
 /// The number of a place in the ready queue; places are numbered from 1, first in first out.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// A call that the ready queue owns.
 pub struct Queued {
@@ -218,7 +218,7 @@ impl Drop for Queued {
 /// # Safety
 /// `handle` must be alive, the GIL held.
 #[inline]
-pub unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
+pub(super) unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; a handle holds its loop.
     unsafe {
         if (*handle).state == State::Ticket {
@@ -233,7 +233,7 @@ pub unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
 /// # Safety
 /// As for `claim`.
 #[inline]
-pub unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
+pub(super) unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; a handle holds its loop.
     unsafe {
         (*handle).state = State::Whole;

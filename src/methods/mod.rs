@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::event_loop::NativeLoop;
 
 /// Gives the loop's class its methods and puts it into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = module.py().get_type::<NativeLoop>();
     scheduling::install(&class)?;
     crate::bridge::table::offer(&class)?;

@@ -124,7 +124,7 @@ fn soon(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.push_handle(py, handle)?;
     Ok(given.into_ptr())
 }
@@ -163,7 +163,7 @@ fn at(
     if debug {
         remember_source(py, &handle)?;
     }
-    let given = handle.give(py);
+    let given = handle.give(py, event_loop);
     event_loop.add_timer(py, Timer::Handle(handle), when)?;
     Ok(given.into_ptr())
 }
@@ -312,6 +312,6 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
     METHODS_END,
 ]);
 
-pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(super) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_methods(class, &METHODS.0)
 }

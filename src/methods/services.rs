@@ -38,7 +38,7 @@ impl NativeLoop {
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
         let call = Call { callback: callback.as_ptr(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
-        let object = handle.give(py);
+        let object = handle.give(py, this);
         match (number, closed) {
             (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
                 descriptors::add(py, this, number, direction, handle)?;

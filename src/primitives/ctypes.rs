@@ -17,7 +17,7 @@ use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::object::{self, Object};
 
 /// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
-pub struct CTypes {
+pub(crate) struct CTypes {
     pub task: Py<PyType>,
     pub future: Py<PyType>,
     /// `_asyncio.Future`'s methods, which a task has too.
@@ -37,7 +37,7 @@ pub struct CTypes {
 }
 
 /// A method of a C type, as the type has it.
-pub struct Method {
+pub(crate) struct Method {
     descriptor: Py<PyAny>,
     name: Py<PyAny>,
 }
@@ -53,7 +53,7 @@ impl Method {
 
     /// Calls it on `object`; without a look-up if that is exactly a task or a future in C.
     #[inline]
-    pub fn call<'py>(
+    pub(crate) fn call<'py>(
         &self,
         object: &Bound<'py, PyAny>,
         args: &[Object],
@@ -79,13 +79,13 @@ impl Method {
     }
 
     #[inline]
-    pub fn ask(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(crate) fn ask(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.call(object, &[], null_mut())?.is_truthy()
     }
 }
 
 /// Whether these are CPython's C types; else (an interpreter without `_asyncio`) no shortcuts.
-pub fn types(py: Python<'_>) -> PyResult<Option<&CTypes>> {
+pub(crate) fn types(py: Python<'_>) -> PyResult<Option<&CTypes>> {
     static TYPES: PyOnceLock<Option<CTypes>> = PyOnceLock::new();
     Ok(TYPES.get_or_try_init(py, || CTypes::find(py))?.as_ref())
 }
@@ -127,13 +127,13 @@ impl CTypes {
 
     /// The loop that runs in this thread, or `None`.
     #[inline]
-    pub fn running_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn running_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         running::running_loop(py, &self.running_loop)
     }
 
     /// `asyncio.tasks.Task` is the C type still.
     #[inline]
-    pub fn task_is_ours(&self, py: Python<'_>) -> bool {
+    pub(crate) fn task_is_ours(&self, py: Python<'_>) -> bool {
         // SAFETY: a dict and an interned str; a borrowed reference, only compared, or null.
         unsafe {
             let task =
@@ -144,7 +144,7 @@ impl CTypes {
 
     /// `Task(coro, **options)`; without `options` on the loop that runs in this thread.
     #[inline]
-    pub fn new_task<'py>(
+    pub(crate) fn new_task<'py>(
         &self,
         py: Python<'py>,
         coro: Object,
@@ -159,7 +159,7 @@ impl CTypes {
 
     /// `Future(**options)`, or an instance of a subclass without what its own constructor does.
     #[inline]
-    pub fn new_future<'py>(
+    pub(crate) fn new_future<'py>(
         &self,
         class: &Bound<'py, PyType>,
         options: Option<&Bound<'py, PyDict>>,
@@ -200,14 +200,14 @@ impl CTypes {
 }
 
 /// The options that put futures and tasks on a loop.
-pub struct OnLoop<'py>(Option<Bound<'py, PyDict>>);
+pub(crate) struct OnLoop<'py>(Option<Bound<'py, PyDict>>);
 
 /// The dict of the last such options, for the next ones.
 static SPARE: GilCell<Option<Py<PyDict>>> = GilCell::new(None);
 
 impl<'py> OnLoop<'py> {
     #[inline]
-    pub fn new(types: &CTypes, event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(types: &CTypes, event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
         if cfg!(Py_3_12) && types.running_loop(event_loop.py())?.is(event_loop) {
             return Ok(Self(None));
         }
@@ -216,13 +216,13 @@ impl<'py> OnLoop<'py> {
 
     /// On a loop that is known to run in this thread.
     #[inline]
-    pub fn running(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn running(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
         // There they find it by themselves. (Before 3.12 that takes a system call.)
         if cfg!(Py_3_12) { Ok(Self(None)) } else { Self::naming(event_loop) }
     }
 
     /// Names it, which is needed where another one may run in this thread.
-    pub fn naming(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn naming(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
         let spare = SPARE.with(py, Option::take);
         let options = spare.map_or_else(|| PyDict::new(py), |spare| spare.into_bound(py));
@@ -231,7 +231,7 @@ impl<'py> OnLoop<'py> {
     }
 
     #[inline]
-    pub fn options(&self) -> Option<&Bound<'py, PyDict>> {
+    pub(crate) fn options(&self) -> Option<&Bound<'py, PyDict>> {
         self.0.as_ref()
     }
 }
@@ -253,7 +253,7 @@ impl Drop for OnLoop<'_> {
 
 /// Whether an object is exactly a C task or a C future.
 #[inline]
-pub fn is_exact(py: Python<'_>, object: Object) -> PyResult<bool> {
+pub(crate) fn is_exact(py: Python<'_>, object: Object) -> PyResult<bool> {
     let Some(types) = types(py)? else { return Ok(false) };
     // SAFETY: a live object.
     let class = unsafe { ffi::Py_TYPE(object) };
@@ -266,7 +266,7 @@ const GONE_PAST: [&str; 4] = ["call_at", "call_later", "create_future", "create_
 /// Calls `body` with this thread's running loop, if it is one of ours on which shortcuts cannot be
 /// told from asyncio's way: not in debug mode, and with its own methods.
 #[inline]
-pub fn on_plain_loop<R>(
+pub(crate) fn on_plain_loop<R>(
     py: Python<'_>,
     body: impl FnOnce(&CTypes, &NativeLoop) -> PyResult<R>,
 ) -> PyResult<Option<R>> {
@@ -285,7 +285,7 @@ pub fn on_plain_loop<R>(
 
 /// Whether the object's class is one of ours, with our methods.
 #[inline]
-pub fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     /// The class that was last looked at, its version then, and what was seen.
     static LAST: PySlot = PySlot::empty();
     static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));

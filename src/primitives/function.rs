@@ -29,11 +29,11 @@ unsafe extern "C" fn called(
     count: usize,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments, which it keeps for the call.
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| unsafe {
-        let args = Args::new(args, ffi::PyVectorcall_NARGS(count), names);
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython's own arguments, which it keeps for the call.
+        let args = unsafe { Args::new(args, ffi::PyVectorcall_NARGS(count), names) };
         super::sleep::call(py, &args)
     })
 }
@@ -107,7 +107,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 4]> = Table([
 ]);
 
 /// Makes the function object, of a type of which it is the only one.
-pub fn make(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn make(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let slots = vec![
         slot(ffi::Py_tp_traverse, traverse as *mut c_void),
         slot(ffi::Py_tp_clear, clear as *mut c_void),

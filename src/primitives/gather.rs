@@ -77,7 +77,7 @@ impl Hasher for Address {
 }
 
 /// `tokioloop.gather(*coros_or_futures, return_exceptions=False)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     let mut return_exceptions = false;
     let mut native = !args.positional.is_empty();
     if args.has_keywords() {

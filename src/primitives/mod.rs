@@ -5,7 +5,7 @@
 //! Each does asyncio's work only where the outcome is the same by construction (see `ctypes`), and
 //! calls asyncio's own function for the rest.
 
-pub mod ctypes;
+pub(crate) mod ctypes;
 mod function;
 mod gather;
 mod running;
@@ -22,12 +22,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-pub use tasks::{create_future, create_task};
+pub(crate) use tasks::{create_future, create_task};
 
 use crate::object::{self, Args, METHODS_END, Object, Table, enter, fast_method};
 
 /// asyncio's own functions, as they were when the package was imported.
-pub struct Originals {
+pub(crate) struct Originals {
     sleep: Py<PyAny>,
     gather: Py<PyAny>,
     run_coroutine_threadsafe: Py<PyAny>,
@@ -49,7 +49,7 @@ pub struct Originals {
 }
 
 /// The class of Rust futures, which are coroutines of the core's own; the bridge fills it in.
-pub static RUST_FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+pub(crate) static RUST_FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 fn is_rust_future(py: Python<'_>, object: Object) -> bool {
     // SAFETY: a live object, borrowed from the caller.
@@ -170,7 +170,7 @@ static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([
 ]);
 
 /// Puts the functions and the class of sleeps into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     originals(py)?;
     let name = intern!(py, "tokioloop");

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::object;
 
 #[cfg(not(Py_3_12))]
-pub use before_3_12::running_loop;
+pub(super) use before_3_12::running_loop;
 
 /// The loop that runs in this thread, or `None`. `ask`: `_asyncio._get_running_loop`.
 #[cfg(Py_3_12)]
@@ -53,7 +53,10 @@ mod before_3_12 {
 
     static LAYOUT: GilFlag<Layout> = GilFlag::new(Layout::Unknown);
 
-    pub fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn running_loop<'py>(
+        py: Python<'py>,
+        ask: &Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if LAYOUT.get(py) == Layout::Other {
             return super::asked(py, ask);
         }

@@ -98,7 +98,7 @@ static TIMER: NativeTimer = NativeTimer {
 };
 
 /// `tokioloop.sleep(delay, result=None)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     if args.positional.len() > 2 {
         return Err(PyTypeError::new_err(format!(
             "sleep() takes from 1 to 2 positional arguments but {} were given",
@@ -544,7 +544,7 @@ static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
 ]);
 
 /// The class of what `sleep()` gives on a loop of ours.
-pub fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
+pub(super) fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     TYPE.get_or_try_init(py, || {
         let own = [
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),

@@ -24,7 +24,7 @@ const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
 };
 
 /// A method of the loop's class; see `methods/scheduling.rs`.
-pub unsafe extern "C" fn create_task(
+pub(crate) unsafe extern "C" fn create_task(
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
@@ -106,7 +106,7 @@ unsafe fn read_options<'py>(
 
 /// A new C task on the loop, with options besides it.
 #[inline]
-pub fn spawn<'py>(
+pub(super) fn spawn<'py>(
     py: Python<'py>,
     types: &CTypes,
     event_loop: &NativeLoop,
@@ -122,7 +122,7 @@ pub fn spawn<'py>(
 }
 
 /// `loop.create_future`.
-pub unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
+pub(crate) unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {

@@ -36,7 +36,7 @@ struct SubmissionObject {
 }
 
 /// `tokioloop.run_coroutine_threadsafe(coro, loop)`.
-pub fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
     let originals = originals(py)?;
     if args.positional.len() == 2
         && !args.has_keywords()

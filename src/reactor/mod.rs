@@ -10,8 +10,8 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll as TaskPoll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,24 +20,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
-pub use crate::events::{Events, Key};
+pub(crate) use crate::events::{Events, Key};
+use crate::forks;
 use readiness::Readiness;
-
-/// How often this process is a fork of one that had a reactor.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-extern "C" fn count_fork() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-fn forks() -> u32 {
-    static WATCH: Once = Once::new();
-    WATCH.call_once(|| {
-        // SAFETY: the handler only touches an atomic, which is safe after a fork.
-        unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
-    });
-    FORKS.load(Ordering::Relaxed)
-}
 
 /// How to poll the driver.
 #[derive(Clone, Copy)]
@@ -118,7 +103,7 @@ impl Reactor {
             runtime: ManuallyDrop::new(runtime),
             readiness,
             events,
-            forks: forks(),
+            forks: forks::count(),
             brisk: AtomicBool::new(false),
         })
     }
@@ -169,7 +154,10 @@ impl Reactor {
 
     /// Ends a poll that blocks; from any thread.
     pub fn wake(&self) {
-        self.events.call();
+        // In a forked child nobody polls this one, and a thread that is not here may have it locked.
+        if !self.is_forked() {
+            self.events.call();
+        }
     }
 
     /// What tokio's own types look for: timers, sockets and tasks made meanwhile are this loop's.
@@ -183,7 +171,7 @@ impl Reactor {
 
     /// Whether this is a child process's copy: its epoll instance is the parent's too.
     pub fn is_forked(&self) -> bool {
-        self.forks != forks()
+        self.forks != forks::count()
     }
 
     pub fn register(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
@@ -302,7 +290,7 @@ impl Registration {
 
     /// Whether this is a child process's copy: what it is registered with is the parent's too.
     pub fn is_forked(&self) -> bool {
-        self.forks != forks()
+        self.forks != forks::count()
     }
 
     /// Tells the reactor that a call made outside of `attempt` would have blocked, and arms.

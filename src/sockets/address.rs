@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 /// An address kept small, made a Python object when somebody asks.
 #[derive(Default)]
-pub enum Address {
+pub(crate) enum Address {
     /// Not known (yet).
     #[default]
     Unknown,
@@ -23,32 +23,32 @@ pub enum Address {
 
 /// Room for any address that the kernel writes.
 #[derive(Clone, Copy)]
-pub struct Raw {
+pub(crate) struct Raw {
     storage: libc::sockaddr_storage,
     length: libc::socklen_t,
 }
 
 impl Raw {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: all zeros is a valid value of this plain C struct.
         let storage = unsafe { std::mem::zeroed() };
         Self { storage, length: Self::ROOM }
     }
 
     /// The length to offer the kernel.
-    pub const ROOM: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    pub(crate) const ROOM: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
     /// Notes how long an address was written by a call that was not given `as_mut_ptrs`' second.
-    pub fn set_length(&mut self, length: libc::socklen_t) {
+    pub(crate) fn set_length(&mut self, length: libc::socklen_t) {
         self.length = length;
     }
 
     /// Pointers for a system call that fills the address in.
-    pub fn as_mut_ptrs(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+    pub(crate) fn as_mut_ptrs(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
         ((&raw mut self.storage).cast(), &raw mut self.length)
     }
 
-    pub fn into_address(self, py: Python<'_>) -> PyResult<Address> {
+    pub(crate) fn into_address(self, py: Python<'_>) -> PyResult<Address> {
         if self.length == 0 {
             // What an unbound Unix socket sends comes from nowhere.
             return Ok(Address::Unknown);
@@ -87,14 +87,14 @@ impl Raw {
 }
 
 impl Raw {
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         let length = (self.length as usize).min(size_of_val(&self.storage));
         // SAFETY: within the storage, all of which is initialised.
         unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
     }
 
     /// An address that `as_bytes` gave.
-    pub fn from_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let mut raw = Self::new();
         let length = bytes.len().min(size_of_val(&raw.storage));
         // SAFETY: within both; any bytes are a valid value of this plain C struct.
@@ -121,7 +121,7 @@ impl Raw {
 }
 
 /// The kernel's form of an address in its plain Python form. `None`: ask Python's socket.
-pub fn parse(family: i32, address: &Bound<'_, PyAny>) -> Option<Raw> {
+pub(crate) fn parse(family: i32, address: &Bound<'_, PyAny>) -> Option<Raw> {
     match family {
         libc::AF_INET => parse_v4(address),
         libc::AF_INET6 => parse_v6(address),
@@ -198,7 +198,7 @@ fn number<T: for<'a, 'py> FromPyObject<'a, 'py>>(
 }
 
 /// `getsockname`; `Unknown` if the kernel will not say.
-pub fn local(py: Python<'_>, fd: RawFd) -> Address {
+pub(crate) fn local(py: Python<'_>, fd: RawFd) -> Address {
     ask(py, |address, length| {
         // SAFETY: `Raw`'s own storage and length.
         unsafe { libc::getsockname(fd, address, length) }
@@ -206,7 +206,7 @@ pub fn local(py: Python<'_>, fd: RawFd) -> Address {
 }
 
 /// `getpeername`; `Unknown` if there is no peer (any more).
-pub fn remote(py: Python<'_>, fd: RawFd) -> Address {
+pub(crate) fn remote(py: Python<'_>, fd: RawFd) -> Address {
     ask(py, |address, length| {
         // SAFETY: as above.
         unsafe { libc::getpeername(fd, address, length) }
@@ -226,7 +226,7 @@ fn ask(
 }
 
 impl Address {
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Unknown => Self::Unknown,
             Self::V4 { host, port } => Self::V4 { host: *host, port: *port },
@@ -235,12 +235,12 @@ impl Address {
         }
     }
 
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown)
     }
 
     /// A closed socket of the family that this is an address of.
-    pub fn closed_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn closed_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let family = match self {
             Self::V4 { .. } => libc::AF_INET,
             Self::V6(_) => libc::AF_INET6,
@@ -251,7 +251,7 @@ impl Address {
         Ok(socket.unbind())
     }
 
-    pub fn to_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn to_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(match self {
             Self::Unknown => py.None(),
             Self::V4 { host, port } => {

@@ -18,7 +18,7 @@ use crate::reactor::Direction;
 
 /// Which of the calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Recv,
     RecvInto,
     SendAll,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Recv => "sock_recv",
             Self::RecvInto => "sock_recv_into",
@@ -35,7 +35,7 @@ impl Kind {
         }
     }
 
-    pub const fn direction(self) -> Direction {
+    pub(super) const fn direction(self) -> Direction {
         match self {
             Self::Recv | Self::RecvInto => Direction::Read,
             Self::SendAll | Self::Connect => Direction::Write,
@@ -44,7 +44,7 @@ impl Kind {
 }
 
 /// What became of a call that was tried.
-pub enum Attempt {
+pub(super) enum Attempt {
     Done(Py<PyAny>),
     /// The socket is not ready.
     Blocked,
@@ -52,7 +52,7 @@ pub enum Attempt {
 
 /// A call and how far it is. All of it is behind cells: an attempt runs Python code (a buffer's
 /// own, an index'), which may step, close or collect the coroutine that the call is of.
-pub struct Call {
+pub(super) struct Call {
     pub kind: Kind,
     /// The number of bytes, the buffer, the data (a view of it once some of it waits), the address.
     argument: PySlot,
@@ -109,10 +109,10 @@ fn option(fd: RawFd, name: i32) -> io::Result<i32> {
 }
 
 /// A buffer of a Python object, given back when dropped.
-pub struct Buffer(ffi::Py_buffer);
+pub(crate) struct Buffer(ffi::Py_buffer);
 
 impl Buffer {
-    pub fn new(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
         let mut view = ffi::Py_buffer::new();
         let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
         // SAFETY: a live object and a local view.
@@ -122,11 +122,11 @@ impl Buffer {
         Ok(Self(view))
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len as usize
     }
 
-    pub fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         if self.0.buf.is_null() {
             return &[];
         }
@@ -134,7 +134,7 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
-    pub fn as_ptr(&self) -> *mut u8 {
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
         self.0.buf.cast()
     }
 }
@@ -147,13 +147,13 @@ impl Drop for Buffer {
 }
 
 /// `recv` that never waits.
-pub fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
+pub(crate) fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
     // SAFETY: callers pass a buffer of `room` bytes that lives through the call.
     check(unsafe { libc::recv(fd, at.cast(), room, libc::MSG_DONTWAIT) })
 }
 
 /// `send` that neither waits nor raises `SIGPIPE`.
-pub fn send(fd: RawFd, data: *const u8, length: usize) -> io::Result<usize> {
+pub(crate) fn send(fd: RawFd, data: *const u8, length: usize) -> io::Result<usize> {
     // SAFETY: as above.
     check(unsafe { libc::send(fd, data.cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
@@ -170,7 +170,7 @@ fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
 }
 
 impl Call {
-    pub fn new(kind: Kind, argument: &Bound<'_, PyAny>) -> Self {
+    pub(super) fn new(kind: Kind, argument: &Bound<'_, PyAny>) -> Self {
         Self {
             kind,
             argument: PySlot::new(argument.clone().unbind()),
@@ -179,12 +179,12 @@ impl Call {
     }
 
     /// What refers to Python objects, for the collector.
-    pub fn slot(&self) -> &PySlot {
+    pub(super) fn slot(&self) -> &PySlot {
         &self.argument
     }
 
     /// The first attempt. `None`: not a case for the core, and nothing was done.
-    pub fn begin(
+    pub(super) fn begin(
         &self,
         py: Python<'_>,
         event_loop: &NativeLoop,
@@ -229,7 +229,7 @@ impl Call {
     ///
     /// The descriptor is the one that the socket has by then: none, if it was closed meanwhile,
     /// even if its number is another socket's.
-    pub fn attempt(
+    pub(super) fn attempt(
         &self,
         py: Python<'_>,
         event_loop: &NativeLoop,
@@ -335,7 +335,7 @@ impl Call {
 }
 
 /// The number that the socket has now; -1 for a closed one.
-pub fn descriptor(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+pub(super) fn descriptor(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     socket.call_method0(pyo3::intern!(socket.py(), "fileno"))?.extract()
 }
 

@@ -4,9 +4,9 @@
 //! The rest of asyncio's `sock_*` runs once a connection or a datagram and comes from asyncio,
 //! over this loop's `_add_reader` and `_add_writer`.
 
-pub mod address;
+pub(crate) mod address;
 mod calls;
-pub mod number;
+pub(crate) mod number;
 mod operation;
 
 use std::ptr::null_mut;
@@ -14,8 +14,8 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-pub use calls::{Buffer, receive, send};
-pub use operation::register;
+pub(crate) use calls::{Buffer, receive, send};
+pub(crate) use operation::register;
 
 use crate::object::{Args, Object, enter};
 use calls::{Call, Kind};
@@ -70,7 +70,7 @@ fn refuse(
 
 macro_rules! socket_method {
     ($function:ident, $kind:expr, $second:literal) => {
-        pub unsafe extern "C" fn $function(
+        pub(crate) unsafe extern "C" fn $function(
             slf: Object,
             args: *const Object,
             count: ffi::Py_ssize_t,

@@ -23,7 +23,7 @@ const OFFSET: usize = size_of::<ffi::PyObject>();
 ///
 /// `ask` says how to learn the number of what is in `socket`; both are set together. Whoever has
 /// taken the socket out has no descriptor any more.
-pub struct Descriptor {
+pub(crate) struct Descriptor {
     number: RawFd,
     socket: PySlot,
     ask: GilFlag<Ask>,
@@ -40,19 +40,19 @@ enum Ask {
 
 impl Descriptor {
     /// One that has no socket object, until `adopt`.
-    pub const fn bare(number: RawFd) -> Self {
+    pub(crate) const fn bare(number: RawFd) -> Self {
         Self { number, socket: PySlot::empty(), ask: GilFlag::new(Ask::Nobody) }
     }
 
     /// That of a socket, which has this number now.
-    pub fn of(socket: &Bound<'_, PyAny>, number: RawFd) -> PyResult<Self> {
+    pub(crate) fn of(socket: &Bound<'_, PyAny>, number: RawFd) -> PyResult<Self> {
         let file = Self::bare(number);
         file.adopt(socket)?;
         Ok(file)
     }
 
     /// From here on the descriptor is the socket's, which closes it.
-    pub fn adopt(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn adopt(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = socket.py();
         let ask = match class_with_field(py)? {
             Some(class) if socket.is_instance(class.bind(py))? => {
@@ -68,13 +68,13 @@ impl Descriptor {
     }
 
     /// The number, as it was at first: to be shown, and as a key.
-    pub const fn number(&self) -> RawFd {
+    pub(crate) const fn number(&self) -> RawFd {
         self.number
     }
 
     /// The number, for a system call. An error if the socket does not have it any more.
     #[inline]
-    pub fn open(&self, py: Python<'_>) -> io::Result<RawFd> {
+    pub(crate) fn open(&self, py: Python<'_>) -> io::Result<RawFd> {
         let now = match self.ask.get(py) {
             Ask::Nobody => self.number,
             Ask::Field if !self.socket.as_ptr().is_null() => {
@@ -89,17 +89,17 @@ impl Descriptor {
     }
 
     /// The socket object, if there is one.
-    pub fn socket<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn socket<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.socket.get(py)
     }
 
     /// Takes the socket object out.
-    pub fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.socket.take(py)
     }
 
     /// For the garbage collector.
-    pub const fn slot(&self) -> &PySlot {
+    pub(crate) const fn slot(&self) -> &PySlot {
         &self.socket
     }
 }

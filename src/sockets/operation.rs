@@ -70,12 +70,12 @@ enum Started {
 }
 
 /// A strong reference to an operation, which is an object of `class()`.
-pub struct Operation(Py<PyAny>);
+pub(super) struct Operation(Py<PyAny>);
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl Operation {
-    pub fn new(
+    pub(super) fn new(
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         socket: &Bound<'_, PyAny>,
@@ -110,7 +110,7 @@ impl Operation {
         Self(unsafe { Bound::from_borrowed_ptr(py, object).unbind() })
     }
 
-    pub fn into_ptr(self) -> Object {
+    pub(super) fn into_ptr(self) -> Object {
         self.0.into_ptr()
     }
 
@@ -499,7 +499,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
 }
 
 /// Puts the class into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class(module.py())?.clone_ref(module.py());
     module.add("SocketOperation", class)
 }

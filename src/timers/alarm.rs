@@ -11,7 +11,7 @@ const NANOS: i64 = 1_000_000_000;
 
 /// `time.monotonic()`: the same clock, rounded to a float the same way.
 #[inline]
-pub fn monotonic() -> f64 {
+pub(crate) fn monotonic() -> f64 {
     nanos_now() as f64 / NANOS as f64
 }
 
@@ -23,14 +23,14 @@ fn nanos_now() -> i64 {
     now.tv_sec * NANOS + now.tv_nsec
 }
 
-pub struct Alarm {
+pub(crate) struct Alarm {
     fd: OwnedFd,
     /// What the kernel will fire at, in nanoseconds of the monotonic clock.
     armed: Option<i64>,
 }
 
 impl Alarm {
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no pointers; the result is checked.
         let fd = unsafe {
             libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
@@ -43,7 +43,7 @@ impl Alarm {
     }
 
     /// Makes sure that the loop wakes within `seconds` from now (a negative time means at once).
-    pub fn wake_within(&mut self, seconds: f64) -> io::Result<()> {
+    pub(crate) fn wake_within(&mut self, seconds: f64) -> io::Result<()> {
         // Rounded up: early is a bug, a nanosecond late is not. Far deadlines are cut to a day.
         let wait = (seconds * NANOS as f64).ceil().clamp(1.0, 86_400.0 * NANOS as f64) as i64;
         let deadline = nanos_now() + wait;
@@ -72,7 +72,7 @@ impl Alarm {
     }
 
     /// The kernel fired. (Arming again resets the count, so nothing needs to be read.)
-    pub fn fired(&mut self) {
+    pub(crate) fn fired(&mut self) {
         self.armed = None;
     }
 }

@@ -1,6 +1,6 @@
 //! Timers: a heap by deadline, and the alarm that ends a park for its head.
 
-pub mod alarm;
+pub(crate) mod alarm;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -92,7 +92,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 #[derive(Default)]
-pub struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Entry>,
     asked: u64,
     cancelled: usize,
@@ -100,7 +100,7 @@ pub struct Timers {
 
 impl Timers {
     /// Takes a timer. It comes back if there is no memory for it.
-    pub fn push(&mut self, py: Python<'_>, timer: Timer, when: f64) -> Option<Timer> {
+    pub(crate) fn push(&mut self, py: Python<'_>, timer: Timer, when: f64) -> Option<Timer> {
         if self.heap.len() == self.heap.capacity() && self.heap.try_reserve(1).is_err() {
             return Some(timer);
         }
@@ -111,24 +111,23 @@ impl Timers {
         None
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
     /// Counts a cancellation. When most entries are dead weight they come back, to be dropped by
     /// a caller who holds no borrow.
-    pub fn count_cancelled(&mut self, py: Python<'_>) -> Vec<Timer> {
+    pub(crate) fn count_cancelled(&mut self, py: Python<'_>) -> Vec<Timer> {
         self.cancelled += 1;
         if self.heap.len() < WORTH_COMPACTING || self.cancelled * 2 < self.heap.len() {
             return Vec::new();
         }
         let mut dead = Vec::new();
-        let cancelled = self.heap.iter().filter(|entry| entry.timer.is_cancelled(py)).count();
-        if dead.try_reserve_exact(cancelled).is_err() {
+        if dead.try_reserve_exact(self.cancelled).is_err() {
             // They expire, each in its time.
             return dead;
         }
@@ -136,7 +135,8 @@ impl Timers {
         let mut entries = std::mem::take(&mut self.heap).into_vec();
         let mut at = 0;
         while at < entries.len() {
-            if entries[at].timer.is_cancelled(py) {
+            // The count may be short of some, which stay for the next time.
+            if entries[at].timer.is_cancelled(py) && dead.len() < dead.capacity() {
                 let timer = entries.swap_remove(at).timer;
                 timer.unscheduled(py);
                 dead.push(timer);
@@ -152,7 +152,7 @@ impl Timers {
     }
 
     /// The next timer due at `now`, cancelled ones included (their caller drops them).
-    pub fn pop_due(&mut self, py: Python<'_>, now: f64) -> Option<Timer> {
+    pub(crate) fn pop_due(&mut self, py: Python<'_>, now: f64) -> Option<Timer> {
         let head = self.heap.peek()?;
         if head.when > now && !head.timer.is_cancelled(py) {
             return None;
@@ -166,23 +166,23 @@ impl Timers {
     }
 
     /// The deadline of the head.
-    pub fn next(&self) -> Option<f64> {
+    pub(crate) fn next(&self) -> Option<f64> {
         self.heap.peek().map(|entry| entry.when)
     }
 
     /// Everything, for closing. No timer knows its place, so they may go as a whole.
-    pub fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &Handle> {
         self.heap.iter().filter_map(|entry| match &entry.timer {
             Timer::Handle(handle) => Some(handle),
             Timer::Native(..) => None,
         })
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.heap.iter().try_for_each(|entry| match &entry.timer {
             Timer::Handle(handle) => handle.traverse(visit),
             Timer::Native(object, _) => visit.call(object),

@@ -21,7 +21,7 @@ use crate::object::{self, Object, Table, enter, slot};
 use crate::visit;
 
 /// A kind of transport: the state behind its Python objects, and what its class is made of.
-pub trait Transport: Sized + 'static {
+pub(crate) trait Transport: Sized + 'static {
     /// The `__slots__` of the asyncio classes it derives from: `[Object; n]`. They stay empty,
     /// our class answers for those names through properties.
     type BaseSlots: AsRef<[Object]> + AsMut<[Object]>;
@@ -44,7 +44,7 @@ pub trait Transport: Sized + 'static {
 }
 
 /// The slots of `_FlowControlMixin`: `_extra`, `_loop` and the marks.
-pub type FlowControlSlots = [Object; 5];
+pub(crate) type FlowControlSlots = [Object; 5];
 
 #[repr(C)]
 struct Instance<T: Transport> {
@@ -57,7 +57,7 @@ struct Instance<T: Transport> {
 
 /// The state behind a transport.
 #[inline]
-pub fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
+pub(crate) fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
     debug_assert!(is::<T>(slf).unwrap_or(false));
     // SAFETY: only objects made by `allocate::<T>` get here; the object outlives the borrow, and
     // all of its mutable state is in cells that the GIL guards.
@@ -65,11 +65,11 @@ pub fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
 }
 
 /// Whether an object is a transport of this kind.
-pub fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.get_type().is(class::<T>(object.py())?))
 }
 
-pub fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
     let class = class::<T>(py)?.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: zeroed memory of the type's size; the Rust part is written before anyone sees it.
     unsafe {
@@ -244,13 +244,13 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
 }
 
 /// Puts the class into the extension module.
-pub fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class::<T>(module.py())?.bind(module.py());
     module.add(class.name()?, class)
 }
 
 /// What a method gives back. (To PyO3 `()` is an empty tuple; here it is `None`.)
-pub trait Answer {
+pub(crate) trait Answer {
     fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
 }
 

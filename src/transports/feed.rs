@@ -29,12 +29,12 @@ fn originals(py: Python<'_>) -> PyResult<&Originals> {
 }
 
 /// Remembers asyncio's functions before anyone can patch them.
-pub fn remember(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     originals(py).map(drop)
 }
 
 /// Whether this protocol may be fed natively, as long as nobody patches its reader.
-pub fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
     if !protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol) {
         return Ok(false);
@@ -61,7 +61,7 @@ unsafe extern "C" {
 }
 
 /// Where received bytes go.
-pub enum Target<'py> {
+pub(crate) enum Target<'py> {
     Reader(Reader<'py>),
     /// Nobody holds the reader any more: asyncio drops what comes in.
     Nobody,
@@ -70,12 +70,12 @@ pub enum Target<'py> {
 }
 
 /// A `StreamReader` and its `_buffer`.
-pub struct Reader<'py> {
+pub(crate) struct Reader<'py> {
     reader: Bound<'py, PyAny>,
     buffer: Bound<'py, PyAny>,
 }
 
-pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
+pub(crate) fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
     let py = protocol.py();
     let Some(reader) = reader_of(protocol)? else {
         return Ok(Target::Nobody);
@@ -101,7 +101,7 @@ fn reader_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
 
 impl Reader<'_> {
     /// `_buffer.extend(data)`; the new length. Runs no Python code.
-    pub fn append(&self, data: &[u8]) -> PyResult<usize> {
+    pub(crate) fn append(&self, data: &[u8]) -> PyResult<usize> {
         let buffer = self.buffer.as_ptr();
         // SAFETY: exactly a bytearray, the GIL is held; after the resize it has room for `data`
         // behind what it held.
@@ -118,7 +118,7 @@ impl Reader<'_> {
     }
 
     /// What `feed_data` does behind `extend`: wakes who reads, and pauses a flood.
-    pub fn fed(&self, length: usize) -> PyResult<()> {
+    pub(crate) fn fed(&self, length: usize) -> PyResult<()> {
         let (py, reader) = (self.reader.py(), &self.reader);
         let waiter_name = pyo3::intern!(py, "_waiter");
         let waiter = reader.getattr(waiter_name)?;

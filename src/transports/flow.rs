@@ -12,23 +12,23 @@ use crate::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]
-pub struct Marks {
+pub(crate) struct Marks {
     pub high: usize,
     pub low: usize,
 }
 
 impl Marks {
     /// A high mark, and asyncio's low one for it.
-    pub const fn of(high: usize) -> Self {
+    pub(crate) const fn of(high: usize) -> Self {
         Self { high, low: high / 4 }
     }
 }
 
 /// The high mark of transports other than TLS ones, in bytes.
-pub const HIGH_WATER: usize = 64 * 1024;
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
 
 /// Marks as a program sets them and asks for them.
-pub struct Limits {
+pub(crate) struct Limits {
     marks: Cell<Marks>,
     /// The low and the high one as they were given, where they are no plain integers of bytes:
     /// asyncio only compares with them, and gives them back.
@@ -36,21 +36,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub const fn of(high: usize) -> Self {
+    pub(crate) const fn of(high: usize) -> Self {
         Self { marks: Cell::new(Marks::of(high)), given: PySlot::empty() }
     }
 
     #[inline]
-    pub fn get(&self) -> Marks {
+    pub(crate) fn get(&self) -> Marks {
         self.marks.get()
     }
 
-    pub const fn slot(&self) -> &PySlot {
+    pub(crate) const fn slot(&self) -> &PySlot {
         &self.given
     }
 
     /// As `get_write_buffer_limits` gives them: the low one first.
-    pub fn pair<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn pair<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.given.get(py) {
             Some(given) => Ok(given),
             None => Ok((self.get().low, self.get().high).into_pyobject(py)?.into_any()),
@@ -59,7 +59,7 @@ impl Limits {
 
     /// Sets them with asyncio's defaults for what is not given, and its check. `default` is the
     /// high mark.
-    pub fn set<'py>(
+    pub(crate) fn set<'py>(
         &self,
         py: Python<'py>,
         high: Option<Bound<'py, PyAny>>,
@@ -111,13 +111,13 @@ fn whole(mark: &Bound<'_, PyAny>) -> PyResult<usize> {
 }
 
 /// The marks of a transport, and whether its protocol was told to pause.
-pub struct Flow {
+pub(crate) struct Flow {
     pub limits: Limits,
     pub paused: Cell<bool>,
 }
 
 impl Flow {
-    pub const fn of(high: usize) -> Self {
+    pub(crate) const fn of(high: usize) -> Self {
         Self { limits: Limits::of(high), paused: Cell::new(false) }
     }
 }
@@ -130,14 +130,14 @@ impl Default for Flow {
 
 /// What a change of the buffer's size asks for.
 #[derive(Clone, Copy)]
-pub enum Signal {
+pub(crate) enum Signal {
     Pause,
     Resume,
 }
 
 impl Flow {
     /// Pauses the protocol if more is buffered than it should; whom to tell what, then.
-    pub fn grown(&self, size: usize) -> Option<Signal> {
+    pub(crate) fn grown(&self, size: usize) -> Option<Signal> {
         (!self.paused.get() && size > self.limits.get().high).then(|| {
             self.paused.set(true);
             Signal::Pause
@@ -145,7 +145,7 @@ impl Flow {
     }
 
     /// Resumes the protocol once enough has left.
-    pub fn shrunk(&self, size: usize) -> Option<Signal> {
+    pub(crate) fn shrunk(&self, size: usize) -> Option<Signal> {
         (self.paused.get() && size <= self.limits.get().low).then(|| {
             self.paused.set(false);
             Signal::Resume
@@ -156,7 +156,7 @@ impl Flow {
 impl Signal {
     /// Tells the protocol; what it raises goes to the exception handler.
     #[cold]
-    pub fn tell(
+    pub(crate) fn tell(
         self,
         native: &NativeLoop,
         transport: &Bound<'_, PyAny>,

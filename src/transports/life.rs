@@ -17,7 +17,7 @@ use super::flow::{Flow, Signal};
 use super::protocol::{self, Sink, log_in_debug, report_fatal};
 use crate::contexts::Ground;
 use crate::errors::os_error;
-use crate::event_loop::{Entry, NativeLoop};
+use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sockets::number::Descriptor;
@@ -25,7 +25,7 @@ use crate::sources::{self, Kind, Source};
 
 /// Where in its life a transport is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Life {
+pub(crate) enum Life {
     /// `connection_made` is yet to be called.
     New,
     Open,
@@ -38,7 +38,7 @@ pub enum Life {
 }
 
 /// The state that all of them have. Only reached with the GIL held.
-pub struct Common {
+pub(crate) struct Common {
     /// The `socket.socket` in it is the user's, or was made when somebody asked for it.
     pub file: Descriptor,
     pub key: Key,
@@ -47,7 +47,7 @@ pub struct Common {
     pub paused: Cell<bool>,
     pub flow: Flow,
     pub registration: RefCell<Option<Registration>>,
-    pub event_loop: PySlot,
+    pub event_loop: LoopSlot,
     pub protocol: PySlot,
     /// The protocol's `connection_made`, until it is called.
     greeting: PySlot,
@@ -70,7 +70,7 @@ struct Rare {
 }
 
 /// What a new transport reads from and writes to. The transport closes it, once there is one.
-pub enum Socket<'py> {
+pub(crate) enum Socket<'py> {
     /// A descriptor that nothing else refers to: dropped, it is closed.
     Bare(OwnedFd),
     /// The user's socket object, and its descriptor.
@@ -78,7 +78,7 @@ pub enum Socket<'py> {
 }
 
 /// What a new transport is made of, whatever its kind.
-pub struct Parts<'py> {
+pub(crate) struct Parts<'py> {
     pub socket: Socket<'py>,
     pub protocol: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
@@ -86,7 +86,7 @@ pub struct Parts<'py> {
 }
 
 /// A transport over a socket: what its kind does in its own way.
-pub trait SocketTransport: Transport + Deref<Target = Common> {
+pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
     /// What asyncio calls it in its messages.
     const NOUN: &'static str;
 
@@ -124,14 +124,14 @@ pub trait SocketTransport: Transport + Deref<Target = Common> {
 }
 
 /// What the loop does with transports of a kind, whose events `ready` takes.
-pub const fn kind<T: SocketTransport>(
+pub(crate) const fn kind<T: SocketTransport>(
     ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
 ) -> Kind {
     Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
 
 /// Makes a transport, which owns the socket from then on. It begins with [`begin`].
-pub fn make<'py, T: SocketTransport>(
+pub(crate) fn make<'py, T: SocketTransport>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     parts: Parts<'py>,
@@ -164,7 +164,7 @@ pub fn make<'py, T: SocketTransport>(
             paused: false.into(),
             flow: Flow::default(),
             registration: None.into(),
-            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            event_loop: LoopSlot::new(py, event_loop),
             protocol: slot(Some(parts.protocol)),
             greeting: PySlot::empty(),
             context,
@@ -192,7 +192,7 @@ pub fn make<'py, T: SocketTransport>(
 /// Schedules `connection_made`, after `prepare`. If that fails the transport is the caller's to
 /// drop, which closes the socket with a `ResourceWarning`: asyncio's constructor leaves one like
 /// it behind.
-pub fn begin<T: SocketTransport>(
+pub(crate) fn begin<T: SocketTransport>(
     event_loop: &NativeLoop,
     transport: &Bound<'_, PyAny>,
     prepare: impl FnOnce() -> PyResult<()>,
@@ -219,7 +219,7 @@ pub fn begin<T: SocketTransport>(
 fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = base::state::<T>(slf);
-    let (Some(greeting), Some((_loop, native))) = (this.greeting.take(py), this.native(py)) else {
+    let (Some(greeting), Some(native)) = (this.greeting.take(py), this.native(py)) else {
         return Ok(());
     };
     if this.life.get() == Life::New {
@@ -230,7 +230,7 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     // their own, which run when the loop does again.
     let mut result = match this.context.run(py, &native.contexts, || greeting.call1((slf,))) {
         Ok(_) => Ok(()),
-        Err(error) => protocol::callback_failed(native, greeting, &[slf], error),
+        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error),
     };
     if this.life.get() == Life::Open
         && !this.paused.get()
@@ -253,7 +253,7 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     if this.life.get() == Life::Closed {
         return Ok(());
     }
-    let Some((event_loop, native)) = this.native(py) else {
+    let Some(native) = this.native(py) else {
         return Ok(());
     };
     let mut result = Ok(());
@@ -261,8 +261,8 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         let loss = this.rare.get().and_then(|rare| rare.loss.get(py));
         let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
-        if let Err(error) = this.call_protocol(native, &protocol, name, &[&loss]) {
-            result = protocol::method_failed(native, &protocol, name, &[&loss], error);
+        if let Err(error) = this.call_protocol(&native, &protocol, name, &[&loss]) {
+            result = protocol::method_failed(&native, &protocol, name, &[&loss], error);
         }
     }
     result = result.and(release(this, slf));
@@ -271,8 +271,7 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         rare.loss.set(py, None);
     }
     this.context.forget(py);
-    this.event_loop.set(py, None);
-    drop(event_loop);
+    drop(this.event_loop.take(py));
     result.and(this.after_loss(py))
 }
 
@@ -301,11 +300,11 @@ fn move_to<T: SocketTransport>(
 }
 
 /// Registers with the reactor, once.
-pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
+pub(crate) fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     if this.registration.borrow().is_some() {
         return Ok(());
     }
-    let Some((_loop, native)) = this.native(py) else {
+    let Some(native) = this.native(py) else {
         return Ok(());
     };
     let registration = match this.file.open(py) {
@@ -318,13 +317,13 @@ pub fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
 
 fn start_reading<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult<()> {
     register(this, py)?;
-    if let Some((_loop, native)) = this.native(py) {
-        this.read_on(py, native);
+    if let Some(native) = this.native(py) {
+        this.read_on(py, &native);
     }
     Ok(())
 }
 
-pub fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if !this.is_reading() {
         return Ok(());
     }
@@ -333,7 +332,7 @@ pub fn pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<(
     this.log_in_debug("%r pauses reading", slf)
 }
 
-pub fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if this.is_closing() || !this.paused.get() {
         return Ok(());
     }
@@ -345,14 +344,17 @@ pub fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<
     this.log_in_debug("%r resumes reading", slf)
 }
 
-pub fn set_protocol<T: SocketTransport>(this: &T, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn set_protocol<T: SocketTransport>(
+    this: &T,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     this.adopt(protocol)?;
     this.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
     Ok(())
 }
 
 /// `close()`: reads no more, sends what is buffered, then ends.
-pub fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     if this.is_closing() {
         return Ok(());
@@ -369,7 +371,7 @@ pub fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<(
 }
 
 /// `abort()`, or an error: what the kernel does not take at once is lost.
-pub fn force_close<T: SocketTransport>(
+pub(crate) fn force_close<T: SocketTransport>(
     this: &T,
     slf: &Bound<'_, PyAny>,
     error: Option<Py<PyAny>>,
@@ -389,20 +391,20 @@ pub fn force_close<T: SocketTransport>(
 }
 
 /// Schedules `connection_lost`.
-pub fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
     let py = slf.py();
     this.life.set(Life::Losing);
     if error.is_some() {
         this.rare().loss.set(py, error);
     }
-    if let Some((_loop, native)) = this.native(py) {
+    if let Some(native) = this.native(py) {
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
 }
 
 /// An error that ends the connection: reported unless it is the network's, then told.
 #[cold]
-pub fn fatal<T: SocketTransport>(
+pub(crate) fn fatal<T: SocketTransport>(
     this: &T,
     slf: &Bound<'_, PyAny>,
     error: PyErr,
@@ -410,36 +412,36 @@ pub fn fatal<T: SocketTransport>(
 ) -> PyResult<()> {
     let py = slf.py();
     let (protocol, event_loop) = (this.protocol.get(py), this.native(py));
-    let native = event_loop.as_ref().map(|(_loop, native)| *native);
+    let native = event_loop.as_deref();
     let value = report_fatal(py, native, slf, protocol.as_ref(), error, message)?;
     force_close(this, slf, Some(value))
 }
 
 /// The loop keeps the transport alive while it reads or has something to send.
-pub fn keep_alive<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+pub(crate) fn keep_alive<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
     this.hold(slf.py(), Source::Object(slf.clone().unbind(), T::kind()));
 }
 
 /// One that does neither may be collected, and then says that nobody closed it.
-pub fn relax<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
+pub(crate) fn relax<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) {
     if this.life.get() == Life::Open && this.is_idle() {
         this.hold(slf.py(), Source::Quiet(slf.as_ptr(), T::kind()));
     }
 }
 
 /// Gives everything back: the place in the loop, and the socket.
-pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     this.life.set(Life::Closed);
     // Before the descriptor closes, or its registration could never be taken back.
     let registration = this.registration.take();
     match this.native(py) {
-        Some((_loop, native)) => sources::take_back(py, native, registration, &this.file),
+        Some(native) => sources::take_back(py, &native, registration, &this.file),
         None => drop(registration),
     }
     this.stop_receiving();
     let discarded = this.discard(py);
-    if let Some((_loop, native)) = this.native(py) {
+    if let Some(native) = this.native(py) {
         let source = native.sources.with(py, |sources| {
             sources.release_fd(this.file.number(), this.key);
             sources.remove(this.key)
@@ -450,29 +452,26 @@ pub fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult
 }
 
 /// Pauses the protocol if more is buffered than it should.
-pub fn maybe_pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn maybe_pause<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     this.tell(slf, this.flow.grown(this.unsent()))
 }
 
 /// Resumes the protocol once enough has left.
-pub fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn maybe_resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     this.tell(slf, this.flow.shrunk(this.unsent()))
 }
 
 impl Common {
     /// The loop, while the transport has one.
     #[inline]
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    pub(crate) fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
         [
-            &self.event_loop,
+            self.event_loop.slot(),
             &self.protocol,
             &self.greeting,
             self.file.slot(),
@@ -487,37 +486,37 @@ impl Common {
         self.rare.get_or_init(Box::default)
     }
 
-    pub fn sink(&self) -> Option<&'static Sink> {
+    pub(crate) fn sink(&self) -> Option<&'static Sink> {
         self.rare.get()?.sink.get()
     }
 
-    pub fn set_sink(&self, sink: &'static Sink) {
+    pub(crate) fn set_sink(&self, sink: &'static Sink) {
         self.rare().sink.set(Some(sink));
     }
 
     /// What `get_extra_info` answers besides what the transport knows itself.
-    pub fn extra<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn extra<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.rare.get()?.extra.get(py)
     }
 
-    pub fn set_extra(&self, extra: Bound<'_, PyAny>) {
+    pub(crate) fn set_extra(&self, extra: Bound<'_, PyAny>) {
         self.rare().extra.set(extra.py(), Some(extra.unbind()));
     }
 
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.life.get() >= Life::Closing
     }
 
-    pub fn is_reading(&self) -> bool {
+    pub(crate) fn is_reading(&self) -> bool {
         !self.is_closing() && !self.paused.get()
     }
 
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
-        self.native(py).map_or(Ok(()), |(_loop, native)| native.check_closed(py))
+        self.native(py).map_or(Ok(()), |native| native.check_closed(py))
     }
 
     /// Calls a method of the protocol in the transport's context.
-    pub fn call_protocol<'py>(
+    pub(crate) fn call_protocol<'py>(
         &self,
         native: &NativeLoop,
         protocol: &Bound<'py, PyAny>,
@@ -530,7 +529,7 @@ impl Common {
 
     /// After a loss data is dropped, with asyncio's warning from the fifth time on.
     #[cold]
-    pub fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
         let count = self.writes_after_loss.get() + 1;
         self.writes_after_loss.set(count);
         if count >= 5 {
@@ -542,7 +541,7 @@ impl Common {
     }
 
     fn hold(&self, py: Python<'_>, source: Source) {
-        if let Some((_loop, native)) = self.native(py) {
+        if let Some(native) = self.native(py) {
             let before = native.sources.with(py, |sources| sources.replace(self.key, source));
             drop(before);
         }
@@ -553,14 +552,14 @@ impl Common {
             return Ok(());
         };
         match (self.protocol.get(slf.py()), self.native(slf.py())) {
-            (Some(protocol), Some((_loop, native))) => signal.tell(native, slf, &protocol),
+            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
             _ => Ok(()),
         }
     }
 
     fn log_in_debug(&self, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.native(slf.py()) {
-            Some((_loop, native)) => log_in_debug(native, format, slf),
+            Some(native) => log_in_debug(&native, format, slf),
             None => Ok(()),
         }
     }

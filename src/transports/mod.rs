@@ -14,24 +14,24 @@
 //! | [`outgoing`] | what waits to be sent |
 //! | [`flow`] | high- and low-water marks |
 
-pub mod base;
-pub mod datagram;
-pub mod feed;
-pub mod flow;
-pub mod life;
-pub mod outgoing;
-pub mod pipes;
-pub mod protocol;
-pub mod socket_methods;
-pub mod stream;
-pub mod tls;
+pub(crate) mod base;
+pub(crate) mod datagram;
+pub(crate) mod feed;
+pub(crate) mod flow;
+pub(crate) mod life;
+pub(crate) mod outgoing;
+pub(crate) mod pipes;
+pub(crate) mod protocol;
+pub(crate) mod socket_methods;
+pub(crate) mod stream;
+pub(crate) mod tls;
 
 use pyo3::prelude::*;
 
 use crate::cached;
 
 /// Puts the transports' classes into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // Looked up before it is needed: destructors at exit cannot import any more.
     cached::warn(module.py())?;
     feed::remember(module.py())?;

@@ -16,7 +16,7 @@ const VECTORS: usize = 64;
 
 /// The queue of one connection: nothing but a pointer until there is something to send.
 #[derive(Default)]
-pub struct Outgoing(Option<Box<Queue>>);
+pub(crate) struct Outgoing(Option<Box<Queue>>);
 
 /// Empty queues, with the memory they have grown to.
 #[expect(clippy::vec_box, reason = "they come and go boxed")]
@@ -33,36 +33,36 @@ struct Queue {
 }
 
 /// A chunk from some byte on.
-pub struct Rest {
+pub(crate) struct Rest {
     data: Py<PyBytes>,
     sent: usize,
 }
 
 impl Rest {
-    pub fn as_slice(&self, py: Python<'_>) -> &[u8] {
+    pub(crate) fn as_slice(&self, py: Python<'_>) -> &[u8] {
         &self.data.as_bytes(py)[self.sent..]
     }
 }
 
 impl Outgoing {
     #[inline]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.size)
     }
 
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.size() == 0
     }
 
     #[inline]
-    pub fn push(&mut self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    pub(crate) fn push(&mut self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         self.push_from(data, 0)
     }
 
     /// All of `data` but its first `sent` bytes; the queue must be empty if there are such. If that
     /// fails the queue is as before.
-    pub fn push_from(&mut self, data: &Bound<'_, PyBytes>, sent: usize) -> PyResult<()> {
+    pub(crate) fn push_from(&mut self, data: &Bound<'_, PyBytes>, sent: usize) -> PyResult<()> {
         let queue = self.queue(data.py());
         debug_assert!(sent == 0 || queue.chunks.is_empty());
         let more = data.as_bytes().len() - sent;
@@ -76,12 +76,10 @@ impl Outgoing {
     }
 
     /// All of them, or none if that fails.
-    pub fn push_all(&mut self, py: Python<'_>, all: &[Bound<'_, PyBytes>]) -> PyResult<()> {
-        let sizes = all.iter().map(|data| data.as_bytes().len());
+    pub(crate) fn push_all(&mut self, py: Python<'_>, all: &[Bound<'_, PyBytes>]) -> PyResult<()> {
+        let mut sizes = all.iter().map(|data| data.as_bytes().len());
         let queue = self.queue(py);
-        sizes
-            .fold(Some(queue.size), |sum, size| sum?.checked_add(size))
-            .ok_or_else(memory::exhausted)?;
+        sizes.try_fold(queue.size, usize::checked_add).ok_or_else(memory::exhausted)?;
         memory::reserve(&mut queue.chunks, all.len())?;
         all.iter().try_for_each(|data| self.push(data))
     }
@@ -92,19 +90,19 @@ impl Outgoing {
     }
 
     /// What is left of the first chunk, held.
-    pub fn first(&self, py: Python<'_>) -> Option<Rest> {
+    pub(crate) fn first(&self, py: Python<'_>) -> Option<Rest> {
         let queue = self.0.as_ref()?;
         let data = queue.chunks.front()?.clone_ref(py);
         Some(Rest { data, sent: queue.sent })
     }
 
     /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
-    pub fn send(&self, py: Python<'_>, fd: RawFd) -> io::Result<(usize, usize)> {
+    pub(crate) fn send(&self, py: Python<'_>, fd: RawFd) -> io::Result<(usize, usize)> {
         self.0.as_ref().map_or(Ok((0, 0)), |queue| queue.send(py, fd))
     }
 
     /// Forgets `taken` bytes. Runs no Python code: `bytes` have no destructor of a program's.
-    pub fn advance(&mut self, py: Python<'_>, taken: usize) {
+    pub(crate) fn advance(&mut self, py: Python<'_>, taken: usize) {
         if let Some(queue) = &mut self.0 {
             queue.advance(py, taken);
         }
@@ -112,7 +110,7 @@ impl Outgoing {
 
     /// Gives an empty queue's memory to the next who has something to send.
     #[inline]
-    pub fn relax(&mut self, py: Python<'_>) {
+    pub(crate) fn relax(&mut self, py: Python<'_>) {
         if self.is_empty()
             && let Some(queue) = self.0.take()
         {
@@ -124,7 +122,7 @@ impl Outgoing {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0 = None;
     }
 }

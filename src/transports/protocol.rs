@@ -16,7 +16,7 @@ use crate::object;
 
 /// How a protocol takes what was read.
 #[derive(Clone, Copy)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// `data_received(bytes)`
     Data,
     /// `get_buffer()`, `buffer_updated()`
@@ -29,7 +29,7 @@ pub enum Delivery {
 
 /// What a layer of ours does with received bytes. It need not be told in a context of its own:
 /// it is called in the transport's.
-pub struct Sink {
+pub(crate) struct Sink {
     /// Takes the bytes. Runs no Python code: the scratch buffer is lent meanwhile.
     pub feed: fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
     /// Does what there is to do with them.
@@ -37,7 +37,7 @@ pub struct Sink {
 }
 
 impl Delivery {
-    pub fn to(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn to(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         if feed::suits(protocol)? {
             return Ok(Self::Reader);
         }
@@ -51,7 +51,7 @@ impl Delivery {
 }
 
 /// Calls a method of the protocol, in the current context.
-pub fn call<'py>(
+pub(crate) fn call<'py>(
     py: Python<'py>,
     protocol: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
@@ -80,7 +80,7 @@ pub fn call<'py>(
 /// The protocol's `connection_made`, as it is when its transport is made, for the loop to call. As
 /// in asyncio a protocol without one, or an object that cannot be scheduled, is an error of who
 /// makes the connection.
-pub fn greeting<'py>(
+pub(crate) fn greeting<'py>(
     native: &NativeLoop,
     protocol: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -95,7 +95,7 @@ pub fn greeting<'py>(
 }
 
 /// Tells who waits for a connection that it is there.
-pub fn wake_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn wake_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = waiter.py();
     if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
         waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
@@ -105,7 +105,7 @@ pub fn wake_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// asyncio's report of a callback that raised.
 #[cold]
-pub fn callback_failed(
+pub(crate) fn callback_failed(
     native: &NativeLoop,
     callback: &Bound<'_, PyAny>,
     arguments: &[&Bound<'_, PyAny>],
@@ -121,7 +121,7 @@ pub fn callback_failed(
 
 /// The same for a method, which may be missing.
 #[cold]
-pub fn method_failed(
+pub(crate) fn method_failed(
     native: &NativeLoop,
     object: &Bound<'_, PyAny>,
     name: &Bound<'_, PyString>,
@@ -145,7 +145,7 @@ pub fn method_failed(
 
 /// An error that ends a connection: the network's are only told in debug mode, others reported.
 /// Gives the exception for `connection_lost`, or the error back if it ends the loop.
-pub fn report_fatal(
+pub(crate) fn report_fatal(
     py: Python<'_>,
     native: Option<&NativeLoop>,
     transport: &Bound<'_, PyAny>,
@@ -174,7 +174,11 @@ pub fn report_fatal(
 }
 
 /// Tells asyncio's logger, in debug mode.
-pub fn log_in_debug(native: &NativeLoop, format: &str, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn log_in_debug(
+    native: &NativeLoop,
+    format: &str,
+    slf: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let py = slf.py();
     if native.debug.get(py) {
         py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", (format, slf))?;

@@ -6,6 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::life::{self, SocketTransport};
+use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::{transport_field, transport_plain, transport_unary};
 
@@ -35,7 +36,7 @@ transport_plain!(get_write_buffer_limits, T, T: SocketTransport, |py, _slf, this
 });
 
 transport_field!(get_loop, T, T: SocketTransport, |py, _slf, this| {
-    PyResult::Ok(this.event_loop.get(py))
+    PyResult::Ok(this.event_loop.get(py).map(LoopRef::into_any))
 });
 transport_field!(get_protocol_field, T, T: SocketTransport, |py, _slf, this| {
     PyResult::Ok(this.protocol.get(py))
@@ -58,10 +59,10 @@ transport_field!(get_low_water, T, T: SocketTransport, |py, _slf, this| {
 transport_field!(get_fd, T, T: SocketTransport, |_py, _slf, this| PyResult::Ok(this.file.number()));
 
 /// The tables for a kind.
-pub struct Shared<T>(PhantomData<T>);
+pub(crate) struct Shared<T>(PhantomData<T>);
 
 impl<T: SocketTransport> Shared<T> {
-    pub const METHODS: &'static [ffi::PyMethodDef] = &[
+    pub(crate) const METHODS: &'static [ffi::PyMethodDef] = &[
         plain_method(
             c"close",
             close::<T>,
@@ -82,7 +83,7 @@ impl<T: SocketTransport> Shared<T> {
         ),
     ];
 
-    pub const FIELDS: &'static [ffi::PyGetSetDef] = &[
+    pub(crate) const FIELDS: &'static [ffi::PyGetSetDef] = &[
         getter(c"_loop", get_loop::<T>),
         getter(c"_protocol", get_protocol_field::<T>),
         getter(c"_protocol_paused", get_protocol_paused::<T>),

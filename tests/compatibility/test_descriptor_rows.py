@@ -6,6 +6,8 @@ import asyncio
 import collections.abc
 import inspect
 import json
+import os
+import signal
 import socket
 
 import pytest
@@ -80,6 +82,46 @@ def test_two_sock_recv(both):
     theirs, ours = both(look)
     assert theirs == [None, b"1"]
     assert ours == [b"1", b"2"]
+
+
+@row("A blocking socket given to `sock_recv` and its kin outside of debug mode")
+def test_a_blocking_socket(both):
+    async def look(loop):
+        near, far = blocking_pair()
+        with near, far:
+            # So that a loop that is blocked comes back.
+            near.settimeout(0.05)
+            loop.call_later(0.1, far.send, b"x")
+            try:
+                return await loop.sock_recv(near, 10)
+            except TimeoutError as error:
+                return type(error)
+
+    assert both(look) == [TimeoutError, b"x"]
+
+
+@row("The wake-up descriptor that was there before `add_signal_handler`")
+def test_a_wake_up_descriptor_of_somebody_elses(both):
+    def look(loop):
+        near, far = socket.socketpair()
+        with near, far:
+            near.settimeout(0)
+            far.setblocking(False)
+            before = signal.set_wakeup_fd(far.fileno())
+            try:
+                loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                loop.run_until_complete(asyncio.sleep(0.01))
+                loop.remove_signal_handler(signal.SIGUSR1)
+                comes_back = signal.set_wakeup_fd(before) == far.fileno()
+            finally:
+                signal.set_wakeup_fd(before)
+            try:
+                return comes_back, near.recv(10)
+            except BlockingIOError:
+                return comes_back, b""
+
+    assert both(look) == [(False, b""), (True, bytes([signal.SIGUSR1]))]
 
 
 @row("A descriptor closed without `remove_reader`, its number used again")

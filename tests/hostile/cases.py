@@ -66,6 +66,7 @@ def shown(value):
 def finish(stage, value):
     """Wait for what can be awaited, and for what it set going."""
     if isinstance(value, types.CoroutineType | asyncio.Future) or inspect.isawaitable(value):
+
         async def wait():
             return await value
 
@@ -150,15 +151,18 @@ def arguments_of(stage, declared, replaced=None, value=None):
     for parameter in declared:
         if parameter.name == replaced:
             given = value
-        elif parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        elif parameter.kind is parameter.VAR_POSITIONAL:
+        elif (
+            parameter.default is not parameter.empty
+            or parameter.kind is parameter.VAR_KEYWORD
+            or parameter.kind is parameter.VAR_POSITIONAL
+        ):
             continue
         else:
             given = GOOD[parameter.name](stage)
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD):
-            kwargs[parameter.name] = given
-        elif parameter.default is not parameter.empty:
+        if (
+            parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
+            or parameter.default is not parameter.empty
+        ):
             kwargs[parameter.name] = given
         else:
             args.append(given)
@@ -182,7 +186,7 @@ class Lent:
 
 def described(factory, subject):
     """The public names of a subject, with the parameters of those that can be called."""
-    with Lent(factory, subject) as (stage, thing):
+    with Lent(factory, subject) as (_stage, thing):
         found = {}
         for name in public(thing):
             try:
@@ -311,7 +315,7 @@ def bare(factory, subject, stock):
                 return {"call": [str(len(kept))]}
 
         yield f"{subject}: {title}", compare
-    with Lent(factory, subject) as (stage, thing):
+    with Lent(factory, subject) as (_stage, thing):
         names = every(thing)
     for name in names:
         if name in ("__class__", "__init_subclass__", "__subclasshook__"):
@@ -319,14 +323,16 @@ def bare(factory, subject, stock):
 
         def change(name=name, delete=False, title=None):
             with Lent(factory, subject) as (stage, thing):
+
                 def act():
                     if delete:
                         delattr(thing, name)
                     else:
                         setattr(thing, name, VALUES[title](stage.loop))
                     if not hasattr(type(thing), name):
-                        return None
-                    return None
+                        return
+                    return
+
                 kept = outcome(stage, act)
                 quietly(lambda: repr(thing))
                 return kept
@@ -342,7 +348,11 @@ def bare(factory, subject, stock):
         if not name.startswith("_"):
             continue
         for count in (0, 1, 2, 3, 4, 5):
-            for title in VALUES if count == 1 else ("none", "zero", "text", "object", "loop", "nan", "closed_socket"):
+            for title in (
+                VALUES
+                if count == 1
+                else ("none", "zero", "text", "object", "loop", "nan", "closed_socket")
+            ):
                 if count == 0 and title != "none":
                     continue
 

@@ -73,9 +73,7 @@ def differs(expected, got):
         same = mine[:-2] == theirs[:-2] and (not own or mine[-2] == theirs[-2])
     else:
         same = mine == theirs
-    return not (
-        same and got["reports"] == expected["reports"] and got["loop"] == expected["loop"]
-    )
+    return not (same and got["reports"] == expected["reports"] and got["loop"] == expected["loop"])
 
 
 def show(options):

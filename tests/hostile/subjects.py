@@ -10,9 +10,7 @@ import io
 import os
 import signal
 import socket
-import ssl
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -110,6 +108,7 @@ class Stage:
 
     def settle_quietly(self):
         with contextlib.suppress(BaseException):
+
             async def looks():
                 for _ in range(3):
                     await asyncio.sleep(0)
@@ -202,9 +201,7 @@ def read_pipe(stage):
 def write_pipe(stage):
     reading, writing = os.pipe()
     stage.stack.callback(os.close, reading)
-    transport, _ = stage.run(
-        stage.loop.connect_write_pipe(Listening, os.fdopen(writing, "wb", 0))
-    )
+    transport, _ = stage.run(stage.loop.connect_write_pipe(Listening, os.fdopen(writing, "wb", 0)))
     return stage.closing(transport)
 
 

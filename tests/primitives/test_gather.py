@@ -521,4 +521,3 @@ def test_a_list_of_children_that_changes_while_it_is_read(both):
         return await asyncio.wait_for(outer, 1), asked
 
     both(script)
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from random_programs import chaos, decided, runs, worker
+from random_programs import runs, worker
 
 
 def main():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import copy
 import gc
 import os
 import signal
@@ -242,12 +241,12 @@ class World:
 
     def do(self, steps, raising=False):
         if self.depth > 12 or self.submitting:
-            return None
+            return
         self.depth += 1
         try:
             for step in steps:
                 if self.fuel <= 0:
-                    return None
+                    return
                 self.fuel -= 1
                 try:
                     getattr(self, f"do_{step.name}")(step)
@@ -257,7 +256,7 @@ class World:
                         raise
         finally:
             self.depth -= 1
-        return None
+        return
 
     def look_at(self, error):
         text = f"{type(error).__name__}: {error}"
@@ -502,7 +501,9 @@ class World:
 
     def do_shutdown(self, step):
         loop = self.current(step)
-        method = loop.shutdown_asyncgens if step.a % 2 or self.forked else loop.shutdown_default_executor
+        method = (
+            loop.shutdown_asyncgens if step.a % 2 or self.forked else loop.shutdown_default_executor
+        )
         self.task(method(), step)
 
     # -- futures, tasks and what is awaited -----------------------------------------------------
@@ -902,7 +903,9 @@ class World:
             if isinstance(name, str):
                 reader, writer = await asyncio.open_unix_connection(name)
             else:
-                reader, writer = await asyncio.open_connection(*name, limit=(10, 1 << 16)[step.b % 2])
+                reader, writer = await asyncio.open_connection(
+                    *name, limit=(10, 1 << 16)[step.b % 2]
+                )
             writer.write(b"line\n" * 10)
             self.do(step.then)
             with contextlib.suppress(asyncio.TimeoutError):
@@ -1129,8 +1132,14 @@ class World:
         for loop in list(self.loops):
             with contextlib.suppress(BaseException):
                 if not drop and not loop.is_closed() and not loop.is_running():
-                    for name in ("call_soon", "call_later", "call_at", "time", "create_future",
-                                 "create_task"):
+                    for name in (
+                        "call_soon",
+                        "call_later",
+                        "call_at",
+                        "time",
+                        "create_future",
+                        "create_task",
+                    ):
                         loop.__dict__.pop(name, None)
                     loop.set_task_factory(None)
                     loop.set_exception_handler(lambda *_: None)
@@ -1234,11 +1243,27 @@ def prepare(folder):
         TLS["client"].check_hostname = False
 
 
-RARE = {"fork": 0.15, "process": 0.3, "tls": 0.6, "start_tls": 0.5, "sendfile": 0.3, "profile": 0.5,
-        "collect": 0.3, "close_loop": 2, "transport": 12, "soon": 5, "later": 3, "bomb": 2,
-        "pair": 3, "stream": 3, "task": 4, "awaitable": 3, "step_awaitable": 3, "cancel": 3,
-        "alarm": 0.5, "override": 0.6}
-NAMES = {
-    name[3:]: RARE.get(name[3:], 1.0) for name in vars(World) if name.startswith("do_")
+RARE = {
+    "fork": 0.15,
+    "process": 0.3,
+    "tls": 0.6,
+    "start_tls": 0.5,
+    "sendfile": 0.3,
+    "profile": 0.5,
+    "collect": 0.3,
+    "close_loop": 2,
+    "transport": 12,
+    "soon": 5,
+    "later": 3,
+    "bomb": 2,
+    "pair": 3,
+    "stream": 3,
+    "task": 4,
+    "awaitable": 3,
+    "step_awaitable": 3,
+    "cancel": 3,
+    "alarm": 0.5,
+    "override": 0.6,
 }
+NAMES = {name[3:]: RARE.get(name[3:], 1.0) for name in vars(World) if name.startswith("do_")}
 SIZE = (24, 3)

@@ -281,9 +281,9 @@ class World:
 
     def delay(self, step):
         # No two alike: the order of equal ones is that of asyncio's heap.
-        return (0, -1, 0.05, 0.1, 1000)[step.a % (5 if "own clock" in self.program.flags else 2)] + (
-            step.b * 1e-6
-        ) * ("own clock" in self.program.flags)
+        return (0, -1, 0.05, 0.1, 1000)[
+            step.a % (5 if "own clock" in self.program.flags else 2)
+        ] + (step.b * 1e-6) * ("own clock" in self.program.flags)
 
     def do_later(self, actor, step):
         actor.handles.append(
@@ -502,14 +502,10 @@ class World:
             )
             return len(done), len(pending)
         if kind == 13:
-            return [
-                await each for each in asyncio.as_completed([self.quiet(sleep(0, 1))] * 1)
-            ]
+            return [await each for each in asyncio.as_completed([self.quiet(sleep(0, 1))] * 1)]
         if kind == 14:
             future = self.pick(actor.futures, step.b)
-            return None if future is None else await asyncio.wait_for(
-                asyncio.shield(future), 0
-            )
+            return None if future is None else await asyncio.wait_for(asyncio.shield(future), 0)
         task = asyncio.current_task()
         return task is not None, len(asyncio.all_tasks()) > 0
 
@@ -742,10 +738,9 @@ class World:
         try:
             result = self.use(actor, transport, kind, step)
         except Exception as error:
-            if isinstance(error, AttributeError):
-                # asyncio's transports forget what they need once they are lost.
-                if "object has no attribute" in str(error):
-                    return
+            # asyncio's transports forget what they need once they are lost.
+            if isinstance(error, AttributeError) and "object has no attribute" in str(error):
+                return
             actor.note("transport", kind, told(error))
         else:
             actor.note("transport", kind, plain(result))
@@ -773,7 +768,9 @@ class World:
         if kind == 11:
             return transport.is_reading()
         if kind == 12:
-            return transport.set_write_buffer_limits(*((0, 0), (10, 5), (5, 10), (None, 10))[step.c % 4])
+            return transport.set_write_buffer_limits(
+                *((0, 0), (10, 5), (5, 10), (None, 10))[step.c % 4]
+            )
         if kind == 13:
             return transport.get_write_buffer_limits(), transport.get_write_buffer_size()
         if kind == 14:
@@ -806,7 +803,7 @@ class World:
         for one, sock, first in zip(heard, (near, far), (True, False), strict=True):
             self.task(one, end(one, sock, first))
 
-    # -- around the loop ----------------------------------------------------------------------------
+    # -- around the loop -----------------------------------------------------------------------
 
     def do_executor(self, actor, step):
         heard = self.actor("executor")
@@ -844,8 +841,12 @@ class World:
             self.waits += 1
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(["cat"], ["false"], ["sh", "-c", "echo out; echo err >&2; exit 3"])[step.a % 3],
-                    stdin=-1, stdout=-1, stderr=-1,
+                    *(["cat"], ["false"], ["sh", "-c", "echo out; echo err >&2; exit 3"])[
+                        step.a % 3
+                    ],
+                    stdin=-1,
+                    stdout=-1,
+                    stderr=-1,
                 )
                 if step.b % 3 == 0:
                     process.kill()
@@ -948,7 +949,7 @@ def side_by_side(expected, got):
 
 
 def compare(program, factory, native, stock):
-    """How the stories of both loops differ, or ``None``; ``""`` if they leave something to chance."""
+    """How the two stories differ, or ``None``; ``""`` if they leave something to chance."""
     expected = tell(stock, program, asyncio)
     got = tell(factory, program, native)
     gc.collect(0)
@@ -975,8 +976,23 @@ def by_chance(story):
 
 
 WEIGHTS = {
-    "transport": 10, "connection": 3, "soon": 4, "later": 3, "task": 5, "future": 2, "set": 2,
-    "cancel": 2, "handle": 3, "pair": 2, "process": 0.1, "close": 0.3, "stop": 0.5, "run": 0.3,
-    "signal": 0.3, "executor": 0.5, "debug": 0.2, "task_factory": 0.3,
+    "transport": 10,
+    "connection": 3,
+    "soon": 4,
+    "later": 3,
+    "task": 5,
+    "future": 2,
+    "set": 2,
+    "cancel": 2,
+    "handle": 3,
+    "pair": 2,
+    "process": 0.1,
+    "close": 0.3,
+    "stop": 0.5,
+    "run": 0.3,
+    "signal": 0.3,
+    "executor": 0.5,
+    "debug": 0.2,
+    "task_factory": 0.3,
 }
 NAMES = {name[3:]: WEIGHTS.get(name[3:], 1.0) for name in vars(World) if name.startswith("do_")}

@@ -74,9 +74,7 @@ def smaller_step(step):
         for place, inner in enumerate(step.then):
             yield (step._replace(then=step.then[:place] + step.then[place + 1 :]),)
             for simpler in smaller_step(inner):
-                yield (
-                    step._replace(then=step.then[:place] + simpler + step.then[place + 1 :]),
-                )
+                yield (step._replace(then=step.then[:place] + simpler + step.then[place + 1 :]),)
     for field in "abc":
         if getattr(step, field):
             yield (step._replace(**{field: 0}),)

@@ -102,7 +102,10 @@ def brief(err):
     starts = [
         place
         for place, line in enumerate(lines)
-        if "Fatal" in line or "panicked" in line or "Debug memory" in line or "Current thread" in line
+        if "Fatal" in line
+        or "panicked" in line
+        or "Debug memory" in line
+        or "Current thread" in line
     ]
     return "\n".join(lines[starts[0] :][:25] if starts else lines[-10:])
 

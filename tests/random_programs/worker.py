@@ -128,9 +128,7 @@ def shrink_here(kind, program, factory, native, quiet, out, times, seconds):
             signal.alarm(4)
             failed = 1
             try:
-                failed = any(
-                    run(kind, candidate, factory, native, quiet) for _ in range(times)
-                )
+                failed = any(run(kind, candidate, factory, native, quiet) for _ in range(times))
             finally:
                 os._exit(failed)
         failed = os.waitpid(pid, 0)[1] != 0
@@ -157,9 +155,7 @@ def main():
     gc.freeze()  # what is there now need not be looked at after each program
     if len(sys.argv) > 6:
         program = eval(sys.stdin.read(), {"Step": Step, "Program": Program})
-        shrink_here(
-            kind, program, factory, native, quiet, out, int(sys.argv[6]), float(seconds)
-        )
+        shrink_here(kind, program, factory, native, quiet, out, int(sys.argv[6]), float(seconds))
         return
     end = time.monotonic() + float(seconds)
     for seed, program in programs_of(kind, range(int(first), int(last))):

@@ -20,7 +20,7 @@ use crate::transports::life::{self, Parts, Socket, SocketTransport};
 const SELECT_ERR_QUEUE: libc::c_int = 45;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub socket: Bound<'py, PyAny>,
     pub protocol: Bound<'py, PyAny>,
     /// The only address that may be sent to.
@@ -30,7 +30,7 @@ pub struct New<'py> {
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,

@@ -53,7 +53,7 @@ transport_field!(get_extra, Datagram, |py, _slf, this| PyResult::Ok(this.extra(p
 transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.address.get(py)));
 
 /// These come before what all transports over sockets share: the first of a name is the one.
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     #[cfg(not(Py_3_11))]
     plain_method(c"is_reading", cannot_pause, c"is_reading($self, /)\n--\n\n"),
     #[cfg(not(Py_3_11))]
@@ -83,5 +83,5 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] =
+pub(super) const FIELDS: &[ffi::PyGetSetDef] =
     &[getter(c"_sock", get_sock), getter(c"_extra", get_extra), getter(c"_address", get_address)];

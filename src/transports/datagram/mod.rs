@@ -23,7 +23,7 @@ use std::ops::Deref;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pub use life::{New, new};
+pub(crate) use life::{New, new};
 
 use super::base;
 use super::life::Common;
@@ -38,7 +38,7 @@ fn datagram<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Datagram {
 }
 
 /// The state of a transport. Only reached with the GIL held.
-pub struct Datagram {
+pub(crate) struct Datagram {
     common: Common,
     family: i32,
     /// The socket has a peer: datagrams are sent without an address.

@@ -11,7 +11,7 @@ const ROOM: usize = 4;
 
 /// The addresses of recent senders as Python objects: a peer's datagrams share one tuple.
 #[derive(Default)]
-pub struct Peers {
+pub(super) struct Peers {
     shelves: Vec<[Known; ROOM]>,
     /// Where the last address was found or put.
     latest: (usize, usize),
@@ -20,7 +20,7 @@ pub struct Peers {
 type Known = Option<(Box<[u8]>, Py<PyAny>)>;
 
 /// What was forgotten for something new; to be dropped where that may run other code.
-pub type Forgotten = (Known, Vec<[Known; ROOM]>);
+pub(super) type Forgotten = (Known, Vec<[Known; ROOM]>);
 
 impl Peers {
     fn shelf(&self, address: &[u8]) -> usize {
@@ -34,7 +34,7 @@ impl Peers {
         (mixed >> 32) as usize % self.shelves.len().max(1)
     }
 
-    pub fn find(&mut self, py: Python<'_>, address: &[u8]) -> Option<Py<PyAny>> {
+    pub(super) fn find(&mut self, py: Python<'_>, address: &[u8]) -> Option<Py<PyAny>> {
         let at = self.shelf(address);
         for (place, known) in self.shelves.get(at)?.iter().enumerate() {
             if let Some((known, object)) = known
@@ -50,7 +50,7 @@ impl Peers {
     /// Remembers an address, in the place of the one longest on its shelf. Instead of the first
     /// that would have to go, all go, and there are more shelves.
     #[must_use]
-    pub fn keep(&mut self, address: &[u8], object: Py<PyAny>) -> Forgotten {
+    pub(super) fn keep(&mut self, address: &[u8], object: Py<PyAny>) -> Forgotten {
         let mut forgotten = Vec::new();
         let full = match self.shelves.get(self.shelf(address)) {
             Some(shelf) => shelf[ROOM - 1].is_some(),
@@ -68,7 +68,7 @@ impl Peers {
     }
 
     /// The kernel's form of the last sender's address, if this is that object.
-    pub fn reply(&self, object: &Bound<'_, PyAny>) -> Option<Raw> {
+    pub(super) fn reply(&self, object: &Bound<'_, PyAny>) -> Option<Raw> {
         let (address, known) = self.shelves.get(self.latest.0)?[self.latest.1].as_ref()?;
         known.is(object).then(|| Raw::from_bytes(address))
     }

@@ -22,7 +22,7 @@ use crate::transports::life::Life;
 use crate::transports::protocol;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
-pub const LARGEST: usize = 256 * 1024;
+pub(super) const LARGEST: usize = 256 * 1024;
 
 /// Datagrams that one system call takes.
 const AT_ONCE: usize = 16;
@@ -100,7 +100,7 @@ impl Slots {
 }
 
 /// The reactor says that there is something to receive.
-pub fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let this = datagram(slf);
     if this.life.get() == Life::Open && !this.paused.get() {

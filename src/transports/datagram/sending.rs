@@ -77,7 +77,7 @@ impl Datagram {
         if self.waiting.get() == 0 {
             match self.send(py, data, address) {
                 Ok(Sent::Whole) => {
-                    if let Some((_loop, native)) = self.native(py) {
+                    if let Some(native) = self.native(py) {
                         native.answered.set(py, true);
                     }
                     return Ok(());
@@ -231,29 +231,28 @@ impl Datagram {
     /// Has `_sendto_ready` called while the socket is writable. Level-triggered: an unconnected
     /// Unix socket is told nothing when its receiver, full of others' datagrams, has room again.
     fn wait_for_room(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
         let fd = self.file.open(py).map_err(|error| os_error(&error))?;
         let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
-        let handle = Handle::new(py, native, &call)?;
+        let handle = Handle::new(py, &native, &call)?;
         match self.file.socket(py) {
-            Some(socket) => descriptors::add_object(native, fd, &socket, Direction::Write, handle),
+            Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),
             None => Ok(()),
         }
     }
 
     pub(super) fn stop_waiting_for_room(&self, py: Python<'_>) -> PyResult<()> {
-        let Some((_loop, native)) = self.native(py).filter(|(_, native)| !native.closed.get(py))
-        else {
+        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
             return Ok(());
         };
         match (self.file.open(py), self.file.socket(py)) {
-            (Ok(fd), _) => descriptors::remove(py, native, fd, Direction::Write).map(drop),
+            (Ok(fd), _) => descriptors::remove(py, &native, fd, Direction::Write).map(drop),
             // The number may be another file's: only what was left for this socket goes.
             (Err(_), Some(socket)) => {
-                descriptors::remove_closed(native, &socket, Direction::Write).map(drop)
+                descriptors::remove_closed(&native, &socket, Direction::Write).map(drop)
             }
             (Err(_), None) => Ok(()),
         }

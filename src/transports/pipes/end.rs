@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::contexts::Ground;
 use crate::descriptors;
 use crate::errors::{check, os_error};
-use crate::event_loop::{Entry, NativeLoop};
+use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use crate::handles::{Call, Handle};
 use crate::object::{Object, enter, getter};
@@ -24,7 +24,7 @@ use crate::transports::base::{self, Transport};
 use crate::transports::protocol;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     /// The file object, which the transport closes.
     pub pipe: Bound<'py, PyAny>,
     pub protocol: Bound<'py, PyAny>,
@@ -34,7 +34,7 @@ pub struct New<'py> {
 
 /// What a descriptor is, as far as pipes care.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
+pub(crate) enum FileKind {
     Fifo,
     Socket,
     CharacterDevice,
@@ -59,7 +59,7 @@ impl FileKind {
 }
 
 /// An end of a pipe: a kind of transport.
-pub trait Pipe: Transport {
+pub(crate) trait Pipe: Transport {
     /// Says what of a file of the wrong kind.
     const REFUSAL: &'static str;
 
@@ -70,13 +70,13 @@ pub trait Pipe: Transport {
 }
 
 /// The state that both ends have. Only reached with the GIL held.
-pub struct End {
+pub(crate) struct End {
     pub fd: RawFd,
     pub kind: FileKind,
     pub closing: Cell<bool>,
     /// `connection_lost` is scheduled, or was called.
     losing: Cell<bool>,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     pub protocol: PySlot,
     /// The protocol's `connection_made`, until it is called.
     greeting: PySlot,
@@ -90,7 +90,7 @@ pub struct End {
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py, P: Pipe>(
+pub(crate) fn new<'py, P: Pipe>(
     py: Python<'py>,
     native: &NativeLoop,
     new: New<'py>,
@@ -112,7 +112,7 @@ pub fn new<'py, P: Pipe>(
         kind,
         closing: false.into(),
         losing: false.into(),
-        event_loop: PySlot::new(native.bind(py).unbind()),
+        event_loop: LoopSlot::new(py, native),
         protocol: PySlot::new(new.protocol.clone().unbind()),
         greeting: PySlot::empty(),
         pipe: PySlot::new(new.pipe.unbind()),
@@ -154,9 +154,7 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let greeting = greeting.bind(py);
     let mut result = match (end.in_context(py, || greeting.call1((slf,))), end.native(py)) {
         (Ok(_), _) => Ok(()),
-        (Err(error), Some((_loop, native))) => {
-            protocol::callback_failed(native, greeting, &[slf], error)
-        }
+        (Err(error), Some(native)) => protocol::callback_failed(&native, greeting, &[slf], error),
         (Err(error), None) => Err(error),
     };
     if !end.closing.get()
@@ -171,7 +169,7 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Calls `connection_lost` and closes the file.
-pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let end = base::state::<P>(slf.bind(py)).end();
     let loss = end.loss.take(py).unwrap_or_else(|| py.None());
     let told = end.tell(py, "connection_lost", &[loss.bind(py)]);
@@ -186,16 +184,13 @@ pub fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()>
 
 impl End {
     /// The loop, while the transport has one.
-    pub fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    pub(crate) fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = &PySlot> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
         [
-            &self.event_loop,
+            self.event_loop.slot(),
             &self.protocol,
             &self.greeting,
             &self.pipe,
@@ -207,20 +202,20 @@ impl End {
         .into_iter()
     }
 
-    pub fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.event_loop.get(py).map(Bound::unbind)
+    pub(crate) fn loop_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.event_loop.get(py).map(|event_loop| event_loop.into_any().unbind())
     }
 
-    pub fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn extra_dict(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.extra.get(py).map(Bound::unbind)
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.pipe.as_ptr().is_null()
     }
 
     /// Calls a method of the protocol in the transport's context; what it raises is reported.
-    pub fn tell(
+    pub(crate) fn tell(
         &self,
         py: Python<'_>,
         method: &str,
@@ -239,14 +234,14 @@ impl End {
     /// Calls `f` in the transport's context.
     fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
         match self.native(py) {
-            Some((_loop, native)) => self.context.run(py, &native.contexts, f),
+            Some(native) => self.context.run(py, &native.contexts, f),
             None => f(),
         }
     }
 
     /// asyncio's report of a callback that raised.
     #[cold]
-    pub fn report(
+    pub(crate) fn report(
         &self,
         py: Python<'_>,
         object: &Bound<'_, PyAny>,
@@ -255,23 +250,23 @@ impl End {
         error: PyErr,
     ) -> PyResult<()> {
         match self.native(py) {
-            Some((_loop, native)) => {
+            Some(native) => {
                 let name = PyString::intern(py, method);
-                protocol::method_failed(native, object, &name, arguments, error)
+                protocol::method_failed(&native, object, &name, arguments, error)
             }
             None => Err(error),
         }
     }
 
     /// Has the loop call a method of the transport while the descriptor is ready.
-    pub fn watch(
+    pub(crate) fn watch(
         &self,
         slf: &Bound<'_, PyAny>,
         direction: Direction,
         method: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         native.check_closed(py)?;
@@ -279,25 +274,25 @@ impl End {
         let context = self.context.own(py)?;
         let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
         let call = Call { callback: callback.as_ptr(), args: &[], context };
-        descriptors::add(py, native, self.fd, direction, Handle::new(py, native, &call)?)
+        descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
     }
 
-    pub fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
+    pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
         match self.native(py) {
-            Some((_loop, native)) if !native.closed.get(py) => {
-                descriptors::remove(py, native, self.fd, direction).map(drop)
+            Some(native) if !native.closed.get(py) => {
+                descriptors::remove(py, &native, self.fd, direction).map(drop)
             }
             _ => Ok(()),
         }
     }
 
     /// Schedules `connection_lost`.
-    pub fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+    pub(crate) fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
         self.lose_after(slf, error, connection_lost::<P>);
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
-    pub fn lose_after(
+    pub(crate) fn lose_after(
         &self,
         slf: &Bound<'_, PyAny>,
         error: Option<Py<PyAny>>,
@@ -305,7 +300,7 @@ impl End {
     ) {
         let py = slf.py();
         self.closing.set(true);
-        if let Some((_loop, native)) = self.native(py)
+        if let Some(native) = self.native(py)
             && !self.losing.replace(true)
         {
             self.loss.set(py, error);
@@ -314,8 +309,8 @@ impl End {
     }
 
     /// Where the loop is closed nothing can be scheduled: closes the file at once. Whether it is.
-    pub fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.native(py).is_some_and(|(_loop, native)| !native.closed.get(py)) {
+    pub(crate) fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.native(py).is_some_and(|native| !native.closed.get(py)) {
             return Ok(false);
         }
         self.closing.set(true);
@@ -323,7 +318,7 @@ impl End {
         Ok(true)
     }
 
-    pub fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
         self.closing.set(true);
         self.losing.set(true);
         match self.pipe.take(py) {
@@ -333,16 +328,21 @@ impl End {
     }
 
     /// Tells asyncio's logger, in debug mode.
-    pub fn log_in_debug(&self, slf: &Bound<'_, PyAny>, level: &str, text: &str) -> PyResult<()> {
+    pub(crate) fn log_in_debug(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        level: &str,
+        text: &str,
+    ) -> PyResult<()> {
         let py = slf.py();
-        if self.native(py).is_some_and(|(_loop, native)| native.debug.get(py)) {
+        if self.native(py).is_some_and(|native| native.debug.get(py)) {
             py.import("asyncio.log")?.getattr("logger")?.call_method1(level, (text, slf))?;
         }
         Ok(())
     }
 
     /// What `repr` begins with: the class, its state and the descriptor.
-    pub fn describe(&self, class: &str) -> String {
+    pub(crate) fn describe(&self, class: &str) -> String {
         let state = match (self.is_closed(), self.closing.get()) {
             (true, _) => " closed",
             (false, true) => " closing",
@@ -352,19 +352,18 @@ impl End {
     }
 
     /// What `repr` says of the loop's interest in the descriptor.
-    pub fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
+    pub(crate) fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
         if self.is_closed() {
             return "closed";
         }
-        let Some((_loop, native)) = self.native(py).filter(|(_, native)| !native.closed.get(py))
-        else {
+        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
             return "open";
         };
         let bit = match direction {
             Direction::Read => 1,
             Direction::Write => 2,
         };
-        if descriptors::mask(py, native, self.fd) & bit != 0 { "polling" } else { "idle" }
+        if descriptors::mask(py, &native, self.fd) & bit != 0 { "polling" } else { "idle" }
     }
 }
 
@@ -394,6 +393,6 @@ unsafe extern "C" fn set_pipe<P: Pipe>(slf: Object, value: Object, _closure: *mu
 }
 
 /// asyncio's `_pipe`, which may be assigned.
-pub const fn pipe_field<P: Pipe>() -> ffi::PyGetSetDef {
+pub(super) const fn pipe_field<P: Pipe>() -> ffi::PyGetSetDef {
     ffi::PyGetSetDef { set: Some(set_pipe::<P>), ..getter(c"_pipe", get_pipe::<P>) }
 }

@@ -17,14 +17,14 @@ mod writing;
 
 use pyo3::prelude::*;
 
-pub use end::{New, new};
-pub use reading::ReadPipe;
-pub use writing::WritePipe;
+pub(crate) use end::{New, new};
+pub(crate) use reading::ReadPipe;
+pub(crate) use writing::WritePipe;
 
 use super::base;
 
 /// Puts the classes of both ends into the extension module.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     base::register::<ReadPipe>(module)?;
     base::register::<WritePipe>(module)
 }

@@ -24,7 +24,7 @@ use crate::{cached, transport_field, transport_plain, transport_unary};
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;
 
-pub struct ReadPipe {
+pub(crate) struct ReadPipe {
     end: End,
     paused: Cell<bool>,
     /// Exactly asyncio's stream protocol: fed without its Python frames.
@@ -68,8 +68,7 @@ impl ReadPipe {
 
     /// The descriptor is ready. What the protocol raises is the loop's to report.
     fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Some(protocol), Some((_loop, native))) =
-            (self.end.protocol.get(py), self.end.native(py))
+        let (Some(protocol), Some(native)) = (self.end.protocol.get(py), self.end.native(py))
         else {
             return Ok(());
         };
@@ -85,7 +84,7 @@ impl ReadPipe {
                     return self.read(py, slf);
                 }
             };
-            let appended = self.receive(py, native, |data| {
+            let appended = self.receive(py, &native, |data| {
                 reader.as_ref().map(|reader| reader.append(data)).transpose()
             });
             return match self.judge(py, slf, appended)? {
@@ -96,7 +95,7 @@ impl ReadPipe {
                 None => Ok(()),
             };
         }
-        let data = self.receive_bytes(py, native);
+        let data = self.receive_bytes(py, &native);
         match self.judge(py, slf, data)? {
             Some(data) => {
                 protocol.call_method1(pyo3::intern!(py, "data_received"), (data?,)).map(drop)
@@ -194,7 +193,7 @@ impl ReadPipe {
         let error = os_error(error);
         debug_assert!(error.is_instance_of::<PyOSError>(py));
         let value = error.clone_ref(py).into_value(py).into_any();
-        if let Some((_loop, native)) = self.end.native(py) {
+        if let Some(native) = self.end.native(py) {
             // What a terminal says when its other side is gone is no surprise.
             if !hung_up {
                 let none = py.None().into_bound(py);

@@ -27,7 +27,7 @@ const FATAL: &str = "Fatal write error on pipe transport";
 /// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
 const SILENT_WRITES: u32 = 5;
 
-pub struct WritePipe {
+pub(crate) struct WritePipe {
     end: End,
     /// Writes since the reader is gone or the transport was closed.
     refused: Cell<u32>,
@@ -194,7 +194,7 @@ impl WritePipe {
     #[cold]
     fn fatal(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: &io::Error) -> PyResult<()> {
         let (protocol, event_loop) = (self.end.protocol.get(py), self.end.native(py));
-        let native = event_loop.as_ref().map(|(_loop, native)| *native);
+        let native = event_loop.as_deref();
         let error = os_error(error);
         let value = report_fatal(py, native, slf, protocol.as_ref(), error, FATAL)?;
         self.force_close(py, slf, Some(value))
@@ -236,7 +236,7 @@ impl WritePipe {
             return Ok(());
         };
         match (self.end.protocol.get(py), self.end.native(py)) {
-            (Some(protocol), Some((_loop, native))) => signal.tell(native, slf, &protocol),
+            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
             _ => Ok(()),
         }
     }

@@ -155,7 +155,7 @@ fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Client
 }
 
 /// Tells a server of a new connection.
-pub fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = server.py();
     if let Some(clients) = counted(server)? {
         return clients.get().add(transport);
@@ -164,7 +164,7 @@ pub fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResu
 }
 
 /// Tells a server that a connection is gone.
-pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = server.py();
     // The last one may be what somebody waits for, and is told in asyncio's way.
     if let Some(clients) = counted(server)?

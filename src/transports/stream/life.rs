@@ -17,14 +17,14 @@ use crate::transports::life::{self, Life, Parts, SocketTransport};
 use crate::transports::protocol::Delivery;
 
 /// What a new transport is made of.
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub parts: Parts<'py>,
     pub server: Option<Bound<'py, PyAny>>,
     pub peername: Address,
 }
 
 /// Makes a transport and schedules `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,
@@ -63,7 +63,11 @@ fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<(
 }
 
 /// Notes again that a transport uses its descriptor; whether it is one of ours.
-pub fn claim(py: Python<'_>, event_loop: &NativeLoop, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn claim(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    slf: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     if !base::is::<Stream>(slf)? {
         return Ok(false);
     }

@@ -53,7 +53,7 @@ transport_field!(get_server, Stream, |py, _slf, stream| PyResult::Ok(stream.serv
 transport_field!(get_sock, Stream, |py, _slf, stream| stream.socket_object(py));
 transport_field!(get_extra, Stream, |py, _slf, stream| stream.extra_dict(py));
 
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
@@ -93,7 +93,7 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] = &[
+pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_eof", get_eof),
     getter(c"_server", get_server),
     getter(c"_sock", get_sock),
@@ -209,10 +209,10 @@ impl Stream {
         if self.drained.is_set(py) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let Some((event_loop, _native)) = self.native(py) else {
+        let Some(event_loop) = self.native(py) else {
             return Err(PyRuntimeError::new_err("the transport is closed"));
         };
-        let waiter = event_loop.call_method0("create_future")?;
+        let waiter = event_loop.as_any().call_method0("create_future")?;
         self.drained.set(py, Some(waiter.clone().unbind()));
         if self.outgoing.borrow().is_empty() {
             waiter.call_method1("set_result", (py.None(),))?;

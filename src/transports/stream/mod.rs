@@ -21,9 +21,9 @@ use std::ops::Deref;
 
 use pyo3::prelude::*;
 
-pub use clients::Clients;
-pub use life::{New, claim, new};
-pub use writing::send;
+pub(crate) use clients::Clients;
+pub(crate) use life::{New, claim, new};
+pub(crate) use writing::send;
 
 use super::base;
 use super::life::Common;
@@ -39,7 +39,7 @@ fn stream<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Stream {
 }
 
 /// The state of a transport. Only reached with the GIL held.
-pub struct Stream {
+pub(crate) struct Stream {
     common: Common,
     delivery: Cell<Delivery>,
     /// The peer ended its side and the protocol keeps the connection open.
@@ -59,7 +59,7 @@ pub struct Stream {
 }
 
 /// The addresses of both ends.
-pub struct Names {
+pub(crate) struct Names {
     /// Asked for when somebody wants to know, or when the socket is about to close.
     sock: Address,
     peer: Address,
@@ -75,7 +75,7 @@ impl Deref for Stream {
 
 /// Has a transport feed its protocol, which is a layer of ours, without a call of Python's. Gives
 /// the context it is called in. (For anything but our transports this does nothing.)
-pub fn feed_natively<'py>(
+pub(crate) fn feed_natively<'py>(
     slf: &Bound<'py, PyAny>,
     protocol: &Bound<'py, PyAny>,
     sink: &'static Sink,

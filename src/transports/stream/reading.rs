@@ -20,14 +20,14 @@ use crate::transports::protocol::{Delivery, log_in_debug};
 const BULK: usize = 32 * 1024;
 
 /// What one look at the socket gave.
-pub enum Received<T> {
+pub(super) enum Received<T> {
     Nothing,
     End,
     Data(T),
 }
 
 /// The reactor says that the socket is ready for something.
-pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+pub(super) fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     let stream = stream(slf);
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.
@@ -43,18 +43,17 @@ pub fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyRes
 
 impl Stream {
     fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Some(protocol), Some((_loop, native))) = (self.protocol.get(py), self.native(py))
-        else {
+        let (Some(protocol), Some(native)) = (self.protocol.get(py), self.native(py)) else {
             return Ok(());
         };
         let result = match self.delivery.get() {
-            Delivery::Data => self.read_bytes(py, slf, native, &protocol),
-            Delivery::Buffer => self.read_into(py, slf, native, &protocol),
-            Delivery::Reader => self.read_for_reader(py, slf, native, &protocol),
-            Delivery::Layer => self.read_for_layer(py, slf, native, &protocol),
+            Delivery::Data => self.read_bytes(py, slf, &native, &protocol),
+            Delivery::Buffer => self.read_into(py, slf, &native, &protocol),
+            Delivery::Reader => self.read_for_reader(py, slf, &native, &protocol),
+            Delivery::Layer => self.read_for_layer(py, slf, &native, &protocol),
         };
         // Also after what ends the loop: it may be run again.
-        self.ask_for_data(py, native);
+        self.ask_for_data(py, &native);
         result
     }
 

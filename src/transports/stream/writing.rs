@@ -34,7 +34,7 @@ fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
-pub fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+pub(crate) fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
     let (py, stream) = (slf.py(), stream(slf));
     stream.check_writable("write")?;
     if stream.refuses(py)? {
@@ -101,7 +101,7 @@ impl Stream {
     /// The kernel is full: waits for its word, and lets the protocol know what is left.
     fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.blocked.set(true);
-        if let Some((_loop, native)) = self.native(py) {
+        if let Some(native) = self.native(py) {
             // Room comes by and by: who waits longer sends more at once.
             native.answered.set(py, false);
         }
@@ -247,7 +247,7 @@ impl Stream {
         if self.blocked.get() {
             return life::maybe_pause(self, slf);
         }
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {

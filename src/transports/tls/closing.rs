@@ -99,8 +99,7 @@ impl Tls {
                 self.flush(slf)?;
                 self.tell_end(slf)?;
                 self.cancel_timer(py)?;
-                if let (Some(lower), Some((_loop, native))) = (self.lower.get(py), self.native(py))
-                {
+                if let (Some(lower), Some(native)) = (self.lower.get(py), self.native(py)) {
                     native.push(py, Entry::Native(lower.unbind(), close_lower));
                 }
                 Ok(())
@@ -142,8 +141,8 @@ impl Tls {
     pub(super) fn lower_ended(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         self.ended.set(true);
-        if let Some((_loop, native)) = self.native(py) {
-            log_in_debug(native, "%r received EOF", slf)?;
+        if let Some(native) = self.native(py) {
+            log_in_debug(&native, "%r received EOF", slf)?;
         }
         let result = match self.state.get() {
             State::Handshake => self.handshake_cut(slf),
@@ -219,7 +218,7 @@ impl Tls {
             return Ok(());
         }
         let (protocol, event_loop) = (self.protocol.get(py), self.native(py));
-        let native = event_loop.as_ref().map(|(_loop, native)| *native);
+        let native = event_loop.as_deref();
         report_fatal(py, native, slf, protocol.as_ref(), error, message).map(drop)
     }
 
@@ -233,13 +232,15 @@ impl Tls {
         let mut told = Ok(());
         if self.state.get() != State::Handshake
             && matches!(self.told.get(), Told::Connected | Told::Ended)
-            && let (Some(protocol), Some((event_loop, _native))) =
-                (self.protocol.get(py), self.native(py))
+            && let (Some(protocol), Some(event_loop)) = (self.protocol.get(py), self.native(py))
         {
             self.told.set(Told::Lost);
             // Whatever comes of that, whoever waits is woken, and the rest is let go of.
             told = protocol.getattr(pyo3::intern!(py, "connection_lost")).and_then(|method| {
-                event_loop.call_method1(pyo3::intern!(py, "call_soon"), (method, error)).map(drop)
+                event_loop
+                    .as_any()
+                    .call_method1(pyo3::intern!(py, "call_soon"), (method, error))
+                    .map(drop)
             });
         }
         self.state.set(State::Unwrapped);

@@ -51,11 +51,11 @@ fn names(py: Python<'_>) -> PyResult<&Names> {
 }
 
 /// An `ssl.SSLError`, as opposed to what a user's callback raised.
-pub fn is_tls_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+pub(super) fn is_tls_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     error.value(py).is_instance(names(py)?.error.bind(py))
 }
 
-pub fn is_certificate_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+pub(super) fn is_certificate_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     error.value(py).is_instance(names(py)?.certificate.bind(py))
 }
 
@@ -68,14 +68,14 @@ fn is_again(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 }
 
 /// How a step of the TLS state machine ended.
-pub enum Step {
+pub(super) enum Step {
     Done,
     /// It goes on when the peer has sent more.
     Again,
 }
 
 /// Why decrypting stopped.
-pub enum Stop {
+pub(super) enum Stop {
     /// All there was has been read.
     Dry,
     /// The room is used up, there may be more.
@@ -85,7 +85,7 @@ pub enum Stop {
     Failed(PyErr),
 }
 
-pub struct Engine {
+pub(super) struct Engine {
     /// The `ssl.SSLObject`.
     pub object: PySlot,
     /// What its methods call; the object itself if either is of a class of the program's.
@@ -110,7 +110,7 @@ fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
 }
 
 impl Engine {
-    pub fn new(
+    pub(super) fn new(
         object: &Bound<'_, PyAny>,
         incoming: Bound<'_, PyAny>,
         outgoing: Bound<'_, PyAny>,
@@ -137,27 +137,27 @@ impl Engine {
         })
     }
 
-    pub fn slots(&self) -> [&PySlot; 4] {
+    pub(super) fn slots(&self) -> [&PySlot; 4] {
         [&self.object, &self.raw, &self.incoming, &self.outgoing]
     }
 
     /// Ciphertext of the peer that was not decrypted yet, in bytes.
-    pub fn waiting(&self, py: Python<'_>) -> usize {
+    pub(super) fn waiting(&self, py: Python<'_>) -> usize {
         pending(py, &self.incoming)
     }
 
     /// There is plaintext that a full buffer had no room for.
-    pub fn is_partial(&self) -> bool {
+    pub(super) fn is_partial(&self) -> bool {
         self.partial.get()
     }
 
     /// Ciphertext for the peer that was not taken yet, in bytes.
-    pub fn unsent(&self, py: Python<'_>) -> usize {
+    pub(super) fn unsent(&self, py: Python<'_>) -> usize {
         pending(py, &self.outgoing)
     }
 
     /// Takes ciphertext of the peer. Runs no Python code.
-    pub fn feed(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+    pub(super) fn feed(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         let Some(incoming) = self.incoming.get(py) else {
             return Ok(());
         };
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// All ciphertext for the peer, in one object.
-    pub fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let Some(outgoing) = self.outgoing.get(py).filter(|_| self.unsent(py) > 0) else {
             return Ok(None);
         };
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     /// `do_handshake` or `unwrap`.
-    pub fn step(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<Step> {
+    pub(super) fn step(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<Step> {
         let Some(object) = self.object.get(py) else {
             return Ok(Step::Again);
         };
@@ -193,7 +193,7 @@ impl Engine {
     }
 
     /// Encrypts; how many of the bytes were taken, `None` while the peer's are needed first.
-    pub fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
+    pub(super) fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
         let Some(raw) = self.raw.get(py) else {
             return Ok(None);
         };
@@ -215,7 +215,7 @@ impl Engine {
     }
 
     /// Decrypts what is there, in whole records; how many bytes, and why it stopped.
-    pub fn drain(&self, py: Python<'_>, into: &mut [u8]) -> (usize, Stop) {
+    pub(super) fn drain(&self, py: Python<'_>, into: &mut [u8]) -> (usize, Stop) {
         let mut filled = 0;
         loop {
             let room = &mut into[filled..];
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// Decrypts until a buffer of somebody else's is full.
-    pub fn fill(&self, py: Python<'_>, start: *mut u8, room: usize) -> (usize, Stop) {
+    pub(super) fn fill(&self, py: Python<'_>, start: *mut u8, room: usize) -> (usize, Stop) {
         if room == 0 {
             // To asyncio, too: nothing could be read, so nothing is left.
             return (0, Stop::End);

@@ -23,10 +23,10 @@ impl Tls {
             return lower.call_method1("_force_close", (py.None(),)).map(drop);
         }
         attach(slf, lower)?;
-        if let Some((_loop, native)) = self.native(py)
+        if let Some(native) = self.native(py)
             && native.debug.get(py)
         {
-            log_in_debug(native, "%r starts SSL handshake", slf)?;
+            log_in_debug(&native, "%r starts SSL handshake", slf)?;
             self.started.set(Some(native.now(py)?));
         }
         self.state.set(State::Handshake);
@@ -57,7 +57,7 @@ impl Tls {
             }
             Err(error) => return Err(error),
         }
-        if let (Some(started), Some((_loop, native))) = (self.started.get(), self.native(py)) {
+        if let (Some(started), Some(native)) = (self.started.get(), self.native(py)) {
             let took = (native.now(py)? - started) * 1e3;
             let arguments = ("%r: SSL handshake took %.1f ms", slf, took);
             py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", arguments)?;

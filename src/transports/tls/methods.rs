@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{State, Tls, reading, writing};
+use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
 
@@ -76,7 +77,9 @@ transport_plain!(read_on, Tls, |_py, slf, tls| tls.read_on(slf));
 transport_plain!(check_handshake_timeout, Tls, |_py, slf, tls| tls.check_handshake_timeout(slf));
 transport_plain!(check_shutdown_timeout, Tls, |py, _slf, tls| tls.check_shutdown_timeout(py));
 
-transport_field!(get_loop, Tls, |py, _slf, tls| PyResult::Ok(tls.event_loop.get(py)));
+transport_field!(get_loop, Tls, |py, _slf, tls| PyResult::Ok(
+    tls.event_loop.get(py).map(LoopRef::into_any)
+));
 transport_field!(get_protocol_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.flow.paused.get()));
 transport_field!(get_reading_paused, Tls, |_py, _slf, tls| PyResult::Ok(tls.reading_paused.get()));
 transport_field!(get_layer, Tls, |_py, slf, _tls| PyResult::Ok(slf.clone()));
@@ -94,7 +97,7 @@ transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra.get(py) {
 });
 transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
 
-pub const METHODS: &[ffi::PyMethodDef] = &[
+pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
@@ -180,7 +183,7 @@ pub const METHODS: &[ffi::PyMethodDef] = &[
     ),
 ];
 
-pub const FIELDS: &[ffi::PyGetSetDef] = &[
+pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_loop", get_loop),
     getter(c"_protocol_paused", get_protocol_paused),
     getter(c"_app_reading_paused", get_reading_paused),

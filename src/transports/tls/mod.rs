@@ -34,7 +34,7 @@ use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
 use crate::cached;
-use crate::event_loop::NativeLoop;
+use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use engine::Engine;
 
@@ -61,7 +61,7 @@ enum Told {
 }
 
 /// The state of a TLS transport. Only reached with the GIL held.
-pub struct Tls {
+pub(crate) struct Tls {
     state: Cell<State>,
     told: Cell<Told>,
     delivery: Cell<Delivery>,
@@ -93,7 +93,7 @@ pub struct Tls {
     shutdown_timeout: f64,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     protocol: PySlot,
     lower: PySlot,
     extra: PySlot,
@@ -104,7 +104,7 @@ pub struct Tls {
 }
 
 /// How a native transport below hands us what it read.
-pub static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
+pub(crate) static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
 
 #[inline]
 fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
@@ -113,7 +113,7 @@ fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
 
 /// What a new TLS transport is made of.
 #[derive(FromPyObject)]
-pub struct New<'py> {
+pub(crate) struct New<'py> {
     pub protocol: Bound<'py, PyAny>,
     pub object: Bound<'py, PyAny>,
     pub incoming: Bound<'py, PyAny>,
@@ -127,7 +127,7 @@ pub struct New<'py> {
 }
 
 /// Makes a TLS transport. It begins when the transport below calls its `connection_made`.
-pub fn new<'py>(
+pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
     new: New<'py>,
@@ -161,7 +161,7 @@ pub fn new<'py>(
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
             shutdown_timeout: new.shutdown_timeout,
             started: None.into(),
-            event_loop: PySlot::new(event_loop.bind(py).unbind()),
+            event_loop: LoopSlot::new(py, event_loop),
             protocol: PySlot::new(new.protocol.unbind()),
             lower: PySlot::empty(),
             extra: PySlot::new(extra.into_any().unbind()),
@@ -216,11 +216,8 @@ fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl Tls {
     /// The loop.
-    fn native<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, &'py NativeLoop)> {
-        let event_loop = self.event_loop.get(py)?;
-        // SAFETY: always a loop; the `Bound` beside it keeps it alive as long as callers use it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        Some((event_loop, native))
+    fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
+        self.event_loop.get(py)
     }
 
     /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails.
@@ -242,8 +239,9 @@ impl Tls {
         method: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        if let Some((event_loop, _native)) = self.native(py) {
-            let timer = event_loop.call_method1("call_later", (seconds, slf.getattr(method)?))?;
+        if let Some(event_loop) = self.native(py) {
+            let timer =
+                event_loop.as_any().call_method1("call_later", (seconds, slf.getattr(method)?))?;
             self.timer.set(py, Some(timer.unbind()));
         }
         Ok(())

@@ -38,7 +38,7 @@ impl Transport for Tls {
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let own = [
             &self.handshake_timeout,
-            &self.event_loop,
+            self.event_loop.slot(),
             &self.protocol,
             &self.get_buffer,
             &self.buffer_updated,

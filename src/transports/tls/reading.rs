@@ -12,7 +12,7 @@ use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
-pub const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
 /// read, in bytes: then nothing more is read from it.
@@ -29,12 +29,12 @@ enum Parcel<'py> {
 }
 
 /// Ciphertext from a native transport below.
-pub fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+pub(super) fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     tls(slf).engine.feed(py, data)
 }
 
 /// Ciphertext has come.
-pub fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = tls(slf);
     match this.state.get() {
         State::Handshake => this.shake_hands(slf),
@@ -78,7 +78,7 @@ impl Tls {
 
     fn read_into_scratch(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         loop {
@@ -207,12 +207,15 @@ impl Tls {
     /// `loop.call_soon(self._read_on, context=context)`
     fn read_soon(&self, slf: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let Some((event_loop, _native)) = self.native(py) else {
+        let Some(event_loop) = self.native(py) else {
             return Ok(());
         };
         let method = slf.getattr(pyo3::intern!(py, "_read_on"))?;
         let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
-        event_loop.call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context)).map(drop)
+        event_loop
+            .as_any()
+            .call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context))
+            .map(drop)
     }
 
     /// Reading goes on after a pause, or in the next piece of a small buffer.

@@ -12,7 +12,7 @@ use crate::gil::PySlot;
 
 /// A buffer object over memory that it does not own. Empty but while it is lent.
 #[pyclass(frozen, module = "tokioloop._core")]
-pub struct Window {
+pub(super) struct Window {
     start: Cell<*mut u8>,
     length: Cell<usize>,
 }
@@ -55,7 +55,7 @@ impl Window {
 /// # Safety
 /// `start` must be valid for `length` bytes until the call returns: for reads, and for writes if
 /// what `f` calls writes.
-pub unsafe fn lend<R>(
+pub(super) unsafe fn lend<R>(
     py: Python<'_>,
     start: *mut u8,
     length: usize,

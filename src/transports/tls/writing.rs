@@ -14,7 +14,7 @@ use crate::transports::flow::Signal;
 use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
-pub const HIGH_WATER: usize = 512 * 1024;
+pub(super) const HIGH_WATER: usize = 512 * 1024;
 
 /// Ciphertext that waits for the end of the turn at most, in bytes.
 const MOST_DEFERRED: usize = 64 * 1024;
@@ -182,7 +182,7 @@ impl Tls {
     /// There is ciphertext to send.
     pub(super) fn encrypted(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let Some((_loop, native)) = self.native(py) else {
+        let Some(native) = self.native(py) else {
             return Ok(());
         };
         let most = MOST_DEFERRED.min(self.flow.limits.get().high);
@@ -250,7 +250,7 @@ impl Tls {
         };
         paused.set(matches!(signal, Signal::Pause));
         match (self.protocol.get(py), self.native(py)) {
-            (Some(protocol), Some((_loop, native))) => signal.tell(native, slf, &protocol),
+            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,8 @@
 
 #[path = "../../../src/events.rs"]
 pub mod events;
+#[path = "../../../src/forks.rs"]
+mod forks;
 #[path = "../../../src/wakes.rs"]
 pub mod wakes;
 

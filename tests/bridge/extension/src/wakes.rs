@@ -1,7 +1,8 @@
 //! Futures that somebody wakes: in the loop's thread, in another, more than once, too late.
 
 use std::future::poll_fn;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 
@@ -57,18 +58,18 @@ impl Oneshot {
 
 /// Wakes as often as it is told, whether or not anybody waits.
 #[pyclass(frozen)]
-struct Pulse(std::sync::Arc<Mutex<(usize, Vec<Waker>)>>);
+struct Pulse(Arc<Mutex<(usize, Vec<Waker>)>>);
 
 #[pymethods]
 impl Pulse {
     #[new]
     fn new() -> Self {
-        Self(std::sync::Arc::default())
+        Self(Arc::default())
     }
 
     /// Waits until there were `beats`; returns how often it was polled.
     fn wait<'py>(&self, py: Python<'py>, beats: usize) -> PyResult<Bound<'py, PyAny>> {
-        let state = std::sync::Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         let mut polls = 0usize;
         future_into_py(py, async move {
             poll_fn(|context| {
@@ -96,7 +97,7 @@ impl Pulse {
     }
 
     fn beat_elsewhere(&self, times: usize) {
-        let state = std::sync::Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         thread::spawn(move || {
             let pulse = Self(state);
             for _ in 0..times {
@@ -114,6 +115,38 @@ impl Pulse {
         let wakers = std::mem::take(&mut self.0.lock().unwrap().1);
         thread::spawn(move || drop(wakers)).join().unwrap();
     }
+}
+
+/// Never done, and woken by a thread of its own without a pause, until it is dropped.
+#[pyfunction]
+fn storm(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    struct Stop(Arc<AtomicBool>);
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = Stop(Arc::clone(&stopped));
+    let mut begun = false;
+    future_into_py(py, async move {
+        let _stop = stop;
+        poll_fn(|context| {
+            // All later polls have the same waker. Nothing here is locked, should there be a fork.
+            if !begun {
+                begun = true;
+                let (waker, stopped) = (context.waker().clone(), Arc::clone(&stopped));
+                thread::spawn(move || {
+                    while !stopped.load(Ordering::Relaxed) {
+                        waker.wake_by_ref();
+                    }
+                });
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+        Ok(())
+    })
 }
 
 /// A thread that answers whoever asks, for as long as this object lives.
@@ -255,6 +288,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Oneshot>()?;
     module.add_class::<Pulse>()?;
     module.add_class::<Responder>()?;
+    module.add_function(wrap_pyfunction!(storm, module)?)?;
     module.add_function(wrap_pyfunction!(spawned, module)?)?;
     module.add_function(wrap_pyfunction!(spawned_by_tokio, module)?)?;
     module.add_function(wrap_pyfunction!(spawned_blocking, module)?)?;

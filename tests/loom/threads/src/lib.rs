@@ -13,6 +13,8 @@ extern crate self as loom;
 
 #[path = "../../../../src/events.rs"]
 pub mod events;
+#[path = "../../../../src/forks.rs"]
+mod forks;
 #[path = "../../../../src/wakes.rs"]
 pub mod wakes;
 

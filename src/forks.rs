@@ -1,0 +1,147 @@
+//! Forks: how many there were, and a lock that no fork catches locked.
+//!
+//! A forked child has one thread. A lock that another thread of the parent held at that moment stays
+//! locked in the child for ever, and what it guards may be half written. So whoever locks a
+//! [`Mutex`] of this module first takes a pass, and a fork waits (in libc's `pthread_atfork`) until
+//! all passes are given back and gives out no more until it is done.
+//!
+//! A thread that forks may hold the GIL, so nobody may wait for the GIL while he has such a lock, nor
+//! fork: while it is held only code of this crate and of tokio's wakers runs.
+
+#[cfg(loom)]
+use loom::sync::{Mutex as Inner, MutexGuard};
+use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::{Mutex as Inner, MutexGuard};
+
+pub(crate) use gate::count;
+use gate::{Pass, pass};
+
+#[derive(Default)]
+pub(crate) struct Mutex<T>(Inner<T>);
+
+impl<T> Mutex<T> {
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: T) -> Self {
+        Self(Inner::new(value))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: T) -> Self {
+        Self(Inner::new(value))
+    }
+
+    /// The values in these locks are whole whenever somebody panics, so poison means nothing.
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        let pass = pass();
+        Guard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), _pass: pass }
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A locked `Mutex`. The fields are dropped in their order: the pass is the last to be given back.
+pub(crate) struct Guard<'a, T> {
+    guard: MutexGuard<'a, T>,
+    _pass: Pass,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+#[cfg(not(loom))]
+mod gate {
+    use std::sync::Once;
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+    use std::thread;
+
+    /// How often this process is a fork of one that was asked.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static PASSES: AtomicUsize = AtomicUsize::new(0);
+    /// Threads that fork right now.
+    static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+    fn watch() {
+        static WATCH: Once = Once::new();
+        // SAFETY: the handlers only touch atomics, which is safe around a fork.
+        WATCH.call_once(|| unsafe {
+            libc::pthread_atfork(Some(before), Some(after), Some(in_child));
+        });
+    }
+
+    // The orderings of these four: a thread that takes a pass and one that forks each write and then
+    // read what the other one writes. All of it is sequentially consistent, so one of them sees the
+    // other.
+
+    extern "C" fn before() {
+        FORKING.fetch_add(1, Ordering::SeqCst);
+        while PASSES.load(Ordering::SeqCst) != 0 {
+            thread::yield_now();
+        }
+    }
+
+    extern "C" fn after() {
+        FORKING.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    extern "C" fn in_child() {
+        // Nobody had a pass, and whoever else was forking is not here.
+        FORKING.store(0, Ordering::SeqCst);
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count() -> u32 {
+        watch();
+        COUNT.load(Ordering::Relaxed)
+    }
+
+    /// The right to hold locks.
+    pub(crate) struct Pass;
+
+    pub(crate) fn pass() -> Pass {
+        watch();
+        loop {
+            PASSES.fetch_add(1, Ordering::SeqCst);
+            if FORKING.load(Ordering::SeqCst) == 0 {
+                return Pass;
+            }
+            PASSES.fetch_sub(1, Ordering::SeqCst);
+            thread::yield_now();
+        }
+    }
+
+    impl Drop for Pass {
+        fn drop(&mut self) {
+            PASSES.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The models do not fork.
+#[cfg(loom)]
+mod gate {
+    pub(crate) fn count() -> u32 {
+        0
+    }
+
+    pub(crate) struct Pass;
+
+    pub(crate) fn pass() -> Pass {
+        Pass
+    }
+}

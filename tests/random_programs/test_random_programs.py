@@ -1,0 +1,23 @@
+"""Some seeds of both kinds; `python -m random_programs` runs more of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from random_programs import runs
+
+SEEDS = {"decided": (1000, 2000), "chaos": (0, 1000)}
+
+
+@pytest.mark.native_only(reason="looks at both loops already")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", SEEDS)
+def test_programs(kind):
+    first, last = SEEDS[kind]
+    told = []
+    faults, count = runs.run(
+        kind, "tokioloop", first, last, 280, lambda seed, fault: told.append(f"{seed}: {fault}")
+    )
+    assert not told
+    assert not faults
+    assert count == last - first
