@@ -136,8 +136,8 @@ def parameters(method):
     """Positional and keyword parameters of a method, as asyncio declares them."""
     try:
         signature = inspect.signature(method)
-    except (TypeError, ValueError):
-        return None
+    except (TypeError, ValueError):  # a coroutine's: they take a value
+        return [inspect.Parameter("value", inspect.Parameter.POSITIONAL_ONLY)]
     return [p for p in signature.parameters.values() if p.name != "self"]
 
 

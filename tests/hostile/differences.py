@@ -6,7 +6,9 @@ import re
 
 # What a case's name matches, and the reason.
 KNOWN = {
-    r"call_(at|later)\((when|delay)=": "what is no time is refused at once; asyncio's loop dies of it",
+    r"call_(at|later)\((when|delay)=": "what is no time is refused at once; asyncio's loop dies",
+    r"gather(_one)?\(return_exceptions=(released|dead_proxy)": "looked at when it is passed",
+    r"sleep\(delay=(nan|float_subclass)": "NaN is no time; a millisecond may be enough",
     r"\(context=": "a context must be one; asyncio's only needs a `run`",
     r"(add|remove)_(reader|writer)\(fd=(minus_)?int": "numbers that no descriptor can have",
     r"sock_sendall\(data=(integers_view|two_dimensions|array)": "asyncio counts items, for ever",

@@ -26,14 +26,15 @@ BASES = {
     "protocol": (Listening, ()),
     "future": (asyncio.Future, ()),
 }
-SPECIAL = (
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __index__ __int__ __float__ "
-    "__add__ __radd__ __sub__ __rsub__ __mul__ __len__ __iter__ __next__ __getitem__ __contains__ "
-    "__call__ __repr__ __str__ __format__ __del__ __await__ __fspath__ __buffer__ __bytes__ "
-    "__instancecheck__ __get__ __set_name__ __enter__ __exit__ keys fileno run send throw close "
-    "connection_made data_received connection_lost family type gettimeout add_done_callback "
-    "get_loop done result exception __class_getitem__ __length_hint__ __release_buffer__"
-).split()
+SPECIAL = """
+    __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __index__ __int__
+    __float__ __add__ __radd__ __sub__ __rsub__ __mul__ __len__ __iter__ __next__
+    __getitem__ __contains__ __call__ __repr__ __str__ __format__ __del__ __await__
+    __fspath__ __buffer__ __bytes__ __instancecheck__ __get__ __set_name__ __enter__
+    __exit__ keys fileno run send throw close connection_made data_received
+    connection_lost family type gettimeout add_done_callback get_loop done result
+    exception __class_getitem__ __length_hint__ __release_buffer__
+""".split()  # noqa: SIM905
 # What a plain object answers where it has to.
 ANSWERS = {
     "__index__": 1,

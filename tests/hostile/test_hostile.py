@@ -9,6 +9,7 @@ import os
 import sys
 
 import pytest
+
 from hostile import cases, children, differences
 from hostile.subjects import SUBJECTS
 
