@@ -16,9 +16,12 @@ import operator
 import os
 import pickle
 import re
+import socket
+import ssl
 import sys
 import types
 
+from hostile import liars
 from hostile.subjects import GOOD, SUBJECTS, Stage, quietly
 from hostile.values import VALUES
 
@@ -53,6 +56,8 @@ def told(error):
 
 
 def shown(value):
+    if type(value) is tuple:
+        return ["gives", "tuple", str(len(value))]
     if isinstance(value, SIMPLE) and type(value).__module__ == "builtins":
         return ["gives", type(value).__name__, plain(repr(value))[:200]]
     return ["gives", "an object", ""]
@@ -103,7 +108,9 @@ def reported(stage):
         if text.startswith("Exception in callback"):
             text = "Exception in callback"
         error = context.get("exception")
-        lines.append([text, type(error).__name__])
+        line = [text, type(error).__name__]
+        if line not in lines:  # a reader is called again as long as something waits
+            lines.append(line)
     return lines
 
 
@@ -129,8 +136,8 @@ def parameters(method):
     """Positional and keyword parameters of a method, as asyncio declares them."""
     try:
         signature = inspect.signature(method)
-    except (TypeError, ValueError):
-        return None
+    except (TypeError, ValueError):  # a coroutine's: they take a value
+        return [inspect.Parameter("value", inspect.Parameter.POSITIONAL_ONLY)]
     return [p for p in signature.parameters.values() if p.name != "self"]
 
 
@@ -331,6 +338,8 @@ def bare(factory, subject, stock):
                 return kept
 
         yield f"{subject}: del .{name}", functools.partial(change, name, True)
+        if name == "stop":  # what ends a run: without it none ends
+            continue
         for title in ("none", "minus_one", "int70", "nan", "text", "object", "dict", "loop"):
             yield f"{subject}: .{name} = {title}", functools.partial(change, name, False, title)
     for name in names:
@@ -356,4 +365,65 @@ def bare(factory, subject, stock):
                 yield f"{subject}: {name}({title} * {count})", private
 
 
-GROUPS = {"arguments": arguments, "bare": bare}
+def lies(factory, subject, stock):
+    """Each parameter of each public method is an object that does something when looked at."""
+    for name, declared in described(stock, subject).items():
+        if not declared or name in ("run_forever", "run_until_complete"):
+            continue
+        for parameter in declared:
+
+            def perform(base, action, lying=None, name=name, declared=declared, p=parameter):
+                with Lent(factory, subject) as (stage, thing):
+                    method = getattr(thing, name)
+
+                    def again():
+                        args, kwargs = arguments_of(stage, declared)
+                        result = method(*args, **kwargs)
+                        if hasattr(result, "close"):
+                            result.close()
+
+                    trap = liars.Trap(liars.actions(stage, thing, again)[action], 3)
+                    kind, made_of = liars.BASES[base]
+                    value = liars.trapped(
+                        kind, (stage.loop,) if base == "future" else made_of, trap, lying
+                    )
+                    args, kwargs = arguments_of(stage, declared, p.name, value)
+                    del value
+                    kept = outcome(stage, lambda: method(*args, **kwargs))
+                    args.clear()
+                    kwargs.clear()
+                    return kept
+
+            for base in liars.BASES:
+                for action in ACTIONS:
+                    yield (
+                        f"{subject}.{name}({parameter.name}={base} that does: {action})",
+                        functools.partial(perform, base, action),
+                    )
+            for lying in (bytes, str, int, float, socket.socket, asyncio.Task, ssl.SSLContext):
+                yield (
+                    f"{subject}.{name}({parameter.name}=object that says {lying.__name__})",
+                    functools.partial(perform, "object", "collect", lying),
+                )
+
+            def lend(title, name=name, declared=declared, p=parameter):
+                with Lent(factory, subject) as (stage, thing):
+                    value = dict(liars.buffers(stage.loop))[title]
+                    args, kwargs = arguments_of(stage, declared, p.name, value)
+                    return outcome(stage, lambda: getattr(thing, name)(*args, **kwargs))
+
+            if parameter.name in ("data", "list_of_data", "buf"):
+                with Lent(factory, subject) as (stage, _):
+                    titles = list(dict(liars.buffers(stage.loop)))
+                for title in titles:
+                    yield (
+                        f"{subject}.{name}({parameter.name}=buffer: {title})",
+                        functools.partial(lend, title),
+                    )
+
+
+ACTIONS = (
+    "raise", "interrupt", "close", "abort", "close loop", "again", "collect", "run", "soon",
+    "switch",
+)  # fmt: skip
+GROUPS = {"lies": lies, "arguments": arguments, "bare": bare}

@@ -66,6 +66,10 @@ class Stage:
             self.stack.callback(sock.close)
         return near, far
 
+    def folder(self):
+        """A new one for Unix sockets."""
+        return self.stack.enter_context(tempfile.TemporaryDirectory())
+
     def _tick(self):
         self._near.recv(100)
         if not self._ticked.done():
@@ -246,7 +250,49 @@ def sock_operation(stage):
     return stage.loop.sock_recv(stage.pair()[0], 10)
 
 
+def native(stage):
+    """The module whose sleep, gather, ... belong to the loop."""
+    if type(stage.loop).__module__.startswith("tokioloop"):
+        import tokioloop
+
+        return tokioloop
+    return asyncio
+
+
+class Functions:
+    """The functions of the module, called while the loop runs."""
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._module = native(stage)
+
+    async def sleep(self, delay, result=None):
+        return await self._module.sleep(delay, result)
+
+    async def gather(self, *awaitables, return_exceptions=False):
+        return await self._module.gather(*awaitables, return_exceptions=return_exceptions)
+
+    async def gather_one(self, awaitable, return_exceptions=False):
+        return await self._module.gather(awaitable, return_exceptions=return_exceptions)
+
+    async def run_coroutine_threadsafe(self, coro, loop=None):
+        future = self._module.run_coroutine_threadsafe(coro, loop or self._stage.loop)
+        return await asyncio.wrap_future(future)
+
+    async def outside_of_a_loop(self, coro):
+        return self._module.run_coroutine_threadsafe(coro, None)
+
+
+def sleeping(stage):
+    async def make():
+        return native(stage).sleep(1000)
+
+    return stage.run(make())
+
+
 SUBJECTS = {
+    "functions": Functions,
+    "sleep": sleeping,
     "loop": running_factory,
     "closed_loop": closed_loop,
     "handle": handle,
@@ -267,6 +313,10 @@ SUBJECTS = {
 
 # What a parameter of this name wants.
 GOOD = {
+    "awaitable": lambda stage: asyncio.sleep(0),
+    "result": lambda stage: None,
+    "loop": lambda stage: stage.loop,
+    "return_exceptions": lambda stage: False,
     "fd": lambda stage: stage.pair()[0],
     "sock": lambda stage: stage.pair()[0],
     "callback": lambda stage: print_nothing,
@@ -286,7 +336,7 @@ GOOD = {
     "pipe": lambda stage: stage.pair()[0],
     "coro": lambda stage: asyncio.sleep(0),
     "future": lambda stage: asyncio.sleep(0),
-    "path": lambda stage: os.path.join(tempfile.gettempdir(), "no-such-socket"),
+    "path": lambda stage: os.path.join(stage.folder(), "socket"),
     "sockaddr": lambda stage: ("127.0.0.1", 80),
     "address": lambda stage: ("127.0.0.1", 9),
     "addr": lambda stage: None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from random_programs import runs
+from random_programs.found import FOUND
 
 SEEDS = {"decided": (1000, 2000), "chaos": (0, 1000)}
 
@@ -13,6 +14,9 @@ SEEDS = {"decided": (1000, 2000), "chaos": (0, 1000)}
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", SEEDS)
 def test_programs(kind):
+    faults, count = runs.run(kind, "tokioloop", -len(FOUND[kind]), 0)
+    assert not faults
+    assert count == len(FOUND[kind])
     first, last = SEEDS[kind]
     told = []
     faults, count = runs.run(
