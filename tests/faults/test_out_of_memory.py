@@ -207,4 +207,5 @@ def test_tls(programs, certificates):
     done = programs.run(PROGRAM + TLS, *certificates.server)
     lines = done.stdout.splitlines()
     assert lines[:2] == ["MemoryError"] * 2
-    assert lines[2] in ("MemoryError", "SSLError")
+    # OpenSSL, too, may be the one without memory; newer CPythons tell that as a plain OSError.
+    assert lines[2] in ("MemoryError", "SSLError", "OSError")
