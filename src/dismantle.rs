@@ -25,7 +25,7 @@ use crate::object::Object;
 /// `tp_dealloc` again, which must come here again.
 #[cfg(Py_3_14)]
 #[inline]
-pub unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
+pub(crate) unsafe fn dismantle(dead: Object, take_apart: unsafe fn(Object)) {
     // SAFETY: the caller's promise. To untrack is harmless for one that is not tracked.
     unsafe {
         ffi::PyObject_GC_UnTrack(dead.cast());

@@ -48,7 +48,7 @@ pub(crate) use before_3_14::guard;
 /// CPython itself leaves threads hanging.
 #[cfg(Py_3_14)]
 #[inline(always)]
-pub fn guard() {}
+pub(crate) fn guard() {}
 
 #[cfg(not(Py_3_14))]
 mod before_3_14 {

@@ -15,7 +15,7 @@ pub(super) use before_3_12::running_loop;
 /// The loop that runs in this thread, or `None`. `ask`: `_asyncio._get_running_loop`.
 #[cfg(Py_3_12)]
 #[inline]
-pub fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     asked(py, ask)
 }
 
