@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # Seeds of programs that came out differently, and then the same: chance had a part in them.
@@ -76,8 +77,9 @@ def work(*args):
 def run(kind, loop, first, last, seconds=1e9, told=lambda *_: None):
     """The faults of the programs of these seeds, by seed, and how many programs ran."""
     faults, count, start = {}, 0, first
+    end = time.monotonic() + seconds
     while start < last:
-        ended, begun, found, err, done = work(kind, loop, start, last, seconds)
+        ended, begun, found, err, done = work(kind, loop, start, last, end - time.monotonic())
         for seed, fault in found.items():
             told(seed, fault)
         faults |= found

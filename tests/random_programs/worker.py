@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import itertools
 import logging
 import os
 import selectors
@@ -74,6 +75,16 @@ class Quiet:
             self.told.append(text)
 
 
+def release_signal_pairs():
+    """A loop that is closed outside of the main thread leaves its wake-up descriptor open."""
+    signals = sys.modules.get("tokioloop.signals")
+    if signals is not None and signals._left_open:
+        signal.set_wakeup_fd(-1)
+        for end in itertools.chain(*signals._left_open):
+            end.close()
+        signals._left_open.clear()
+
+
 def run_chaos(program, factory, native, quiet):
     """Why the program failed, or ``None``."""
     before = descriptors()
@@ -87,6 +98,7 @@ def run_chaos(program, factory, native, quiet):
     del world
     if faults:
         return "; ".join(faults[:3])
+    release_signal_pairs()
     for _ in range(20):  # a thread may hold what it just let go of
         gc.collect()
         left = {fd: what for fd, what in descriptors().items() if fd not in before}
