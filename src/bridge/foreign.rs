@@ -14,7 +14,7 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::link;
 use super::table::{self, Handle, Table};
-use crate::finalizing;
+use super::tasks;
 use crate::object::{Object, enter};
 use crate::targets::{Carrier, Target};
 
@@ -26,10 +26,7 @@ impl Carrier for Threadsafe {
     fn carry(&self, target: &Arc<Target>) {
         // Whoever wakes must not have to wait for the GIL: it may hold locks.
         let target = Arc::clone(target);
-        let deliver = move || {
-            finalizing::guard();
-            Python::try_attach(|py| deliver(py, &target))
-        };
+        let deliver = tasks::guarded_call(move || Python::try_attach(|py| deliver(py, &target)));
         let post = move || drop(upstream::get_runtime().spawn_blocking(deliver));
         // tokio panics where the system has no thread left, and the table's functions must not.
         let _ = catch_unwind(AssertUnwindSafe(post));

@@ -61,6 +61,7 @@ mod spawning;
 mod stepped;
 mod streams;
 pub(crate) mod table;
+mod tasks;
 mod waiter;
 
 use std::any::type_name;
@@ -72,7 +73,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3_async_runtimes::err::RustPanic;
-use pyo3_async_runtimes::tokio as upstream;
 
 /// The loop and the context that awaitables are to run in.
 #[doc(no_inline)]
@@ -137,7 +137,7 @@ where
     if let Some(running) = link::running_loop(py)?
         && let Link::Foreign = Link::to(&running)?
     {
-        return upstream::future_into_py(py, guarded(fut));
+        return tasks::awaitable(py, get_current_locals(py)?, fut);
     }
     awaitable::new(py, stepped::sendable(fut), name_of::<F>())
 }
@@ -155,7 +155,7 @@ where
 {
     admit(py)?;
     if let Link::Foreign = Link::to(&locals.event_loop(py))? {
-        return upstream::future_into_py_with_locals(py, locals, guarded(fut));
+        return tasks::awaitable(py, locals, fut);
     }
     awaitable::new(py, stepped::sendable(scope(locals, fut)), name_of::<F>())
 }
@@ -215,17 +215,6 @@ fn admit(py: Python<'_>) -> PyResult<()> {
 fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
     finalizing::guard();
     Python::attach(body)
-}
-
-/// A future that a task of pyo3-async-runtimes polls, whose thread then tells the loop the result:
-/// Python code, which may be where the thread learns that the interpreter exits.
-async fn guarded<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|context| {
-        finalizing::guard();
-        future.as_mut().poll(context)
-    })
-    .await
 }
 
 /// `extension::function` for what its `async` block makes.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::link::{self, Link};
 use super::stepped::LocalFuture;
+use super::tasks;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
 
@@ -42,7 +43,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    runtime().spawn(future)
+    runtime().spawn(tasks::guarded(future))
 }
 
 /// Runs a function that may block in a thread for such, of the runtime that [`spawn`] uses.
@@ -51,7 +52,7 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    runtime().spawn_blocking(function)
+    runtime().spawn_blocking(tasks::guarded_call(function))
 }
 
 /// Spawns a task that is not `Send` in the thread of the loop that runs here.

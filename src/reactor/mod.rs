@@ -21,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 pub(crate) use crate::events::{Events, Key};
+use crate::finalizing;
 use crate::forks;
 use readiness::Readiness;
 
@@ -89,6 +90,8 @@ impl Reactor {
             Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
+                // Threads for what blocks, where users' functions may run Python code.
+                .on_thread_start(finalizing::guard)
                 .on_thread_park(|| set_errno(0))
                 // tokio goes on blocking when a signal interrupts it. The signal may have a handler
                 // in Python, which runs once the poll is over.

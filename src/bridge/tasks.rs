@@ -1,0 +1,84 @@
+//! Tasks of pyo3-async-runtimes' runtime, whose threads end well.
+//!
+//! Such a task runs Python code in threads that nothing else guards: where its future is polled, and
+//! where a blocking thread then tells the loop the result. Any of them may be where the thread learns
+//! that the interpreter exits, see [`finalizing`].
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+
+use pyo3::prelude::*;
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::generic::{self, ContextExt, Runtime};
+use pyo3_async_runtimes::tokio as upstream;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::finalizing;
+
+/// Makes a future awaitable on a loop that knows nothing of this crate.
+pub(super) fn awaitable<F, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    future: F,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    let scoped = upstream::scope(locals.clone(), future);
+    generic::future_into_py_with_locals::<Guarded, _, T>(py, locals, scoped)
+}
+
+/// The future, polled in guarded threads.
+pub(super) async fn guarded<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        finalizing::guard();
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+/// The function, called in a guarded thread.
+pub(super) fn guarded_call<R>(function: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    || {
+        finalizing::guard();
+        function()
+    }
+}
+
+/// `pyo3_async_runtimes::tokio`, of which the tasks are, with each thread guarded.
+struct Guarded;
+
+impl Runtime for Guarded {
+    type JoinError = JoinError;
+    type JoinHandle = JoinHandle<()>;
+
+    fn spawn<F>(future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        upstream::get_runtime().spawn(guarded(future))
+    }
+
+    fn spawn_blocking<F>(function: F) -> JoinHandle<()>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        upstream::get_runtime().spawn_blocking(guarded_call(function))
+    }
+}
+
+impl ContextExt for Guarded {
+    /// The locals are set by [`awaitable`]: only pyo3-async-runtimes itself knows where they go.
+    fn scope<F, R>(_: TaskLocals, future: F) -> Pin<Box<dyn Future<Output = R> + Send>>
+    where
+        F: Future<Output = R> + Send + 'static,
+    {
+        Box::pin(future)
+    }
+
+    fn get_task_locals() -> Option<TaskLocals> {
+        Python::try_attach(|py| upstream::get_current_locals(py).ok()).flatten()
+    }
+}
