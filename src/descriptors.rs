@@ -14,12 +14,12 @@ mod displaced;
 mod epoll;
 mod watched;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
+use rustc_hash::FxHashMap;
 
 use crate::errors::os_error;
 use crate::event_loop::{Entry, NativeLoop};
@@ -27,13 +27,13 @@ use crate::handles::Handle;
 use crate::reactor::Direction;
 use displaced::{Displaced, Note};
 use epoll::{Epoll, Event, ONCE, READ, Room, WRITE};
+use watched::{Due, Watched, Watcher};
 pub(crate) use watched::{Tried, Waiter};
-use watched::{Watched, Watcher};
 
 #[derive(Default)]
 pub struct Descriptors {
     epoll: Option<Epoll>,
-    watched: HashMap<RawFd, Watched>,
+    watched: FxHashMap<RawFd, Watched>,
     /// How many of them the kernel may report to a watcher.
     awaited: usize,
     displaced: Displaced,
@@ -59,6 +59,28 @@ impl Removed {
         let Watched { reader, writer, .. } = &self.displaced;
         for handle in [&self.replaced, reader, writer].into_iter().flatten() {
             handle.cancel(py)?;
+        }
+        Ok(())
+    }
+}
+
+impl Due {
+    fn make_ready(
+        self,
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        fd: RawFd,
+        direction: Direction,
+    ) -> PyResult<()> {
+        match self.handle {
+            Some(handle) if handle.is_cancelled(py) => {
+                remove(py, event_loop, fd, direction)?;
+            }
+            Some(handle) => event_loop.push(py, Entry::Handle(handle)),
+            None => {}
+        }
+        if let Some((object, resume)) = self.waiter {
+            event_loop.push(py, Entry::Native(object, resume));
         }
         Ok(())
     }
@@ -161,9 +183,19 @@ impl Descriptors {
         }
     }
 
-    /// Who waits for the file that an event is of.
-    fn of(&mut self, event: Event) -> Option<&mut Watched> {
-        self.watched.get_mut(&event.fd).filter(|watched| watched.token == Some(event.token))
+    /// Who waits for the file that an event is of, to receive and to send. `None`: nobody knows it.
+    fn due(&mut self, py: Python<'_>, event: Event) -> Option<[Due; 2]> {
+        let known = self.watched.get_mut(&event.fd);
+        let watched = known.filter(|watched| watched.token == Some(event.token))?;
+        let due = [Direction::Read, Direction::Write].map(|direction| watched.due(py, direction));
+        if watched.armed & ONCE != 0 {
+            // Armed again once the waiters have tried, in the next batch.
+            watched.armed = 0;
+        } else {
+            self.pending = true;
+            self.adjust(event.fd);
+        }
+        Some(due)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -373,57 +405,24 @@ pub(crate) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     let (mut count, mut orphans) = (0, false);
     for event in events.into_iter().flatten() {
         count += 1;
-        orphans |= event_loop.descriptors.with(py, |descriptors| descriptors.of(event).is_none());
-        // As `selectors` reads epoll: a hang-up or an error wakes both sides.
-        if event.mask & !WRITE != 0 {
-            ready(py, event_loop, event, Direction::Read)?;
-        }
-        if event.mask & !READ != 0 {
-            ready(py, event_loop, event, Direction::Write)?;
-        }
-        event_loop.descriptors.with(py, |descriptors| {
-            let Some(watched) = descriptors.of(event) else { return };
-            if watched.armed & ONCE != 0 {
-                // Armed again once the waiters have tried, in the next batch.
-                watched.armed = 0;
-            } else {
-                descriptors.pending = true;
-                descriptors.adjust(event.fd);
+        match event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event)) {
+            None => orphans = true,
+            // As `selectors` reads epoll: a hang-up or an error wakes both sides.
+            Some([receiving, sending]) => {
+                if event.mask & !WRITE != 0 {
+                    receiving.make_ready(py, event_loop, event.fd, Direction::Read)?;
+                }
+                if event.mask & !READ != 0 {
+                    sending.make_ready(py, event_loop, event.fd, Direction::Write)?;
+                }
             }
-        });
+        }
     }
     if count == Room::EVENTS {
         event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
     }
     if orphans {
         renew(py, event_loop);
-    }
-    Ok(())
-}
-
-fn ready(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    event: Event,
-    direction: Direction,
-) -> PyResult<()> {
-    let handle = event_loop.descriptors.with(py, |descriptors| {
-        let handle = descriptors.of(event)?.handle(direction).as_ref()?;
-        Some(handle.clone_ref(py))
-    });
-    if let Some(handle) = handle {
-        if handle.is_cancelled(py) {
-            remove(py, event_loop, event.fd, direction)?;
-        } else {
-            event_loop.push(py, Entry::Handle(handle));
-        }
-    }
-    let first = event_loop.descriptors.with(py, |descriptors| {
-        let first = descriptors.of(event)?.waiters(direction).front()?;
-        Some((first.object.clone_ref(py), first.resume))
-    });
-    if let Some((object, resume)) = first {
-        event_loop.push(py, Entry::Native(object, resume));
     }
     Ok(())
 }

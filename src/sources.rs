@@ -1,11 +1,11 @@
 //! The loop's table of what it registered with the reactor: who gets an event.
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
+use rustc_hash::FxHashMap;
 
 use crate::descriptors;
 use crate::errors::os_error;
@@ -53,7 +53,7 @@ pub struct Sources {
     slots: Vec<Option<Source>>,
     free: Vec<Key>,
     /// Which transport uses a descriptor, for asyncio's "is used by transport" check.
-    by_fd: HashMap<RawFd, Key>,
+    by_fd: FxHashMap<RawFd, Key>,
     alarm: Option<(Alarm, Registration)>,
     /// How many slots belong to the loop itself: the alarm's and the descriptors'.
     own: usize,

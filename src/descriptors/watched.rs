@@ -51,7 +51,22 @@ pub(super) enum Watcher {
     Waiter(Waiter),
 }
 
+/// Who hears of an event in one direction.
+pub(super) struct Due {
+    pub handle: Option<Handle>,
+    /// The first that waits, with its entry in the ready queue.
+    pub waiter: Option<(Py<PyAny>, Step)>,
+}
+
 impl Watched {
+    pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> Due {
+        let first = self.waiters(direction).front();
+        Due {
+            waiter: first.map(|first| (first.object.clone_ref(py), first.resume)),
+            handle: self.handle(direction).as_ref().map(|handle| handle.clone_ref(py)),
+        }
+    }
+
     /// What the kernel is to report, with one more watcher.
     pub(super) fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> u32 {
         let mut mask = 0;

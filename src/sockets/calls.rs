@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyMemoryView, PyString, PyTuple};
 
 use super::address::{self, Raw};
+use super::number;
 use crate::cached;
 use crate::errors::{check, os_error};
 use crate::event_loop::NativeLoop;
@@ -213,7 +214,7 @@ impl Call {
         socket: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Attempt>> {
         let address = self.argument(py);
-        let Some(raw) = literal(descriptor(socket)?, &address) else {
+        let Some(raw) = literal(number::now(socket)?, &address) else {
             return Ok(None);
         };
         // As the method of Python's socket that is not called here.
@@ -221,7 +222,7 @@ impl Call {
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // Also where it is there already, as on the same machine, mostly: a listener of this
         // loop is to hear of it before whoever connects goes on.
-        let connected = start_connecting(descriptor(socket)?, &raw)?;
+        let connected = start_connecting(number::now(socket)?, &raw)?;
         Ok(Some(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked }))
     }
 
@@ -240,7 +241,7 @@ impl Call {
             Kind::RecvInto => self.receive_into(py, socket),
             Kind::SendAll => self.send_all(py, socket),
             Kind::Connect => {
-                let error = option(descriptor(socket)?, libc::SO_ERROR)
+                let error = option(number::now(socket)?, libc::SO_ERROR)
                     .map_err(|error| os_error(&error))?;
                 if error == 0 {
                     return Ok(Attempt::Done(py.None()));
@@ -269,7 +270,7 @@ impl Call {
                 return through_socket(socket, pyo3::intern!(py, "recv"), args);
             }
         };
-        let fd = descriptor(socket)?;
+        let fd = number::now(socket)?;
         event_loop.with_scratch(py, |scratch| {
             Ok(match retrying(|| receive(fd, scratch.as_mut_ptr(), room))? {
                 Some(length) => {
@@ -290,7 +291,7 @@ impl Call {
         let received = match buffer.len() {
             0 => Some(0),
             room => {
-                let fd = descriptor(socket)?;
+                let fd = number::now(socket)?;
                 retrying(|| receive(fd, buffer.as_ptr(), room))?
             }
         };
@@ -308,7 +309,7 @@ impl Call {
             _ => None,
         });
         let mut sent = sent_before.unwrap_or(0);
-        let fd = descriptor(socket)?;
+        let fd = number::now(socket)?;
         // Of nothing, too: it is a datagram, and says whether the socket is connected.
         loop {
             let left = &buffer.as_slice()[sent..];
@@ -332,11 +333,6 @@ impl Call {
     fn argument<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.argument.get(py).unwrap_or_else(|| py.None().into_bound(py))
     }
-}
-
-/// The number that the socket has now; -1 for a closed one.
-pub(super) fn descriptor(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    socket.call_method0(pyo3::intern!(socket.py(), "fileno"))?.extract()
 }
 
 /// Calls a method of the socket that does not wait.

@@ -54,12 +54,8 @@ impl Descriptor {
     /// From here on the descriptor is the socket's, which closes it.
     pub(crate) fn adopt(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = socket.py();
-        let ask = match class_with_field(py)? {
-            Some(class) if socket.is_instance(class.bind(py))? => {
-                // SAFETY: an instance of a class whose C struct reaches beyond the field.
-                let number = unsafe { field(socket.as_ptr()) };
-                if number == self.number { Ask::Field } else { Ask::Method }
-            }
+        let ask = match in_field(socket)? {
+            Some(number) if number == self.number => Ask::Field,
             _ => Ask::Method,
         };
         self.socket.set(py, Some(socket.clone().unbind()));
@@ -108,6 +104,28 @@ impl Descriptor {
 fn call(socket: &Bound<'_, PyAny>) -> RawFd {
     let number = socket.call_method0(pyo3::intern!(socket.py(), "fileno"));
     number.and_then(|number| number.extract()).unwrap_or(-1)
+}
+
+/// The number that a socket has now; -1 for a closed one. Its class must be one whose `fileno()` is
+/// Python's own.
+#[inline]
+pub(super) fn now(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    match in_field(socket)? {
+        Some(number) => Ok(number),
+        None => socket.call_method0(pyo3::intern!(socket.py(), "fileno"))?.extract(),
+    }
+}
+
+/// The number in the socket's field, if it has one.
+#[inline]
+fn in_field(socket: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+    let Some(class) = class_with_field(socket.py())? else { return Ok(None) };
+    // SAFETY: a live object, and a class that is never freed.
+    if unsafe { ffi::PyObject_TypeCheck(socket.as_ptr(), class.as_ptr().cast()) } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: an instance of the class, as was just seen.
+    Ok(Some(unsafe { field(socket.as_ptr()) }))
 }
 
 /// # Safety

@@ -21,7 +21,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::calls::{Attempt, Call, Kind, descriptor};
+use super::calls::{Attempt, Call, Kind};
+use super::number;
 use crate::cached;
 use crate::coroutine::{self, Coroutine};
 use crate::descriptors::{self, Tried, Waiter};
@@ -216,7 +217,7 @@ impl Operation {
         socket: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let state = self.state();
-        let fd = descriptor(socket)?;
+        let fd = number::now(socket)?;
         if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
             event_loop.call_method1("_ensure_fd_no_transport", (fd,))?;
         }
