@@ -107,7 +107,9 @@ impl PySlot {
         self.replace(py, None)
     }
 
-    fn replace(&self, _py: Python<'_>, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+    /// Puts another value in, and gives the old one to be dropped where that may run Python code.
+    #[must_use]
+    pub(crate) fn replace(&self, _py: Python<'_>, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
         // SAFETY: the GIL is held; the old value is handed out, so nothing is dropped (and no
         // Python code runs) while the `&mut` lives.
         unsafe { std::mem::replace(&mut *self.0.get(), value) }

@@ -73,7 +73,13 @@ impl Target {
         self.place.get(py) != usize::MAX
     }
 
-    pub fn set_object(&self, py: Python<'_>, object: Object) {
+    pub fn forget_object(&self, py: Python<'_>) {
+        self.object.set(py, std::ptr::null_mut());
+    }
+
+    /// # Safety
+    /// `object` must be null, or stay alive until another one takes its place.
+    pub unsafe fn set_object(&self, py: Python<'_>, object: Object) {
         self.object.set(py, object);
     }
 }
@@ -134,8 +140,12 @@ impl NativeLoop {
     }
 
     /// From now on a wake calls `object`, which is borrowed until `release`.
-    pub fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
-        target.set_object(py, object);
+    ///
+    /// # Safety
+    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
+    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+        // SAFETY: the caller's promise; both take the object out.
+        unsafe { target.set_object(py, object) };
         if target.place.get(py) == usize::MAX {
             self.parked.with(py, |parked| {
                 target.place.set(py, parked.len());
@@ -146,7 +156,7 @@ impl NativeLoop {
 
     /// The object goes; wakes from now on call nobody.
     pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
-        target.set_object(py, std::ptr::null_mut());
+        target.forget_object(py);
         let place = target.place.get(py);
         target.place.set(py, usize::MAX);
         self.parked.with(py, |parked| {
@@ -172,7 +182,7 @@ impl NativeLoop {
         for target in self.parked.take(py) {
             target.place.set(py, usize::MAX);
             let Some(object) = target.object(py) else { continue };
-            target.set_object(py, std::ptr::null_mut());
+            target.forget_object(py);
             if let Err(error) = object.call1((self.bind(py),)) {
                 error.write_unraisable(py, Some(&object));
             }

@@ -55,13 +55,23 @@ struct Instance<T: Transport> {
     state: ManuallyDrop<T>,
 }
 
-/// The state behind a transport.
+/// The state behind a transport of a kind that the caller knows it to be of.
+///
+/// # Safety
+/// `slf` must be a transport of this kind: an object that `allocate::<T>` made.
 #[inline]
-pub(crate) fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
+pub(crate) unsafe fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
     debug_assert!(is::<T>(slf).unwrap_or(false));
-    // SAFETY: only objects made by `allocate::<T>` get here; the object outlives the borrow, and
-    // all of its mutable state is in cells that the GIL guards.
+    // SAFETY: the caller's promise gives the layout. The object outlives the borrow, and all of its
+    // mutable state is in cells that the GIL guards, so a shared reference is enough.
     unsafe { &(*slf.as_ptr().cast::<Instance<T>>()).state }
+}
+
+/// The state behind an object that is a transport of this kind; `None` for all others.
+#[inline]
+pub(crate) fn state_of<'a, T: Transport>(object: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a T>> {
+    // SAFETY: of the class, which has no subclasses and of which only `allocate` makes objects.
+    Ok(if is::<T>(object)? { Some(unsafe { state(object) }) } else { None })
 }
 
 /// Whether an object is a transport of this kind.
@@ -137,7 +147,8 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
     let finalize = |py: Python<'_>| {
         // SAFETY: alive: CPython resurrects the object for the time of its finalizer.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let state = state::<T>(&slf);
+        // SAFETY: the finalizer of this kind's class, which has no subclasses.
+        let state = unsafe { state::<T>(&slf) };
         if !state.is_closed() {
             if let Err(error) = warn_unclosed(py, &slf) {
                 error.write_unraisable(py, Some(&slf));
@@ -187,7 +198,8 @@ unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
     enter(held, null_mut(), |py| {
         // SAFETY: alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        Ok(state::<T>(&slf).describe(py)?.into_ptr())
+        // SAFETY: a slot of this kind's class, which has no subclasses.
+        Ok(unsafe { state::<T>(&slf) }.describe(py)?.into_ptr())
     })
 }
 
@@ -237,7 +249,9 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
         ];
         let size = size_of::<Instance<T>>();
-        let class = object::new_type(py, T::NAME, size, &bases, slots)?;
+        // SAFETY: functions and tables of these kinds, static or leaked, for objects of this layout,
+        // which starts with the first base's, as was just seen, and which `allocate` alone makes.
+        let class = unsafe { object::new_type(py, T::NAME, size, &bases, slots)? };
         T::decorate(&class)?;
         Ok(class.unbind())
     })
@@ -300,7 +314,8 @@ macro_rules! transport_plain {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })
@@ -324,23 +339,27 @@ macro_rules! transport_unary {
             $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
-                let (bound, value) = unsafe {
-                    let args = $crate::object::Args::new(args, count, names);
-                    let value = match args.positional {
-                        [value] if !args.has_keywords() => *value,
-                        _ => {
-                            args.at_most(name, 1)?;
-                            let [value] = args.bind($py, name, [parameter], 1, 1)?;
-                            value
-                        }
-                    };
+                let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        pyo3::Bound::from_borrowed_ptr($py, value),
+                        $crate::object::Args::new($py, args, count, names),
                     )
                 };
+                let value = match args.positional {
+                    [value] if !args.has_keywords() => Some(*value),
+                    _ => {
+                        args.at_most(name, 1)?;
+                        let [value] = args.bind(name, [parameter], 1, 1)?;
+                        value
+                    }
+                };
+                // It is there, or `bind` has raised. Held, as a caller in C need not do it.
+                let Some(value) = value.map(pyo3::Borrowed::to_owned) else {
+                    return Err(pyo3::exceptions::PyTypeError::new_err(parameter));
+                };
                 let ($slf, $value) = (&bound, &value);
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method of this kind's class, of which CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 $body?;
                 Ok($py.None().into_ptr())
             })
@@ -365,20 +384,20 @@ macro_rules! transport_binary {
             $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
-                // SAFETY: CPython's own arguments, its check of the type; each is null or alive
-                // for the call.
-                let (bound, $one, $two) = unsafe {
-                    let args = $crate::object::Args::new(args, count, names);
-                    args.at_most(name, 2)?;
-                    let [one, two] = args.bind($py, name, parameters, 2, required)?;
+                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
+                let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        pyo3::Bound::from_borrowed_ptr_or_opt($py, one),
-                        pyo3::Bound::from_borrowed_ptr_or_opt($py, two),
+                        $crate::object::Args::new($py, args, count, names),
                     )
                 };
+                args.at_most(name, 2)?;
+                let [$one, $two] = args
+                    .bind(name, parameters, 2, required)?
+                    .map(|value| value.map(pyo3::Borrowed::to_owned));
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method of this kind's class, of which CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })
@@ -401,7 +420,8 @@ macro_rules! transport_field {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })

@@ -125,7 +125,7 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
 
 /// What the loop does with transports of a kind, whose events `ready` takes.
 pub(crate) const fn kind<T: SocketTransport>(
-    ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
+    ready: unsafe fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
 ) -> Kind {
     Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
@@ -192,12 +192,17 @@ pub(crate) fn make<'py, T: SocketTransport>(
 /// Schedules `connection_made`, after `prepare`. If that fails the transport is the caller's to
 /// drop, which closes the socket with a `ResourceWarning`: asyncio's constructor leaves one like
 /// it behind.
-pub(crate) fn begin<T: SocketTransport>(
+///
+/// # Safety
+/// `transport` must be what `make::<T>` gave.
+pub(crate) unsafe fn begin<T: SocketTransport>(
     event_loop: &NativeLoop,
     transport: &Bound<'_, PyAny>,
     prepare: impl FnOnce() -> PyResult<()>,
 ) -> PyResult<()> {
-    let (py, this) = (transport.py(), base::state::<T>(transport));
+    let py = transport.py();
+    // SAFETY: the caller's promise.
+    let this = unsafe { base::state::<T>(transport) };
     let begun = prepare().and_then(|()| {
         let protocol = this.protocol.get(py);
         let greeting = protocol.map(|protocol| protocol::greeting(event_loop, &protocol));
@@ -218,7 +223,8 @@ pub(crate) fn begin<T: SocketTransport>(
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
 fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = base::state::<T>(slf);
+    // SAFETY: only `begin` queues this step, and only with a transport of this kind.
+    let this = unsafe { base::state::<T>(slf) };
     let (Some(greeting), Some(native)) = (this.greeting.take(py), this.native(py)) else {
         return Ok(());
     };
@@ -249,7 +255,8 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
 /// Calls `connection_lost` and closes the socket.
 fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = base::state::<T>(slf);
+    // SAFETY: only `lose` queues this step, with the transport that the state beside it is of.
+    let this = unsafe { base::state::<T>(slf) };
     if this.life.get() == Life::Closed {
         return Ok(());
     }
@@ -276,18 +283,26 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
 }
 
 /// The runtime goes: takes the registration back, the socket stays open.
-fn detach<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) {
-    drop(base::state::<T>(slf.bind(py)).registration.take());
+///
+/// # Safety
+/// `slf` must be a transport of this kind.
+unsafe fn detach<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { base::state::<T>(slf.bind(py)) }.registration.take());
 }
 
 /// After a fork: a registration with the child's own reactor.
-fn move_to<T: SocketTransport>(
+///
+/// # Safety
+/// `slf` must be a transport of this kind.
+unsafe fn move_to<T: SocketTransport>(
     py: Python<'_>,
     native: &NativeLoop,
     slf: &Py<PyAny>,
     reactor: &Arc<Reactor>,
 ) -> PyResult<()> {
-    let this = base::state::<T>(slf.bind(py));
+    // SAFETY: the caller's promise.
+    let this = unsafe { base::state::<T>(slf.bind(py)) };
     // What the parent has received is the parent's.
     this.stop_receiving();
     if this.registration.take().is_some() && this.file.open(py).is_ok() {

@@ -60,7 +60,8 @@ pub(crate) fn new<'py>(
         address: address.map_or_else(PySlot::empty, |address| PySlot::new(address.unbind())),
         buffer: PySlot::empty(),
     })?;
-    life::begin::<Datagram>(event_loop, &made, || Ok(()))?;
+    // SAFETY: made just now, of this kind.
+    unsafe { life::begin::<Datagram>(event_loop, &made, || Ok(()))? };
     Ok(made)
 }
 

@@ -25,17 +25,10 @@ use pyo3::types::PyBytes;
 
 pub(crate) use life::{New, new};
 
-use super::base;
 use super::life::Common;
 use crate::gil::PySlot;
 use crate::sockets::address::Raw;
 use peers::Peers;
-
-/// The state behind a datagram transport.
-#[inline]
-fn datagram<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Datagram {
-    base::state(slf)
-}
 
 /// The state of a transport. Only reached with the GIL held.
 pub(crate) struct Datagram {

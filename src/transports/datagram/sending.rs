@@ -89,7 +89,7 @@ impl Datagram {
         // Immutable from here on.
         let data = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) => memory::bytes(py, Buffer::new(data, false)?.as_slice())?,
+            Err(_) => memory::bytes(py, Buffer::readable(data)?.as_slice())?,
         };
         let size = data.len()? + HEADER_SIZE;
         self.buffer(py)?.call_method1("append", ((data, address),))?;
@@ -152,7 +152,7 @@ impl Datagram {
         let bytes = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.as_bytes(),
             Err(_) => {
-                buffer = Buffer::new(data, false)?;
+                buffer = Buffer::readable(data)?;
                 buffer.as_slice()
             }
         };
@@ -236,7 +236,7 @@ impl Datagram {
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
         let fd = self.file.open(py).map_err(|error| os_error(&error))?;
-        let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
+        let call = Call { callback: callback.as_borrowed(), args: &[], context: None };
         let handle = Handle::new(py, &native, &call)?;
         match self.file.socket(py) {
             Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),

@@ -69,9 +69,10 @@ impl WritePipe {
     fn send(&self, py: Python<'_>, data: &[u8]) -> io::Result<usize> {
         let fd = self.end.fd;
         if self.end.kind == FileKind::Socket {
-            return send(fd, data.as_ptr(), data.len());
+            return send(fd, data);
         }
-        // SAFETY: a buffer that the caller holds.
+        // SAFETY: borrowed from `bytes`, which never change and which the caller holds; the kernel
+        // only reads them.
         py.detach(|| check(unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) }))
     }
 
@@ -90,7 +91,7 @@ impl WritePipe {
                 if self.refused.get() > 0 || self.end.closing.get() {
                     return self.refuse(py);
                 }
-                copy = memory::bytes(py, Buffer::new(data, false)?.as_slice())?;
+                copy = memory::bytes(py, Buffer::readable(data)?.as_slice())?;
                 &copy
             }
         };

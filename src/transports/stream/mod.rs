@@ -32,12 +32,6 @@ use super::protocol::{Delivery, Sink};
 use crate::gil::PySlot;
 use crate::sockets::address::Address;
 
-/// The state behind a stream transport.
-#[inline]
-fn stream<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Stream {
-    base::state(slf)
-}
-
 /// The state of a transport. Only reached with the GIL held.
 pub(crate) struct Stream {
     common: Common,
@@ -80,10 +74,9 @@ pub(crate) fn feed_natively<'py>(
     protocol: &Bound<'py, PyAny>,
     sink: &'static Sink,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if !base::is::<Stream>(slf)? {
+    let Some(stream) = base::state_of::<Stream>(slf)? else {
         return Ok(None);
-    }
-    let stream = stream(slf);
+    };
     if stream.protocol.holds(protocol) {
         stream.set_sink(sink);
         stream.delivery.set(Delivery::Layer);

@@ -11,11 +11,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::{Stream, stream};
+use super::Stream;
 use crate::errors::{check, os_error};
 use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
+use crate::transports::base;
 use crate::transports::life::{self, Life, SocketTransport};
 
 /// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
@@ -28,14 +29,19 @@ const BYTES_LIKE: &str =
 /// Sends what the turn's writes left in a transport.
 fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let stream = stream(slf);
+    // SAFETY: only `wrote` lists this, with the transport that it is called for.
+    let stream = unsafe { base::state::<Stream>(slf) };
     stream.listed.set(false);
     stream.send_pending(py, slf)
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
-pub(crate) fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-    let (py, stream) = (slf.py(), stream(slf));
+pub(crate) fn send(
+    stream: &Stream,
+    slf: &Bound<'_, PyAny>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = slf.py();
     stream.check_writable("write")?;
     if stream.refuses(py)? {
         return Ok(());
@@ -299,5 +305,5 @@ fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// What can change under us is copied.
 fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    memory::bytes(data.py(), Buffer::new(data, false)?.as_slice())
+    memory::bytes(data.py(), Buffer::readable(data)?.as_slice())
 }

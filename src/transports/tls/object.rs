@@ -42,6 +42,7 @@ impl Transport for Tls {
             &self.protocol,
             &self.get_buffer,
             &self.buffer_updated,
+            &self.layer,
             &self.lower,
             &self.extra,
             &self.waiter,
