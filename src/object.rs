@@ -166,7 +166,7 @@ impl<'a, 'py> Args<'a, 'py> {
     pub(crate) fn only_context(&self) -> Option<Arg<'a, 'py>> {
         static SEEN: PySlot = PySlot::empty();
         let ([value], Some(names)) = (self.keywords, self.names) else { return None };
-        if names.as_ptr() != SEEN.as_ptr() {
+        if names.as_ptr() != SEEN.as_ptr(self.py) {
             // SAFETY: there is one keyword, so the tuple has one item, which is a `str`.
             unsafe {
                 let name = ffi::PyTuple_GET_ITEM(names.as_ptr(), 0);
@@ -375,12 +375,12 @@ pub(crate) const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
 #[repr(transparent)]
 pub(crate) struct Table<T: 'static>(pub T);
 
-// SAFETY: for each of these three: plain data, which nobody writes to, and what it points to is
-// static text and functions.
+// SAFETY: plain data, which nobody writes to, and what it points to is static text and functions.
 unsafe impl<const N: usize> Sync for Table<[ffi::PyMethodDef; N]> {}
-// SAFETY: see the first one; a getter's closure is null.
+// SAFETY: plain data, which nobody writes to, and what it points to is static text and functions;
+// the closures are null.
 unsafe impl<const N: usize> Sync for Table<[ffi::PyGetSetDef; N]> {}
-// SAFETY: see the first one; there are only numbers besides the names.
+// SAFETY: plain data, which nobody writes to: static text and numbers.
 unsafe impl<const N: usize> Sync for Table<[ffi::PyMemberDef; N]> {}
 
 /// Makes a heap type from slots, derived from `bases`.

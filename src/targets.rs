@@ -27,9 +27,9 @@ pub trait Carrier: Send + Sync {
 #[derive(Clone, Copy)]
 pub struct TableAddress(pub *const c_void);
 
-// SAFETY: the address of an immutable static.
+// SAFETY: the address of an immutable static, which is there for all threads.
 unsafe impl Send for TableAddress {}
-// SAFETY: as above.
+// SAFETY: a shared address can only be copied, and points to an immutable static.
 unsafe impl Sync for TableAddress {}
 
 /// What a waker refers to. The table's address comes first: code compiled apart reads it.
@@ -64,7 +64,7 @@ impl Target {
 
     /// The object to call, if it is there still.
     pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: null or alive: its owner nulls it, with the GIL held, before it goes.
+        // SAFETY: null, or alive: whoever set it promised that it stays until another one is set.
         unsafe { Bound::from_borrowed_ptr_or_opt(py, self.object.get(py)) }
     }
 
@@ -172,7 +172,7 @@ impl NativeLoop {
     }
 
     pub fn runs_in_this_thread(&self, py: Python<'_>) -> bool {
-        // SAFETY: asks the operating system.
+        // SAFETY: no arguments; answers in any thread.
         self.running_thread(py) == Some(unsafe { ffi::PyThread_get_thread_ident() } as u64)
     }
 

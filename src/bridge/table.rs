@@ -69,7 +69,7 @@ pub(crate) struct Table {
 
 // SAFETY: written once, at compile time; what it points to is static.
 unsafe impl Sync for Table {}
-// SAFETY: as above.
+// SAFETY: function pointers, numbers and the address of a static text: nothing belongs to a thread.
 unsafe impl Send for Table {}
 
 impl Table {
@@ -156,17 +156,17 @@ unsafe extern "C" fn drop_target(handle: *const Handle) {
 }
 
 unsafe extern "C" fn wake(handle: *const Handle) {
-    // SAFETY: the caller has a reference.
+    // SAFETY: the caller has a reference to a target that this crate made.
     unsafe { borrow(handle) }.wake();
 }
 
 unsafe extern "C" fn begin(handle: *const Handle) {
-    // SAFETY: as above.
+    // SAFETY: the caller has a reference to a target that this crate made.
     unsafe { borrow(handle) }.marks.begin();
 }
 
 unsafe extern "C" fn finish(handle: *const Handle) -> c_int {
-    // SAFETY: as above.
+    // SAFETY: the caller has a reference to a target that this crate made.
     unsafe { borrow(handle) }.marks.finish().into()
 }
 
@@ -174,7 +174,8 @@ unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Obj
     // SAFETY: whoever calls through the table holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, (), |py| {
-        // SAFETY: a loop with this table, and a target of it.
+        // SAFETY: the loop that `new_target` made the target on, so it is one of ours, and a target to
+        // which the caller has a reference. The object stays until the caller's `release`.
         unsafe { NativeLoop::of(event_loop).park_target(py, &borrow(handle), object) };
         Ok(())
     });
@@ -184,14 +185,15 @@ unsafe extern "C" fn release(event_loop: Object, handle: *const Handle) {
     // SAFETY: whoever calls through the table holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, (), |py| {
-        // SAFETY: as above.
+        // SAFETY: the loop that `new_target` made the target on, and a target to which the caller has
+        // a reference.
         unsafe { NativeLoop::of(event_loop).release_target(py, &borrow(handle)) };
         Ok(())
     });
 }
 
 unsafe extern "C" fn wakers(handle: *const Handle) -> usize {
-    // SAFETY: the caller has a reference.
+    // SAFETY: the caller has a reference to a target that this crate made.
     let target = unsafe { borrow(handle) };
     // SAFETY: the collector asks, which holds the GIL.
     let listed = target.is_listed(unsafe { Python::assume_attached() });

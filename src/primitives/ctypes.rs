@@ -323,7 +323,7 @@ pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> P
         (class, (*class).tp_version_tag as u32)
     };
     let (last, plain) = SEEN.get(py);
-    if version != 0 && version == last && LAST.as_ptr() == class.cast() {
+    if version != 0 && version == last && LAST.as_ptr(py) == class.cast() {
         return Ok(plain);
     }
     let class = event_loop.get_type().into_any().unbind();

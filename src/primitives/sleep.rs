@@ -83,12 +83,12 @@ static RECYCLED: GilCell<Vec<NonNull<SleepObject>>> = GilCell::new(Vec::new());
 
 static TIMER: NativeTimer = NativeTimer {
     fire,
-    // SAFETY: the heap calls these three with a sleep, which its reference keeps alive, and with the
-    // GIL held.
+    // SAFETY: the heap calls this with a sleep, which its reference keeps alive, and with the GIL
+    // held.
     is_cancelled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).phase != Phase::Waiting },
-    // SAFETY: see the first of them.
+    // SAFETY: the heap calls this with a sleep that it still has, and with the GIL held.
     unscheduled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = false },
-    // SAFETY: see the first of them.
+    // SAFETY: the heap calls this with a sleep that it is about to take, and with the GIL held.
     scheduled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = true },
 };
 

@@ -386,7 +386,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
     unsafe {
         visit!(visit, arg, ffi::Py_TYPE(slf).cast());
         for slot in (*slf.cast::<OperationObject>()).state.slots() {
-            visit!(visit, arg, slot.as_ptr());
+            visit!(visit, arg, slot.visited());
         }
     }
     0

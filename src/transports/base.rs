@@ -37,7 +37,7 @@ pub(crate) trait Transport: Sized + 'static {
     fn decorate(class: &Bound<'_, PyType>) -> PyResult<()>;
     /// Every reference that the garbage collector must know of.
     fn slots(&self) -> impl Iterator<Item = &PySlot>;
-    fn is_closed(&self) -> bool;
+    fn is_closed(&self, py: Python<'_>) -> bool;
     /// Nobody holds the transport any more, and it was not closed: gives everything back.
     fn abandon(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>>;
@@ -107,7 +107,7 @@ unsafe extern "C" fn traverse<T: Transport>(
         visit!(visit, arg, (*this).dict);
         let state: &T = &(*this).state;
         for slot in state.slots() {
-            visit!(visit, arg, slot.as_ptr());
+            visit!(visit, arg, slot.visited());
         }
     }
     0
@@ -149,7 +149,7 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         // SAFETY: the finalizer of this kind's class, which has no subclasses.
         let state = unsafe { state::<T>(&slf) };
-        if !state.is_closed() {
+        if !state.is_closed(py) {
             if let Err(error) = warn_unclosed(py, &slf) {
                 error.write_unraisable(py, Some(&slf));
             }

@@ -215,8 +215,8 @@ impl End {
         self.extra.get(py).map(Bound::unbind)
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.pipe.as_ptr().is_null()
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
+        !self.pipe.is_set(py)
     }
 
     /// Calls a method of the protocol in the transport's context; what it raises is reported.
@@ -347,8 +347,8 @@ impl End {
     }
 
     /// What `repr` begins with: the class, its state and the descriptor.
-    pub(crate) fn describe(&self, class: &str) -> String {
-        let state = match (self.is_closed(), self.closing.get()) {
+    pub(crate) fn describe(&self, py: Python<'_>, class: &str) -> String {
+        let state = match (self.is_closed(py), self.closing.get()) {
             (true, _) => " closed",
             (false, true) => " closing",
             (false, false) => "",
@@ -358,7 +358,7 @@ impl End {
 
     /// What `repr` says of the loop's interest in the descriptor.
     pub(crate) fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
-        if self.is_closed() {
+        if self.is_closed(py) {
             return "closed";
         }
         let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {

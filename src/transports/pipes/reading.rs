@@ -285,8 +285,8 @@ impl Transport for ReadPipe {
         self.end.slots()
     }
 
-    fn is_closed(&self) -> bool {
-        self.end.is_closed()
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.end.is_closed(py)
     }
 
     fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -295,7 +295,7 @@ impl Transport for ReadPipe {
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let watched = self.end.describe_watch(py, Direction::Read);
-        let text = format!("{} {watched}>", self.end.describe("ReadPipeTransport"));
+        let text = format!("{} {watched}>", self.end.describe(py, "ReadPipeTransport"));
         Ok(PyString::new(py, &text))
     }
 }

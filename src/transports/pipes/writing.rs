@@ -208,7 +208,7 @@ impl WritePipe {
         slf: &Bound<'_, PyAny>,
         error: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        if self.end.is_closed() || self.end.close_without_loop(py)? {
+        if self.end.is_closed(py) || self.end.close_without_loop(py)? {
             return Ok(());
         }
         self.end.closing.set(true);
@@ -281,8 +281,8 @@ impl Transport for WritePipe {
         self.end.slots().chain([self.flow.limits.slot()])
     }
 
-    fn is_closed(&self) -> bool {
-        self.end.is_closed()
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.end.is_closed(py)
     }
 
     fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -291,7 +291,7 @@ impl Transport for WritePipe {
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let (start, watched) = (
-            self.end.describe("WritePipeTransport"),
+            self.end.describe(py, "WritePipeTransport"),
             self.end.describe_watch(py, Direction::Write),
         );
         let text = match watched {

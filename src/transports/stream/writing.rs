@@ -42,7 +42,7 @@ pub(crate) fn send(
     data: &Bound<'_, PyBytes>,
 ) -> PyResult<()> {
     let py = slf.py();
-    stream.check_writable("write")?;
+    stream.check_writable(py, "write")?;
     if stream.refuses(py)? {
         return Ok(());
     }
@@ -171,12 +171,12 @@ impl Stream {
         let copy;
         let bytes = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => {
-                self.check_writable("write")?;
+                self.check_writable(py, "write")?;
                 bytes
             }
             Err(_) => {
                 check_type(data)?;
-                self.check_writable("write")?;
+                self.check_writable(py, "write")?;
                 // What is refused is not copied.
                 if data.len()? == 0 || self.refuses(py)? {
                     return Ok(());
@@ -199,7 +199,7 @@ impl Stream {
         slf: &Bound<'_, PyAny>,
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.check_writable(WRITELINES)?;
+        self.check_writable(py, WRITELINES)?;
         // All are looked at before the first is taken: a bad one among them sends none.
         let mut accepted = Vec::new();
         for line in lines.try_iter()? {
@@ -217,7 +217,7 @@ impl Stream {
             }
         }
         // Their iterator is code of the program's, and may have ended the connection.
-        self.check_writable(WRITELINES)?;
+        self.check_writable(py, WRITELINES)?;
         if accepted.is_empty() || self.refuses(py)? {
             return Ok(());
         }
@@ -225,13 +225,13 @@ impl Stream {
         self.wrote(py, slf)
     }
 
-    fn check_writable(&self, method: &str) -> PyResult<()> {
+    fn check_writable(&self, py: Python<'_>, method: &str) -> PyResult<()> {
         if self.eof_written.get() {
             return Err(PyRuntimeError::new_err(format!(
                 "Cannot call {method}() after write_eof()"
             )));
         }
-        if !self.drained.as_ptr().is_null() {
+        if self.drained.is_set(py) {
             return Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
             )));

@@ -54,7 +54,7 @@ impl Transport for Tls {
         own.into_iter().chain(self.engine.slots())
     }
 
-    fn is_closed(&self) -> bool {
+    fn is_closed(&self, _py: Python<'_>) -> bool {
         self.closed.get()
     }
 
