@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilFlag;
 use crate::object::{self, Object};
-use crate::wakes::{self, Marks};
+use crate::wakes::{self, Marks, Park, Wake};
 
 /// Lists that grew beyond this many are given back after a burst.
 const WORTH_KEEPING: usize = 1024;
@@ -57,7 +57,7 @@ impl Target {
 
     /// From any thread, with or without the GIL.
     pub fn wake(self: &Arc<Self>) {
-        if self.marks.wake() {
+        if self.marks.wake() == Wake::Notify {
             self.carrier.carry(self);
         }
     }
@@ -121,7 +121,7 @@ impl NativeLoop {
     /// Whether the loop may sleep: nobody was woken meanwhile.
     #[inline]
     pub fn park_mailbox(&self, py: Python<'_>) -> bool {
-        !self.has_targets.get(py) || self.mailbox.park()
+        !self.has_targets.get(py) || self.mailbox.park() == Park::Sleep
     }
 
     #[inline]

@@ -183,7 +183,7 @@ fn gather<'py>(
             continue;
         }
         #[cfg(Py_3_14)]
-        gathering.record_waiter(&child, true)?;
+        gathering.record_waiter(&child, Edge::Add)?;
         gathering.watch(types, &child, &context)?;
     }
     let outer = types.new_gathering_future(py, on_loop.options())?;
@@ -204,6 +204,14 @@ fn gather<'py>(
         gathering.child_done(&child)?;
     }
     Ok(outer)
+}
+
+/// What becomes of the call graph's edge from a child to the task that waits for it.
+#[cfg(Py_3_14)]
+#[derive(Clone, Copy)]
+enum Edge {
+    Add,
+    Discard,
 }
 
 /// A reference to a gathering, and its fields.
@@ -254,14 +262,17 @@ impl<'py> Gathering<'py> {
 
     /// The call graph's edge from a child to the task that waits for it.
     #[cfg(Py_3_14)]
-    fn record_waiter(&self, child: &Bound<'py, PyAny>, waits: bool) -> PyResult<()> {
+    fn record_waiter(&self, child: &Bound<'py, PyAny>, edge: Edge) -> PyResult<()> {
         // SAFETY: our layout.
         let waiter = unsafe { (*self.fields()).waiter };
         if waiter.is_null() {
             return Ok(());
         }
         let originals = originals(self.0.py())?;
-        let function = if waits { &originals.add_to_awaited_by } else { &originals.discard };
+        let function = match edge {
+            Edge::Add => &originals.add_to_awaited_by,
+            Edge::Discard => &originals.discard,
+        };
         let args = [child.as_ptr(), waiter];
         // SAFETY: two live objects; a new reference or null with an exception set.
         unsafe {
@@ -280,7 +291,7 @@ impl<'py> Gathering<'py> {
             (Bound::from_borrowed_ptr_or_opt(py, (*this).outer), (*this).return_exceptions)
         };
         #[cfg(Py_3_14)]
-        self.record_waiter(child, false)?;
+        self.record_waiter(child, Edge::Discard)?;
         let outer = match outer {
             Some(outer) if !types.done.ask(&outer)? => outer,
             _ => {
@@ -334,7 +345,7 @@ impl<'py> Gathering<'py> {
         }
         let mut at = 0;
         while let Some(child) = self.child(at) {
-            self.record_waiter(&child, false)?;
+            self.record_waiter(&child, Edge::Discard)?;
             at += 1;
         }
         Ok(())

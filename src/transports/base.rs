@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
 use crate::cached;
+use crate::dismantle::dismantle;
 use crate::gil::PySlot;
 use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
@@ -170,14 +171,23 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for. The
-    // finalizer may bring the object back, then there is nothing to do.
+    // SAFETY: the last reference is gone. First the finalizer, which takes the transport out of the
+    // loop's table, where it may be borrowed: it runs once, and if it brings the object back there is
+    // nothing to do. The rest may have to wait.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(slf) != 0 {
-            return;
+        if ffi::PyObject_CallFinalizerFromDealloc(slf) == 0 {
+            dismantle(slf, take_apart::<T>);
         }
+    }
+}
+
+/// # Safety
+/// `slf` must be a dead, untracked transport of this kind whose finalizer has run, the GIL held.
+unsafe fn take_apart<T: Transport>(slf: Object) {
+    // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
+    // type. Nobody can reach it any more, whatever destructors do.
+    unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         let this = slf.cast::<Instance<T>>();
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);

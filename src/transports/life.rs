@@ -37,6 +37,15 @@ pub(crate) enum Life {
     Closed,
 }
 
+/// Why a connection is closed at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// `abort()` was called.
+    Abort,
+    /// An error, which is told to the protocol.
+    Error,
+}
+
 /// The state that all of them have. Only reached with the GIL held.
 pub(crate) struct Common {
     /// The `socket.socket` in it is the user's, or was made when somebody asked for it.
@@ -112,7 +121,7 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
     /// Nothing more is read.
     fn stop_receiving(&self) {}
     /// The last chance to send, before an abort or a fatal error.
-    fn send_last(&self, _slf: &Bound<'_, PyAny>, _failed: bool) -> PyResult<()> {
+    fn send_last(&self, _slf: &Bound<'_, PyAny>, _cause: Cause) -> PyResult<()> {
         Ok(())
     }
     /// Registered anew, after a fork.
@@ -395,7 +404,8 @@ pub(crate) fn force_close<T: SocketTransport>(
         return Ok(());
     }
     this.check_loop(slf.py())?;
-    this.send_last(slf, error.is_some())?;
+    let cause = if error.is_some() { Cause::Error } else { Cause::Abort };
+    this.send_last(slf, cause)?;
     if this.life.get() >= Life::Losing {
         return Ok(());
     }

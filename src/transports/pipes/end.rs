@@ -87,6 +87,8 @@ pub(crate) struct End {
     context: Ground,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// The file object that `abandon` has closed.
+    abandoned: PySlot,
 }
 
 /// Makes a transport and schedules `connection_made`.
@@ -120,6 +122,7 @@ pub(crate) fn new<'py, P: Pipe>(
         waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
         context,
         loss: PySlot::empty(),
+        abandoned: PySlot::empty(),
     };
     // From here on the transport owns the file. If the rest fails it is dropped, and closes it.
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
@@ -203,6 +206,7 @@ impl End {
             &self.waiter,
             self.context.slot(),
             &self.loss,
+            &self.abandoned,
         ]
         .into_iter()
     }
@@ -321,6 +325,15 @@ impl End {
         self.closing.set(true);
         self.close_pipe(py)?;
         Ok(true)
+    }
+
+    /// Nobody holds the transport any more: closes the file. The object goes with the other fields,
+    /// which are dropped in turn: it may be anything, a whole chain of transports too.
+    pub(crate) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(pipe) = self.pipe.get(py) {
+            self.abandoned.set(py, Some(pipe.unbind()));
+        }
+        self.close_pipe(py)
     }
 
     pub(crate) fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {

@@ -290,7 +290,7 @@ impl Transport for ReadPipe {
     }
 
     fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.close_pipe(py)
+        self.end.abandon(py)
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {

@@ -137,7 +137,8 @@ impl Clients {
     /// Whether an object is one of our transports, and belongs to the server.
     fn serves(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let server = self.server.get(object.py());
-        Ok(base::state_of::<Stream>(object)?.is_some_and(|it| it.server.as_ptr(object.py()) == server))
+        Ok(base::state_of::<Stream>(object)?
+            .is_some_and(|it| it.server.as_ptr(object.py()) == server))
     }
 
     fn others<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

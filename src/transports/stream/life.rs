@@ -13,7 +13,7 @@ use crate::reactor::{Direction, Reactor, Registration};
 use crate::sockets::address::{self, Address};
 use crate::sources::Kind;
 use crate::transports::base;
-use crate::transports::life::{self, Life, Parts, SocketTransport};
+use crate::transports::life::{self, Cause, Life, Parts, SocketTransport};
 use crate::transports::protocol::Delivery;
 
 /// What a new transport is made of.
@@ -141,14 +141,14 @@ impl SocketTransport for Stream {
     }
 
     /// asyncio would have sent this turn's writes before it came to the end.
-    fn send_last(&self, slf: &Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
-        if failed {
-            self.send_last_words(slf.py());
-            Ok(())
-        } else if self.listed.get() {
-            self.send_pending(slf.py(), slf)
-        } else {
-            Ok(())
+    fn send_last(&self, slf: &Bound<'_, PyAny>, cause: Cause) -> PyResult<()> {
+        match cause {
+            Cause::Error => {
+                self.send_last_words(slf.py());
+                Ok(())
+            }
+            Cause::Abort if self.listed.get() => self.send_pending(slf.py(), slf),
+            Cause::Abort => Ok(()),
         }
     }
 
