@@ -3,6 +3,11 @@
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
 //! GIL. The object it stands for is only borrowed. Its owner takes it back (`NativeLoop::release`)
 //! before it goes, so a waker that outlives it wakes nobody.
+//!
+//! `table`, `marks` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
+//! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
+//! `place` is its index there, or `usize::MAX`. Closing takes the whole list, and from each target its
+//! object, before that is called.
 
 use std::ffi::c_void;
 use std::sync::Arc;

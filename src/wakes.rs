@@ -265,7 +265,7 @@ mod tests {
         let item = std::sync::Arc::new(());
         assert_eq!(inbox.post(item.clone()), Posted::Delivered);
         inbox.close();
-        assert_eq!(inbox.post(item.clone(), Posted::Delivered));
+        assert_eq!(inbox.post(item.clone()), Posted::Delivered);
         assert_eq!(std::sync::Arc::strong_count(&item), 1);
     }
 }

@@ -4,9 +4,35 @@
 //! it returns without a trip through the loop. Pending, it yields its `Waiter`, which the waker has
 //! the loop call. Woken by its own poll, it yields `None`, and asyncio steps the task again.
 //!
-//! While somebody can wake it the awaitable refers to itself: a task that nobody but a waker knows
-//! of is not garbage. (To the collector the reference is one from outside until the last waker is
-//! gone; then it is a cycle like others.)
+//! While a waker can wake it the awaitable refers to itself: a task that only a waker knows of is not
+//! garbage. (To the collector the reference is one from outside until the last waker is gone; then
+//! it is a cycle like others.)
+//!
+//! # States
+//!
+//! See [`Phase`]. `Fresh` holds nothing but its future. The first step makes it `Running`, and binds
+//! it to the running loop: `link`, `event_loop` and `target` are set together, once, and the latter
+//! two go together.
+//! A poll takes the future out and has the phase `Running`, so that code which comes back here is
+//! refused; `Suspended` has it back in its place. `Done` and `Orphaned` hold nothing.
+//!
+//! # Who may touch what
+//!
+//! Wakers, on any thread and without the GIL, know the target and nothing else. All fields of the
+//! object belong to whoever holds the GIL and a reference. They are reached through a raw pointer,
+//! one at a time: no `&mut` to the object exists, because a poll, the destructor of a future and each
+//! dropped reference may run code that comes back. `take_apart` empties each field before it drops
+//! what was there.
+//!
+//! The waiter is made once, borrows the awaitable, and may outlive it: `take_apart` and `dealloc` have
+//! it forget its owner before anything else can look. The loop borrows the waiter from `park` to
+//! `release`.
+//!
+//! # What frees it
+//!
+//! The last reference, through `dismantle`: a future may own another awaitable. `held` says that one
+//! of the references is its own; `let_go` gives that up when it is woken or stepped, and `end` as the
+//! last thing it does.
 
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;

@@ -1,4 +1,8 @@
 //! The Python types of awaitables and waiters.
+//!
+//! Each is made once a process, for one layout, without subclasses, and its objects are made by one
+//! function (`awaitable::new`, `waiter::new`). So CPython's check of `self` is the proof of the layout
+//! that the functions in these tables rest on.
 
 use std::ffi::c_void;
 use std::mem::offset_of;

@@ -3,6 +3,19 @@
 //! Two extension modules share no Rust types, not even when both were built from this crate. What
 //! they share is this table: C functions in a C layout, found in a capsule on the loop's class. A
 //! loop of this very crate is used through the same functions, without the capsule.
+//!
+//! # The contract
+//!
+//! - A handle that is passed in is a target that the same table's `new_target` made, and the caller has
+//!   a reference to it for the call: its own, or a waker's. `drop` gives that up.
+//! - A loop that is passed in is a live object, the one that the target was made on. Only `new_target`
+//!   and `runs_here` ask for its class: attributes can be copied, so any class may have the table.
+//! - The functions marked `GIL` are called with it held. The others may be called without, in any
+//!   thread: they take no lock that a thread holds while it waits for the GIL.
+//! - None of them unwinds: the caller may have been compiled by another rustc.
+//! - The object between `park` and `release` is borrowed. The caller keeps it alive, and releases it
+//!   before it goes; a loop of tokioloop that closes calls it once, having let go of it.
+//! - The table is a static of an extension module, and modules are never unloaded.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;

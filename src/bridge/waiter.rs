@@ -2,6 +2,20 @@
 //!
 //! A task hands over its wake-up function and its context. A woken waiter calls it there and then:
 //! the task steps in the same entry of the ready queue, with no handle and no second trip.
+//!
+//! # States
+//!
+//! One waiter serves all waits of its awaitable. `arm` begins a wait: not woken, not cancelled. A task
+//! leaves `callback` and `context`, once; the loop's call sets `woken`, takes both out and calls.
+//! `cancel` marks the wait and wakes the awaitable; the task then asks for the result, and gets the
+//! error. When the loop closes, it calls with itself as the argument, and both are dropped uncalled.
+//!
+//! `owner` is borrowed, and null once the awaitable is done or dies: the awaitable calls `disown`
+//! before it lets go of the waiter.
+//!
+//! All fields change with the GIL held. A reference is taken before it is used, and out of its field
+//! before it is dropped; no `&mut` to the object lasts over a call. A task may keep a waiter for ever;
+//! the last reference frees it, through `dismantle`, because a callback may lead to another one.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;

@@ -2,6 +2,9 @@
 //!
 //! asyncio's is one, and `inspect.iscoroutinefunction` (and so `unittest.mock.patch`) has to see
 //! that; the marks that it looks for need a place that a builtin function does not have.
+//!
+//! There is one object of the type, so there are no chains of them, and no need of `dismantle`. Only
+//! `dict` and the weak references ever change, by CPython's own generic functions.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;

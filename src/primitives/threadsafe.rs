@@ -2,6 +2,19 @@
 //!
 //! One object is all that asyncio makes closures for: the callback that starts the task, and what
 //! the two futures call when one of them is done.
+//!
+//! # States
+//!
+//! - *Submitted*: `coro`, `event_loop` and `future` are set; the loop's ready queue has the object.
+//!   Called without arguments it starts: `coro` is taken out, so a second call by hand does nothing.
+//! - *Started*: `task` is set, and both futures have the object as a callback. It tells by the argument
+//!   which of them is done.
+//! - *Done*, or cleared by the collector: everything is null, and a call does nothing. (If no task in C
+//!   came of it, loop and future stay where they are.)
+//!
+//! `future` may call from any thread, the task calls in the loop's; all fields change with the GIL
+//! held, are emptied before they are dropped, and references are taken before Python code is called.
+//! The last reference frees it, through `dismantle`: a coroutine may hold another one's future.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;

@@ -2,6 +2,30 @@
 //!
 //! A transport is a Rust struct behind a Python header. [`Transport`] says what differs between
 //! the kinds; layout, garbage collection and the end of an object's life are here.
+//!
+//! # Layout
+//!
+//! [`Instance`] starts with what asyncio's base class has (the head and its `__slots__`, which stay
+//! empty), so its methods work on ours; `class` compares the sizes before it makes a type. Only
+//! `allocate` makes objects of these types, and none has subclasses: an object of a kind's class has
+//! that kind's state, whole from before anything can see it until `take_apart`. [`state`] takes the
+//! caller's word for the class, [`state_of`] asks.
+//!
+//! # Who may touch what
+//!
+//! Whoever holds the GIL and a reference, and only by `&T`: everything in a state that changes is in
+//! a cell, a slot or a `RefCell`. Each call of the protocol, of the loop's Python methods or of a
+//! destructor may come back into any method of the same transport, or give the GIL to a thread that
+//! does. So no borrow of a `RefCell` lasts over such a call, references are taken before it, and what
+//! it may have changed (the stage of life, the loop, the protocol) is read again after it.
+//!
+//! # What frees it
+//!
+//! The finalizer runs first, once: it warns, and `abandon` gives back what the loop and the kernel
+//! have of it. Until then the loop's table may borrow the transport (`Source::Quiet`). The rest goes
+//! through `dismantle`: a transport can be another one's protocol. The collector calls the finalizer
+//! before `clear`, which empties the slots; a method that is called later finds neither loop nor
+//! protocol, and does nothing.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::{ManuallyDrop, offset_of};

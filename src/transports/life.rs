@@ -2,6 +2,29 @@
 //!
 //! Streams and datagrams differ in how they read and send. What they are to the loop, to their
 //! protocol and to the garbage collector is the same, and is here.
+//!
+//! # States
+//!
+//! [`Life`] only moves down its list. `New` until the loop calls `connection_made`; `Open`;
+//! `Closing` from `close()` on, while something is left to send; `Losing` once `connection_lost` is
+//! in the ready queue, which happens once; `Closed` from `release` on, which closes the descriptor.
+//! `release` is reached from `connection_lost`, or from the finalizer of a transport that nobody
+//! closed, and never twice: each looks at `Closed` first.
+//!
+//! # Who owns what
+//!
+//! - The descriptor is the caller's until the transport exists; from then on the transport closes
+//!   it, once, in `release`. If a socket object has it, that is what is closed.
+//! - The registration is dropped before the descriptor is closed (`sources::take_back` knows what
+//!   to do where the program was faster).
+//! - The loop's table holds the transport (`Source::Object`), save while it is open, does not read and
+//!   has nothing to send: then it is only borrowed (`Source::Quiet`), so that it can be collected, and
+//!   its finalizer takes it out of the table before the memory goes. The key is the transport's from
+//!   birth to `release`.
+//! - Loop, protocol and context are there until `connection_lost` has run. A method that needs one of
+//!   them takes a reference first and works with that, whatever becomes of the slot.
+//!
+//! Each step of a life that calls the protocol looks at [`Life`] again afterwards.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;

@@ -13,6 +13,29 @@
 //! | `reading` | from ciphertext to the protocol |
 //! | `writing` | from `write` to ciphertext, batched a turn |
 //! | `closing` | shutdown, errors, the end |
+//!
+//! # States
+//!
+//! [`State`] is asyncio's state machine: `Unwrapped`, `Handshake`, `Wrapped`, `Flushing`, `Shutdown`,
+//! and `Unwrapped` again at the end; [`Told`] is what the application's protocol has heard, and only
+//! moves forward. `closed` is set for good by `close()`, `abort()` or the loss of the connection.
+//! `lost` empties the engine and lets go of both neighbours: whatever comes later, from above or from
+//! below, finds nothing to work on.
+//!
+//! # Who is above and below
+//!
+//! Above, `protocol` is anybody's; below, `lower` is what called `connection_made`. A program may put
+//! anything into either place, so a neighbour counts as a layer of ours only after a look at its class:
+//! `layer` holds exactly a TLS transport, or nothing, and is what `Delivery::Layer` delivers to,
+//! whatever `protocol` has become since. A stream below feeds this layer only while this is its
+//! protocol (`stream::feed_natively`).
+//!
+//! # What may come back
+//!
+//! Protocols, transports below that are the program's, and an `SSLContext`'s callbacks are Python code,
+//! called in the middle of each step. No borrow of the backlog lasts over one. Memory of ours is lent
+//! to OpenSSL (`window`) only through CPython's own C types, which keep nothing: a class of the
+//! program's gets `bytes`. The scratch buffer is out of the loop's reach while it is lent.
 
 mod closing;
 mod engine;

@@ -1,4 +1,9 @@
 //! Lends memory of ours to a C function of Python's that wants a buffer object.
+//!
+//! A window has an address only during `lend`, whose caller vouches for the memory and for the callee:
+//! one that lets go of every view before it returns. So it is only ever passed to `_ssl`'s own types.
+//! Code that gets hold of a window otherwise, or keeps it, finds it empty. The one spare window is out
+//! of its slot while it is lent: a call inside of a call gets another one.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
