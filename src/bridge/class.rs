@@ -108,7 +108,8 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`, which is alive for the call.
-        let text = format!("<coroutine object {} at {slf:p}>", unsafe { name_of(slf) });
+        let name = unsafe { name_of(slf) };
+        let text = format!("<coroutine object {name} at {slf:p}>");
         Ok(PyString::new(py, &text).into_ptr())
     })
 }

@@ -101,8 +101,9 @@ pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound
         )));
     }
     let [delay, result] = args.bind("sleep", ["delay", "result"], 2, 1)?;
-    let none = py.None();
-    let result = result.unwrap_or(none.bind_borrowed(py));
+    // SAFETY: `None` lives for ever.
+    let none = unsafe { Arg::from_ptr(py, ffi::Py_None()) };
+    let result = result.unwrap_or(none);
     // `bind` has raised if there is no delay.
     let Some(delay) = delay else { return Err(PyTypeError::new_err("no delay")) };
     if is_plain(&delay)

@@ -95,8 +95,11 @@ pub(crate) unsafe fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T
 /// The state behind an object that is a transport of this kind; `None` for all others.
 #[inline]
 pub(crate) fn state_of<'a, T: Transport>(object: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a T>> {
+    if !is::<T>(object)? {
+        return Ok(None);
+    }
     // SAFETY: of the class, which has no subclasses and of which only `allocate` makes objects.
-    Ok(if is::<T>(object)? { Some(unsafe { state(object) }) } else { None })
+    Ok(Some(unsafe { state(object) }))
 }
 
 /// Whether an object is a transport of this kind.
