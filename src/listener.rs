@@ -94,7 +94,8 @@ impl Listener {
         // Accepted sockets inherit it, which saves a system call a connection. (Fails on sockets
         // that are not TCP, which have no such delay.)
         let on: libc::c_int = 1;
-        // SAFETY: a live descriptor and a local value of the right size.
+        // SAFETY: the kernel reads a local value of the size that it is told; a number that is no
+        // socket is an error.
         unsafe {
             libc::setsockopt(
                 fd,

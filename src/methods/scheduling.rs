@@ -140,7 +140,7 @@ struct Deadline<'py> {
 impl<'py> Deadline<'py> {
     fn of(given: Bound<'py, PyAny>) -> PyResult<Self> {
         let when = given.extract::<f64>()?;
-        // SAFETY: a live object.
+        // SAFETY: any live object may be asked, and `given` is a reference to one.
         let plain = unsafe { ffi::PyFloat_CheckExact(given.as_ptr()) } != 0;
         Ok(Self { when, given: (!plain).then_some(given) })
     }

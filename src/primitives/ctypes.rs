@@ -268,7 +268,7 @@ impl Drop for OnLoop<'_> {
         let Some(options) = self.0.take() else { return };
         let py = options.py();
         // Lets go of the loop. Somebody else's constructor may have kept the dict: then it is his.
-        // SAFETY: alive.
+        // SAFETY: the dict is alive: `options` is a reference to it.
         if unsafe { ffi::Py_REFCNT(options.as_ptr()) } == 1
             && options.set_item(intern!(py, "loop"), py.None()).is_ok()
         {

@@ -252,7 +252,7 @@ impl<'py> Sleep<'py> {
 
     fn track(&self) {
         let object = self.as_any().as_ptr();
-        // SAFETY: alive, and complete.
+        // SAFETY: `self` keeps it alive, and `new` has written all of its fields.
         unsafe {
             if ffi::PyObject_GC_IsTracked(object) == 0 {
                 ffi::PyObject_GC_Track(object.cast());

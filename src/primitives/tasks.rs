@@ -111,7 +111,7 @@ pub(crate) unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object 
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: alive for the call.
+        // SAFETY: a method of the loop's class; CPython keeps `slf` alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
         let class = &cached::asyncio(py)?.future;
         if let Some(types) = ctypes::types(py)?

@@ -233,7 +233,7 @@ unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { pyo3::Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: alive for the call.
+        // SAFETY: CPython keeps `slf` alive for the call of a slot.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
         // SAFETY: a slot of this kind's class, which has no subclasses.
         Ok(unsafe { state::<T>(&slf) }.describe(py)?.into_ptr())

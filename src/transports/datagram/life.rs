@@ -92,7 +92,8 @@ fn extra_info<'py>(
 /// reactor takes to concern writers.
 fn tell_of_errors(fd: RawFd) {
     let on: libc::c_int = 1;
-    // SAFETY: a live descriptor and a local value of the right size.
+    // SAFETY: the kernel reads a local value of the size that it is told; a number that is no socket
+    // is an error.
     unsafe {
         libc::setsockopt(
             fd,

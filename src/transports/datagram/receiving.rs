@@ -76,7 +76,8 @@ impl Slots {
 
     /// Receives without waiting; how many datagrams.
     fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        // SAFETY: the headers point into this box, which stays where it is.
+        // SAFETY: as many headers as the kernel is told, which point to room of the lengths that they
+        // say: all of it in this box and its `room`, neither of which ever moves or grows.
         check(unsafe {
             libc::recvmmsg(
                 fd,

@@ -158,7 +158,8 @@ impl Datagram {
         };
         // Last: the buffer's owner may be written in Python.
         let fd = self.file.open(data.py()).map_err(|error| os_error(&error))?;
-        // SAFETY: bytes and an address that live through the call.
+        // SAFETY: the kernel only reads both, of these lengths, before the call returns: the bytes are
+        // an object's, or a buffer's that is held until then, and the address is the caller's.
         let sent = check(unsafe {
             libc::sendto(
                 fd,
