@@ -37,7 +37,7 @@ impl Contexts {
     #[inline]
     pub fn take(&self, py: Python<'_>) -> PyResult<(Object, bool)> {
         let layout = Layout::get(py);
-        let last = self.last.as_ptr();
+        let last = self.last.as_ptr(py);
         // SAFETY: both are contexts, and the probe found the map where it is read.
         unsafe {
             let current = layout.current(py);
@@ -54,7 +54,7 @@ impl Contexts {
         if !comparable {
             return Ok((copy.into_ptr(), false));
         }
-        let last = self.last.as_ptr();
+        let last = self.last.as_ptr(py);
         // SAFETY: both are contexts, and the probe found the map where it is read.
         unsafe {
             if !last.is_null() && values(last) == values(copy.as_ptr()) {
@@ -116,7 +116,7 @@ impl Contexts {
         if self.last.is_set(py) {
             self.last.set(py, None);
         }
-        let pristine = self.pristine.as_ptr();
+        let pristine = self.pristine.as_ptr(py);
         // SAFETY: alive, it is in our slot.
         if !pristine.is_null() && unsafe { ffi::Py_REFCNT(pristine) } == 1 {
             self.working.set(py, None);
@@ -284,7 +284,7 @@ fn can_compare(py: Python<'_>) -> PyResult<bool> {
     let variable = module.getattr("ContextVar")?.call1(("probe",))?;
     let arguments = PyDict::new(py);
     copy.call_method("run", (variable.getattr("set")?, 1), Some(&arguments))?;
-    // SAFETY: as above.
+    // SAFETY: the same two objects, which are as large as was found above; only compared.
     let (unchanged, changed) = unsafe { (values(context.as_ptr()), values(copy.as_ptr())) };
     Ok(unchanged == original && changed != original && !changed.is_null())
 }

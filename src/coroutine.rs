@@ -1,9 +1,12 @@
 //! How Python steps a coroutine of the core's own: `send`, `throw`, `close`, `await`, written once.
 //!
 //! `sleep`, the `sock_*` calls and Rust futures are state machines; what differs between them is
-//! behind [`Coroutine`].
+//! behind [`Coroutine`]. [`This`] is how they get at their fields: a reference to an object that is
+//! known to be of the kind's class, which only the functions in here that CPython calls, and the
+//! kinds where they find one of their objects again, make out of a pointer.
 
 use std::ffi::{CStr, CString, c_void};
+use std::marker::PhantomData;
 use std::ptr::null_mut;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
@@ -12,27 +15,30 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::handles::arguments;
 use crate::object::{
-    self, Args, METHODS_END, Object, Table, enter, fast_method, plain_method, slot, unary_method,
+    self, Arg, Args, METHODS_END, Object, Table, enter, fast_method, plain_method, slot,
+    unary_method,
 };
 
-/// A kind of coroutines. Each `slf` is a live object of the kind's class.
-pub(crate) trait Coroutine: 'static {
-    /// One step; `result` is what it yields or returns, a new reference.
-    fn send(
-        py: Python<'_>,
-        slf: Object,
-        value: Object,
-        result: *mut Object,
-    ) -> PyResult<ffi::PySendResult>;
+/// A kind of coroutines.
+///
+/// # Safety
+/// `Object` must be `repr(C)` and start with an object's head.
+pub(crate) unsafe trait Coroutine: Sized + 'static {
+    /// The layout of the objects of its class.
+    type Object;
 
-    /// What it yields once something was thrown into it, a new reference.
-    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object>;
+    /// One step.
+    fn send<'py>(slf: &This<'py, Self>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>>;
 
-    fn close(py: Python<'_>, slf: Object) -> PyResult<()>;
+    /// What it yields once something was thrown into it.
+    fn throw<'py>(slf: &This<'py, Self>, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>>;
+
+    fn close(slf: &This<'_, Self>) -> PyResult<()>;
 
     /// Whether another `await` of it is refused.
-    fn is_awaited(_py: Python<'_>, _slf: Object) -> bool {
+    fn is_awaited(_slf: &This<'_, Self>) -> bool {
         false
     }
 
@@ -49,11 +55,76 @@ pub(crate) trait Coroutine: 'static {
     ]);
 }
 
+/// What a step came to.
+pub(crate) enum Sent<'py> {
+    Yields(Bound<'py, PyAny>),
+    Returns(Bound<'py, PyAny>),
+}
+
+/// Steps an iterator or a coroutine of whatever kind.
+#[inline]
+pub(crate) fn send_to<'py>(steps: &Bound<'py, PyAny>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+    let (py, mut result) = (steps.py(), null_mut());
+    // SAFETY: two live objects and a local out parameter, which gets a new reference unless there
+    // is an error; that it is an iterator or has `send` CPython asks itself.
+    unsafe {
+        Ok(match ffi::PyIter_Send(steps.as_ptr(), value.as_ptr(), &mut result) {
+            ffi::PySendResult::PYGEN_NEXT => Sent::Yields(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_RETURN => Sent::Returns(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_ERROR => return Err(object::fetch(py)),
+        })
+    }
+}
+
+/// A reference to an object of a kind's class.
+pub(crate) struct This<'py, K>(Bound<'py, PyAny>, PhantomData<K>);
+
+impl<'py, K: Coroutine> This<'py, K> {
+    /// # Safety
+    /// `object` must be a live object of the class that `new_class::<K>` made.
+    #[inline]
+    pub(crate) unsafe fn borrowed(py: Python<'py>, object: Object) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Bound::from_borrowed_ptr(py, object) }, PhantomData)
+    }
+
+    /// # Safety
+    /// `object` must be a new reference to an object of the class that `new_class::<K>` made.
+    #[inline]
+    pub(crate) unsafe fn owned(py: Python<'py>, object: Object) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Bound::from_owned_ptr(py, object) }, PhantomData)
+    }
+
+    #[inline]
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.0.py()
+    }
+
+    #[inline]
+    pub(crate) fn as_any(&self) -> &Bound<'py, PyAny> {
+        &self.0
+    }
+
+    #[inline]
+    pub(crate) fn into_any(self) -> Bound<'py, PyAny> {
+        self.0
+    }
+
+    /// Its fields, which are there as long as this reference.
+    #[inline]
+    pub(crate) fn fields(&self) -> *mut K::Object {
+        self.0.as_ptr().cast()
+    }
+}
+
 /// Makes the class of a kind; `own` are its slots besides those of every coroutine.
-pub(crate) fn new_class<K: Coroutine + ?Sized>(
+///
+/// # Safety
+/// That of `object::new_type`, for `own` and for objects laid out as `K::Object` is.
+pub(crate) unsafe fn new_class<K: Coroutine>(
     py: Python<'_>,
     name: &'static CStr,
-    size: usize,
     own: impl IntoIterator<Item = ffi::PyType_Slot>,
 ) -> PyResult<Py<PyType>> {
     let mut slots = vec![
@@ -64,7 +135,10 @@ pub(crate) fn new_class<K: Coroutine + ?Sized>(
         slot(ffi::Py_tp_methods, K::METHODS.0.as_ptr().cast_mut().cast()),
     ];
     slots.extend(own);
-    let class = object::new_type(py, name, size, &[py.get_type::<PyAny>()], slots)?;
+    let (size, base) = (size_of::<K::Object>(), py.get_type::<PyAny>());
+    // SAFETY: the slots of ours are functions of those kinds, which take objects of this class; for
+    // the others there is the caller's promise. A coroutine's layout starts with an object's.
+    let class = unsafe { object::new_type(py, name, size, &[base], slots)? };
     // `create_task` and `iscoroutine` ask this base class.
     py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
     Ok(class.unbind())
@@ -74,16 +148,15 @@ pub(crate) fn new_class<K: Coroutine + ?Sized>(
 /// are the error, and then the coroutine goes on.
 ///
 /// A coroutine of Python's own says which, in this CPython's words.
-pub(crate) fn uncaught(py: Python<'_>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
     let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     uncaught_by(&nothing, args)
 }
 
 /// The same for what is thrown into `coro`, a coroutine of Python's own.
-pub(crate) fn uncaught_by(coro: &Bound<'_, PyAny>, args: &[Object]) -> PyResult<PyErr> {
+pub(crate) fn uncaught_by<'py>(coro: &Bound<'py, PyAny>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
     let py = coro.py();
-    let args = crate::handles::arguments(py, args)?;
-    let error = match coro.call_method1(intern!(py, "throw"), args) {
+    let error = match coro.call_method1(intern!(py, "throw"), arguments(py, args)?) {
         Ok(_) => PyRuntimeError::new_err("throw() raised nothing"),
         Err(error) => error,
     };
@@ -102,7 +175,7 @@ pub(crate) fn warn_never_awaited(py: Python<'_>, name: &str) {
     }
 }
 
-unsafe extern "C" fn am_send<K: Coroutine + ?Sized>(
+unsafe extern "C" fn am_send<K: Coroutine>(
     slf: Object,
     value: Object,
     result: *mut Object,
@@ -111,25 +184,47 @@ unsafe extern "C" fn am_send<K: Coroutine + ?Sized>(
     unsafe { *result = null_mut() };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, ffi::PySendResult::PYGEN_ERROR, |py| K::send(py, slf, value, result))
+    enter(held, ffi::PySendResult::PYGEN_ERROR, |py| {
+        // SAFETY: a slot of the kind's class; CPython passes one of its objects and a value, both
+        // alive for the call.
+        let (slf, value) = unsafe { (This::<K>::borrowed(py, slf), Arg::from_ptr(py, value)) };
+        let (how, object) = match K::send(&slf, value)? {
+            Sent::Yields(object) => (ffi::PySendResult::PYGEN_NEXT, object),
+            Sent::Returns(object) => (ffi::PySendResult::PYGEN_RETURN, object),
+        };
+        // SAFETY: the caller's out parameter, which takes a new reference.
+        unsafe { *result = object.into_ptr() };
+        Ok(how)
+    })
 }
 
-/// One step in the old way, where a result is a raised `StopIteration`. `bare`: one without a value
-/// need not be raised.
+/// How a step in the old way tells that a coroutine returned `None`.
+#[derive(Clone, Copy, PartialEq)]
+enum Ending {
+    /// By a `StopIteration`, as for any other value.
+    Raised,
+    /// By no value and no exception, which `tp_iternext` may do.
+    Bare,
+}
+
+/// One step in the old way, where a result is a raised `StopIteration`.
+///
+/// # Safety
+/// `slf` must be a live object of the kind's class, `value` a live object, and the GIL be held.
 #[inline]
-fn step<K: Coroutine + ?Sized>(slf: Object, value: Object, bare: bool) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
+unsafe fn step<K: Coroutine>(slf: Object, value: Object, ending: Ending) -> Object {
+    // SAFETY: the caller's promise.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let mut result = null_mut();
-        if K::send(py, slf, value, &mut result)? == ffi::PySendResult::PYGEN_NEXT {
-            return Ok(result);
-        }
-        // SAFETY: a new reference, set on return.
-        let value = unsafe { object::owned(py, result)? };
+        // SAFETY: the caller's promise.
+        let (slf, value) = unsafe { (This::<K>::borrowed(py, slf), Arg::from_ptr(py, value)) };
+        let value = match K::send(&slf, value)? {
+            Sent::Yields(object) => return Ok(object.into_ptr()),
+            Sent::Returns(value) => value,
+        };
         if value.is_none() {
-            if !bare {
-                // SAFETY: an exception class, which needs no value.
+            if ending == Ending::Raised {
+                // SAFETY: an exception class, which needs no value; the GIL is held.
                 unsafe { ffi::PyErr_SetNone(ffi::PyExc_StopIteration) };
             }
             return Ok(null_mut());
@@ -138,59 +233,67 @@ fn step<K: Coroutine + ?Sized>(slf: Object, value: Object, bare: bool) -> Object
     })
 }
 
-unsafe extern "C" fn method_send<K: Coroutine + ?Sized>(slf: Object, value: Object) -> Object {
-    step::<K>(slf, value, false)
+unsafe extern "C" fn method_send<K: Coroutine>(slf: Object, value: Object) -> Object {
+    // SAFETY: a method of the kind's class; CPython checked the type of `slf`, holds the GIL, and
+    // keeps both alive for the call.
+    unsafe { step::<K>(slf, value, Ending::Raised) }
 }
 
 /// What an `await` calls before 3.12.
-unsafe extern "C" fn next<K: Coroutine + ?Sized>(slf: Object) -> Object {
-    // SAFETY: lives for ever.
-    step::<K>(slf, unsafe { ffi::Py_None() }, true)
+unsafe extern "C" fn next<K: Coroutine>(slf: Object) -> Object {
+    // SAFETY: a slot of the kind's class; CPython holds the GIL and keeps `slf` alive for the call.
+    // `None` lives for ever.
+    unsafe { step::<K>(slf, ffi::Py_None(), Ending::Bare) }
 }
 
-unsafe extern "C" fn method_throw<K: Coroutine + ?Sized>(
+unsafe extern "C" fn method_throw<K: Coroutine>(
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
+        // SAFETY: a method of the kind's class; CPython checked the type of `slf`, keeps it alive
+        // for the call, and passes arguments of its own.
+        let (slf, args) =
+            unsafe { (This::<K>::borrowed(py, slf), Args::new(py, args, count, names)) };
         if args.has_keywords() {
             return Err(PyTypeError::new_err("coroutine.throw() takes no keyword arguments"));
         }
         if !(1..=3).contains(&args.positional.len()) {
             return Err(uncaught(py, args.positional)?);
         }
-        K::throw(py, slf, args.positional)
+        K::throw(&slf, args.positional).map(Bound::into_ptr)
     })
 }
 
-unsafe extern "C" fn method_close<K: Coroutine + ?Sized>(slf: Object, _: Object) -> Object {
+unsafe extern "C" fn method_close<K: Coroutine>(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        K::close(py, slf)?;
+        // SAFETY: a method of the kind's class; CPython checked the type of `slf` and keeps it
+        // alive for the call.
+        K::close(&unsafe { This::borrowed(py, slf) })?;
         Ok(py.None().into_ptr())
     })
 }
 
-unsafe extern "C" fn am_await<K: Coroutine + ?Sized>(slf: Object) -> Object {
+unsafe extern "C" fn am_await<K: Coroutine>(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        if K::is_awaited(py, slf) {
+        // SAFETY: a slot of the kind's class; CPython keeps `slf` alive for the call.
+        let slf = unsafe { This::<K>::borrowed(py, slf) };
+        if K::is_awaited(&slf) {
             return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
         }
-        // SAFETY: a live object.
-        Ok(unsafe { ffi::Py_NewRef(slf) })
+        Ok(slf.into_any().into_ptr())
     })
 }
 
 unsafe extern "C" fn itself(slf: Object) -> Object {
-    // SAFETY: a live object.
+    // SAFETY: CPython keeps `slf` alive for the call, and holds the GIL.
     unsafe { ffi::Py_NewRef(slf) }
 }

@@ -368,12 +368,12 @@ pub(crate) fn remove(
 
 /// Takes a waiter back.
 pub(crate) fn forget(
-    py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    waiter: &Py<PyAny>,
+    waiter: &Bound<'_, PyAny>,
 ) {
+    let py = waiter.py();
     let forgotten = event_loop.descriptors.with(py, |descriptors| {
         let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
         let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
@@ -444,7 +444,8 @@ pub(crate) fn resume(
             Some(waiters.iter().find(|waiting| waiting.object.is(&object))?.retry)
         });
         let Some(retry) = retry else { break };
-        match retry(py, &object) {
+        // SAFETY: the two came in one waiter.
+        match unsafe { retry(py, &object) } {
             Ok(Tried::Blocked) => break,
             Ok(Tried::Over) => {}
             Err(error) => result = Err(error),

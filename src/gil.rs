@@ -12,10 +12,12 @@ use pyo3::{PyTraverseError, PyVisit};
 /// of seeing a second `&mut`. Keep the closures short, and drop Python objects outside them.
 pub struct GilCell<T>(RefCell<T>);
 
-// SAFETY: every access takes a `Python` token, so accesses are serialised by the GIL; the value
-// itself may then be dropped by whichever thread holds the GIL, as any Python object may.
+// SAFETY: every access takes a `Python` token, or the collector's visitor, which stands for one: the
+// GIL serialises them.
 unsafe impl<T> Sync for GilCell<T> {}
-// SAFETY: as above.
+// SAFETY: what is in these cells (references to Python objects, pointers to them, plain data) belongs
+// to no thread: it may be used and dropped in any that holds the GIL, as a Python object is, and
+// whoever drops a cell with Python objects in it does.
 unsafe impl<T> Send for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -29,7 +31,7 @@ impl<T> GilCell<T> {
     }
 
     /// For the garbage collector, which holds the GIL but has no token; `None` while borrowed.
-    pub fn peek(&self) -> Option<std::cell::Ref<'_, T>> {
+    pub fn peek(&self, _visit: &PyVisit<'_>) -> Option<std::cell::Ref<'_, T>> {
         self.0.try_borrow().ok()
     }
 }
@@ -45,7 +47,8 @@ pub struct GilFlag<T: Copy>(Cell<T>);
 
 // SAFETY: `get` and `set` take a `Python` token: the GIL serialises them.
 unsafe impl<T: Copy> Sync for GilFlag<T> {}
-// SAFETY: plain data.
+// SAFETY: numbers, marks, and pointers that are only followed with the GIL held: nothing that belongs
+// to a thread, or that has to be dropped.
 unsafe impl<T: Copy> Send for GilFlag<T> {}
 
 impl<T: Copy> GilFlag<T> {
@@ -68,9 +71,10 @@ impl<T: Copy> GilFlag<T> {
 #[derive(Default)]
 pub(crate) struct PySlot(UnsafeCell<Option<Py<PyAny>>>);
 
-// SAFETY: every access takes a `Python` token; the GIL serialises them.
+// SAFETY: every access takes a `Python` token, or something that stands for one; the GIL serialises
+// them.
 unsafe impl Sync for PySlot {}
-// SAFETY: as above.
+// SAFETY: a `Py` may be moved to any thread, and dropped there.
 unsafe impl Send for PySlot {}
 
 impl PySlot {
@@ -96,7 +100,7 @@ impl PySlot {
 
     /// Whether the slot holds exactly this object.
     pub(crate) fn holds(&self, object: &Bound<'_, PyAny>) -> bool {
-        self.as_ptr() == object.as_ptr()
+        self.as_ptr(object.py()) == object.as_ptr()
     }
 
     pub(crate) fn set(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
@@ -107,7 +111,9 @@ impl PySlot {
         self.replace(py, None)
     }
 
-    fn replace(&self, _py: Python<'_>, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+    /// Puts another value in, and gives the old one to be dropped where that may run Python code.
+    #[must_use]
+    pub(crate) fn replace(&self, _py: Python<'_>, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
         // SAFETY: the GIL is held; the old value is handed out, so nothing is dropped (and no
         // Python code runs) while the `&mut` lives.
         unsafe { std::mem::replace(&mut *self.0.get(), value) }
@@ -122,9 +128,20 @@ impl PySlot {
         }
     }
 
-    /// The object's address, or null; for the collector's visits and for identity.
-    pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
-        // SAFETY: only read; callers hold the GIL or are the collector, which does.
+    /// The object's address, or null: for identity, or to use it before the slot can change.
+    #[inline]
+    pub(crate) fn as_ptr(&self, _py: Python<'_>) -> *mut ffi::PyObject {
+        // SAFETY: the GIL is held, as the token says.
+        unsafe { self.visited() }
+    }
+
+    /// The object's address, or null, for a `tp_traverse`.
+    ///
+    /// # Safety
+    /// The GIL must be held, as it is by the collector.
+    #[inline]
+    pub(crate) unsafe fn visited(&self) -> *mut ffi::PyObject {
+        // SAFETY: the caller's promise; only read, and no Python code runs meanwhile.
         unsafe { (*self.0.get()).as_ref().map_or(std::ptr::null_mut(), |value| value.as_ptr()) }
     }
 }

@@ -2,6 +2,19 @@
 //!
 //! As on asyncio, the protocol and the transport of a connection are made in the iteration after
 //! the one that accepted it. Until then the listener owns the connection's descriptor.
+//!
+//! # Who owns what
+//!
+//! - The listening socket is the server's. The listener asks the socket object for its number before
+//!   each system call, and drops its registration before the server closes it (`stop`).
+//! - A listener that accepts has a key and a registration, and is held by the loop's table; a stopped
+//!   one has neither, and may start again. A loop that closes takes the registration back.
+//! - `accepted` has one connection for each `welcome` in the ready queue, first in first out, and owns
+//!   its descriptor; `stream::new` takes it over only when the transport exists. A connection without
+//!   a `welcome` (the loop was closed) is closed by `detach`, or with the listener.
+//!
+//! All of it is in cells that the GIL guards. `accept` runs no Python code while it borrows one; the
+//! protocol factory and the server, which do, are called from `welcome` with nothing borrowed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -81,7 +94,8 @@ impl Listener {
         // Accepted sockets inherit it, which saves a system call a connection. (Fails on sockets
         // that are not TCP, which have no such delay.)
         let on: libc::c_int = 1;
-        // SAFETY: a live descriptor and a local value of the right size.
+        // SAFETY: the kernel reads a local value of the size that it is told; a number that is no
+        // socket is an error.
         unsafe {
             libc::setsockopt(
                 fd,

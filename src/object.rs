@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -97,32 +98,64 @@ pub(crate) unsafe fn owned<'py>(py: Python<'py>, object: Object) -> PyResult<Bou
     unsafe { Bound::from_owned_ptr_or_err(py, object) }
 }
 
-/// The arguments of a vectorcall, as borrowed pointers.
+/// An object that the caller of a function keeps alive for the call.
+pub(crate) type Arg<'a, 'py> = Borrowed<'a, 'py, PyAny>;
+
+/// The arguments of a vectorcall, borrowed from the caller.
 #[derive(Clone, Copy)]
-pub(crate) struct Args<'a> {
-    pub positional: &'a [Object],
-    keywords: &'a [Object],
-    names: Object,
+pub(crate) struct Args<'a, 'py> {
+    pub positional: &'a [Arg<'a, 'py>],
+    keywords: &'a [Arg<'a, 'py>],
+    /// The names of `keywords`, one for each.
+    names: Option<Borrowed<'a, 'py, PyTuple>>,
+    py: Python<'py>,
 }
 
-impl<'a> Args<'a> {
+impl<'a, 'py> Args<'a, 'py> {
     /// # Safety
-    /// The three must be what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function.
+    /// The three must be what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function (or to
+    /// a vectorcall, with the flag taken off the count), and `'a` end before that returns.
     #[inline]
-    pub(crate) unsafe fn new(args: *const Object, count: ffi::Py_ssize_t, names: Object) -> Self {
-        let count = count as usize;
-        // SAFETY: CPython passes `count` positional values, then one per keyword name.
+    pub(crate) unsafe fn new(
+        py: Python<'py>,
+        args: *const Object,
+        count: ffi::Py_ssize_t,
+        names: Object,
+    ) -> Self {
+        // A borrowed object is a pointer that is not null, and nothing else.
+        const { assert!(size_of::<Arg<'_, '_>>() == size_of::<Object>()) };
+        let (args, count) = (args.cast::<Arg<'a, 'py>>(), count as usize);
+        // SAFETY: the caller's promise: CPython passes `count` positional values, then one for each
+        // item of the tuple `names`, and all of them live through the call.
         unsafe {
-            let slice = |at: *const Object, len| {
+            let slice = |at: *const Arg<'a, 'py>, len| {
                 if len == 0 { &[][..] } else { std::slice::from_raw_parts(at, len) }
             };
-            let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+            let names = (!names.is_null())
+                .then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
+            let keywords = names.map_or(0, |names| names.len());
             Self {
                 positional: slice(args, count),
                 keywords: slice(args.wrapping_add(count), keywords),
                 names,
+                py,
             }
         }
+    }
+
+    /// The keywords, each with its value.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Arg<'a, 'py>, Arg<'a, 'py>)> {
+        let names = self.names.into_iter().flat_map(|names| {
+            // SAFETY: the places are within the tuple, which lives as long as the arguments.
+            (0..names.len()).map(move |at| unsafe {
+                Borrowed::from_ptr(names.py(), ffi::PyTuple_GET_ITEM(names.as_ptr(), at as isize))
+            })
+        });
+        names.zip(self.keywords.iter().copied())
+    }
+
+    fn names_ptr(&self) -> Object {
+        self.names.map_or(null_mut(), |names| names.as_ptr())
     }
 
     /// The value of `context`, if it is the only keyword.
@@ -130,46 +163,52 @@ impl<'a> Args<'a> {
     /// Asked for every step of a task. A caller's tuple of names is the same object each time, so
     /// the last one seen is kept and known again by its address.
     #[inline]
-    pub(crate) fn only_context(&self, py: Python<'_>) -> Option<Object> {
+    pub(crate) fn only_context(&self) -> Option<Arg<'a, 'py>> {
         static SEEN: PySlot = PySlot::empty();
-        let [value] = self.keywords else { return None };
-        if self.names != SEEN.as_ptr() {
-            // SAFETY: the names are a tuple of str with one entry a keyword value.
-            let names = unsafe {
-                let name = ffi::PyTuple_GET_ITEM(self.names, 0);
+        let ([value], Some(names)) = (self.keywords, self.names) else { return None };
+        if names.as_ptr() != SEEN.as_ptr(self.py) {
+            // SAFETY: there is one keyword, so the tuple has one item, which is a `str`.
+            unsafe {
+                let name = ffi::PyTuple_GET_ITEM(names.as_ptr(), 0);
                 if ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0 {
                     return None;
                 }
-                Bound::from_borrowed_ptr(py, self.names)
-            };
-            SEEN.set(py, Some(names.unbind()));
+            }
+            SEEN.set(self.py, Some(names.to_owned().into_any().unbind()));
         }
         Some(*value)
     }
 
     /// The value of a keyword, if it is the only one.
-    pub(crate) fn only<'py>(&self, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn only(&self, name: &Bound<'py, PyString>) -> Option<Arg<'a, 'py>> {
         let [value] = self.keywords else { return None };
-        // SAFETY: the names are a tuple of str with one entry a keyword value; both are borrowed
-        // from the caller.
-        unsafe {
-            let found = ffi::PyTuple_GET_ITEM(self.names, 0);
-            let same = found == name.as_ptr() || ffi::PyUnicode_Compare(found, name.as_ptr()) == 0;
-            same.then(|| Bound::from_borrowed_ptr(name.py(), *value))
-        }
+        let (found, _) = self.named().next()?;
+        // SAFETY: both are `str`.
+        let same =
+            found.is(name) || unsafe { ffi::PyUnicode_Compare(found.as_ptr(), name.as_ptr()) == 0 };
+        same.then_some(*value)
     }
 
     /// Calls another function with the same arguments.
-    pub(crate) fn forward<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let stack = joined(&[self.positional, self.keywords])?;
-        // SAFETY: borrowed from the caller for the call; a new reference or null with an
-        // exception set.
+    pub(crate) fn forward(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.forward_behind(&[], function)
+    }
+
+    /// Calls another function with `first`, and behind that the same arguments.
+    pub(crate) fn forward_behind(
+        &self,
+        first: &[Arg<'_, 'py>],
+        function: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let stack = joined(&[first, self.positional, self.keywords])?;
+        // SAFETY: as many live objects as the count and the names say; the call gives a new
+        // reference, or null with an exception set.
         unsafe {
             let result = ffi::PyObject_Vectorcall(
                 function.as_ptr(),
-                stack.as_ptr(),
-                self.positional.len(),
-                self.names,
+                stack.as_ptr().cast(),
+                first.len() + self.positional.len(),
+                self.names_ptr(),
             );
             owned(function.py(), result)
         }
@@ -182,39 +221,35 @@ impl<'a> Args<'a> {
 
     /// Matches keywords against `names` (the method's parameters, positional ones included).
     ///
-    /// Gives one borrowed value or null a name. `required` of them must be there; positional
+    /// Gives the value of each name, if there is one. `required` of them must be there; positional
     /// values past `names.len()` are left to the caller, who reads them from `positional`.
     pub(crate) fn bind<const N: usize>(
         &self,
-        py: Python<'_>,
         method: &str,
         names: [&str; N],
         positional: usize,
         required: usize,
-    ) -> PyResult<[Object; N]> {
-        let mut bound = [std::ptr::null_mut(); N];
+    ) -> PyResult<[Option<Arg<'a, 'py>>; N]> {
+        let mut bound = [None; N];
         for (slot, value) in bound[..positional].iter_mut().zip(self.positional) {
-            *slot = *value;
+            *slot = Some(*value);
         }
-        for (at, value) in self.keywords.iter().enumerate() {
-            // SAFETY: CPython guarantees a tuple of str with one entry a keyword value.
-            let name = unsafe {
-                Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(self.names, at as isize))
-            };
+        for (name, value) in self.named() {
             // A program's `str` may be no text that Rust knows (lone surrogates), and of any length.
-            let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+            let text = name.cast::<PyString>().ok();
+            let text = text.as_ref().and_then(|name| name.to_str().ok());
             let known = text.and_then(|text| names.iter().position(|known| *known == text));
             let Some(index) = known else {
                 let text = "{}() got an unexpected keyword argument '{}'";
-                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
+                return Err(memory::error::<PyTypeError>(self.py, text, (method, name)));
             };
-            if !bound[index].is_null() {
+            if bound[index].is_some() {
                 let text = "{}() got multiple values for argument '{}'";
-                return Err(memory::error::<PyTypeError>(py, text, (method, name)));
+                return Err(memory::error::<PyTypeError>(self.py, text, (method, name)));
             }
-            bound[index] = *value;
+            bound[index] = Some(value);
         }
-        let missing: Vec<_> = (0..required).filter(|at| bound[*at].is_null()).collect();
+        let missing: Vec<_> = (0..required).filter(|at| bound[*at].is_none()).collect();
         if let Some(first) = missing.first() {
             return Err(PyTypeError::new_err(format!(
                 "{method}() missing {} required positional argument{}: '{}'",
@@ -240,7 +275,7 @@ impl<'a> Args<'a> {
 }
 
 /// Arguments one after the other. How many there are is up to the caller.
-pub(crate) fn joined(parts: &[&[Object]]) -> PyResult<Vec<Object>> {
+fn joined<'a, 'py>(parts: &[&[Arg<'a, 'py>]]) -> PyResult<Vec<Arg<'a, 'py>>> {
     let mut all = Vec::new();
     let count = parts.iter().map(|part| part.len()).sum();
     all.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(()))?;
@@ -340,22 +375,36 @@ pub(crate) const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
 #[repr(transparent)]
 pub(crate) struct Table<T: 'static>(pub T);
 
-// SAFETY: the tables are constants that nobody writes to.
-unsafe impl<T> Sync for Table<T> {}
+// SAFETY: plain data, which nobody writes to, and what it points to is static text and functions.
+unsafe impl<const N: usize> Sync for Table<[ffi::PyMethodDef; N]> {}
+// SAFETY: plain data, which nobody writes to, and what it points to is static text and functions;
+// the closures are null.
+unsafe impl<const N: usize> Sync for Table<[ffi::PyGetSetDef; N]> {}
+// SAFETY: plain data, which nobody writes to: static text and numbers.
+unsafe impl<const N: usize> Sync for Table<[ffi::PyMemberDef; N]> {}
 
 /// Makes a heap type from slots, derived from `bases`.
-pub(crate) fn new_type<'py>(
+///
+/// # Safety
+/// Each of `slots` must be what CPython wants under its number, and live as long as the type: for
+/// ever. The functions must be right for instances of `size` bytes, whose layout starts with that of
+/// the first base, and which nothing makes but code that writes all of their fields.
+pub(crate) unsafe fn new_type<'py>(
     py: Python<'py>,
     name: &'static CStr,
     size: usize,
     bases: &[Bound<'py, PyType>],
     slots: Vec<ffi::PyType_Slot>,
 ) -> PyResult<Bound<'py, PyType>> {
-    new_type_with(py, name, size, bases, slots, 0)
+    // SAFETY: the caller's promise.
+    unsafe { new_type_with(py, name, size, bases, slots, 0) }
 }
 
 /// The same, with further `Py_TPFLAGS_...`.
-pub(crate) fn new_type_with<'py>(
+///
+/// # Safety
+/// That of `new_type`, and the slots must fulfil what the flags tell CPython.
+pub(crate) unsafe fn new_type_with<'py>(
     py: Python<'py>,
     name: &'static CStr,
     size: usize,
@@ -375,7 +424,8 @@ pub(crate) fn new_type_with<'py>(
         slots: slots.as_mut_ptr(),
     };
     let bases = PyTuple::new(py, bases)?;
-    // SAFETY: the spec outlives the call; what it points to (names, tables, functions) is static.
+    // SAFETY: the spec, its name and the bases outlive the call; the slots are what the caller
+    // promised, and end with a zero.
     let made = unsafe { ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()) };
     // SAFETY: a new reference or null with an exception set.
     let made = unsafe { owned(py, made)? };
@@ -387,7 +437,10 @@ pub(crate) const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
 }
 
 /// Puts C-level methods into a class that PyO3 made.
-pub(crate) fn add_methods(
+///
+/// # Safety
+/// The functions must be of the kinds that their flags say, and right for instances of the class.
+pub(crate) unsafe fn add_methods(
     class: &Bound<'_, PyType>,
     methods: &'static [ffi::PyMethodDef],
 ) -> PyResult<()> {
@@ -395,7 +448,8 @@ pub(crate) fn add_methods(
         if method.ml_name.is_null() {
             break;
         }
-        // SAFETY: the definition is static, and the class is a type object.
+        // SAFETY: the definition is static, the class is a type object, and the caller promises
+        // that they fit.
         let descriptor = unsafe {
             owned(
                 class.py(),

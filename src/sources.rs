@@ -16,13 +16,16 @@ use crate::sockets::number::Descriptor;
 use crate::timers::alarm::Alarm;
 
 /// What the loop does with a kind of object that has a registration.
+///
+/// Each function may be called with an object of the kind only: one that is in the table together
+/// with it.
 pub struct Kind {
     /// The reactor has an event for it.
-    pub ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
+    pub ready: unsafe fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
     /// After a fork: it needs a registration with the child's own reactor.
-    pub move_to: fn(Python<'_>, &NativeLoop, &Py<PyAny>, &Arc<Reactor>) -> PyResult<()>,
+    pub move_to: unsafe fn(Python<'_>, &NativeLoop, &Py<PyAny>, &Arc<Reactor>) -> PyResult<()>,
     /// The runtime goes: it must let go of its registration.
-    pub detach: fn(Python<'_>, &Py<PyAny>),
+    pub detach: unsafe fn(Python<'_>, &Py<PyAny>),
 }
 
 pub enum Source {
@@ -159,7 +162,8 @@ impl Sources {
 #[inline]
 pub(crate) fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
     match event_loop.sources.with(py, |sources| sources.object(py, key)) {
-        Some((object, kind)) => (kind.ready)(py, event_loop, &object),
+        // SAFETY: the two were in the table together.
+        Some((object, kind)) => unsafe { (kind.ready)(py, event_loop, &object) },
         None => Ok(()),
     }
 }
@@ -204,7 +208,8 @@ pub(crate) fn move_to(
         sources.objects(py)
     });
     for (object, kind) in objects {
-        (kind.move_to)(py, event_loop, &object, reactor)?;
+        // SAFETY: the two were in the table together.
+        unsafe { (kind.move_to)(py, event_loop, &object, reactor)? };
     }
     descriptors::move_to(py, event_loop)
 }
@@ -236,6 +241,7 @@ pub(crate) fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
     });
     drop(own);
     for (object, kind) in objects {
-        (kind.detach)(py, &object);
+        // SAFETY: the two were in the table together.
+        unsafe { (kind.detach)(py, &object) };
     }
 }

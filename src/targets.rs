@@ -3,6 +3,11 @@
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
 //! GIL. The object it stands for is only borrowed. Its owner takes it back (`NativeLoop::release`)
 //! before it goes, so a waker that outlives it wakes nobody.
+//!
+//! `table`, `marks` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
+//! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
+//! `place` is its index there, or `usize::MAX`. Closing takes the whole list, and from each target its
+//! object, before that is called.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -13,7 +18,7 @@ use pyo3::prelude::*;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilFlag;
 use crate::object::{self, Object};
-use crate::wakes::{self, Marks};
+use crate::wakes::{self, Marks, Park, Wake};
 
 /// Lists that grew beyond this many are given back after a burst.
 const WORTH_KEEPING: usize = 1024;
@@ -27,9 +32,9 @@ pub trait Carrier: Send + Sync {
 #[derive(Clone, Copy)]
 pub struct TableAddress(pub *const c_void);
 
-// SAFETY: the address of an immutable static.
+// SAFETY: the address of an immutable static, which is there for all threads.
 unsafe impl Send for TableAddress {}
-// SAFETY: as above.
+// SAFETY: a shared address can only be copied, and points to an immutable static.
 unsafe impl Sync for TableAddress {}
 
 /// What a waker refers to. The table's address comes first: code compiled apart reads it.
@@ -57,14 +62,14 @@ impl Target {
 
     /// From any thread, with or without the GIL.
     pub fn wake(self: &Arc<Self>) {
-        if self.marks.wake() {
+        if self.marks.wake() == Wake::Notify {
             self.carrier.carry(self);
         }
     }
 
     /// The object to call, if it is there still.
     pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: null or alive: its owner nulls it, with the GIL held, before it goes.
+        // SAFETY: null, or alive: whoever set it promised that it stays until another one is set.
         unsafe { Bound::from_borrowed_ptr_or_opt(py, self.object.get(py)) }
     }
 
@@ -73,7 +78,13 @@ impl Target {
         self.place.get(py) != usize::MAX
     }
 
-    pub fn set_object(&self, py: Python<'_>, object: Object) {
+    pub fn forget_object(&self, py: Python<'_>) {
+        self.object.set(py, std::ptr::null_mut());
+    }
+
+    /// # Safety
+    /// `object` must be null, or stay alive until another one takes its place.
+    pub unsafe fn set_object(&self, py: Python<'_>, object: Object) {
         self.object.set(py, object);
     }
 }
@@ -115,7 +126,7 @@ impl NativeLoop {
     /// Whether the loop may sleep: nobody was woken meanwhile.
     #[inline]
     pub fn park_mailbox(&self, py: Python<'_>) -> bool {
-        !self.has_targets.get(py) || self.mailbox.park()
+        !self.has_targets.get(py) || self.mailbox.park() == Park::Sleep
     }
 
     #[inline]
@@ -134,8 +145,12 @@ impl NativeLoop {
     }
 
     /// From now on a wake calls `object`, which is borrowed until `release`.
-    pub fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
-        target.set_object(py, object);
+    ///
+    /// # Safety
+    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
+    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+        // SAFETY: the caller's promise; both take the object out.
+        unsafe { target.set_object(py, object) };
         if target.place.get(py) == usize::MAX {
             self.parked.with(py, |parked| {
                 target.place.set(py, parked.len());
@@ -146,7 +161,7 @@ impl NativeLoop {
 
     /// The object goes; wakes from now on call nobody.
     pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
-        target.set_object(py, std::ptr::null_mut());
+        target.forget_object(py);
         let place = target.place.get(py);
         target.place.set(py, usize::MAX);
         self.parked.with(py, |parked| {
@@ -162,7 +177,7 @@ impl NativeLoop {
     }
 
     pub fn runs_in_this_thread(&self, py: Python<'_>) -> bool {
-        // SAFETY: asks the operating system.
+        // SAFETY: no arguments; answers in any thread.
         self.running_thread(py) == Some(unsafe { ffi::PyThread_get_thread_ident() } as u64)
     }
 
@@ -172,7 +187,7 @@ impl NativeLoop {
         for target in self.parked.take(py) {
             target.place.set(py, usize::MAX);
             let Some(object) = target.object(py) else { continue };
-            target.set_object(py, std::ptr::null_mut());
+            target.forget_object(py);
             if let Err(error) = object.call1((self.bind(py),)) {
                 error.write_unraisable(py, Some(&object));
             }

@@ -24,6 +24,46 @@ const POLLING: u8 = 1;
 /// A poll is due: somebody was told, and tells nobody else.
 const WOKEN: u8 = 2;
 
+/// What a wake asks of whoever caused it.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// The owner must be notified.
+    Notify,
+    /// A poll goes on, or is due already: its end takes care of this wake.
+    Coalesced,
+}
+
+/// How a poll without a result ended.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polled {
+    /// The next wake notifies the owner.
+    Pending = 0,
+    /// It was woken meanwhile, and nobody was notified: the poller sees to the next poll.
+    Woken = 1,
+}
+
+/// What posting a letter asks of the poster.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Posted {
+    /// The owner sleeps, and must be woken.
+    OwnerSleeps,
+    /// The owner finds the letter by itself, or has closed the inbox.
+    Delivered,
+}
+
+/// Whether the owner of an inbox may sleep.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Park {
+    /// The inbox is empty: the next letter wakes the owner.
+    Sleep,
+    /// There are letters.
+    Mail,
+}
+
 /// Two bits shared by who polls and who wakes.
 ///
 /// Both sides only ever read, change and write in one go: who finds `WOKEN` set already has
@@ -37,15 +77,20 @@ impl Marks {
         self.0.swap(POLLING, Ordering::AcqRel);
     }
 
-    /// The poll ended without a result. `true`: woken meanwhile, and nobody was told; who polls
-    /// must see to the next poll.
-    pub fn finish(&self) -> bool {
-        self.0.fetch_and(!POLLING, Ordering::AcqRel) & WOKEN != 0
+    /// The poll ended without a result.
+    pub fn finish(&self) -> Polled {
+        match self.0.fetch_and(!POLLING, Ordering::AcqRel) & WOKEN {
+            0 => Polled::Pending,
+            _ => Polled::Woken,
+        }
     }
 
-    /// `true`: whoever polls must be told.
-    pub fn wake(&self) -> bool {
-        self.0.fetch_or(WOKEN, Ordering::AcqRel) == 0
+    /// Asks for a poll, from any thread.
+    pub fn wake(&self) -> Wake {
+        match self.0.fetch_or(WOKEN, Ordering::AcqRel) {
+            0 => Wake::Notify,
+            _ => Wake::Coalesced,
+        }
     }
 }
 
@@ -71,20 +116,20 @@ impl<T> Default for Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    /// Puts something in. `true`: the owner sleeps, and must be woken.
-    pub(crate) fn post(&self, item: T) -> bool {
+    /// Puts something in.
+    pub(crate) fn post(&self, item: T) -> Posted {
         let mut inside = self.inside.lock();
         if inside.closed {
             drop(inside);
             // Dropped without the lock.
-            return false;
+            return Posted::Delivered;
         }
         inside.woken.push(item);
         self.filled.store(true, Ordering::Release);
-        std::mem::take(&mut inside.parked)
+        if std::mem::take(&mut inside.parked) { Posted::OwnerSleeps } else { Posted::Delivered }
     }
 
-    /// Swaps what is there with an empty list. `false`: nothing is there.
+    /// Swaps what is there with an empty list; whether there was anything.
     pub(crate) fn take(&self, into: &mut Vec<T>) -> bool {
         if !self.filled.load(Ordering::Acquire) {
             return false;
@@ -95,11 +140,11 @@ impl<T> Inbox<T> {
         !into.is_empty()
     }
 
-    /// The owner is about to sleep. `false`: it must not, something is there.
-    pub(crate) fn park(&self) -> bool {
+    /// The owner is about to sleep.
+    pub(crate) fn park(&self) -> Park {
         let mut inside = self.inside.lock();
         inside.parked = inside.woken.is_empty();
-        inside.parked
+        if inside.parked { Park::Sleep } else { Park::Mail }
     }
 
     /// The owner sleeps no longer.
@@ -141,7 +186,7 @@ impl<T> Mailbox<T> {
     pub fn post(&self, item: T) {
         // Not in a forked child before its loop has events of its own: nobody sleeps there, and the
         // parent's may be locked by a thread that is not here.
-        if self.inbox.post(item)
+        if self.inbox.post(item) == Posted::OwnerSleeps
             && let Some((events, forks)) = &*self.events.lock()
             && *forks == forks::count()
         {
@@ -155,7 +200,7 @@ impl<T> Mailbox<T> {
     }
 
     /// See `Inbox::park`.
-    pub fn park(&self) -> bool {
+    pub fn park(&self) -> Park {
         self.inbox.park()
     }
 
@@ -174,53 +219,53 @@ impl<T> Mailbox<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Inbox, Marks};
+    use super::{Inbox, Marks, Park, Polled, Posted, Wake};
 
     #[test]
     fn only_the_first_wake_tells_somebody() {
         let marks = Marks::default();
-        assert!(marks.wake());
-        assert!(!marks.wake());
+        assert_eq!(marks.wake(), Wake::Notify);
+        assert_eq!(marks.wake(), Wake::Coalesced);
         marks.begin();
-        assert!(!marks.finish());
-        assert!(marks.wake());
+        assert_eq!(marks.finish(), Polled::Pending);
+        assert_eq!(marks.wake(), Wake::Notify);
     }
 
     #[test]
     fn a_wake_during_the_poll_is_left_to_who_polls() {
         let marks = Marks::default();
         marks.begin();
-        assert!(!marks.wake());
-        assert!(marks.finish());
+        assert_eq!(marks.wake(), Wake::Coalesced);
+        assert_eq!(marks.finish(), Polled::Woken);
         // The next poll is coming anyway.
-        assert!(!marks.wake());
+        assert_eq!(marks.wake(), Wake::Coalesced);
         marks.begin();
-        assert!(!marks.finish());
+        assert_eq!(marks.finish(), Polled::Pending);
     }
 
     #[test]
     fn who_parks_is_woken_once_and_only_with_nothing_there() {
         let inbox = Inbox::default();
-        assert!(inbox.park());
-        assert!(inbox.post(1));
-        assert!(!inbox.post(2));
-        assert!(!inbox.park());
+        assert_eq!(inbox.park(), Park::Sleep);
+        assert_eq!(inbox.post(1), Posted::OwnerSleeps);
+        assert_eq!(inbox.post(2), Posted::Delivered);
+        assert_eq!(inbox.park(), Park::Mail);
         let mut woken = Vec::new();
         assert!(inbox.take(&mut woken));
         assert_eq!(woken, [1, 2]);
         assert!(!inbox.take(&mut woken));
-        assert!(inbox.park());
+        assert_eq!(inbox.park(), Park::Sleep);
         inbox.unpark();
-        assert!(!inbox.post(3));
+        assert_eq!(inbox.post(3), Posted::Delivered);
     }
 
     #[test]
     fn a_closed_inbox_keeps_nothing() {
         let inbox = Inbox::default();
         let item = std::sync::Arc::new(());
-        inbox.post(item.clone());
+        assert_eq!(inbox.post(item.clone()), Posted::Delivered);
         inbox.close();
-        assert!(!inbox.post(item.clone()));
+        assert_eq!(inbox.post(item.clone()), Posted::Delivered);
         assert_eq!(std::sync::Arc::strong_count(&item), 1);
     }
 }

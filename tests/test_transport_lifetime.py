@@ -276,3 +276,49 @@ def test_a_transport_never_closed_is_complained_about(loop_factory):
             gc.collect()
     assert any(str(warning.message).startswith("unclosed transport <") for warning in caught)
     assert {warning.category for warning in caught} == {ResourceWarning}
+
+
+@pytest.mark.parametrize("kind", ["stream", "pipe"])
+def test_a_long_chain_of_closed_transports_is_freed(programs, kind):
+    done = programs.run(
+        f"""
+        import asyncio, gc, os, socket, threading, warnings
+
+        warnings.simplefilter("ignore")
+        loop = new_event_loop()
+
+        async def stream():
+            near, far = socket.socketpair()
+            far.close()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+            return transport, transport.set_protocol
+
+        async def pipe():
+            reading, writing = os.pipe()
+            os.close(writing)
+            file = os.fdopen(reading, "rb", 0)
+            transport, _ = await loop.connect_read_pipe(asyncio.Protocol, file)
+            return transport, lambda value: setattr(transport, "_pipe", value)
+
+        async def chain():
+            last = asyncio.Protocol()
+            for _ in range(2000):
+                transport, tie = await {kind}()
+                transport.close()
+                while transport.get_protocol() is not None:
+                    await asyncio.sleep(0)
+                tie(last)
+                last = transport
+            return [last]
+
+        chain = loop.run_until_complete(chain())
+        gc.collect()
+        threading.stack_size(128 * 1024)
+        thread = threading.Thread(target=chain.clear)
+        thread.start()
+        thread.join()
+        loop.close()
+        print("freed")
+        """
+    )
+    assert done.stdout == "freed\n"

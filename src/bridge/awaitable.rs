@@ -4,9 +4,35 @@
 //! it returns without a trip through the loop. Pending, it yields its `Waiter`, which the waker has
 //! the loop call. Woken by its own poll, it yields `None`, and asyncio steps the task again.
 //!
-//! While somebody can wake it the awaitable refers to itself: a task that nobody but a waker knows
-//! of is not garbage. (To the collector the reference is one from outside until the last waker is
-//! gone; then it is a cycle like others.)
+//! While a waker can wake it the awaitable refers to itself: a task that only a waker knows of is not
+//! garbage. (To the collector the reference is one from outside until the last waker is gone; then
+//! it is a cycle like others.)
+//!
+//! # States
+//!
+//! See [`Phase`]. `Fresh` holds nothing but its future. The first step makes it `Running`, and binds
+//! it to the running loop: `link`, `event_loop` and `target` are set together, once, and the latter
+//! two go together.
+//! A poll takes the future out and has the phase `Running`, so that code which comes back here is
+//! refused; `Suspended` has it back in its place. `Done` and `Orphaned` hold nothing.
+//!
+//! # Who may touch what
+//!
+//! Wakers, on any thread and without the GIL, know the target and nothing else. All fields of the
+//! object belong to whoever holds the GIL and a reference. They are reached through a raw pointer,
+//! one at a time: no `&mut` to the object exists, because a poll, the destructor of a future and each
+//! dropped reference may run code that comes back. `take_apart` empties each field before it drops
+//! what was there.
+//!
+//! The waiter is made once, borrows the awaitable, and may outlive it: `take_apart` and `dealloc` have
+//! it forget its owner before anything else can look. The loop borrows the waiter from `park` to
+//! `release`.
+//!
+//! # What frees it
+//!
+//! The last reference, through `dismantle`: a future may own another awaitable. `held` says that one
+//! of the references is its own; `let_go` gives that up when it is woken or stepped, and `end` as the
+//! last thing it does.
 
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -22,9 +48,9 @@ use super::link::{self, Link};
 use super::stepped::{Stepped, drop_quietly};
 use super::table::Handle;
 use super::{class, waiter};
-use crate::coroutine;
+use crate::coroutine::{self, Sent, This};
 use crate::dismantle::dismantle;
-use crate::object::{self, Object};
+use crate::object::{self, Arg, Object};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Phase {
@@ -113,20 +139,9 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
 );
 
 /// A reference to an awaitable, and its fields.
-pub(super) struct Awaitable<'py>(Bound<'py, PyAny>);
+pub(super) type Awaitable<'py> = This<'py, class::Awaiting>;
 
 impl<'py> Awaitable<'py> {
-    #[inline]
-    pub(super) fn of(py: Python<'py>, slf: Object) -> Self {
-        // SAFETY: callers pass a live object of the type.
-        Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
-    }
-
-    #[inline]
-    fn fields(&self) -> *mut AwaitableObject {
-        self.0.as_ptr().cast()
-    }
-
     #[inline]
     pub(super) fn phase(&self) -> Phase {
         // SAFETY: our layout; whoever has a `Bound` holds the GIL.
@@ -135,7 +150,7 @@ impl<'py> Awaitable<'py> {
 
     fn event_loop(&self) -> Option<Bound<'py, PyAny>> {
         // SAFETY: our layout; null or alive.
-        unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), (*self.fields()).event_loop) }
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.py(), (*self.fields()).event_loop) }
     }
 
     /// Why it cannot be stepped.
@@ -150,7 +165,7 @@ impl<'py> Awaitable<'py> {
 
     /// The first step: finds the loop.
     fn bind(&self) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
+        let (py, this) = (self.py(), self.fields());
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };
@@ -170,11 +185,10 @@ impl<'py> Awaitable<'py> {
     }
 
     #[inline]
-    pub(super) fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
+    pub(super) fn step(&self, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
         match self.phase() {
             Phase::Fresh => {
-                // SAFETY: lives for ever.
-                if value != unsafe { ffi::Py_None() } {
+                if !value.is_none() {
                     return Err(PyTypeError::new_err(
                         "can't send non-None value to a just-started coroutine",
                     ));
@@ -192,12 +206,12 @@ impl<'py> Awaitable<'py> {
             Phase::Suspended => self.let_go(),
             _ => return Err(self.refusal()),
         }
-        self.poll(result)
+        self.poll()
     }
 
     #[inline]
-    fn poll(&self, result: *mut Object) -> PyResult<ffi::PySendResult> {
-        let (py, this) = (self.0.py(), self.fields());
+    fn poll(&self) -> PyResult<Sent<'py>> {
+        let (py, this) = (self.py(), self.fields());
         // SAFETY: our layout. The future is taken out for the poll, which may run Python code that
         // comes back here, and finds `Running`.
         let (future, target, link) = unsafe {
@@ -221,9 +235,7 @@ impl<'py> Awaitable<'py> {
         let outcome = match polled {
             Ok(Ok(Poll::Pending)) => {
                 let yielded = self.suspend(future, &event_loop);
-                // SAFETY: the caller's out parameter.
-                unsafe { *result = yielded.inspect_err(|_| self.end(Phase::Done))? };
-                return Ok(ffi::PySendResult::PYGEN_NEXT);
+                return yielded.map(Sent::Yields).inspect_err(|_| self.end(Phase::Done));
             }
             Ok(Ok(Poll::Ready(outcome))) => outcome,
             Ok(Err(payload)) => Err(super::rust_panic(&*payload)),
@@ -232,44 +244,46 @@ impl<'py> Awaitable<'py> {
         // Dropped before the awaiting code goes on, as a coroutine's frame is.
         drop_within(py, link, Some(&event_loop), future);
         self.end(Phase::Done);
-        // SAFETY: the caller's out parameter.
-        unsafe { *result = outcome?.into_ptr() };
-        Ok(ffi::PySendResult::PYGEN_RETURN)
+        outcome.map(|value| Sent::Returns(value.into_bound(py)))
     }
 
-    /// The poll had no result; what to yield, a new reference.
-    fn suspend(&self, future: Stepped, event_loop: &Bound<'py, PyAny>) -> PyResult<Object> {
+    /// The poll had no result; what to yield.
+    fn suspend(
+        &self,
+        future: Stepped,
+        event_loop: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let this = self.fields();
         // SAFETY: our layout; a target is kept until the end.
         unsafe {
             (*this).future = Some(future);
             if ((*this).link.table().finish)((*this).target) != 0 {
                 (*this).phase = Phase::Suspended;
-                return Ok(ffi::Py_NewRef(ffi::Py_None()));
+                return Ok(self.py().None().into_bound(self.py()));
             }
         }
         self.park(event_loop)
     }
 
-    /// What is yielded to wait; a new reference.
-    fn park(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Object> {
-        let (py, this) = (self.0.py(), self.fields());
+    /// What is yielded to wait.
+    fn park(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (self.py(), self.fields());
         // SAFETY: our layout; a waiter is made once and borrows its owner, who outlives its use.
         unsafe {
             if (*this).waiter.is_null() {
                 // Still `Running`: to allocate may run the collector, and that Python code, which
                 // must not take the awaitable apart. From here on nothing runs any.
-                (*this).waiter = waiter::new(py, event_loop, self.0.as_ptr())?;
-                ffi::PyObject_GC_Track(self.0.as_ptr().cast());
+                (*this).waiter = waiter::new(event_loop, self)?.into_ptr();
+                ffi::PyObject_GC_Track(self.as_any().as_ptr().cast());
             }
             (*this).phase = Phase::Suspended;
             waiter::arm((*this).waiter);
             ((*this).link.table().park)(event_loop.as_ptr(), (*this).target, (*this).waiter);
             if !(*this).held {
                 (*this).held = true;
-                ffi::Py_INCREF(self.0.as_ptr());
+                ffi::Py_INCREF(self.as_any().as_ptr());
             }
-            Ok(ffi::Py_NewRef((*this).waiter))
+            Ok(Bound::from_borrowed_ptr(py, (*this).waiter))
         }
     }
 
@@ -279,7 +293,7 @@ impl<'py> Awaitable<'py> {
         // SAFETY: our layout; the reference that `park` made.
         unsafe {
             if std::mem::replace(&mut (*this).held, false) {
-                ffi::Py_DECREF(self.0.as_ptr());
+                ffi::Py_DECREF(self.as_any().as_ptr());
             }
         }
     }
@@ -308,17 +322,17 @@ impl<'py> Awaitable<'py> {
     /// Lets go of the future and of everything else.
     pub(super) fn end(&self, phase: Phase) {
         // SAFETY: alive; the reference to itself is given up when nothing else is left to do.
-        unsafe { take_apart(self.0.py(), self.fields(), phase) };
+        unsafe { take_apart(self.py(), self.fields(), phase) };
         self.let_go();
     }
 
     /// Ends it; the error is what was thrown.
-    pub(super) fn throw(&self, args: &[Object]) -> PyErr {
+    pub(super) fn thrown(&self, args: &[Arg<'_, 'py>]) -> PyErr {
         if !matches!(self.phase(), Phase::Fresh | Phase::Suspended) {
             return self.refusal();
         }
         // Runs the exception's constructor, which may step or close this, or have it stepped.
-        let thrown = super::thrown(self.0.py(), args);
+        let thrown = super::thrown(self.py(), args);
         if self.phase() == Phase::Running {
             return self.refusal();
         }
@@ -326,7 +340,7 @@ impl<'py> Awaitable<'py> {
         thrown
     }
 
-    pub(super) fn close(&self) -> PyResult<()> {
+    pub(super) fn closed(&self) -> PyResult<()> {
         if self.phase() == Phase::Running {
             return Err(self.refusal());
         }
@@ -403,7 +417,7 @@ pub(super) unsafe extern "C" fn clear(slf: Object) -> c_int {
     // SAFETY: called by the collector, which holds the GIL and a reference.
     unsafe {
         object::destroy(|py| {
-            let awaitable = Awaitable::of(py, slf);
+            let awaitable = Awaitable::borrowed(py, slf);
             if awaitable.phase() != Phase::Running {
                 awaitable.end(Phase::Done);
             }
@@ -425,6 +439,9 @@ pub(super) unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// Weak references, fields, memory, type.
+///
+/// # Safety
+/// `slf` must be a dead, untracked awaitable, the GIL held.
 unsafe fn free(slf: Object) {
     let this = slf.cast::<AwaitableObject>();
     // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.

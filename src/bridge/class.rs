@@ -1,4 +1,8 @@
 //! The Python types of awaitables and waiters.
+//!
+//! Each is made once a process, for one layout, without subclasses, and its objects are made by one
+//! function (`awaitable::new`, `waiter::new`). So CPython's check of `self` is the proof of the layout
+//! that the functions in these tables rest on.
 
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -11,46 +15,51 @@ use pyo3::types::{PyString, PyType};
 
 use super::awaitable::{self, Awaitable, AwaitableObject, Phase};
 use super::waiter::{self, WaiterObject};
-use crate::coroutine::{self, Coroutine};
+use crate::coroutine::{self, Coroutine, Sent};
 use crate::object::{
-    self, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method, slot,
+    self, Arg, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
+    slot,
 };
 use crate::primitives::RUST_FUTURE;
 
 /// The kind of coroutines that awaitables are.
-struct Awaiting;
+pub(super) struct Awaiting;
 
-impl Coroutine for Awaiting {
+// SAFETY: the layout is C's, and starts with the head.
+unsafe impl Coroutine for Awaiting {
+    type Object = AwaitableObject;
+
     #[inline]
-    fn send(
-        py: Python<'_>,
-        slf: Object,
-        value: Object,
-        result: *mut Object,
-    ) -> PyResult<ffi::PySendResult> {
-        Awaitable::of(py, slf).send(value, result)
+    fn send<'py>(awaitable: &Awaitable<'py>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+        awaitable.step(value)
     }
 
-    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
-        Err(Awaitable::of(py, slf).throw(args))
+    fn throw<'py>(
+        awaitable: &Awaitable<'py>,
+        args: &[Arg<'_, 'py>],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Err(awaitable.thrown(args))
     }
 
-    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
-        Awaitable::of(py, slf).close()
+    fn close(awaitable: &Awaitable<'_>) -> PyResult<()> {
+        awaitable.closed()
     }
 
-    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
-        !matches!(Awaitable::of(py, slf).phase(), Phase::Fresh | Phase::Done)
+    fn is_awaited(awaitable: &Awaitable<'_>) -> bool {
+        !matches!(awaitable.phase(), Phase::Fresh | Phase::Done)
     }
 }
 
-fn name_of(slf: Object) -> &'static str {
-    // SAFETY: CPython checked the type of `slf`; the GIL is held.
+/// # Safety
+/// `slf` must be a live awaitable.
+unsafe fn name_of(slf: Object) -> &'static str {
+    // SAFETY: the caller's promise; the name never changes.
     unsafe { (*slf.cast::<AwaitableObject>()).name }
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
-    let name = name_of(slf);
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+    let name = unsafe { name_of(slf) };
     let last = name.rsplit("::").next().unwrap_or(name);
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
@@ -60,24 +69,33 @@ unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
 unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| Ok(PyString::new(py, name_of(slf)).into_ptr()))
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        Ok(PyString::new(py, unsafe { name_of(slf) }).into_ptr())
+    })
 }
 
 unsafe extern "C" fn get_running(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| is_in(py, slf, Phase::Running))
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+    enter(held, null_mut(), |py| unsafe { is_in(py, slf, Phase::Running) })
 }
 
 unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| is_in(py, slf, Phase::Suspended))
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+    enter(held, null_mut(), |py| unsafe { is_in(py, slf, Phase::Suspended) })
 }
 
-fn is_in(py: Python<'_>, slf: Object, phase: Phase) -> PyResult<Object> {
-    // SAFETY: the GIL is held.
-    Ok(unsafe { ffi::PyBool_FromLong((Awaitable::of(py, slf).phase() == phase).into()) })
+/// # Safety
+/// `slf` must be a live awaitable.
+unsafe fn is_in(py: Python<'_>, slf: Object, phase: Phase) -> PyResult<Object> {
+    // SAFETY: the caller's promise.
+    let now = unsafe { Awaitable::borrowed(py, slf) }.phase();
+    // SAFETY: the GIL is held, as `py` says.
+    Ok(unsafe { ffi::PyBool_FromLong((now == phase).into()) })
 }
 
 unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
@@ -89,7 +107,9 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let text = format!("<coroutine object {} at {slf:p}>", name_of(slf));
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call.
+        let name = unsafe { name_of(slf) };
+        let text = format!("<coroutine object {name} at {slf:p}>");
         Ok(PyString::new(py, &text).into_ptr())
     })
 }
@@ -119,8 +139,9 @@ pub(super) fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let size = size_of::<AwaitableObject>();
-        coroutine::new_class::<Awaiting>(py, c"tokioloop._core.RustFuture", size, own)
+        // SAFETY: functions and tables of these kinds, all static, for the awaitables' layout;
+        // `awaitable::new` alone makes one.
+        unsafe { coroutine::new_class::<Awaiting>(py, c"tokioloop._core.RustFuture", own) }
     })
 }
 
@@ -166,14 +187,18 @@ pub(super) fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_getset, WAITER_FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, WAITER_MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let class = object::new_type_with(
-            py,
-            c"tokioloop._core.RustFutureWaiter",
-            size_of::<WaiterObject>(),
-            &[py.get_type::<PyAny>()],
-            slots,
-            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-        )?;
+        // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
+        // `waiter::new` alone makes, with their vectorcall.
+        let class = unsafe {
+            object::new_type_with(
+                py,
+                c"tokioloop._core.RustFutureWaiter",
+                size_of::<WaiterObject>(),
+                &[py.get_type::<PyAny>()],
+                slots,
+                ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+            )?
+        };
         Ok(class.unbind())
     })
 }

@@ -5,7 +5,6 @@
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::null_mut;
 use std::sync::Arc;
 
 use pyo3::intern;
@@ -46,13 +45,15 @@ unsafe extern "C" fn new_target(_event_loop: Object) -> *const Handle {
 }
 
 unsafe extern "C" fn park(_event_loop: Object, handle: *const Handle, object: Object) {
-    // SAFETY: a target of this file's; the GIL is held.
+    // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, and the
+    // object stays until `release`, as the table asks of its callers.
     unsafe { table::borrow(handle).set_object(Python::assume_attached(), object) };
 }
 
 unsafe extern "C" fn release(_event_loop: Object, handle: *const Handle) {
-    // SAFETY: as above.
-    unsafe { table::borrow(handle).set_object(Python::assume_attached(), null_mut()) };
+    // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, as for
+    // each call of this function.
+    unsafe { table::borrow(handle).forget_object(Python::assume_attached()) };
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {

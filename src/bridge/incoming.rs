@@ -183,7 +183,7 @@ fn ensure_future<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = awaitable.py();
-    // SAFETY: a live object.
+    // SAFETY: any live object may be asked, and `awaitable` is a reference to one.
     if unsafe { ffi::PyCoro_CheckExact(awaitable.as_ptr()) } != 0 {
         return event_loop.call_method1(intern!(py, "create_task"), (awaitable,));
     }

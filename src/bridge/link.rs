@@ -1,5 +1,10 @@
 //! Which loop runs, and how it is reached: one of this crate's own, one that offers a table, or
 //! another.
+//!
+//! A [`Link`] is found by the loop's class and true for as long as the loop lives: an object may get
+//! another class, but only one of the same layout. `Own` is said of instances of this crate's
+//! `NativeLoop` and nothing else, so who has it may take the loop for one. A `Beside` table was found
+//! in a capsule of our name, with our version.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -103,7 +103,7 @@ pub use streams::{
     stream_into_py_with_locals,
 };
 
-use crate::object::Object;
+use crate::object::Arg;
 use crate::{finalizing, interpreters};
 use link::Link;
 
@@ -235,9 +235,8 @@ fn rust_panic(payload: &(dyn std::any::Any + Send)) -> PyErr {
 }
 
 /// The exception that the arguments of a coroutine's `throw` mean.
-fn thrown(py: Python<'_>, args: &[Object]) -> PyErr {
-    // SAFETY: live objects, borrowed from the caller.
-    let arg = |at: usize| args.get(at).map(|it| unsafe { Bound::from_borrowed_ptr(py, *it) });
+fn thrown<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyErr {
+    let arg = |at: usize| args.get(at).map(|it| (*it).to_owned());
     let Some(kind) = arg(0) else {
         return PyTypeError::new_err("throw expected at least 1 argument, got 0");
     };

@@ -92,7 +92,7 @@ fn runtime() -> Handle {
         let own = Python::try_attach(|py| -> PyResult<_> {
             let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
-            // SAFETY: as above.
+            // SAFETY: a loop of this crate, as `Link::to` saw, which `event_loop` keeps alive.
             let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             Ok(Some(reactor.handle().clone()))
         });

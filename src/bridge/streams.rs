@@ -1,4 +1,10 @@
 //! Async generators as Rust streams, and Rust streams as async iterators.
+//!
+//! A stream that became an iterator is in [`Shared`], which the iterator and each pending `__anext__`
+//! own together: any of them may go first, in any thread. `busy` lets one of them at the stream at a
+//! time. That one takes the stream out of its place for each poll, so that no lock is held while the
+//! stream's code runs, and a stream that panics or ends does not come back. Whoever drops the last
+//! reference drops the stream; those that own one another are dropped in turn.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

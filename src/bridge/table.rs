@@ -3,6 +3,19 @@
 //! Two extension modules share no Rust types, not even when both were built from this crate. What
 //! they share is this table: C functions in a C layout, found in a capsule on the loop's class. A
 //! loop of this very crate is used through the same functions, without the capsule.
+//!
+//! # The contract
+//!
+//! - A handle that is passed in is a target that the same table's `new_target` made, and the caller has
+//!   a reference to it for the call: its own, or a waker's. `drop` gives that up.
+//! - A loop that is passed in is a live object, the one that the target was made on. Only `new_target`
+//!   and `runs_here` ask for its class: attributes can be copied, so any class may have the table.
+//! - The functions marked `GIL` are called with it held. The others may be called without, in any
+//!   thread: they take no lock that a thread holds while it waits for the GIL.
+//! - None of them unwinds: the caller may have been compiled by another rustc.
+//! - The object between `park` and `release` is borrowed. The caller keeps it alive, and releases it
+//!   before it goes; a loop of tokioloop that closes calls it once, having let go of it.
+//! - The table is a static of an extension module, and modules are never unloaded.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -69,7 +82,7 @@ pub(crate) struct Table {
 
 // SAFETY: written once, at compile time; what it points to is static.
 unsafe impl Sync for Table {}
-// SAFETY: as above.
+// SAFETY: function pointers, numbers and the address of a static text: nothing belongs to a thread.
 unsafe impl Send for Table {}
 
 impl Table {
@@ -156,25 +169,26 @@ unsafe extern "C" fn drop_target(handle: *const Handle) {
 }
 
 unsafe extern "C" fn wake(handle: *const Handle) {
-    // SAFETY: the caller has a reference.
+    // SAFETY: the caller has a reference to a target that this crate made.
     unsafe { borrow(handle) }.wake();
 }
 
 unsafe extern "C" fn begin(handle: *const Handle) {
-    // SAFETY: as above.
+    // SAFETY: the caller has a reference to a target that this crate made.
     unsafe { borrow(handle) }.marks.begin();
 }
 
 unsafe extern "C" fn finish(handle: *const Handle) -> c_int {
-    // SAFETY: as above.
-    unsafe { borrow(handle) }.marks.finish().into()
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { borrow(handle) }.marks.finish() as c_int
 }
 
 unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Object) {
     // SAFETY: whoever calls through the table holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, (), |py| {
-        // SAFETY: a loop with this table, and a target of it.
+        // SAFETY: the loop that `new_target` made the target on, so it is one of ours, and a target to
+        // which the caller has a reference. The object stays until the caller's `release`.
         unsafe { NativeLoop::of(event_loop).park_target(py, &borrow(handle), object) };
         Ok(())
     });
@@ -184,14 +198,15 @@ unsafe extern "C" fn release(event_loop: Object, handle: *const Handle) {
     // SAFETY: whoever calls through the table holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, (), |py| {
-        // SAFETY: as above.
+        // SAFETY: the loop that `new_target` made the target on, and a target to which the caller has
+        // a reference.
         unsafe { NativeLoop::of(event_loop).release_target(py, &borrow(handle)) };
         Ok(())
     });
 }
 
 unsafe extern "C" fn wakers(handle: *const Handle) -> usize {
-    // SAFETY: the caller has a reference.
+    // SAFETY: the caller has a reference to a target that this crate made.
     let target = unsafe { borrow(handle) };
     // SAFETY: the collector asks, which holds the GIL.
     let listed = target.is_listed(unsafe { Python::assume_attached() });

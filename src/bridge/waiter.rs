@@ -2,10 +2,25 @@
 //!
 //! A task hands over its wake-up function and its context. A woken waiter calls it there and then:
 //! the task steps in the same entry of the ready queue, with no handle and no second trip.
+//!
+//! # States
+//!
+//! One waiter serves all waits of its awaitable. `arm` begins a wait: not woken, not cancelled. A task
+//! leaves `callback` and `context`, once; the loop's call sets `woken`, takes both out and calls.
+//! `cancel` marks the wait and wakes the awaitable; the task then asks for the result, and gets the
+//! error. When the loop closes, it calls with itself as the argument, and both are dropped uncalled.
+//!
+//! `owner` is borrowed, and null once the awaitable is done or dies: the awaitable calls `disown`
+//! before it lets go of the waiter.
+//!
+//! All fields change with the GIL held. A reference is taken before it is used, and out of its field
+//! before it is dropped; no `&mut` to the object lasts over a call. A task may keep a waiter for ever;
+//! the last reference frees it, through `dismantle`, because a callback may lead to another one.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -39,11 +54,12 @@ pub(super) struct WaiterObject {
     cancelled: bool,
 }
 
-pub(super) fn new(
-    py: Python<'_>,
-    event_loop: &Bound<'_, PyAny>,
-    owner: Object,
-) -> PyResult<Object> {
+/// A new waiter, which borrows its owner until `disown`.
+pub(super) fn new<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    owner: &Awaitable<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
     let class = class::waiter(py)?.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: the allocator gives memory for one; all fields are written before anybody sees it.
     unsafe {
@@ -53,7 +69,7 @@ pub(super) fn new(
         }
         (&raw mut (*made).vectorcall).write(Some(called));
         (&raw mut (*made).event_loop).write(event_loop.clone().into_ptr());
-        (&raw mut (*made).owner).write(owner);
+        (&raw mut (*made).owner).write(owner.as_any().as_ptr());
         (&raw mut (*made).callback).write(null_mut());
         (&raw mut (*made).context).write(null_mut());
         (&raw mut (*made).message).write(null_mut());
@@ -61,7 +77,7 @@ pub(super) fn new(
         (&raw mut (*made).woken).write(false);
         (&raw mut (*made).cancelled).write(false);
         ffi::PyObject_GC_Track(made.cast());
-        Ok(made.cast())
+        Ok(Bound::from_owned_ptr(py, made.cast()))
     }
 }
 
@@ -80,7 +96,7 @@ pub(super) unsafe fn arm(slf: Object) {
 /// The awaitable is done.
 ///
 /// # Safety
-/// As for `arm`.
+/// `slf` must be a live waiter, and the GIL be held.
 pub(super) unsafe fn disown(slf: Object) {
     // SAFETY: the caller's promise.
     unsafe { (*slf.cast::<WaiterObject>()).owner = null_mut() };
@@ -89,7 +105,7 @@ pub(super) unsafe fn disown(slf: Object) {
 /// Whether a task waits for a waiter and has not been told to go on.
 ///
 /// # Safety
-/// As for `arm`.
+/// `slf` must be a live waiter, and the GIL be held.
 pub(super) unsafe fn is_waited_for(slf: Object) -> bool {
     // SAFETY: the caller's promise.
     unsafe { !(*slf.cast::<WaiterObject>()).callback.is_null() }
@@ -99,9 +115,11 @@ pub(super) unsafe fn is_waited_for(slf: Object) -> bool {
 struct Waiter<'py>(Bound<'py, PyAny>);
 
 impl<'py> Waiter<'py> {
+    /// # Safety
+    /// `slf` must be a live waiter.
     #[inline]
-    fn of(py: Python<'py>, slf: Object) -> Self {
-        // SAFETY: CPython passes a live object of the type that the slot belongs to.
+    unsafe fn of(py: Python<'py>, slf: Object) -> Self {
+        // SAFETY: the caller's promise.
         Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
     }
 
@@ -111,9 +129,11 @@ impl<'py> Waiter<'py> {
     }
 
     fn owner(&self) -> Option<Awaitable<'py>> {
-        // SAFETY: our layout; null or alive.
-        let owner = unsafe { (*self.fields()).owner };
-        (!owner.is_null()).then(|| Awaitable::of(self.0.py(), owner))
+        // SAFETY: our layout; null, or an awaitable that is alive: it calls `disown` before it goes.
+        unsafe {
+            let owner = (*self.fields()).owner;
+            (!owner.is_null()).then(|| Awaitable::borrowed(self.0.py(), owner))
+        }
     }
 
     fn take(
@@ -173,25 +193,24 @@ impl<'py> Waiter<'py> {
             .unwrap_or_else(|| self.0.py().None().into_bound(self.0.py()))
     }
 
-    fn add_done_callback(&self, args: &Args<'_>) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
+    fn add_done_callback(&self, args: &Args<'_, 'py>) -> PyResult<()> {
+        let this = self.fields();
         let &[callback] = args.positional else {
             return Err(PyTypeError::new_err("add_done_callback() takes one callback"));
         };
-        let context = args.only_context(py).unwrap_or(null_mut());
-        // SAFETY: our layout; live objects borrowed from the caller.
+        let context = args.only_context().filter(|context| !context.is_none());
+        let context = context.map(Borrowed::to_owned);
+        // SAFETY: our layout; no Python code runs between the looks and the writes.
         unsafe {
             if !(*this).callback.is_null() {
                 return Err(PyRuntimeError::new_err("somebody waits for this already"));
             }
-            let none = context.is_null() || context == ffi::Py_None();
             if (*this).woken {
                 // Woken before somebody waited.
-                let context = (!none).then(|| Bound::from_borrowed_ptr(py, context));
-                return self.call_soon(Bound::from_borrowed_ptr(py, callback), context);
+                return self.call_soon(callback.to_owned(), context);
             }
-            (*this).callback = ffi::Py_NewRef(callback);
-            (*this).context = if none { null_mut() } else { ffi::Py_NewRef(context) };
+            (*this).callback = callback.to_owned().into_ptr();
+            (*this).context = context.map_or(null_mut(), Bound::into_ptr);
         }
         Ok(())
     }
@@ -210,12 +229,11 @@ impl<'py> Waiter<'py> {
         self.event_loop().call_method(intern!(py, "call_soon"), args, Some(&options)).map(drop)
     }
 
-    fn cancel(&self, args: &Args<'_>) -> PyResult<bool> {
+    fn cancel(&self, args: &Args<'_, 'py>) -> PyResult<bool> {
         let (py, this) = (self.0.py(), self.fields());
         let message = match args.positional {
             [] => args.only(intern!(py, "msg")),
-            // SAFETY: borrowed from the caller.
-            [message, ..] => Some(unsafe { Bound::from_borrowed_ptr(py, *message) }),
+            [message, ..] => Some(*message),
         };
         // SAFETY: our layout.
         let over = unsafe { (*this).cancelled };
@@ -230,8 +248,9 @@ impl<'py> Waiter<'py> {
         // SAFETY: our layout; the old message was taken out, and is dropped only when this is whole.
         unsafe {
             (*this).cancelled = true;
-            (*this).message =
-                message.filter(|it| !it.is_none()).map_or(null_mut(), Bound::into_ptr);
+            (*this).message = message
+                .filter(|it| !it.is_none())
+                .map_or(null_mut(), |it| it.to_owned().into_ptr());
         }
         drop(old);
         match owner {
@@ -280,7 +299,8 @@ unsafe extern "C" fn called(slf: Object, _args: *const Object, count: usize, _: 
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let waiter = Waiter::of(py, slf);
+        // SAFETY: the vectorcall of the waiters' class; CPython keeps `slf` alive for the call.
+        let waiter = unsafe { Waiter::of(py, slf) };
         // SAFETY: only takes a flag off the number.
         if unsafe { ffi::PyVectorcall_NARGS(count) } == 0 {
             waiter.wake_up()?;
@@ -297,12 +317,13 @@ pub(super) unsafe extern "C" fn method_add_done_callback(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        Waiter::of(py, slf).add_done_callback(&args)?;
+        // SAFETY: a method of the waiters' class, with CPython's own arguments; all are alive for
+        // the call.
+        let (waiter, args) = unsafe { (Waiter::of(py, slf), Args::new(py, args, count, names)) };
+        waiter.add_done_callback(&args)?;
         Ok(py.None().into_ptr())
     })
 }
@@ -313,47 +334,54 @@ pub(super) unsafe extern "C" fn method_cancel(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| boolean(Waiter::of(py, slf).cancel(&args)?))
+    enter(held, null_mut(), |py| {
+        // SAFETY: a method of the waiters' class, with CPython's own arguments; all are alive for
+        // the call.
+        let (waiter, args) = unsafe { (Waiter::of(py, slf), Args::new(py, args, count, names)) };
+        boolean(py, waiter.cancel(&args)?)
+    })
 }
 
 pub(super) unsafe extern "C" fn method_result(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        Waiter::of(py, slf).result()?;
+        // SAFETY: a method of the waiters' class; CPython keeps `slf` alive for the call.
+        unsafe { Waiter::of(py, slf) }.result()?;
         Ok(py.None().into_ptr())
     })
 }
 
 pub(super) unsafe extern "C" fn method_done(slf: Object, _: Object) -> Object {
-    // SAFETY: CPython checked the type of `slf`; the GIL is held.
+    // SAFETY: CPython checked the type of `slf`, which is alive for the call; the GIL is held.
     let this = unsafe { &*slf.cast::<WaiterObject>() };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |_| boolean(this.woken || this.cancelled || this.owner.is_null()))
+    enter(held, null_mut(), |py| boolean(py, this.woken || this.cancelled || this.owner.is_null()))
 }
 
 pub(super) unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |_| {
+    enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type of `slf`, which is alive for the call.
-        boolean(unsafe { (*slf.cast::<WaiterObject>()).cancelled })
+        boolean(py, unsafe { (*slf.cast::<WaiterObject>()).cancelled })
     })
 }
 
 pub(super) unsafe extern "C" fn method_get_loop(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| Ok(Waiter::of(py, slf).event_loop().into_ptr()))
+    enter(held, null_mut(), |py| {
+        // SAFETY: a method of the waiters' class; CPython keeps `slf` alive for the call.
+        Ok(unsafe { Waiter::of(py, slf) }.event_loop().into_ptr())
+    })
 }
 
 pub(super) unsafe extern "C" fn get_loop(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: as above.
+    // SAFETY: CPython checked the type of `slf` for this getter as it does for the method.
     unsafe { method_get_loop(slf, null_mut()) }
 }
 
@@ -375,8 +403,8 @@ pub(super) unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut
     })
 }
 
-fn boolean(value: bool) -> PyResult<Object> {
-    // SAFETY: the GIL is held by the C-level caller.
+fn boolean(_held: Python<'_>, value: bool) -> PyResult<Object> {
+    // SAFETY: the GIL is held, as the token says.
     Ok(unsafe { ffi::PyBool_FromLong(value.into()) })
 }
 
@@ -430,6 +458,9 @@ pub(super) unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// Fields, memory, type.
+///
+/// # Safety
+/// `slf` must be a dead, untracked waiter, the GIL held.
 unsafe fn free(slf: Object) {
     // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
     unsafe {

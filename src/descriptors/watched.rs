@@ -30,7 +30,8 @@ pub(super) struct Watched {
 /// Something that tries again when its descriptor is ready.
 pub(crate) struct Waiter {
     pub object: Py<PyAny>,
-    pub retry: fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
+    /// Tries again. May be called with the object beside it only.
+    pub retry: unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
     /// Its entry in the ready queue, which has to call `descriptors::resume`.
     pub resume: Step,
 }

@@ -257,7 +257,7 @@ impl NativeLoop {
 
     fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
         let this = Self::entered(slf);
-        // SAFETY: as above; a null value deletes.
+        // SAFETY: generic attribute setting on a live object; a null value deletes.
         let result = unsafe {
             ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
         };
@@ -266,19 +266,19 @@ impl NativeLoop {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // A cell that is borrowed right now is skipped: what is not visited is only kept alive.
-        if let Some(ready) = self.ready.peek() {
+        if let Some(ready) = self.ready.peek(&visit) {
             ready.traverse(&visit)?;
         }
-        if let Some(timers) = self.timers.peek() {
+        if let Some(timers) = self.timers.peek(&visit) {
             timers.traverse(&visit)?;
         }
-        if let Some(sources) = self.sources.peek() {
+        if let Some(sources) = self.sources.peek(&visit) {
             sources.traverse(&visit)?;
         }
-        if let Some(descriptors) = self.descriptors.peek() {
+        if let Some(descriptors) = self.descriptors.peek(&visit) {
             descriptors.traverse(&visit)?;
         }
-        if let Some(unflushed) = self.unflushed.peek() {
+        if let Some(unflushed) = self.unflushed.peek(&visit) {
             for (transport, _) in unflushed.iter() {
                 visit.call(transport)?;
             }

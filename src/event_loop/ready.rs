@@ -53,7 +53,7 @@ impl Ready {
         self.entries.push_back(entry);
     }
 
-    /// Makes sure that one more entry fits; `false`: there is no memory for it.
+    /// Makes room for one more entry; whether there is memory for it.
     #[inline]
     pub(super) fn make_room(&mut self) -> bool {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()

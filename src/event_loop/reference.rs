@@ -56,7 +56,7 @@ impl LoopSlot {
     }
 
     pub(crate) fn take<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
-        // SAFETY: as in `get`.
+        // SAFETY: nothing but a loop is ever put into the slot, so nothing else comes out.
         self.0.take(py).map(|object| unsafe { LoopRef::new(object.into_bound(py)) })
     }
 

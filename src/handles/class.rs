@@ -160,13 +160,21 @@ unsafe fn free(py: Python<'_>, handle: *mut HandleObject) {
     }
 }
 
-fn or_none(object: Object) -> Object {
-    // SAFETY: null or a live object; the GIL is held.
+/// A new reference to an object, or to `None` for null.
+///
+/// # Safety
+/// `object` must be null or a live object, the GIL held.
+unsafe fn or_none(object: Object) -> Object {
+    // SAFETY: the caller's promise; `None` lives for ever.
     unsafe { ffi::Py_NewRef(if object.is_null() { ffi::Py_None() } else { object }) }
 }
 
-fn boolean(value: bool) -> Object {
-    // SAFETY: the GIL is held by the C-level caller.
+/// A new reference to `True` or `False`.
+///
+/// # Safety
+/// The GIL must be held.
+unsafe fn boolean(value: bool) -> Object {
+    // SAFETY: the caller's promise.
     unsafe { ffi::PyBool_FromLong(value.into()) }
 }
 
@@ -185,7 +193,7 @@ unsafe fn given_time<'py>(py: Python<'py>, timer: *mut HandleObject) -> Option<B
 /// A timer's deadline.
 ///
 /// # Safety
-/// As for `given_time`.
+/// `timer` must be a live timer handle, the GIL held.
 unsafe fn when<'py>(py: Python<'py>, timer: *mut HandleObject) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the caller's promise.
     unsafe {
@@ -212,9 +220,13 @@ unsafe fn whole<'a>(slf: Object) -> &'a HandleObject {
 macro_rules! field {
     ($name:ident, $handle:ident => $value:expr) => {
         unsafe extern "C" fn $name(slf: Object, _closure: *mut c_void) -> Object {
-            // SAFETY: CPython checked the type of `slf`; the GIL is held.
-            let $handle = unsafe { whole(slf) };
-            $value
+            // SAFETY: a getter of the handles' classes: CPython checked the type of `slf`, which is
+            // alive for the call, and holds the GIL. A live handle's fields are null or hold a
+            // reference.
+            unsafe {
+                let $handle = whole(slf);
+                $value
+            }
         }
     };
 }
@@ -252,8 +264,7 @@ field!(get_scheduled, handle => boolean(handle.scheduled));
 field!(get_args, handle => if handle.callback.is_null() {
     or_none(null_mut())
 } else if handle.many.is_null() {
-    // SAFETY: the GIL is held; `count` arguments are there, alive as long as the handle.
-    unsafe { tuple_of(&handle.inline[..handle.count as usize]) }
+    tuple_of(&handle.inline[..handle.count as usize])
 } else {
     or_none(handle.many)
 });
@@ -283,13 +294,14 @@ unsafe extern "C" fn method_cancel(slf: Object, _: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: alive for the call.
+        // SAFETY: CPython checked the type of `slf`, which is alive for the call; claimed, it is no
+        // ticket, and never becomes one again.
         unsafe {
             claim(py, slf.cast());
             wait_until_done(py, slf.cast());
+            cancel(py, slf.cast())?;
         }
-        cancel(py, slf.cast())?;
-        Ok(or_none(null_mut()))
+        Ok(py.None().into_ptr())
     })
 }
 
@@ -306,12 +318,12 @@ unsafe extern "C" fn method_cancelled(slf: Object, _: Object) -> Object {
 }
 
 unsafe extern "C" fn method_when(slf: Object, _: Object) -> Object {
-    // SAFETY: as above.
+    // SAFETY: CPython checked the type of `slf` for this method as it does for the getter.
     unsafe { get_when(slf, null_mut()) }
 }
 
 unsafe extern "C" fn method_get_context(slf: Object, _: Object) -> Object {
-    // SAFETY: as above.
+    // SAFETY: CPython checked the type of `slf` for this method as it does for the getter.
     unsafe { get_context_field(slf, null_mut()) }
 }
 
@@ -328,7 +340,7 @@ unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
         // SAFETY: a handle always has its loop.
         let event_loop = unsafe { NativeLoop::of((*handle.object()).event_loop) };
         event_loop.run_handle(py, &handle)?;
-        Ok(or_none(null_mut()))
+        Ok(py.None().into_ptr())
     })
 }
 
@@ -480,13 +492,10 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
                 slots.push(slot(ffi::Py_tp_hash, timer_hash as *mut c_void));
                 slots.push(slot(ffi::Py_tp_richcompare, timer_compare as *mut c_void));
             }
-            let class = object::new_type(
-                py,
-                name,
-                size_of::<HandleObject>(),
-                std::slice::from_ref(&object),
-                slots,
-            )?;
+            let (size, base) = (size_of::<HandleObject>(), std::slice::from_ref(&object));
+            // SAFETY: functions and tables of these kinds, all static, for objects of this layout,
+            // which `Handle::bare` alone makes.
+            let class = unsafe { object::new_type(py, name, size, base, slots)? };
             if !timer {
                 class.delattr("when")?;
             }

@@ -63,7 +63,7 @@ pub(crate) use queued::{Queued, Ticket};
 
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
-use crate::object::{self, Object};
+use crate::object::{self, Arg, Object};
 use class::types;
 
 const INLINE: usize = 3;
@@ -139,33 +139,35 @@ impl Drop for Handle {
 }
 
 /// What a new handle is to call.
-pub struct Call<'a> {
-    pub callback: Object,
-    pub args: &'a [Object],
-    /// Null: a copy of the current context.
-    pub context: Object,
+pub struct Call<'a, 'py> {
+    pub callback: Arg<'a, 'py>,
+    pub args: &'a [Arg<'a, 'py>],
+    /// `None`: a copy of the current context.
+    pub context: Option<Arg<'a, 'py>>,
 }
 
-impl Call<'_> {
+impl Call<'_, '_> {
     /// The context to run in, a new reference, and whether it is a snapshot that others have too.
     #[inline]
     fn take_context(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<(Object, bool)> {
-        if self.context.is_null() {
-            event_loop.contexts.take(py)
-        } else {
-            // SAFETY: borrowed from the caller, who holds a reference.
-            Ok((unsafe { ffi::Py_NewRef(self.context) }, false))
+        match self.context {
+            None => event_loop.contexts.take(py),
+            Some(context) => Ok((context.to_owned().into_ptr(), false)),
         }
     }
 }
 
 impl Handle {
-    pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
+    pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_, '_>) -> PyResult<Self> {
         Self::build(py, &types(py)?.handle, event_loop, call, None)
     }
 
     /// For `call_soon_threadsafe`: from CPython 3.14 on a kind of its own.
-    pub fn thread_safe(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
+    pub fn thread_safe(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+    ) -> PyResult<Self> {
         let Some(class) = &types(py)?.thread_safe else {
             return Self::new(py, event_loop, call);
         };
@@ -179,7 +181,7 @@ impl Handle {
     pub fn timer(
         py: Python<'_>,
         event_loop: &NativeLoop,
-        call: &Call<'_>,
+        call: &Call<'_, '_>,
         when: f64,
         time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -193,12 +195,11 @@ impl Handle {
         py: Python<'_>,
         class: &Py<PyType>,
         event_loop: &NativeLoop,
-        call: &Call<'_>,
+        call: &Call<'_, '_>,
         time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let many = if call.args.len() > INLINE || time.is_some() {
-            // SAFETY: borrowed live objects; a new reference or null with an exception set.
-            Some(unsafe { object::owned(py, tuple_of(call.args))? })
+            Some(arguments(py, call.args)?)
         } else {
             None
         };
@@ -207,7 +208,7 @@ impl Handle {
         // SAFETY: just made; nobody else has seen it, and its fields hold nothing.
         unsafe {
             let made = &mut *handle.object();
-            made.callback = ffi::Py_NewRef(call.callback);
+            made.callback = call.callback.to_owned().into_ptr();
             made.context = context;
             made.shared = shared;
             if let Some(many) = many {
@@ -215,7 +216,7 @@ impl Handle {
             } else {
                 made.count = call.args.len() as u8;
                 for (to, from) in made.inline.iter_mut().zip(call.args) {
-                    *to = ffi::Py_NewRef(*from);
+                    *to = (*from).to_owned().into_ptr();
                 }
             }
             if let Some(time) = time {
@@ -385,7 +386,8 @@ impl Handle {
     }
 
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        cancel(py, self.object())
+        // SAFETY: a handle, which this reference keeps alive.
+        unsafe { cancel(py, self.object()) }
     }
 
     /// Calls the callback in its context; the error is whatever it raised.
@@ -408,30 +410,32 @@ impl Handle {
     #[inline]
     fn call_entered(&self, py: Python<'_>) -> PyResult<()> {
         let object = self.object();
-        // SAFETY: as above.
+        // SAFETY: `self` keeps the handle alive, and the GIL is held, as `py` says. What the call
+        // borrows stays: only `cancel()` and the collector release it, and the one leaves it to us
+        // while `running` is set, the other takes no handle that has a reference like ours. The
+        // slot in front of the arguments is `scratch`, for the callee to use.
         unsafe {
-            let handle = &mut *object;
-            if handle.callback.is_null() {
+            if (*object).callback.is_null() {
                 // Cancelled, or cleared as garbage, and run by hand: what asyncio's code raises.
                 let text = "Value after * must be an iterable, not NoneType";
                 return Err(PyTypeError::new_err(text));
             }
-            if ffi::PyContext_Enter(handle.context) != 0 {
+            if ffi::PyContext_Enter((*object).context) != 0 {
                 return Err(object::fetch(py));
             }
-            handle.running = true;
-            if handle.thread_safe {
-                handle.runner = libc::pthread_self();
+            (*object).running = true;
+            if (*object).thread_safe {
+                (*object).runner = libc::pthread_self();
             }
-            let result = if handle.many.is_null() {
+            let result = if (*object).many.is_null() {
                 ffi::PyObject_Vectorcall(
-                    handle.callback,
-                    handle.inline.as_ptr(),
-                    handle.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                    (*object).callback,
+                    (&raw const (*object).inline).cast(),
+                    (*object).count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                     null_mut(),
                 )
             } else {
-                ffi::PyObject_Call(handle.callback, handle.many, null_mut())
+                ffi::PyObject_Call((*object).callback, (*object).many, null_mut())
             };
             let error = result.is_null().then(|| object::fetch(py));
             (*object).running = false;
@@ -519,8 +523,12 @@ unsafe fn own_context(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()>
     Ok(())
 }
 
+/// A new reference to a tuple, or null with an exception set.
+///
+/// # Safety
+/// `values` must be live objects, the GIL held.
 unsafe fn tuple_of(values: &[Object]) -> Object {
-    // SAFETY: the GIL is held by the caller, `values` are borrowed live objects.
+    // SAFETY: the caller's promise; the tuple is as long as `values`, and each item is filled once.
     unsafe {
         let tuple = ffi::PyTuple_New(values.len() as isize);
         if !tuple.is_null() {
@@ -532,9 +540,13 @@ unsafe fn tuple_of(values: &[Object]) -> Object {
     }
 }
 
-fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
-    // SAFETY: our layout; the caller holds a reference and the GIL. No `&mut` lives across the
-    // calls that may run Python code.
+/// asyncio's `Handle.cancel()`.
+///
+/// # Safety
+/// `handle` must be alive throughout the call, which may run Python code, and no ticket.
+unsafe fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
+    // SAFETY: the caller's promise; a live handle holds its loop, and the GIL is held, as `py` says.
+    // No `&mut` lives across the calls that may run Python code.
     unsafe {
         if (*handle).cancelled {
             return Ok(());
@@ -590,8 +602,14 @@ unsafe fn release_call(handle: *mut HandleObject) {
 }
 
 /// `asyncio`'s argument tuple, for messages.
-pub(crate) fn arguments<'py>(py: Python<'py>, args: &[Object]) -> PyResult<Bound<'py, PyTuple>> {
-    // SAFETY: borrowed live objects; a new reference or null with an exception set.
-    let tuple = unsafe { object::owned(py, tuple_of(args))? };
-    Ok(tuple.cast_into::<PyTuple>()?)
+pub(crate) fn arguments<'py>(
+    py: Python<'py>,
+    args: &[Arg<'_, 'py>],
+) -> PyResult<Bound<'py, PyTuple>> {
+    // SAFETY: a borrowed object is a pointer to a live one, and nothing else; a new reference or
+    // null with an exception set, and a tuple.
+    unsafe {
+        let values = std::slice::from_raw_parts(args.as_ptr().cast::<Object>(), args.len());
+        Ok(object::owned(py, tuple_of(values))?.cast_into_unchecked())
+    }
 }

@@ -45,7 +45,7 @@ impl Queued {
     pub fn new(
         py: Python<'_>,
         event_loop: &NativeLoop,
-        call: &Call<'_>,
+        call: &Call<'_, '_>,
         thread_safe: bool,
     ) -> PyResult<(Self, Handle)> {
         debug_assert!(call.args.len() <= INLINE);
@@ -57,14 +57,12 @@ impl Queued {
         let handle = Handle::bare(py, class, event_loop)?;
         let (context, shared) = call.take_context(py, event_loop)?;
         let mut args = [null_mut(); INLINE];
-        // SAFETY: borrowed live objects; the handle was just made, of our layout.
-        let callback = unsafe {
-            for (to, from) in args.iter_mut().zip(call.args) {
-                *to = ffi::Py_NewRef(*from);
-            }
-            (*handle.object()).thread_safe = thread_safe;
-            ffi::Py_NewRef(call.callback)
-        };
+        for (to, from) in args.iter_mut().zip(call.args) {
+            *to = (*from).to_owned().into_ptr();
+        }
+        // SAFETY: the handle was just made, of our layout.
+        unsafe { (*handle.object()).thread_safe = thread_safe };
+        let callback = call.callback.to_owned().into_ptr();
         let count = call.args.len() as u8;
         Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
     }
@@ -231,7 +229,7 @@ pub(super) unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
 /// Leaves the call of a handle that dies to the ready queue.
 ///
 /// # Safety
-/// As for `claim`.
+/// `handle` must be a ticket whose last reference is gone, not freed yet, the GIL held.
 #[inline]
 pub(super) unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; a handle holds its loop.

@@ -11,7 +11,7 @@ use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle, Queued};
 use crate::object::{
-    Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
+    Arg, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
 use crate::primitives;
 use crate::sockets;
@@ -19,31 +19,32 @@ use crate::timers::Timer;
 use crate::timers::alarm::monotonic;
 
 /// Where a method's own parameters end and the callback's arguments begin.
-struct Scheduled<'a> {
-    time: Object,
-    call: Call<'a>,
+struct Scheduled<'a, 'py> {
+    time: Option<Arg<'a, 'py>>,
+    call: Call<'a, 'py>,
 }
 
 /// Reads `([time,] callback, *args, context=None)`.
 #[inline]
-fn parse<'a>(
-    py: Python<'_>,
+fn parse<'a, 'py>(
     method: &str,
     time: Option<&'static str>,
-    args: &'a Args<'a>,
-) -> PyResult<Scheduled<'a>> {
+    args: &Args<'a, 'py>,
+) -> PyResult<Scheduled<'a, 'py>> {
     let own = 1 + usize::from(time.is_some());
-    let only_context = args.only_context(py);
+    let only_context = args.only_context();
     let (bound_time, callback, context) = if args.has_keywords() && only_context.is_none() {
         let names = [time.unwrap_or("callback"), "callback", "context"];
         let [first, second, context] = match time {
-            Some(_) => args.bind(py, method, names, 2, 2)?,
+            Some(_) => args.bind(method, names, 2, 2)?,
             None => {
-                let [callback, context] = args.bind(py, method, ["callback", "context"], 1, 1)?;
-                [null_mut(), callback, context]
+                let [callback, context] = args.bind(method, ["callback", "context"], 1, 1)?;
+                [None, callback, context]
             }
         };
-        (first, second, context)
+        // `bind` has raised if there is none.
+        let Some(callback) = second else { return Err(PyTypeError::new_err("no callback")) };
+        (first, callback, context)
     } else {
         let missing = args.positional.len() < own;
         if missing {
@@ -53,14 +54,12 @@ fn parse<'a>(
                 if own - args.positional.len() == 1 { "" } else { "s" },
             )));
         }
-        let context = only_context.unwrap_or(null_mut());
         match time {
-            Some(_) => (args.positional[0], args.positional[1], context),
-            None => (null_mut(), args.positional[0], context),
+            Some(_) => (Some(args.positional[0]), args.positional[1], only_context),
+            None => (None, args.positional[0], only_context),
         }
     };
-    // SAFETY: `None` lives for ever.
-    let context = if context == unsafe { ffi::Py_None() } { null_mut() } else { context };
+    let context = context.filter(|context| !context.is_none());
     let rest = args.positional.get(own..).unwrap_or(&[]);
     Ok(Scheduled { time: bound_time, call: Call { callback, args: rest, context } })
 }
@@ -71,15 +70,13 @@ fn check_in_debug(
     py: Python<'_>,
     event_loop: &NativeLoop,
     method: &str,
-    callback: Object,
-    same_thread: bool,
+    callback: Arg<'_, '_>,
+    caller: Caller,
 ) -> PyResult<()> {
     let event_loop = event_loop.bind(py);
-    if same_thread {
+    if caller == Caller::LoopThread {
         event_loop.call_method0("_check_thread")?;
     }
-    // SAFETY: borrowed from the caller's arguments.
-    let callback = unsafe { Bound::from_borrowed_ptr(py, callback) };
     event_loop.call_method1("_check_callback", (callback, method))?;
     Ok(())
 }
@@ -91,35 +88,40 @@ fn remember_source(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     Ok(())
 }
 
+/// Which threads may call a method.
+#[derive(Clone, Copy, PartialEq)]
+enum Caller {
+    /// The one that runs the loop.
+    LoopThread,
+    AnyThread,
+}
+
 #[inline]
-fn soon(
-    py: Python<'_>,
-    slf: Object,
-    args: &Args<'_>,
+fn soon<'py>(
+    event_loop: &NativeLoop,
+    args: &Args<'_, 'py>,
+    py: Python<'py>,
     method: &'static str,
-    same_thread: bool,
+    caller: Caller,
 ) -> PyResult<Object> {
-    // SAFETY: a method of the loop's class.
-    let event_loop = unsafe { NativeLoop::of(slf) };
-    let call = parse(py, method, None, args)?.call;
+    let call = parse(method, None, args)?.call;
     event_loop.check_closed(py)?;
     let debug = event_loop.debug.get(py);
     if debug {
-        check_in_debug(py, event_loop, method, call.callback, same_thread)?;
+        check_in_debug(py, event_loop, method, call.callback, caller)?;
     }
-    if !same_thread {
+    if caller == Caller::AnyThread {
         // The other thread waits for a result, often, and then has more to do.
         event_loop.answered.set(py, true);
     }
     if !debug && call.args.len() <= Queued::MOST_ARGUMENTS {
-        let (queued, handle) = Queued::new(py, event_loop, &call, !same_thread)?;
+        let (queued, handle) = Queued::new(py, event_loop, &call, caller == Caller::AnyThread)?;
         event_loop.push_call(py, queued, &handle)?;
         return Ok(handle.into_ptr());
     }
-    let handle = if same_thread {
-        Handle::new(py, event_loop, &call)?
-    } else {
-        Handle::thread_safe(py, event_loop, &call)?
+    let handle = match caller {
+        Caller::LoopThread => Handle::new(py, event_loop, &call)?,
+        Caller::AnyThread => Handle::thread_safe(py, event_loop, &call)?,
     };
     if debug {
         remember_source(py, &handle)?;
@@ -138,7 +140,7 @@ struct Deadline<'py> {
 impl<'py> Deadline<'py> {
     fn of(given: Bound<'py, PyAny>) -> PyResult<Self> {
         let when = given.extract::<f64>()?;
-        // SAFETY: a live object.
+        // SAFETY: any live object may be asked, and `given` is a reference to one.
         let plain = unsafe { ffi::PyFloat_CheckExact(given.as_ptr()) } != 0;
         Ok(Self { when, given: (!plain).then_some(given) })
     }
@@ -147,7 +149,7 @@ impl<'py> Deadline<'py> {
 fn at(
     py: Python<'_>,
     event_loop: &NativeLoop,
-    call: &Call<'_>,
+    call: &Call<'_, '_>,
     deadline: &Deadline<'_>,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
@@ -157,7 +159,7 @@ fn at(
     }
     let debug = event_loop.debug.get(py);
     if debug {
-        check_in_debug(py, event_loop, "call_at", call.callback, true)?;
+        check_in_debug(py, event_loop, "call_at", call.callback, Caller::LoopThread)?;
     }
     let handle = Handle::timer(py, event_loop, call, when, deadline.given.as_ref())?;
     if debug {
@@ -174,11 +176,15 @@ unsafe extern "C" fn call_soon(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| soon(py, slf, &args, "call_soon", true))
+    enter(held, null_mut(), |py| {
+        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
+        // call.
+        let (event_loop, args) =
+            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
+        soon(event_loop, &args, py, "call_soon", Caller::LoopThread)
+    })
 }
 
 unsafe extern "C" fn call_soon_threadsafe(
@@ -187,11 +193,15 @@ unsafe extern "C" fn call_soon_threadsafe(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments. The GIL serialises the queue; `push` wakes a parked loop.
-    let args = unsafe { Args::new(args, count, names) };
-    // SAFETY: CPython calls this, and holds the GIL.
+    // SAFETY: CPython calls this, and holds the GIL, which serialises the queue.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| soon(py, slf, &args, "call_soon_threadsafe", false))
+    enter(held, null_mut(), |py| {
+        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
+        // call.
+        let (event_loop, args) =
+            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
+        soon(event_loop, &args, py, "call_soon_threadsafe", Caller::AnyThread)
+    })
 }
 
 unsafe extern "C" fn call_later(
@@ -200,18 +210,17 @@ unsafe extern "C" fn call_later(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let Scheduled { time: delay, call } = parse(py, "call_later", Some("delay"), &args)?;
-        // SAFETY: `parse` saw to it that the delay is there; `slf` is a loop.
-        let (delay, event_loop) =
-            unsafe { (Bound::from_borrowed_ptr(py, delay), NativeLoop::of(slf)) };
-        if delay.is_none() {
+        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
+        // call.
+        let (event_loop, args) =
+            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
+        let Scheduled { time: delay, call } = parse("call_later", Some("delay"), &args)?;
+        let Some(delay) = delay.filter(|delay| !delay.is_none()) else {
             return Err(PyTypeError::new_err("delay must not be None"));
-        }
+        };
         // SAFETY: an exact type, checked.
         let seconds = unsafe {
             (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
@@ -222,7 +231,7 @@ unsafe extern "C" fn call_later(
                 Deadline { when: monotonic() + seconds, given: None }
             }
             // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-            _ => Deadline::of(event_loop.time(py)?.add(&delay)?)?,
+            _ => Deadline::of(event_loop.time(py)?.add(delay)?)?,
         };
         at(py, event_loop, &call, &deadline)
     })
@@ -234,20 +243,18 @@ unsafe extern "C" fn call_at(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let Scheduled { time: when, call } = parse(py, "call_at", Some("when"), &args)?;
-        // SAFETY: `parse` saw to it that the time is there.
-        let when = unsafe { Bound::from_borrowed_ptr(py, when) };
-        if when.is_none() {
+        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
+        // call.
+        let (event_loop, args) =
+            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
+        let Scheduled { time: when, call } = parse("call_at", Some("when"), &args)?;
+        let Some(when) = when.filter(|when| !when.is_none()) else {
             return Err(PyTypeError::new_err("when cannot be None"));
-        }
-        // SAFETY: a method of the loop's class.
-        let event_loop = unsafe { NativeLoop::of(slf) };
-        at(py, event_loop, &call, &Deadline::of(when)?)
+        };
+        at(py, event_loop, &call, &Deadline::of(when.to_owned())?)
     })
 }
 
@@ -313,5 +320,6 @@ static METHODS: Table<[ffi::PyMethodDef; 17]> = Table([
 ]);
 
 pub(super) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
-    add_methods(class, &METHODS.0)
+    // SAFETY: functions of the kinds that the table says, for the class of loops.
+    unsafe { add_methods(class, &METHODS.0) }
 }

@@ -10,7 +10,6 @@ use crate::descriptors;
 use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle};
 use crate::listener::Listener;
-use crate::object::Object;
 use crate::reactor::Direction;
 use crate::sockets::address;
 use crate::transports::life::{Parts, Socket};
@@ -32,11 +31,11 @@ impl NativeLoop {
         let number = descriptor(fd);
         // A closed file is still known by its object, as to asyncio's selector.
         let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
-        let mut arguments: Vec<Object> = Vec::new();
+        let mut arguments = Vec::new();
         arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
-        arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
-        let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
-        let call = Call { callback: callback.as_ptr(), args: &arguments, context };
+        arguments.extend(args.iter_borrowed());
+        let context = context.map(Bound::as_borrowed);
+        let call = Call { callback: callback.as_borrowed(), args: &arguments, context };
         let handle = Handle::new(py, this, &call)?;
         let object = handle.give(py, this);
         match (number, closed) {

@@ -14,12 +14,14 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::running;
 use crate::event_loop::NativeLoop;
 use crate::gil::{GilCell, GilFlag, PySlot};
-use crate::object::{self, Object};
+use crate::object::{self, Arg, Object};
 
 /// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
 pub(crate) struct CTypes {
     pub task: Py<PyType>,
     pub future: Py<PyType>,
+    /// asyncio's outer future of `gather`, derived from `future`.
+    pub gathering_future: Py<PyType>,
     /// `_asyncio.Future`'s methods, which a task has too.
     pub result: Method,
     pub exception: Method,
@@ -56,20 +58,23 @@ impl Method {
     pub(crate) fn call<'py>(
         &self,
         object: &Bound<'py, PyAny>,
-        args: &[Object],
-        names: Object,
+        args: &[&Bound<'py, PyAny>],
+        names: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
         let mut stack = [null_mut(); 4];
         stack[1] = object.as_ptr();
-        stack[2..2 + args.len()].copy_from_slice(args);
+        for (slot, arg) in stack[2..2 + args.len()].iter_mut().zip(args) {
+            *slot = arg.as_ptr();
+        }
+        let keywords = names.map_or(0, |names| names.len());
+        let names = names.map_or(null_mut(), |names| names.as_ptr());
         // SAFETY: a slot in front that the callee may use, then the object and its arguments,
         // borrowed from the caller, of which the last belong to `names`.
         unsafe {
-            let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
             let count = (1 + args.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
             let stack = stack.as_ptr().add(1);
-            let result = if is_exact(py, object.as_ptr())? {
+            let result = if is_exact(object)? {
                 ffi::PyObject_Vectorcall(self.descriptor.as_ptr(), stack, count, names)
             } else {
                 ffi::PyObject_VectorcallMethod(self.name.as_ptr(), stack, count, names)
@@ -80,7 +85,7 @@ impl Method {
 
     #[inline]
     pub(crate) fn ask(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.call(object, &[], null_mut())?.is_truthy()
+        self.call(object, &[], None)?.is_truthy()
     }
 }
 
@@ -95,12 +100,18 @@ impl CTypes {
         let Ok(native) = py.import("_asyncio") else { return Ok(None) };
         let future = native.getattr("Future")?.cast_into::<PyType>()?;
         let task = native.getattr("Task")?.cast_into::<PyType>()?;
-        // SAFETY: type objects.
+        // SAFETY: type objects; both slots stay as they are, for nobody can change these types.
         let complete = [&future, &task].iter().all(|class| unsafe {
             let class = &*class.as_type_ptr();
             class.tp_new.is_some() && class.tp_init.is_some()
         });
-        if !complete {
+        let gathering_future = super::originals(py)?.gathering_future.bind(py).clone();
+        // SAFETY: type objects. (`issubclass` would ask the class itself.)
+        let derived = unsafe {
+            ffi::PyType_IsSubtype(gathering_future.as_type_ptr(), future.as_type_ptr()) != 0
+        };
+        // Where a program has hidden `_asyncio` while asyncio was imported, that has none of them.
+        if !complete || !derived {
             return Ok(None);
         }
         let method = |name| Method::of(&future, name);
@@ -122,6 +133,7 @@ impl CTypes {
                 .unbind(),
             task: task.unbind(),
             future: future.unbind(),
+            gathering_future: gathering_future.unbind(),
         }))
     }
 
@@ -146,27 +158,41 @@ impl CTypes {
     #[inline]
     pub(crate) fn new_task<'py>(
         &self,
-        py: Python<'py>,
-        coro: Object,
+        coro: Arg<'_, 'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: a live object, borrowed from the caller.
-        let args = unsafe { object::owned(py, ffi::PyTuple_Pack(1, coro))? };
+        let py = coro.py();
+        // SAFETY: one live object, as the count says; a new reference or null with an exception set.
+        let args = unsafe { object::owned(py, ffi::PyTuple_Pack(1, coro.as_ptr()))? };
         let options = options.map_or(null_mut(), |options| options.as_ptr());
-        // SAFETY: the C type of tasks.
+        // SAFETY: the C type of tasks, a tuple, and a dict or null.
         unsafe { self.construct(py, self.task.as_ptr(), args.as_ptr(), options) }
     }
 
-    /// `Future(**options)`, or an instance of a subclass without what its own constructor does.
+    /// `Future(**options)`; without `options` on the loop that runs in this thread.
     #[inline]
     pub(crate) fn new_future<'py>(
         &self,
-        class: &Bound<'py, PyType>,
+        py: Python<'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = options.map_or(null_mut(), |options| options.as_ptr());
-        // SAFETY: the C type of futures, or one derived from it.
-        unsafe { self.construct(class.py(), class.as_ptr(), self.no_arguments.as_ptr(), options) }
+        // SAFETY: the C type of futures.
+        unsafe { self.construct(py, self.future.as_ptr(), self.no_arguments.as_ptr(), options) }
+    }
+
+    /// A `_GatheringFuture`, without what its own constructor does.
+    #[inline]
+    pub(crate) fn new_gathering_future<'py>(
+        &self,
+        py: Python<'py>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = options.map_or(null_mut(), |options| options.as_ptr());
+        // SAFETY: derived from the C type of futures, as `find` saw.
+        unsafe {
+            self.construct(py, self.gathering_future.as_ptr(), self.no_arguments.as_ptr(), options)
+        }
     }
 
     /// What calling the type does, without making a tuple and a dict to do it.
@@ -242,7 +268,7 @@ impl Drop for OnLoop<'_> {
         let Some(options) = self.0.take() else { return };
         let py = options.py();
         // Lets go of the loop. Somebody else's constructor may have kept the dict: then it is his.
-        // SAFETY: alive.
+        // SAFETY: the dict is alive: `options` is a reference to it.
         if unsafe { ffi::Py_REFCNT(options.as_ptr()) } == 1
             && options.set_item(intern!(py, "loop"), py.None()).is_ok()
         {
@@ -253,10 +279,9 @@ impl Drop for OnLoop<'_> {
 
 /// Whether an object is exactly a C task or a C future.
 #[inline]
-pub(crate) fn is_exact(py: Python<'_>, object: Object) -> PyResult<bool> {
-    let Some(types) = types(py)? else { return Ok(false) };
-    // SAFETY: a live object.
-    let class = unsafe { ffi::Py_TYPE(object) };
+pub(crate) fn is_exact(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some(types) = types(object.py())? else { return Ok(false) };
+    let class = object.get_type_ptr();
     Ok(class == types.task.as_ptr().cast() || class == types.future.as_ptr().cast())
 }
 
@@ -298,7 +323,7 @@ pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> P
         (class, (*class).tp_version_tag as u32)
     };
     let (last, plain) = SEEN.get(py);
-    if version != 0 && version == last && LAST.as_ptr() == class.cast() {
+    if version != 0 && version == last && LAST.as_ptr(py) == class.cast() {
         return Ok(plain);
     }
     let class = event_loop.get_type().into_any().unbind();

@@ -2,6 +2,9 @@
 //!
 //! asyncio's is one, and `inspect.iscoroutinefunction` (and so `unittest.mock.patch`) has to see
 //! that; the marks that it looks for need a place that a builtin function does not have.
+//!
+//! There is one object of the type, so there are no chains of them, and no need of `dismantle`. Only
+//! `dict` and the weak references ever change, by CPython's own generic functions.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
@@ -33,8 +36,8 @@ unsafe extern "C" fn called(
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: CPython's own arguments, which it keeps for the call.
-        let args = unsafe { Args::new(args, ffi::PyVectorcall_NARGS(count), names) };
-        super::sleep::call(py, &args)
+        let args = unsafe { Args::new(py, args, ffi::PyVectorcall_NARGS(count), names) };
+        super::sleep::call(py, &args).map(Bound::into_ptr)
     })
 }
 
@@ -118,14 +121,18 @@ pub(super) fn make(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
         slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
     ];
-    let class: Bound<'_, PyType> = object::new_type_with(
-        py,
-        c"tokioloop._core.CoroutineFunction",
-        size_of::<FunctionObject>(),
-        &[py.get_type::<PyAny>()],
-        slots,
-        ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-    )?;
+    // SAFETY: functions and tables of these kinds, all static, for objects of this layout, of which
+    // only the one below is made; it has its vectorcall before anything else sees it.
+    let class: Bound<'_, PyType> = unsafe {
+        object::new_type_with(
+            py,
+            c"tokioloop._core.CoroutineFunction",
+            size_of::<FunctionObject>(),
+            &[py.get_type::<PyAny>()],
+            slots,
+            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+        )?
+    };
     // SAFETY: the allocator gives zeroed memory for one, and tracks it.
     unsafe {
         let made = object::owned(py, ffi::PyType_GenericAlloc(class.as_type_ptr(), 0))?;

@@ -30,17 +30,17 @@ use std::ptr::null_mut;
 
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
-use pyo3::{Borrowed, intern};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
-use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::visit;
 
 #[repr(C)]
@@ -77,7 +77,7 @@ impl Hasher for Address {
 }
 
 /// `tokioloop.gather(*coros_or_futures, return_exceptions=False)`.
-pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let mut return_exceptions = false;
     let mut native = !args.positional.is_empty();
     if args.has_keywords() {
@@ -90,7 +90,7 @@ pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
         on_plain_loop(py, |types, event_loop| {
             if event_loop.has_task_factory.get(py)
                 || !types.task_is_ours(py)
-                || !all_are_known(py, types, event_loop, args.positional)?
+                || !all_are_known(types, event_loop, args.positional)?
             {
                 return Ok(None);
             }
@@ -100,39 +100,30 @@ pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
         None
     };
     match gathered.flatten() {
-        Some(outer) => Ok(outer.into_ptr()),
-        None => args.forward(originals(py)?.gather.bind(py)).map(Bound::into_ptr),
+        Some(outer) => Ok(outer),
+        None => args.forward(originals(py)?.gather.bind(py)),
     }
 }
 
 #[inline]
-fn is_coroutine(py: Python<'_>, object: Object) -> PyResult<bool> {
-    // SAFETY: a live object.
-    unsafe {
-        Ok(ffi::PyCoro_CheckExact(object) != 0
-            || ffi::Py_TYPE(object) == sleep::class(py)?.as_ptr().cast()
-            || super::is_rust_future(py, object))
-    }
+pub(super) fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // SAFETY: any live object may be asked.
+    Ok(unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+        || object.get_type_ptr() == sleep::class(object.py())?.as_ptr().cast()
+        || super::is_rust_future(object))
 }
 
 /// Each is a coroutine, or a future in C of this very loop.
-fn all_are_known(
-    py: Python<'_>,
-    types: &CTypes,
-    event_loop: &NativeLoop,
-    args: &[Object],
-) -> PyResult<bool> {
-    let gathering = originals(py)?.gathering_future.as_ptr().cast();
+fn all_are_known(types: &CTypes, event_loop: &NativeLoop, args: &[Arg<'_, '_>]) -> PyResult<bool> {
+    let gathering = types.gathering_future.as_ptr().cast();
     for object in args {
-        if is_coroutine(py, *object)? {
+        if is_coroutine(object)? {
             continue;
         }
-        // SAFETY: a live object, borrowed from the caller.
-        let (class, object) = unsafe { (ffi::Py_TYPE(*object), Borrowed::from_ptr(py, *object)) };
-        if class != gathering && !ctypes::is_exact(py, object.as_ptr())? {
+        if object.get_type_ptr() != gathering && !ctypes::is_exact(object)? {
             return Ok(false);
         }
-        if types.get_loop.call(&object, &[], null_mut())?.as_ptr() != event_loop.object() {
+        if types.get_loop.call(object, &[], None)?.as_ptr() != event_loop.object() {
             return Ok(false);
         }
     }
@@ -143,7 +134,7 @@ fn gather<'py>(
     py: Python<'py>,
     types: &CTypes,
     event_loop: &NativeLoop,
-    args: &[Object],
+    args: &[Arg<'_, 'py>],
     return_exceptions: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let gathering = Gathering::new(py, return_exceptions)?;
@@ -169,7 +160,7 @@ fn gather<'py>(
     seen.try_reserve(distinct).map_err(|_| no_memory())?;
     for (at, arg) in args.iter().enumerate() {
         if args.len() > 1 {
-            match seen.entry(*arg as usize) {
+            match seen.entry(arg.as_ptr() as usize) {
                 Seen::Vacant(entry) => entry.insert(at),
                 Seen::Occupied(entry) => {
                     children.push(children[*entry.get()].clone());
@@ -177,11 +168,10 @@ fn gather<'py>(
                 }
             };
         }
-        // SAFETY: borrowed from the caller.
-        let mut child = unsafe { Bound::from_borrowed_ptr(py, *arg) };
-        let is_new = is_coroutine(py, *arg)?;
+        let mut child = (*arg).to_owned();
+        let is_new = is_coroutine(arg)?;
         if is_new {
-            child = types.new_task(py, *arg, on_loop.options())?;
+            child = types.new_task(*arg, on_loop.options())?;
             // Nobody else can wait for it, so nobody is to be warned.
             child.setattr(intern!(py, "_log_destroy_pending"), false)?;
         }
@@ -193,11 +183,10 @@ fn gather<'py>(
             continue;
         }
         #[cfg(Py_3_14)]
-        gathering.record_waiter(&child, true)?;
+        gathering.record_waiter(&child, Edge::Add)?;
         gathering.watch(types, &child, &context)?;
     }
-    let class = originals(py)?.gathering_future.bind(py);
-    let outer = types.new_future(class, on_loop.options())?;
+    let outer = types.new_gathering_future(py, on_loop.options())?;
     let children = PyList::new(py, children)?;
     outer.setattr(intern!(py, "_children"), &children)?;
     // SAFETY: our layout, and nothing there yet.
@@ -215,6 +204,14 @@ fn gather<'py>(
         gathering.child_done(&child)?;
     }
     Ok(outer)
+}
+
+/// What becomes of the call graph's edge from a child to the task that waits for it.
+#[cfg(Py_3_14)]
+#[derive(Clone, Copy)]
+enum Edge {
+    Add,
+    Discard,
 }
 
 /// A reference to a gathering, and its fields.
@@ -259,20 +256,23 @@ impl<'py> Gathering<'py> {
         let py = self.0.py();
         let names =
             NAMES.get_or_try_init(py, || PyResult::Ok(PyTuple::new(py, ["context"])?.unbind()))?;
-        let args = [self.0.as_ptr(), context.as_ptr()];
-        types.add_done_callback.call(child, &args, names.as_ptr()).map(drop)
+        let args = [&self.0, context];
+        types.add_done_callback.call(child, &args, Some(names.bind(py))).map(drop)
     }
 
     /// The call graph's edge from a child to the task that waits for it.
     #[cfg(Py_3_14)]
-    fn record_waiter(&self, child: &Bound<'py, PyAny>, waits: bool) -> PyResult<()> {
+    fn record_waiter(&self, child: &Bound<'py, PyAny>, edge: Edge) -> PyResult<()> {
         // SAFETY: our layout.
         let waiter = unsafe { (*self.fields()).waiter };
         if waiter.is_null() {
             return Ok(());
         }
         let originals = originals(self.0.py())?;
-        let function = if waits { &originals.add_to_awaited_by } else { &originals.discard };
+        let function = match edge {
+            Edge::Add => &originals.add_to_awaited_by,
+            Edge::Discard => &originals.discard,
+        };
         let args = [child.as_ptr(), waiter];
         // SAFETY: two live objects; a new reference or null with an exception set.
         unsafe {
@@ -291,13 +291,13 @@ impl<'py> Gathering<'py> {
             (Bound::from_borrowed_ptr_or_opt(py, (*this).outer), (*this).return_exceptions)
         };
         #[cfg(Py_3_14)]
-        self.record_waiter(child, false)?;
+        self.record_waiter(child, Edge::Discard)?;
         let outer = match outer {
             Some(outer) if !types.done.ask(&outer)? => outer,
             _ => {
                 if !types.cancelled.ask(child)? {
                     // Marks it as retrieved.
-                    types.exception.call(child, &[], null_mut())?;
+                    types.exception.call(child, &[], None)?;
                 }
                 return Ok(());
             }
@@ -306,7 +306,7 @@ impl<'py> Gathering<'py> {
             let error = if types.cancelled.ask(child)? {
                 cancelled_error(child)?
             } else {
-                types.exception.call(child, &[], null_mut())?
+                types.exception.call(child, &[], None)?
             };
             if !error.is_none() {
                 return self.finish(&outer, "set_exception", &error);
@@ -345,7 +345,7 @@ impl<'py> Gathering<'py> {
         }
         let mut at = 0;
         while let Some(child) = self.child(at) {
-            self.record_waiter(&child, false)?;
+            self.record_waiter(&child, Edge::Discard)?;
             at += 1;
         }
         Ok(())
@@ -415,8 +415,8 @@ fn outcome<'py>(types: &CTypes, child: &Bound<'py, PyAny>) -> PyResult<Bound<'py
         let message = if message.is_none() { intern!(py, "").clone().into_any() } else { message };
         return crate::cached::asyncio(py)?.cancelled_error.bind(py).call1((message,));
     }
-    let error = types.exception.call(child, &[], null_mut())?;
-    if error.is_none() { types.result.call(child, &[], null_mut()) } else { Ok(error) }
+    let error = types.exception.call(child, &[], None)?;
+    if error.is_none() { types.result.call(child, &[], None) } else { Ok(error) }
 }
 
 fn cancelled_error<'py>(child: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -563,14 +563,18 @@ fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let class = object::new_type_with(
-            py,
-            c"tokioloop._core.Gathering",
-            size_of::<GatheringObject>(),
-            &[py.get_type::<PyAny>()],
-            slots,
-            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-        )?;
+        // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
+        // are made in one place, with their vectorcall.
+        let class = unsafe {
+            object::new_type_with(
+                py,
+                c"tokioloop._core.Gathering",
+                size_of::<GatheringObject>(),
+                &[py.get_type::<PyAny>()],
+                slots,
+                ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+            )?
+        };
         Ok(class.unbind())
     })
 }

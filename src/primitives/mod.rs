@@ -51,10 +51,8 @@ pub(crate) struct Originals {
 /// The class of Rust futures, which are coroutines of the core's own; the bridge fills it in.
 pub(crate) static RUST_FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-fn is_rust_future(py: Python<'_>, object: Object) -> bool {
-    // SAFETY: a live object, borrowed from the caller.
-    let class = unsafe { ffi::Py_TYPE(object) };
-    RUST_FUTURE.get(py).is_some_and(|it| it.as_ptr().cast() == class)
+fn is_rust_future(object: &Bound<'_, PyAny>) -> bool {
+    RUST_FUTURE.get(object.py()).is_some_and(|it| object.get_type_ptr() == it.as_ptr().cast())
 }
 
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
@@ -135,11 +133,13 @@ unsafe extern "C" fn gather(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| gather::call(py, &args))
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython's own arguments.
+        let args = unsafe { Args::new(py, args, count, names) };
+        gather::call(py, &args).map(Bound::into_ptr)
+    })
 }
 
 unsafe extern "C" fn run_coroutine_threadsafe(
@@ -148,11 +148,13 @@ unsafe extern "C" fn run_coroutine_threadsafe(
     count: ffi::Py_ssize_t,
     names: Object,
 ) -> Object {
-    // SAFETY: CPython's own arguments.
-    let args = unsafe { Args::new(args, count, names) };
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| threadsafe::call(py, &args))
+    enter(held, null_mut(), |py| {
+        // SAFETY: CPython's own arguments.
+        let args = unsafe { Args::new(py, args, count, names) };
+        threadsafe::call(py, &args).map(Bound::into_ptr)
+    })
 }
 
 static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([

@@ -34,12 +34,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
-use crate::coroutine::{self, Coroutine};
+use crate::coroutine::{self, Coroutine, Sent, This};
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
 use crate::gil::GilCell;
-use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::timers::{NativeTimer, Timer};
 use crate::visit;
 
@@ -83,72 +83,70 @@ static RECYCLED: GilCell<Vec<NonNull<SleepObject>>> = GilCell::new(Vec::new());
 
 static TIMER: NativeTimer = NativeTimer {
     fire,
-    is_cancelled: |slf| {
-        // SAFETY: our layout; the heap asks with the GIL held.
-        unsafe { (*slf.as_ptr().cast::<SleepObject>()).phase != Phase::Waiting }
-    },
-    unscheduled: |slf| {
-        // SAFETY: as above.
-        unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = false };
-    },
-    scheduled: |slf| {
-        // SAFETY: as above.
-        unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = true };
-    },
+    // SAFETY: the heap calls this with a sleep, which its reference keeps alive, and with the GIL
+    // held.
+    is_cancelled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).phase != Phase::Waiting },
+    // SAFETY: the heap calls this with a sleep that it still has, and with the GIL held.
+    unscheduled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = false },
+    // SAFETY: the heap calls this with a sleep that it is about to take, and with the GIL held.
+    scheduled: |slf| unsafe { (*slf.as_ptr().cast::<SleepObject>()).scheduled = true },
 };
 
 /// `tokioloop.sleep(delay, result=None)`.
-pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     if args.positional.len() > 2 {
         return Err(PyTypeError::new_err(format!(
             "sleep() takes from 1 to 2 positional arguments but {} were given",
             args.positional.len()
         )));
     }
-    let [delay, result] = args.bind(py, "sleep", ["delay", "result"], 2, 1)?;
-    // SAFETY: `bind` saw to it that the delay is there.
-    let plain = unsafe {
-        ffi::PyFloat_CheckExact(delay) != 0
-            || (ffi::PyLong_CheckExact(delay) != 0 && small(delay).is_some())
-    };
-    if plain && let Some(made) = on_plain_loop(py, |_, _| new(py, delay, result))? {
-        return Ok(made);
+    let [delay, result] = args.bind("sleep", ["delay", "result"], 2, 1)?;
+    // SAFETY: `None` lives for ever.
+    let none = unsafe { Arg::from_ptr(py, ffi::Py_None()) };
+    let result = result.unwrap_or(none);
+    // `bind` has raised if there is no delay.
+    let Some(delay) = delay else { return Err(PyTypeError::new_err("no delay")) };
+    if is_plain(&delay)
+        && let Some(made) = on_plain_loop(py, |_, _| new(delay, result))?
+    {
+        return Ok(made.into_any());
     }
-    let result = if result.is_null() { none() } else { result };
-    asyncios_own(py, delay, result).map(Bound::into_ptr)
+    asyncios_own(&delay, &result)
 }
 
-fn none() -> Object {
-    // SAFETY: lives for ever.
-    unsafe { ffi::Py_None() }
-}
-
-/// An `int` as a `float`, unless that is too great for one.
-fn small(number: Object) -> Option<f64> {
-    // SAFETY: exactly an `int`; the error, if any, is taken back.
+/// Exactly a `float`, or an `int` that can be made one.
+fn is_plain(delay: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object, of which the last question is only asked if it is exactly an `int`; an
+    // error of that is taken back.
     unsafe {
-        let value = ffi::PyLong_AsDouble(number);
-        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
-            ffi::PyErr_Clear();
-            return None;
+        if ffi::PyFloat_CheckExact(delay.as_ptr()) != 0 {
+            return true;
         }
-        Some(value)
+        if ffi::PyLong_CheckExact(delay.as_ptr()) == 0 {
+            return false;
+        }
+        let too_great =
+            ffi::PyLong_AsDouble(delay.as_ptr()) == -1.0 && !ffi::PyErr_Occurred().is_null();
+        if too_great {
+            ffi::PyErr_Clear();
+        }
+        !too_great
     }
 }
 
 fn asyncios_own<'py>(
-    py: Python<'py>,
-    delay: Object,
-    result: Object,
+    delay: &Bound<'py, PyAny>,
+    result: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let args = crate::handles::arguments(py, &[delay, result])?;
-    super::originals(py)?.sleep.bind(py).call1(args)
+    let py = delay.py();
+    super::originals(py)?.sleep.bind(py).call1((delay, result))
 }
 
-fn new(py: Python<'_>, delay: Object, result: Object) -> PyResult<Object> {
+/// A new one; `delay` must be plain.
+fn new<'py>(delay: Arg<'_, 'py>, result: Arg<'_, 'py>) -> PyResult<Sleep<'py>> {
+    let py = delay.py();
     let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
     let recycled = RECYCLED.with(py, Vec::pop);
-    let result = if result.is_null() { none() } else { result };
     // SAFETY: recycled memory was a sleep, is untracked and holds nothing; else the allocator
     // gives memory for one. All fields are written before anybody sees the object.
     unsafe {
@@ -164,8 +162,8 @@ fn new(py: Python<'_>, delay: Object, result: Object) -> PyResult<Object> {
         }
         let this = &mut *made;
         this.weakrefs = null_mut();
-        this.delay = ffi::Py_NewRef(delay);
-        this.result = ffi::Py_NewRef(result);
+        this.delay = delay.to_owned().into_ptr();
+        this.result = result.to_owned().into_ptr();
         this.event_loop = null_mut();
         this.future = null_mut();
         this.steps = null_mut();
@@ -173,37 +171,34 @@ fn new(py: Python<'_>, delay: Object, result: Object) -> PyResult<Object> {
         this.scheduled = false;
         this.running = false;
         // With nothing but numbers in it, it cannot be a part of a cycle yet.
-        if ffi::PyObject_IS_GC(result) != 0 {
+        if ffi::PyObject_IS_GC(result.as_ptr()) != 0 {
             ffi::PyObject_GC_Track(made.cast());
         }
-        Ok(made.cast())
+        Ok(Sleep::owned(py, made.cast()))
     }
 }
 
+/// What the first step came to.
+enum Started {
+    /// There is nothing to wait for but the loop's next batch.
+    Yields,
+    /// There are `steps` to go on with.
+    Waits,
+}
+
 /// A reference to a sleep, and its fields.
-struct Sleep<'py>(Bound<'py, PyAny>);
+type Sleep<'py> = This<'py, Sleeping>;
 
 impl<'py> Sleep<'py> {
     #[inline]
-    fn of(py: Python<'py>, slf: Object) -> Self {
-        // SAFETY: CPython passes a live object of the type that the slot belongs to.
-        Self(unsafe { Bound::from_borrowed_ptr(py, slf) })
-    }
-
-    #[inline]
-    fn fields(&self) -> *mut SleepObject {
-        self.0.as_ptr().cast()
-    }
-
-    #[inline]
     fn phase(&self) -> Phase {
-        // SAFETY: our layout; whoever has a `Bound` holds the GIL.
+        // SAFETY: alive, as this reference is; the GIL is held, as it implies.
         unsafe { (*self.fields()).phase }
     }
 
-    /// The first step. `true`: it waits for something.
-    fn start(&self) -> PyResult<bool> {
-        let (py, this) = (self.0.py(), self.fields());
+    /// The first step.
+    fn start(&self) -> PyResult<Started> {
+        let (py, this) = (self.py(), self.fields());
         // SAFETY: our layout; the delay is exactly a `float` or an `int` that fits.
         let delay = unsafe {
             (*this).phase = Phase::Done;
@@ -217,7 +212,7 @@ impl<'py> Sleep<'py> {
         if delay <= 0.0 {
             // SAFETY: our layout.
             unsafe { (*this).phase = Phase::Yielded };
-            return Ok(false);
+            return Ok(Started::Yields);
         }
         if delay.is_nan() {
             return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
@@ -226,21 +221,23 @@ impl<'py> Sleep<'py> {
         if waits.is_none() {
             // SAFETY: our layout; a fresh sleep has no steps yet.
             unsafe {
-                let steps = asyncios_own(py, (*this).delay, (*this).result)?;
+                let delay = Bound::from_borrowed_ptr(py, (*this).delay);
+                let result = Bound::from_borrowed_ptr(py, (*this).result);
+                let steps = asyncios_own(&delay, &result)?;
                 (*this).steps = steps.into_ptr();
                 (*this).phase = Phase::Elsewhere;
             }
         }
         self.track();
-        Ok(true)
+        Ok(Started::Waits)
     }
 
     fn wait(&self, types: &CTypes, event_loop: &NativeLoop, delay: f64) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
+        let (py, this) = (self.py(), self.fields());
         event_loop.check_closed(py)?;
         let now = event_loop.now(py)?;
         let on_loop = OnLoop::running(&event_loop.bind(py))?;
-        let future = types.new_future(types.future.bind(py), on_loop.options())?;
+        let future = types.new_future(py, on_loop.options())?;
         let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
         let when = now + delay;
         // SAFETY: our layout; a fresh sleep has none of these yet.
@@ -250,12 +247,12 @@ impl<'py> Sleep<'py> {
             (*this).event_loop = ffi::Py_NewRef(event_loop.object());
             (*this).phase = Phase::Waiting;
         }
-        event_loop.add_timer(py, Timer::Native(self.0.clone().unbind(), &TIMER), when)
+        event_loop.add_timer(py, Timer::Native(self.as_any().clone().unbind(), &TIMER), when)
     }
 
     fn track(&self) {
-        let object = self.0.as_ptr();
-        // SAFETY: alive, and complete.
+        let object = self.as_any().as_ptr();
+        // SAFETY: `self` keeps it alive, and `new` has written all of its fields.
         unsafe {
             if ffi::PyObject_GC_IsTracked(object) == 0 {
                 ffi::PyObject_GC_Track(object.cast());
@@ -265,7 +262,7 @@ impl<'py> Sleep<'py> {
 
     /// No longer waits. The timer, if it has not fired, finds nothing.
     fn stop(&self) {
-        let (py, this) = (self.0.py(), self.fields());
+        let (py, this) = (self.py(), self.fields());
         // SAFETY: our layout; each reference is taken out before it is dropped.
         unsafe {
             (*this).phase = Phase::Done;
@@ -285,7 +282,7 @@ impl<'py> Sleep<'py> {
 
     fn steps(&self) -> Option<Bound<'py, PyAny>> {
         // SAFETY: our layout; a live object or null.
-        unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), (*self.fields()).steps) }
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.py(), (*self.fields()).steps) }
     }
 
     /// Runs a step, and keeps everybody else out meanwhile.
@@ -305,54 +302,49 @@ impl<'py> Sleep<'py> {
     }
 
     #[inline]
-    fn send(&self, value: Object, result: *mut Object) -> PyResult<ffi::PySendResult> {
-        let this = self.fields();
+    fn step(&self, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+        let (py, this) = (self.py(), self.fields());
         match self.phase() {
             Phase::Fresh => {
-                if value != none() {
+                if !value.is_none() {
                     return Err(PyTypeError::new_err(
                         "can't send non-None value to a just-started coroutine",
                     ));
                 }
-                if !self.start().inspect_err(|_| self.stop())? {
-                    // SAFETY: the caller's out parameter.
-                    unsafe { *result = ffi::Py_NewRef(none()) };
-                    return Ok(ffi::PySendResult::PYGEN_NEXT);
+                match self.start().inspect_err(|_| self.stop())? {
+                    Started::Yields => return Ok(Sent::Yields(py.None().into_bound(py))),
+                    Started::Waits => {}
                 }
             }
             Phase::Yielded => {
-                // SAFETY: the caller's out parameter, and our reference, which is passed on.
-                unsafe { *result = std::mem::replace(&mut (*this).result, null_mut()) };
+                // SAFETY: our reference, which is passed on; only the last step gives it away.
+                let result = unsafe {
+                    Bound::from_owned_ptr(py, std::mem::replace(&mut (*this).result, null_mut()))
+                };
                 self.stop();
-                return Ok(ffi::PySendResult::PYGEN_RETURN);
+                return Ok(Sent::Returns(result));
             }
             _ => {}
         }
         let Some(steps) = self.steps() else {
             return Err(reused());
         };
-        // SAFETY: an iterator or a coroutine, a live value and the caller's out parameter.
-        let sent = unsafe { ffi::PyIter_Send(steps.as_ptr(), value, result) };
-        match sent {
-            ffi::PySendResult::PYGEN_NEXT => {}
-            ffi::PySendResult::PYGEN_RETURN => self.stop(),
-            ffi::PySendResult::PYGEN_ERROR => {
-                let error = PyErr::fetch(self.0.py());
-                self.stop();
-                return Err(error);
-            }
+        let sent = coroutine::send_to(&steps, value);
+        if !matches!(sent, Ok(Sent::Yields(_))) {
+            self.stop();
         }
-        Ok(sent)
+        sent
     }
 
-    fn throw(&self, args: &[Object]) -> PyResult<Object> {
-        let py = self.0.py();
+    fn thrown(&self, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
         let Some(steps) = self.steps() else {
             // What cannot be thrown at all leaves everything as it is.
             let error = if self.phase() == Phase::Yielded {
                 // Where asyncio's has a generator inside.
                 // SAFETY: our layout; the delay is there for life.
-                let own = unsafe { asyncios_own(py, (*self.fields()).delay, none())? };
+                let delay = unsafe { Bound::from_borrowed_ptr(py, (*self.fields()).delay) };
+                let own = asyncios_own(&delay, py.None().bind(py))?;
                 own.call_method1(pyo3::intern!(py, "send"), (py.None(),))?;
                 coroutine::uncaught_by(&own, args)?
             } else {
@@ -366,7 +358,7 @@ impl<'py> Sleep<'py> {
         };
         let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
-            Ok(value) => Ok(value.into_ptr()),
+            Ok(value) => Ok(value),
             Err(error) => {
                 self.stop();
                 Err(error)
@@ -381,7 +373,8 @@ fn reused() -> PyErr {
 
 /// The time has come.
 fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    let sleep = Sleep(slf.bind(py).clone());
+    // SAFETY: only `TIMER` has this function, and only sleeps are timers of that kind.
+    let sleep = unsafe { Sleep::borrowed(py, slf.as_ptr()) };
     if sleep.phase() != Phase::Waiting {
         return Ok(());
     }
@@ -392,7 +385,7 @@ fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
         (Bound::from_borrowed_ptr(py, (*this).future), Bound::from_borrowed_ptr(py, (*this).result))
     };
     if !types.cancelled.ask(&future)? {
-        types.set_result.call(&future, &[result.as_ptr()], null_mut())?;
+        types.set_result.call(&future, &[&result], None)?;
     }
     Ok(())
 }
@@ -400,37 +393,32 @@ fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 /// The kind of coroutines that sleeps are.
 struct Sleeping;
 
-impl Coroutine for Sleeping {
+// SAFETY: the layout is C's, and starts with the head.
+unsafe impl Coroutine for Sleeping {
+    type Object = SleepObject;
+
     #[inline]
-    fn send(
-        py: Python<'_>,
-        slf: Object,
-        value: Object,
-        result: *mut Object,
-    ) -> PyResult<ffi::PySendResult> {
-        let sleep = Sleep::of(py, slf);
-        sleep.stepping(|| sleep.send(value, result))
+    fn send<'py>(sleep: &Sleep<'py>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+        sleep.stepping(|| sleep.step(value))
     }
 
-    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
-        let sleep = Sleep::of(py, slf);
-        sleep.stepping(|| sleep.throw(args))
+    fn throw<'py>(sleep: &Sleep<'py>, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>> {
+        sleep.stepping(|| sleep.thrown(args))
     }
 
-    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
-        let sleep = Sleep::of(py, slf);
+    fn close(sleep: &Sleep<'_>) -> PyResult<()> {
         sleep.stepping(|| {
             let steps = sleep.steps();
             sleep.stop();
             if let Some(steps) = steps {
-                steps.call_method0(pyo3::intern!(py, "close"))?;
+                steps.call_method0(pyo3::intern!(sleep.py(), "close"))?;
             }
             Ok(())
         })
     }
 
-    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
-        !matches!(Sleep::of(py, slf).phase(), Phase::Fresh | Phase::Done)
+    fn is_awaited(sleep: &Sleep<'_>) -> bool {
+        !matches!(sleep.phase(), Phase::Fresh | Phase::Done)
     }
 }
 
@@ -449,14 +437,17 @@ unsafe extern "C" fn get_suspended(slf: Object, _closure: *mut c_void) -> Object
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
+        // SAFETY: a getter of the sleeps' class; CPython checked the type of `slf`, which is alive
+        // for the call.
+        let sleep = unsafe { Sleep::borrowed(py, slf) };
         // SAFETY: the GIL is held.
-        Ok(unsafe { ffi::PyBool_FromLong(Sleeping::is_awaited(py, slf).into()) })
+        Ok(unsafe { ffi::PyBool_FromLong(Sleeping::is_awaited(&sleep).into()) })
     })
 }
 
 unsafe extern "C" fn get_origin(_slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: lives for ever.
-    unsafe { ffi::Py_NewRef(none()) }
+    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
@@ -500,7 +491,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// # Safety
-/// As `dismantle` promises.
+/// `slf` must be a dead, untracked sleep, the GIL held.
 unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<SleepObject>();
     // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
@@ -554,7 +545,8 @@ pub(super) fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let size = size_of::<SleepObject>();
-        coroutine::new_class::<Sleeping>(py, c"tokioloop._core.Sleep", size, own)
+        // SAFETY: functions and tables of these kinds, all static, for the sleeps' layout; `new`
+        // alone makes one.
+        unsafe { coroutine::new_class::<Sleeping>(py, c"tokioloop._core.Sleep", own) }
     })
 }

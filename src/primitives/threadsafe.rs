@@ -2,6 +2,19 @@
 //!
 //! One object is all that asyncio makes closures for: the callback that starts the task, and what
 //! the two futures call when one of them is done.
+//!
+//! # States
+//!
+//! - *Submitted*: `coro`, `event_loop` and `future` are set; the loop's ready queue has the object.
+//!   Called without arguments it starts: `coro` is taken out, so a second call by hand does nothing.
+//! - *Started*: `task` is set, and both futures have the object as a callback. It tells by the argument
+//!   which of them is done.
+//! - *Done*, or cleared by the collector: everything is null, and a call does nothing. (If no task in C
+//!   came of it, loop and future stay where they are.)
+//!
+//! `future` may call from any thread, the task calls in the loop's; all fields change with the GIL
+//! held, are emptied before they are dropped, and references are taken before Python code is called.
+//! The last reference frees it, through `dismantle`: a coroutine may hold another one's future.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
@@ -15,7 +28,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::ctypes::{self, CTypes, is_plain_class};
-use super::{originals, sleep, tasks};
+use super::gather::is_coroutine;
+use super::{originals, tasks};
 use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::finalizing;
@@ -36,30 +50,22 @@ struct SubmissionObject {
 }
 
 /// `tokioloop.run_coroutine_threadsafe(coro, loop)`.
-pub(super) fn call(py: Python<'_>, args: &Args<'_>) -> PyResult<Object> {
+pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let originals = originals(py)?;
     if args.positional.len() == 2
         && !args.has_keywords()
         && let Some(types) = ctypes::types(py)?
     {
         let [coro, event_loop] = [args.positional[0], args.positional[1]];
-        // SAFETY: borrowed from the caller.
-        let (coro, event_loop) = unsafe {
-            (Bound::from_borrowed_ptr(py, coro), Bound::from_borrowed_ptr(py, event_loop))
-        };
-        // SAFETY: a live object; a loop of ours if its class says so.
-        let native = unsafe {
-            (ffi::PyCoro_CheckExact(coro.as_ptr()) != 0
-                || coro.get_type().is(sleep::class(py)?.bind(py))
-                || super::is_rust_future(py, coro.as_ptr()))
-                && is_plain_class(types, &event_loop)?
-                && !NativeLoop::of(event_loop.as_ptr()).debug.get(py)
-        };
+        let native = is_coroutine(&coro)?
+            && is_plain_class(types, &event_loop)?
+            // SAFETY: a live object, whose class was just seen to be derived from ours.
+            && unsafe { !NativeLoop::of(event_loop.as_ptr()).debug.get(py) };
         if native {
-            return submit(py, &coro, &event_loop).map(Bound::into_ptr);
+            return submit(py, &coro, &event_loop);
         }
     }
-    args.forward(originals.run_coroutine_threadsafe.bind(py)).map(Bound::into_ptr)
+    args.forward(originals.run_coroutine_threadsafe.bind(py))
 }
 
 fn submit<'py>(
@@ -127,7 +133,8 @@ impl<'py> Submission<'py> {
         else {
             return Ok(());
         };
-        // SAFETY: our layout: taken out, then dropped. A loop of ours, as `call` saw.
+        // SAFETY: our layout: taken out, then dropped. A loop of ours, as `call` saw: a class of
+        // another layout cannot be put in the place of its own.
         let native = unsafe {
             ffi::Py_CLEAR(&raw mut (*this).coro);
             NativeLoop::of(event_loop.as_ptr())
@@ -139,13 +146,13 @@ impl<'py> Submission<'py> {
             && !native.replaced.get(py)
             && !native.closed.get(py);
         let task = if plain {
-            tasks::spawn(py, types, native, coro.as_ptr(), None)?
+            tasks::spawn(types, native, coro.as_borrowed(), None)?
         } else {
             let options = pyo3::types::PyDict::new(py);
             options.set_item(intern!(py, "loop"), &event_loop)?;
             originals(py)?.ensure_future.bind(py).call((coro,), Some(&options))?
         };
-        if !ctypes::is_exact(py, task.as_ptr())? {
+        if !ctypes::is_exact(&task)? {
             originals(py)?.chain_future.bind(py).call1((task, future))?;
             return Ok(());
         }
@@ -153,7 +160,7 @@ impl<'py> Submission<'py> {
         unsafe { (*this).task = task.clone().into_ptr() };
         // Calls back at once if somebody cancelled it before the loop came here.
         future.call_method1(intern!(py, "add_done_callback"), (&self.0,))?;
-        types.add_done_callback.call(&task, &[self.0.as_ptr()], null_mut()).map(drop)
+        types.add_done_callback.call(&task, &[&self.0], None).map(drop)
     }
 
     /// asyncio's `_call_check_cancel`; in whichever thread the future was cancelled or set.
@@ -207,9 +214,9 @@ fn copy_outcome<'py>(
     if !future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()? {
         return Ok(());
     }
-    let error = types.exception.call(task, &[], null_mut())?;
+    let error = types.exception.call(task, &[], None)?;
     if error.is_none() {
-        let result = types.result.call(task, &[], null_mut())?;
+        let result = types.result.call(task, &[], None)?;
         future.call_method1(intern!(py, "set_result"), (result,))?;
     } else {
         let error = originals(py)?.convert_exception.bind(py).call1((error,))?;
@@ -353,14 +360,18 @@ fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let class = object::new_type_with(
-            py,
-            c"tokioloop._core.Submission",
-            size_of::<SubmissionObject>(),
-            &[py.get_type::<PyAny>()],
-            slots,
-            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-        )?;
+        // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
+        // are made in one place, with their vectorcall.
+        let class = unsafe {
+            object::new_type_with(
+                py,
+                c"tokioloop._core.Submission",
+                size_of::<SubmissionObject>(),
+                &[py.get_type::<PyAny>()],
+                slots,
+                ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+            )?
+        };
         Ok(class.unbind())
     })
 }

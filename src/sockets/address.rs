@@ -53,7 +53,8 @@ impl Raw {
             // What an unbound Unix socket sends comes from nowhere.
             return Ok(Address::Unknown);
         }
-        // SAFETY: the kernel filled in an address of the family that it names.
+        // SAFETY: the storage is as large as any of these structs and aligned for all; all of it is
+        // initialised, whatever the kernel has written, and any bytes are a value of them.
         unsafe {
             Ok(match i32::from(self.storage.ss_family) {
                 libc::AF_INET => {
@@ -72,7 +73,7 @@ impl Raw {
     fn unix(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let header = std::mem::offset_of!(libc::sockaddr_un, sun_path);
         let length = (self.length as usize).saturating_sub(header);
-        // SAFETY: within the storage; the kernel wrote `length` bytes of path.
+        // SAFETY: within the storage, whatever length the kernel gave, and all of it initialised.
         let path = unsafe {
             let start = (&raw const self.storage).cast::<u8>().add(header);
             std::slice::from_raw_parts(start, length.min(size_of_val(&self.storage) - header))
@@ -113,7 +114,8 @@ impl Raw {
     fn of<T: Copy>(address: &T, length: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         let mut raw = Self::new();
-        // SAFETY: the storage has room for any address, and is aligned for any of them.
+        // SAFETY: the storage has room, as was just asserted, and is aligned for any C address, which
+        // is all that this is called with.
         unsafe { (&raw mut raw.storage).cast::<T>().write(*address) };
         raw.length = length as libc::socklen_t;
         raw
@@ -200,7 +202,7 @@ fn number<T: for<'a, 'py> FromPyObject<'a, 'py>>(
 /// `getsockname`; `Unknown` if the kernel will not say.
 pub(crate) fn local(py: Python<'_>, fd: RawFd) -> Address {
     ask(py, |address, length| {
-        // SAFETY: `Raw`'s own storage and length.
+        // SAFETY: room for an address, and how much, both `Raw`'s own; a bad descriptor is an error.
         unsafe { libc::getsockname(fd, address, length) }
     })
 }
@@ -208,7 +210,7 @@ pub(crate) fn local(py: Python<'_>, fd: RawFd) -> Address {
 /// `getpeername`; `Unknown` if there is no peer (any more).
 pub(crate) fn remote(py: Python<'_>, fd: RawFd) -> Address {
     ask(py, |address, length| {
-        // SAFETY: as above.
+        // SAFETY: room for an address, and how much, both `Raw`'s own; a bad descriptor is an error.
         unsafe { libc::getpeername(fd, address, length) }
     })
 }
@@ -278,7 +280,7 @@ impl Address {
 fn v6_host(address: &libc::sockaddr_in6) -> String {
     let zoneless = libc::sockaddr_in6 { sin6_scope_id: 0, ..*address };
     let mut host = [0 as libc::c_char; 128];
-    // SAFETY: a whole address, and a buffer longer than any numeric host.
+    // SAFETY: a whole address of its length, and a buffer of its length, which libc does not exceed.
     let result = unsafe {
         libc::getnameinfo(
             (&raw const zoneless).cast(),

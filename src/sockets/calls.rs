@@ -1,5 +1,6 @@
 //! The system calls behind the operations, and the buffers they read and write.
 
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -113,10 +114,19 @@ fn option(fd: RawFd, name: i32) -> io::Result<i32> {
 pub(crate) struct Buffer(ffi::Py_buffer);
 
 impl Buffer {
-    pub(crate) fn new(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
+    /// To be read, whatever may be written to it by others.
+    pub(crate) fn readable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::new(object, ffi::PyBUF_SIMPLE)
+    }
+
+    pub(crate) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::new(object, ffi::PyBUF_WRITABLE)
+    }
+
+    fn new(object: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
         let mut view = ffi::Py_buffer::new();
-        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
-        // SAFETY: a live object and a local view.
+        // SAFETY: a live object and a local view, which may be moved afterwards: without a shape,
+        // which the flags do not ask for, nothing in a view points into the view itself.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut view, flags) } != 0 {
             return Err(PyErr::fetch(object.py()));
         }
@@ -131,7 +141,10 @@ impl Buffer {
         if self.0.buf.is_null() {
             return &[];
         }
-        // SAFETY: a contiguous buffer of `len` bytes, held until `self` is dropped.
+        // SAFETY: neither flag allows anything but `len` bytes in a row, which stay where they are
+        // until the view is given back, when `self` is dropped. Another thread of the program's may
+        // write to them while they are read, as with every buffer in Python: then what is read is
+        // either.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -142,21 +155,27 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: got in `new`, released once; whoever holds a `Buffer` holds the GIL.
+        // SAFETY: got in `new`, released once. The GIL is held: a view has raw pointers, so a
+        // `Buffer` cannot go to a thread, or into a closure, without it.
         unsafe { ffi::PyBuffer_Release(&mut self.0) };
     }
 }
 
 /// `recv` that never waits.
-pub(crate) fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
-    // SAFETY: callers pass a buffer of `room` bytes that lives through the call.
+///
+/// # Safety
+/// `at` must be valid for writes of `room` bytes. (What lies there may be a program's buffer, which
+/// others reach as well: hence no slice.)
+pub(crate) unsafe fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
     check(unsafe { libc::recv(fd, at.cast(), room, libc::MSG_DONTWAIT) })
 }
 
 /// `send` that neither waits nor raises `SIGPIPE`.
-pub(crate) fn send(fd: RawFd, data: *const u8, length: usize) -> io::Result<usize> {
-    // SAFETY: as above.
-    check(unsafe { libc::send(fd, data.cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+pub(crate) fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    let (start, length) = (data.as_ptr().cast(), data.len());
+    // SAFETY: the kernel only reads the borrowed bytes, before the call returns.
+    check(unsafe { libc::send(fd, start, length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
@@ -272,7 +291,8 @@ impl Call {
         };
         let fd = number::now(socket)?;
         event_loop.with_scratch(py, |scratch| {
-            Ok(match retrying(|| receive(fd, scratch.as_mut_ptr(), room))? {
+            // SAFETY: `room` was found to be no more than the buffer that is lent holds.
+            Ok(match retrying(|| unsafe { receive(fd, scratch.as_mut_ptr(), room) })? {
                 Some(length) => {
                     Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
                 }
@@ -283,7 +303,7 @@ impl Call {
 
     fn receive_into(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {
         let argument = self.argument(py);
-        let Ok(buffer) = Buffer::new(&argument, true) else {
+        let Ok(buffer) = Buffer::writable(&argument) else {
             // Says so in Python's words.
             let args = (argument, 0, libc::MSG_DONTWAIT);
             return through_socket(socket, pyo3::intern!(py, "recv_into"), args);
@@ -292,7 +312,8 @@ impl Call {
             0 => Some(0),
             room => {
                 let fd = number::now(socket)?;
-                retrying(|| receive(fd, buffer.as_ptr(), room))?
+                // SAFETY: a writable buffer of that size, held until after the call.
+                retrying(|| unsafe { receive(fd, buffer.as_ptr(), room) })?
             }
         };
         Ok(match received {
@@ -303,7 +324,7 @@ impl Call {
 
     fn send_all(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {
         let data = self.argument(py);
-        let buffer = Buffer::new(&data, false)?;
+        let buffer = Buffer::readable(&data)?;
         let sent_before = self.progress.with(py, |progress| match progress {
             Progress::Sent(sent) => Some(*sent),
             _ => None,
@@ -313,7 +334,7 @@ impl Call {
         // Of nothing, too: it is a datagram, and says whether the socket is connected.
         loop {
             let left = &buffer.as_slice()[sent..];
-            match retrying(|| send(fd, left.as_ptr(), left.len()))? {
+            match retrying(|| send(fd, left))? {
                 Some(count) => sent += count,
                 None => break,
             }
@@ -358,7 +379,8 @@ fn through_socket<'py>(
 /// Whether the connection was there at once; else the kernel goes on by itself.
 fn start_connecting(fd: RawFd, to: &Raw) -> PyResult<bool> {
     let to = to.as_bytes();
-    // SAFETY: an address that lives through the call.
+    // SAFETY: the kernel only reads the address, before the call returns; a bad descriptor is an
+    // error.
     let result =
         unsafe { libc::connect(fd, to.as_ptr().cast(), to.len() as libc::socklen_t) } as isize;
     match check(result) {

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 pub(crate) use calls::{Buffer, receive, send};
 pub(crate) use operation::register;
 
+use crate::event_loop::NativeLoop;
 use crate::object::{Args, Object, enter};
 use calls::{Call, Kind};
 use operation::Operation;
@@ -37,34 +38,30 @@ unsafe fn call(
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: the caller's promise; borrowed for the call.
+        // SAFETY: the caller's promise; all are alive for the call.
         let (event_loop, args) =
-            unsafe { (Bound::from_borrowed_ptr(py, slf), Args::new(args, count, names)) };
+            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
         if args.positional.len() > 2 {
-            return refuse(py, kind, &event_loop, args);
+            return refuse(py, kind, event_loop, &args);
         }
-        let Ok([socket, argument]) = args.bind(py, kind.name(), parameters, 2, 2) else {
-            return refuse(py, kind, &event_loop, args);
-        };
-        // SAFETY: `bind` saw to it that both are there.
-        let (socket, argument) = unsafe {
-            (Bound::from_borrowed_ptr(py, socket), Bound::from_borrowed_ptr(py, argument))
+        let Ok([Some(socket), Some(argument)]) = args.bind(kind.name(), parameters, 2, 2) else {
+            return refuse(py, kind, event_loop, &args);
         };
         let call = Call::new(kind, &argument);
-        Operation::new(py, &event_loop, &socket, call).map(Operation::into_ptr)
+        Operation::new(event_loop, &socket, call).map(|made| made.into_any().into_ptr())
     })
 }
 
 /// Lets asyncio's function say what is wrong with its arguments.
 #[cold]
-fn refuse(
-    py: Python<'_>,
+fn refuse<'py>(
+    py: Python<'py>,
     kind: Kind,
-    event_loop: &Bound<'_, PyAny>,
-    args: Args<'_>,
+    event_loop: &NativeLoop,
+    args: &Args<'_, 'py>,
 ) -> PyResult<Object> {
     let theirs = crate::cached::selector_loop(py)?.getattr(kind.name())?;
-    let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop))?;
+    let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop.bind(py)))?;
     args.forward(&method).map(Bound::into_ptr)
 }
 

@@ -73,10 +73,10 @@ impl Descriptor {
     pub(crate) fn open(&self, py: Python<'_>) -> io::Result<RawFd> {
         let now = match self.ask.get(py) {
             Ask::Nobody => self.number,
-            Ask::Field if !self.socket.as_ptr().is_null() => {
+            Ask::Field if !self.socket.as_ptr(py).is_null() => {
                 // SAFETY: `adopt` saw that it is of the class, and it stays so: its `__class__` can
                 // only become one of the same layout. The slot keeps it alive.
-                unsafe { field(self.socket.as_ptr()) }
+                unsafe { field(self.socket.as_ptr(py)) }
             }
             Ask::Field => -1,
             Ask::Method => self.socket.get(py).map_or(-1, |socket| call(&socket)),
@@ -147,7 +147,8 @@ fn class_with_field(py: Python<'_>) -> PyResult<Option<&Py<PyType>>> {
         // One that is not initialised has no descriptor: -1, where its other fields are 0 but for
         // its time-out, which is wider.
         let blank = class.call_method1("__new__", (&class,))?;
-        // SAFETY: as large as was just seen.
+        // SAFETY: a live object of the class, whose objects reach beyond the field, as was just seen;
+        // `__new__` has initialised all of it.
         let number = unsafe { field(blank.as_ptr()) };
         Ok((number == -1).then(|| class.unbind()))
     })?;

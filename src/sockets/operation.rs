@@ -24,18 +24,18 @@ use pyo3::types::{PyString, PyType};
 use super::calls::{Attempt, Call, Kind};
 use super::number;
 use crate::cached;
-use crate::coroutine::{self, Coroutine};
+use crate::coroutine::{self, Coroutine, Sent, This};
 use crate::descriptors::{self, Tried, Waiter};
 use crate::dismantle::dismantle;
-use crate::event_loop::{NativeLoop, ends_loop};
+use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, ends_loop};
 use crate::finalizing;
 use crate::gil::PySlot;
-use crate::object::{self, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::object::{self, Arg, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::reactor::Direction;
 use crate::visit;
 
 #[repr(C)]
-struct OperationObject {
+pub(super) struct OperationObject {
     head: ffi::PyObject,
     weakrefs: Object,
     state: State,
@@ -45,7 +45,7 @@ struct State {
     call: Call,
     phase: Cell<Phase>,
     /// These three until it is done.
-    event_loop: PySlot,
+    event_loop: LoopSlot,
     socket: PySlot,
     /// What is stepped while it waits: an iterator of `future`, or asyncio's coroutine.
     steps: PySlot,
@@ -70,18 +70,18 @@ enum Started {
     Waits,
 }
 
-/// A strong reference to an operation, which is an object of `class()`.
-pub(super) struct Operation(Py<PyAny>);
+/// A reference to an operation, and its fields.
+pub(super) type Operation<'py> = This<'py, Calling>;
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-impl Operation {
+impl<'py> Operation<'py> {
     pub(super) fn new(
-        py: Python<'_>,
-        event_loop: &Bound<'_, PyAny>,
-        socket: &Bound<'_, PyAny>,
+        event_loop: &NativeLoop,
+        socket: &Bound<'py, PyAny>,
         call: Call,
     ) -> PyResult<Self> {
+        let py = socket.py();
         let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
         // SAFETY: memory of the type's size; the Rust part is written before anyone sees it.
         unsafe {
@@ -94,36 +94,25 @@ impl Operation {
                 State {
                     call,
                     phase: Cell::new(Phase::Fresh),
-                    event_loop: PySlot::new(event_loop.clone().unbind()),
+                    event_loop: LoopSlot::new(py, event_loop),
                     socket: PySlot::new(socket.clone().unbind()),
                     steps: PySlot::empty(),
                     future: PySlot::empty(),
                 },
             );
-            Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
+            Ok(Self::owned(py, made.cast()))
         }
     }
 
-    /// # Safety
-    /// `object` must be a live object of `class()`.
-    unsafe fn borrowed(py: Python<'_>, object: Object) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { Bound::from_borrowed_ptr(py, object).unbind() })
-    }
-
-    pub(super) fn into_ptr(self) -> Object {
-        self.0.into_ptr()
-    }
-
     fn state(&self) -> &State {
-        // SAFETY: an object of our class, by construction, kept alive by `self`; its state was
-        // written when it was made, and is only ever reached by shared references.
-        unsafe { &(*self.0.as_ptr().cast::<OperationObject>()).state }
+        // SAFETY: alive, as this reference is. The state was written when the object was made, and
+        // is only ever reached by shared references.
+        unsafe { &(*self.fields()).state }
     }
 
     /// The loop and the socket, until the call is done.
-    fn parties<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let state = self.state();
+    fn parties(&self) -> PyResult<(LoopRef<'py>, Bound<'py, PyAny>)> {
+        let (py, state) = (self.py(), self.state());
         match (state.event_loop.get(py), state.socket.get(py)) {
             (Some(event_loop), Some(socket)) => Ok((event_loop, socket)),
             _ => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
@@ -131,15 +120,13 @@ impl Operation {
     }
 
     /// The socket is ready: tries again, and tells the future.
-    fn retry(&self, py: Python<'_>) -> PyResult<Tried> {
-        let state = self.state();
+    fn retry(&self) -> PyResult<Tried> {
+        let (py, state) = (self.py(), self.state());
         let (Phase::Waiting(_), Some(future)) = (state.phase.get(), state.future.get(py)) else {
             return Ok(Tried::Over);
         };
-        let (event_loop, socket) = self.parties(py)?;
-        // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-        match self.tell(py, native, &socket, &future) {
+        let (native, socket) = self.parties()?;
+        match self.tell(&native, &socket, &future) {
             Err(error) if !ends_loop(py, &error) => {
                 // The future is not one of asyncio's, and went wrong.
                 native.report(py, "Exception in a socket's callback", error, &[])?;
@@ -151,11 +138,11 @@ impl Operation {
 
     fn tell(
         &self,
-        py: Python<'_>,
         native: &NativeLoop,
         socket: &Bound<'_, PyAny>,
         future: &Bound<'_, PyAny>,
     ) -> PyResult<Tried> {
+        let py = self.py();
         // Cancelled, it must not take data that nobody will get.
         if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
             return Ok(Tried::Over);
@@ -175,18 +162,18 @@ impl Operation {
     }
 
     /// The first step: the call itself, then the future that stands for the wait.
-    fn start(&self, py: Python<'_>) -> PyResult<Started> {
-        let state = self.state();
+    fn start(&self) -> PyResult<Started> {
+        let (py, state) = (self.py(), self.state());
         state.phase.set(Phase::Starting);
-        let (event_loop, socket) = self.parties(py)?;
-        // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
-        let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+        let (native, socket) = self.parties()?;
         let plain =
             socket.get_type().is(cached::socket_class(py)?) && cached::sockets_are_as_ever(py)?;
         if plain && native.debug.get(py) {
-            cached::helpers(py)?.bind(py).call_method1("check_socket", (&event_loop, &socket))?;
+            cached::helpers(py)?
+                .bind(py)
+                .call_method1("check_socket", (native.as_any(), &socket))?;
         }
-        let begun = if plain { state.call.begin(py, native, &socket)? } else { None };
+        let begun = if plain { state.call.begin(py, &native, &socket)? } else { None };
         match begun {
             Some(Attempt::Done(value)) => {
                 if state.call.kind.direction() == Direction::Write {
@@ -195,13 +182,13 @@ impl Operation {
                 Ok(Started::Done(value))
             }
             Some(Attempt::Blocked) => {
-                self.wait(py, &event_loop, native, &socket)?;
+                self.wait(&native, &socket)?;
                 Ok(Started::Waits)
             }
             None => {
                 let theirs = cached::selector_loop(py)?.getattr(state.call.kind.name())?;
                 let argument = state.call.slot().get(py);
-                let steps = theirs.call1((event_loop, socket, argument))?;
+                let steps = theirs.call1((native.into_any(), socket, argument))?;
                 state.steps.set(py, Some(steps.unbind()));
                 state.phase.set(Phase::Elsewhere);
                 Ok(Started::Waits)
@@ -209,14 +196,8 @@ impl Operation {
         }
     }
 
-    fn wait(
-        &self,
-        py: Python<'_>,
-        event_loop: &Bound<'_, PyAny>,
-        native: &NativeLoop,
-        socket: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let state = self.state();
+    fn wait(&self, native: &LoopRef<'_>, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, state, event_loop) = (self.py(), self.state(), native.as_any());
         let fd = number::now(socket)?;
         if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
             event_loop.call_method1("_ensure_fd_no_transport", (fd,))?;
@@ -226,22 +207,19 @@ impl Operation {
         let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
-        let waiter = Waiter { object: self.0.clone_ref(py), retry, resume };
+        let waiter = Waiter { object: self.as_any().clone().unbind(), retry, resume };
         descriptors::wait(py, native, fd, state.call.kind.direction(), waiter)?;
         state.phase.set(Phase::Waiting(fd));
         Ok(())
     }
 
     /// It is done: whoever was to retry finds nothing, and what it was made of goes.
-    fn stop(&self, py: Python<'_>) {
-        let state = self.state();
+    fn stop(&self) {
+        let (py, state) = (self.py(), self.state());
         let event_loop = state.event_loop.take(py);
-        if let (Phase::Waiting(fd), Some(event_loop)) =
-            (state.phase.replace(Phase::Done), &event_loop)
+        if let (Phase::Waiting(fd), Some(native)) = (state.phase.replace(Phase::Done), &event_loop)
         {
-            // SAFETY: a loop, by construction, which outlives the reference beside it.
-            let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-            descriptors::forget(py, native, fd, state.call.kind.direction(), &self.0);
+            descriptors::forget(native, fd, state.call.kind.direction(), self.as_any());
         }
         for slot in state.slots() {
             slot.set(py, None);
@@ -249,77 +227,62 @@ impl Operation {
     }
 
     /// What is stepped, of a call that waits.
-    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn steps(&self) -> PyResult<Bound<'py, PyAny>> {
         let state = self.state();
-        match (state.phase.get(), state.steps.get(py)) {
+        match (state.phase.get(), state.steps.get(self.py())) {
             (Phase::Waiting(_) | Phase::Elsewhere, Some(steps)) => Ok(steps),
             (Phase::Starting, _) => Err(PyValueError::new_err("coroutine already executing")),
             _ => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         }
     }
 
-    fn send(
-        &self,
-        py: Python<'_>,
-        value: Object,
-        result: *mut Object,
-    ) -> PyResult<ffi::PySendResult> {
+    fn step(&self, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
         if self.state().phase.get() == Phase::Fresh {
-            // SAFETY: a live object.
-            if value != unsafe { ffi::Py_None() } {
+            if !value.is_none() {
                 return Err(PyTypeError::new_err(
                     "can't send non-None value to a just-started coroutine",
                 ));
             }
-            match self.start(py).inspect_err(|_| self.stop(py))? {
+            match self.start().inspect_err(|_| self.stop())? {
                 Started::Waits => {}
                 Started::Done(value) => {
-                    self.stop(py);
-                    // SAFETY: the caller's out parameter.
-                    unsafe { *result = value.into_ptr() };
-                    return Ok(ffi::PySendResult::PYGEN_RETURN);
+                    self.stop();
+                    return Ok(Sent::Returns(value.into_bound(self.py())));
                 }
             }
         }
-        let steps = self.steps(py)?;
-        // SAFETY: an iterator, a live value and the caller's out parameter.
-        let sent = unsafe { ffi::PyIter_Send(steps.as_ptr(), value, result) };
-        match sent {
-            ffi::PySendResult::PYGEN_NEXT => {}
-            ffi::PySendResult::PYGEN_RETURN => self.stop(py),
-            ffi::PySendResult::PYGEN_ERROR => {
-                let error = object::fetch(py);
-                self.stop(py);
-                return Err(error);
-            }
+        let sent = coroutine::send_to(&self.steps()?, value);
+        if !matches!(sent, Ok(Sent::Yields(_))) {
+            self.stop();
         }
-        Ok(sent)
+        sent
     }
 
-    fn throw(&self, py: Python<'_>, args: &[Object]) -> PyResult<Object> {
+    fn thrown(&self, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
         if self.state().phase.get() == Phase::Fresh {
-            self.stop(py);
+            self.stop();
             return Err(coroutine::uncaught(py, args)?);
         }
-        let steps = self.steps(py)?;
+        let steps = self.steps()?;
         let args = crate::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
-            Ok(value) => Ok(value.into_ptr()),
+            Ok(value) => Ok(value),
             Err(error) => {
-                self.stop(py);
+                self.stop();
                 Err(error)
             }
         }
     }
 
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    fn closed(&self) -> PyResult<()> {
         let steps = match self.state().phase.get() {
             Phase::Fresh | Phase::Done => None,
-            _ => Some(self.steps(py)?),
+            _ => Some(self.steps()?),
         };
-        self.stop(py);
+        self.stop();
         match steps {
-            Some(steps) => steps.call_method0(pyo3::intern!(py, "close")).map(drop),
+            Some(steps) => steps.call_method0(pyo3::intern!(self.py(), "close")).map(drop),
             None => Ok(()),
         }
     }
@@ -327,57 +290,55 @@ impl Operation {
 
 impl State {
     fn slots(&self) -> [&PySlot; 5] {
-        [&self.event_loop, &self.socket, &self.steps, &self.future, self.call.slot()]
+        [self.event_loop.slot(), &self.socket, &self.steps, &self.future, self.call.slot()]
     }
 }
 
 /// The socket is ready, and the operation's turn has come.
 fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    let operation = Operation(slf.clone_ref(py));
+    // SAFETY: only a waiter that `wait` made has this function, and its object is an operation.
+    let operation = unsafe { Operation::borrowed(py, slf.as_ptr()) };
     let state = operation.state();
-    let (Phase::Waiting(fd), Some(event_loop)) = (state.phase.get(), state.event_loop.get(py))
-    else {
+    let (Phase::Waiting(fd), Some(native)) = (state.phase.get(), state.event_loop.get(py)) else {
         return Ok(());
     };
-    // SAFETY: a loop, by construction, which outlives the `Bound` beside it.
-    let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-    descriptors::resume(py, native, fd, state.call.kind.direction(), slf)
+    descriptors::resume(py, &native, fd, state.call.kind.direction(), slf)
 }
 
 /// `Operation::retry`, for who knows only the object.
-fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<Tried> {
-    Operation(slf.clone_ref(py)).retry(py)
+///
+/// # Safety
+/// `slf` must be an operation.
+unsafe fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<Tried> {
+    // SAFETY: the caller's promise.
+    unsafe { Operation::borrowed(py, slf.as_ptr()) }.retry()
 }
 
 /// The kind of coroutines that operations are.
-struct Calling;
+pub(super) struct Calling;
 
-impl Coroutine for Calling {
+// SAFETY: the layout is C's, and starts with the head.
+unsafe impl Coroutine for Calling {
+    type Object = OperationObject;
+
     #[inline]
-    fn send(
-        py: Python<'_>,
-        slf: Object,
-        value: Object,
-        result: *mut Object,
-    ) -> PyResult<ffi::PySendResult> {
-        // SAFETY: CPython passes a live object of the type that the slot belongs to.
-        unsafe { Operation::borrowed(py, slf) }.send(py, value, result)
+    fn send<'py>(operation: &Operation<'py>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+        operation.step(value)
     }
 
-    fn throw(py: Python<'_>, slf: Object, args: &[Object]) -> PyResult<Object> {
-        // SAFETY: CPython passes a live object of the type that the method belongs to.
-        unsafe { Operation::borrowed(py, slf) }.throw(py, args)
+    fn throw<'py>(
+        operation: &Operation<'py>,
+        args: &[Arg<'_, 'py>],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        operation.thrown(args)
     }
 
-    fn close(py: Python<'_>, slf: Object) -> PyResult<()> {
-        // SAFETY: CPython passes a live object of the type that the method belongs to.
-        unsafe { Operation::borrowed(py, slf) }.close(py)
+    fn close(operation: &Operation<'_>) -> PyResult<()> {
+        operation.closed()
     }
 
-    fn is_awaited(py: Python<'_>, slf: Object) -> bool {
-        // SAFETY: CPython passes a live object of the type that the slot belongs to.
-        let phase = unsafe { Operation::borrowed(py, slf) }.state().phase.get();
-        matches!(phase, Phase::Waiting(_) | Phase::Elsewhere)
+    fn is_awaited(operation: &Operation<'_>) -> bool {
+        matches!(operation.state().phase.get(), Phase::Waiting(_) | Phase::Elsewhere)
     }
 }
 
@@ -426,7 +387,7 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
     unsafe {
         visit!(visit, arg, ffi::Py_TYPE(slf).cast());
         for slot in (*slf.cast::<OperationObject>()).state.slots() {
-            visit!(visit, arg, slot.as_ptr());
+            visit!(visit, arg, slot.visited());
         }
     }
     0
@@ -454,7 +415,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
 }
 
 /// # Safety
-/// As `dismantle` promises.
+/// `slf` must be a dead, untracked operation, the GIL held.
 unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<OperationObject>();
     // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
@@ -494,8 +455,9 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
             slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
         ];
-        let size = size_of::<OperationObject>();
-        coroutine::new_class::<Calling>(py, c"tokioloop._core.SocketOperation", size, own)
+        // SAFETY: functions and tables of these kinds, all static, for the operations' layout;
+        // `Operation::new` alone makes one.
+        unsafe { coroutine::new_class::<Calling>(py, c"tokioloop._core.SocketOperation", own) }
     })
 }
 

@@ -18,13 +18,15 @@ const WORTH_COMPACTING: usize = 64;
 const WORTH_SHRINKING: usize = 1024;
 
 /// What a timer of the core's own does. None of these runs Python code, save `fire`.
+///
+/// Each may be called with an object that came into the heap with it only, and with the GIL held.
 pub struct NativeTimer {
     pub fire: Step,
-    pub is_cancelled: fn(&Py<PyAny>) -> bool,
+    pub is_cancelled: unsafe fn(&Py<PyAny>) -> bool,
     /// The heap has it.
-    pub scheduled: fn(&Py<PyAny>),
+    pub scheduled: unsafe fn(&Py<PyAny>),
     /// The heap let go of it.
-    pub unscheduled: fn(&Py<PyAny>),
+    pub unscheduled: unsafe fn(&Py<PyAny>),
 }
 
 pub enum Timer {
@@ -36,21 +38,24 @@ impl Timer {
     fn is_cancelled(&self, py: Python<'_>) -> bool {
         match self {
             Self::Handle(handle) => handle.is_cancelled(py),
-            Self::Native(object, kind) => (kind.is_cancelled)(object),
+            // SAFETY: the two came together; the GIL is held, as `py` says.
+            Self::Native(object, kind) => unsafe { (kind.is_cancelled)(object) },
         }
     }
 
     fn scheduled(&self, py: Python<'_>) {
         match self {
             Self::Handle(handle) => handle.scheduled(py),
-            Self::Native(object, kind) => (kind.scheduled)(object),
+            // SAFETY: the two came together; the GIL is held, as `py` says.
+            Self::Native(object, kind) => unsafe { (kind.scheduled)(object) },
         }
     }
 
     fn unscheduled(&self, py: Python<'_>) {
         match self {
             Self::Handle(handle) => handle.unscheduled(py),
-            Self::Native(object, kind) => (kind.unscheduled)(object),
+            // SAFETY: the two came together; the GIL is held, as `py` says.
+            Self::Native(object, kind) => unsafe { (kind.unscheduled)(object) },
         }
     }
 

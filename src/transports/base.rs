@@ -2,6 +2,30 @@
 //!
 //! A transport is a Rust struct behind a Python header. [`Transport`] says what differs between
 //! the kinds; layout, garbage collection and the end of an object's life are here.
+//!
+//! # Layout
+//!
+//! [`Instance`] starts with what asyncio's base class has (the head and its `__slots__`, which stay
+//! empty), so its methods work on ours; `class` compares the sizes before it makes a type. Only
+//! `allocate` makes objects of these types, and none has subclasses: an object of a kind's class has
+//! that kind's state, whole from before anything can see it until `take_apart`. [`state`] takes the
+//! caller's word for the class, [`state_of`] asks.
+//!
+//! # Who may touch what
+//!
+//! Whoever holds the GIL and a reference, and only by `&T`: everything in a state that changes is in
+//! a cell, a slot or a `RefCell`. Each call of the protocol, of the loop's Python methods or of a
+//! destructor may come back into any method of the same transport, or give the GIL to a thread that
+//! does. So no borrow of a `RefCell` lasts over such a call, references are taken before it, and what
+//! it may have changed (the stage of life, the loop, the protocol) is read again after it.
+//!
+//! # What frees it
+//!
+//! The finalizer runs first, once: it warns, and `abandon` gives back what the loop and the kernel
+//! have of it. Until then the loop's table may borrow the transport (`Source::Quiet`). The rest goes
+//! through `dismantle`: a transport can be another one's protocol. The collector calls the finalizer
+//! before `clear`, which empties the slots; a method that is called later finds neither loop nor
+//! protocol, and does nothing.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::{ManuallyDrop, offset_of};
@@ -15,6 +39,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
 use crate::cached;
+use crate::dismantle::dismantle;
 use crate::gil::PySlot;
 use crate::memory;
 use crate::object::{self, Object, Table, enter, slot};
@@ -37,7 +62,7 @@ pub(crate) trait Transport: Sized + 'static {
     fn decorate(class: &Bound<'_, PyType>) -> PyResult<()>;
     /// Every reference that the garbage collector must know of.
     fn slots(&self) -> impl Iterator<Item = &PySlot>;
-    fn is_closed(&self) -> bool;
+    fn is_closed(&self, py: Python<'_>) -> bool;
     /// Nobody holds the transport any more, and it was not closed: gives everything back.
     fn abandon(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>>;
@@ -55,13 +80,26 @@ struct Instance<T: Transport> {
     state: ManuallyDrop<T>,
 }
 
-/// The state behind a transport.
+/// The state behind a transport of a kind that the caller knows it to be of.
+///
+/// # Safety
+/// `slf` must be a transport of this kind: an object that `allocate::<T>` made.
 #[inline]
-pub(crate) fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
+pub(crate) unsafe fn state<'a, T: Transport>(slf: &'a Bound<'_, PyAny>) -> &'a T {
     debug_assert!(is::<T>(slf).unwrap_or(false));
-    // SAFETY: only objects made by `allocate::<T>` get here; the object outlives the borrow, and
-    // all of its mutable state is in cells that the GIL guards.
+    // SAFETY: the caller's promise gives the layout. The object outlives the borrow, and all of its
+    // mutable state is in cells that the GIL guards, so a shared reference is enough.
     unsafe { &(*slf.as_ptr().cast::<Instance<T>>()).state }
+}
+
+/// The state behind an object that is a transport of this kind; `None` for all others.
+#[inline]
+pub(crate) fn state_of<'a, T: Transport>(object: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a T>> {
+    if !is::<T>(object)? {
+        return Ok(None);
+    }
+    // SAFETY: of the class, which has no subclasses and of which only `allocate` makes objects.
+    Ok(Some(unsafe { state(object) }))
 }
 
 /// Whether an object is a transport of this kind.
@@ -97,7 +135,7 @@ unsafe extern "C" fn traverse<T: Transport>(
         visit!(visit, arg, (*this).dict);
         let state: &T = &(*this).state;
         for slot in state.slots() {
-            visit!(visit, arg, slot.as_ptr());
+            visit!(visit, arg, slot.visited());
         }
     }
     0
@@ -137,8 +175,9 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
     let finalize = |py: Python<'_>| {
         // SAFETY: alive: CPython resurrects the object for the time of its finalizer.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let state = state::<T>(&slf);
-        if !state.is_closed() {
+        // SAFETY: the finalizer of this kind's class, which has no subclasses.
+        let state = unsafe { state::<T>(&slf) };
+        if !state.is_closed(py) {
             if let Err(error) = warn_unclosed(py, &slf) {
                 error.write_unraisable(py, Some(&slf));
             }
@@ -159,14 +198,23 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
-    // SAFETY: the last reference is gone; taken apart in the order CPython asks for. The
-    // finalizer may bring the object back, then there is nothing to do.
+    // SAFETY: the last reference is gone. First the finalizer, which takes the transport out of the
+    // loop's table, where it may be borrowed: it runs once, and if it brings the object back there is
+    // nothing to do. The rest may have to wait.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(slf) != 0 {
-            return;
+        if ffi::PyObject_CallFinalizerFromDealloc(slf) == 0 {
+            dismantle(slf, take_apart::<T>);
         }
+    }
+}
+
+/// # Safety
+/// `slf` must be a dead, untracked transport of this kind whose finalizer has run, the GIL held.
+unsafe fn take_apart<T: Transport>(slf: Object) {
+    // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
+    // type. Nobody can reach it any more, whatever destructors do.
+    unsafe {
         let class = ffi::Py_TYPE(slf);
-        ffi::PyObject_GC_UnTrack(slf.cast());
         let this = slf.cast::<Instance<T>>();
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
@@ -185,9 +233,10 @@ unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { pyo3::Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: alive for the call.
+        // SAFETY: CPython keeps `slf` alive for the call of a slot.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        Ok(state::<T>(&slf).describe(py)?.into_ptr())
+        // SAFETY: a slot of this kind's class, which has no subclasses.
+        Ok(unsafe { state::<T>(&slf) }.describe(py)?.into_ptr())
     })
 }
 
@@ -237,7 +286,9 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
             slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
         ];
         let size = size_of::<Instance<T>>();
-        let class = object::new_type(py, T::NAME, size, &bases, slots)?;
+        // SAFETY: functions and tables of these kinds, static or leaked, for objects of this layout,
+        // which starts with the first base's, as was just seen, and which `allocate` alone makes.
+        let class = unsafe { object::new_type(py, T::NAME, size, &bases, slots)? };
         T::decorate(&class)?;
         Ok(class.unbind())
     })
@@ -300,7 +351,8 @@ macro_rules! transport_plain {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })
@@ -324,23 +376,27 @@ macro_rules! transport_unary {
             $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
-                let (bound, value) = unsafe {
-                    let args = $crate::object::Args::new(args, count, names);
-                    let value = match args.positional {
-                        [value] if !args.has_keywords() => *value,
-                        _ => {
-                            args.at_most(name, 1)?;
-                            let [value] = args.bind($py, name, [parameter], 1, 1)?;
-                            value
-                        }
-                    };
+                let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        pyo3::Bound::from_borrowed_ptr($py, value),
+                        $crate::object::Args::new($py, args, count, names),
                     )
                 };
+                let value = match args.positional {
+                    [value] if !args.has_keywords() => Some(*value),
+                    _ => {
+                        args.at_most(name, 1)?;
+                        let [value] = args.bind(name, [parameter], 1, 1)?;
+                        value
+                    }
+                };
+                // It is there, or `bind` has raised. Held, as a caller in C need not do it.
+                let Some(value) = value.map(pyo3::Borrowed::to_owned) else {
+                    return Err(pyo3::exceptions::PyTypeError::new_err(parameter));
+                };
                 let ($slf, $value) = (&bound, &value);
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method of this kind's class, of which CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 $body?;
                 Ok($py.None().into_ptr())
             })
@@ -365,20 +421,20 @@ macro_rules! transport_binary {
             $crate::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
-                // SAFETY: CPython's own arguments, its check of the type; each is null or alive
-                // for the call.
-                let (bound, $one, $two) = unsafe {
-                    let args = $crate::object::Args::new(args, count, names);
-                    args.at_most(name, 2)?;
-                    let [one, two] = args.bind($py, name, parameters, 2, required)?;
+                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
+                let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        pyo3::Bound::from_borrowed_ptr_or_opt($py, one),
-                        pyo3::Bound::from_borrowed_ptr_or_opt($py, two),
+                        $crate::object::Args::new($py, args, count, names),
                     )
                 };
+                args.at_most(name, 2)?;
+                let [$one, $two] = args
+                    .bind(name, parameters, 2, required)?
+                    .map(|value| value.map(pyo3::Borrowed::to_owned));
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method of this kind's class, of which CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })
@@ -401,7 +457,8 @@ macro_rules! transport_field {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
-                let $this = $crate::transports::base::state::<$kind>($slf);
+                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
+                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
                 let result = $body?;
                 Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
             })

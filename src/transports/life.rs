@@ -2,6 +2,29 @@
 //!
 //! Streams and datagrams differ in how they read and send. What they are to the loop, to their
 //! protocol and to the garbage collector is the same, and is here.
+//!
+//! # States
+//!
+//! [`Life`] only moves down its list. `New` until the loop calls `connection_made`; `Open`;
+//! `Closing` from `close()` on, while something is left to send; `Losing` once `connection_lost` is
+//! in the ready queue, which happens once; `Closed` from `release` on, which closes the descriptor.
+//! `release` is reached from `connection_lost`, or from the finalizer of a transport that nobody
+//! closed, and never twice: each looks at `Closed` first.
+//!
+//! # Who owns what
+//!
+//! - The descriptor is the caller's until the transport exists; from then on the transport closes
+//!   it, once, in `release`. If a socket object has it, that is what is closed.
+//! - The registration is dropped before the descriptor is closed (`sources::take_back` knows what
+//!   to do where the program was faster).
+//! - The loop's table holds the transport (`Source::Object`), save while it is open, does not read and
+//!   has nothing to send: then it is only borrowed (`Source::Quiet`), so that it can be collected, and
+//!   its finalizer takes it out of the table before the memory goes. The key is the transport's from
+//!   birth to `release`.
+//! - Loop, protocol and context are there until `connection_lost` has run. A method that needs one of
+//!   them takes a reference first and works with that, whatever becomes of the slot.
+//!
+//! Each step of a life that calls the protocol looks at [`Life`] again afterwards.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
@@ -35,6 +58,15 @@ pub(crate) enum Life {
     Losing,
     /// The socket is closed.
     Closed,
+}
+
+/// Why a connection is closed at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// `abort()` was called.
+    Abort,
+    /// An error, which is told to the protocol.
+    Error,
 }
 
 /// The state that all of them have. Only reached with the GIL held.
@@ -112,7 +144,7 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
     /// Nothing more is read.
     fn stop_receiving(&self) {}
     /// The last chance to send, before an abort or a fatal error.
-    fn send_last(&self, _slf: &Bound<'_, PyAny>, _failed: bool) -> PyResult<()> {
+    fn send_last(&self, _slf: &Bound<'_, PyAny>, _cause: Cause) -> PyResult<()> {
         Ok(())
     }
     /// Registered anew, after a fork.
@@ -125,7 +157,7 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
 
 /// What the loop does with transports of a kind, whose events `ready` takes.
 pub(crate) const fn kind<T: SocketTransport>(
-    ready: fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
+    ready: unsafe fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
 ) -> Kind {
     Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
@@ -192,12 +224,17 @@ pub(crate) fn make<'py, T: SocketTransport>(
 /// Schedules `connection_made`, after `prepare`. If that fails the transport is the caller's to
 /// drop, which closes the socket with a `ResourceWarning`: asyncio's constructor leaves one like
 /// it behind.
-pub(crate) fn begin<T: SocketTransport>(
+///
+/// # Safety
+/// `transport` must be what `make::<T>` gave.
+pub(crate) unsafe fn begin<T: SocketTransport>(
     event_loop: &NativeLoop,
     transport: &Bound<'_, PyAny>,
     prepare: impl FnOnce() -> PyResult<()>,
 ) -> PyResult<()> {
-    let (py, this) = (transport.py(), base::state::<T>(transport));
+    let py = transport.py();
+    // SAFETY: the caller's promise.
+    let this = unsafe { base::state::<T>(transport) };
     let begun = prepare().and_then(|()| {
         let protocol = this.protocol.get(py);
         let greeting = protocol.map(|protocol| protocol::greeting(event_loop, &protocol));
@@ -218,7 +255,8 @@ pub(crate) fn begin<T: SocketTransport>(
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
 fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = base::state::<T>(slf);
+    // SAFETY: only `begin` queues this step, and only with a transport of this kind.
+    let this = unsafe { base::state::<T>(slf) };
     let (Some(greeting), Some(native)) = (this.greeting.take(py), this.native(py)) else {
         return Ok(());
     };
@@ -249,7 +287,8 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
 /// Calls `connection_lost` and closes the socket.
 fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = base::state::<T>(slf);
+    // SAFETY: only `lose` queues this step, with the transport that the state beside it is of.
+    let this = unsafe { base::state::<T>(slf) };
     if this.life.get() == Life::Closed {
         return Ok(());
     }
@@ -276,18 +315,26 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
 }
 
 /// The runtime goes: takes the registration back, the socket stays open.
-fn detach<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) {
-    drop(base::state::<T>(slf.bind(py)).registration.take());
+///
+/// # Safety
+/// `slf` must be a transport of this kind.
+unsafe fn detach<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { base::state::<T>(slf.bind(py)) }.registration.take());
 }
 
 /// After a fork: a registration with the child's own reactor.
-fn move_to<T: SocketTransport>(
+///
+/// # Safety
+/// `slf` must be a transport of this kind.
+unsafe fn move_to<T: SocketTransport>(
     py: Python<'_>,
     native: &NativeLoop,
     slf: &Py<PyAny>,
     reactor: &Arc<Reactor>,
 ) -> PyResult<()> {
-    let this = base::state::<T>(slf.bind(py));
+    // SAFETY: the caller's promise.
+    let this = unsafe { base::state::<T>(slf.bind(py)) };
     // What the parent has received is the parent's.
     this.stop_receiving();
     if this.registration.take().is_some() && this.file.open(py).is_ok() {
@@ -380,7 +427,8 @@ pub(crate) fn force_close<T: SocketTransport>(
         return Ok(());
     }
     this.check_loop(slf.py())?;
-    this.send_last(slf, error.is_some())?;
+    let cause = if error.is_some() { Cause::Error } else { Cause::Abort };
+    this.send_last(slf, cause)?;
     if this.life.get() >= Life::Losing {
         return Ok(());
     }

@@ -133,7 +133,7 @@ impl Queue {
             && self.chunks.len() == 1
         {
             let rest = &only.as_bytes(py)[self.sent..];
-            return Ok((rest.len(), send(fd, rest.as_ptr(), rest.len())?));
+            return Ok((rest.len(), send(fd, rest)?));
         }
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS];
         let mut offered = 0;
@@ -145,7 +145,8 @@ impl Queue {
             offered += rest.len();
             count += 1;
         }
-        // SAFETY: all zeros is a valid `msghdr`; the vectors point into chunks we hold.
+        // SAFETY: all zeros is a valid `msghdr`. The vectors, of which `count` are filled, point into
+        // `bytes` that the queue holds and never change; the kernel only reads them.
         let taken = unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = vectors.as_mut_ptr();

@@ -29,11 +29,13 @@ pub(crate) enum Delivery {
 
 /// What a layer of ours does with received bytes. It need not be told in a context of its own:
 /// it is called in the transport's.
+///
+/// Both functions may be called with a layer of that kind only.
 pub(crate) struct Sink {
-    /// Takes the bytes. Runs no Python code: the scratch buffer is lent meanwhile.
-    pub feed: fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
+    /// Takes the bytes, while the scratch buffer that they lie in is lent.
+    pub feed: unsafe fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
     /// Does what there is to do with them.
-    pub process: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    pub process: unsafe fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 
 impl Delivery {
@@ -113,8 +115,8 @@ pub(crate) fn callback_failed(
 ) -> PyResult<()> {
     let py = callback.py();
     // The handle that asyncio would have called it through.
-    let args: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-    let call = Call { callback: callback.as_ptr(), args: &args, context: null_mut() };
+    let args: Vec<_> = arguments.iter().map(|argument| argument.as_borrowed()).collect();
+    let call = Call { callback: callback.as_borrowed(), args: &args, context: None };
     let handle = Handle::new(py, native, &call)?;
     native.callback_failed(py, &handle, error)
 }

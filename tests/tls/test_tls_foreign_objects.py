@@ -179,3 +179,37 @@ def test_memory_bios(loop, certificates):
         assert all(bytes(view) == was for view, was in incoming.kept)
 
     loop.run_until_complete(main())
+
+
+class Boaster(Keeper):
+    """Says that it took more than it was given."""
+
+    def write(self, data):
+        return super().write(data) + 7
+
+
+class BoastfulContext(ssl.SSLContext):
+    def wrap_bio(self, *args, **options):
+        made = super().wrap_bio(*args, **options)
+        made._sslobj = Boaster(made._sslobj)
+        return made
+
+
+def test_one_that_takes_more_than_there_is_took_all(loop, certificates):
+    async def main():
+        context = BoastfulContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(certificates.authority)
+        server = await serve(certificates)
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=context, server_hostname=HOST
+        )
+        for data in (b"bytes", bytearray(b" and others")):
+            transport.write(data)
+        await protocol.got(16)
+        assert protocol.received == b"bytes and others"
+        assert transport.get_write_buffer_size() == 0
+        transport.close()
+        await protocol.lost()
+        server.close()
+
+    loop.run_until_complete(main())

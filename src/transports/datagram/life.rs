@@ -60,7 +60,8 @@ pub(crate) fn new<'py>(
         address: address.map_or_else(PySlot::empty, |address| PySlot::new(address.unbind())),
         buffer: PySlot::empty(),
     })?;
-    life::begin::<Datagram>(event_loop, &made, || Ok(()))?;
+    // SAFETY: made just now, of this kind.
+    unsafe { life::begin::<Datagram>(event_loop, &made, || Ok(()))? };
     Ok(made)
 }
 
@@ -91,7 +92,8 @@ fn extra_info<'py>(
 /// reactor takes to concern writers.
 fn tell_of_errors(fd: RawFd) {
     let on: libc::c_int = 1;
-    // SAFETY: a live descriptor and a local value of the right size.
+    // SAFETY: the kernel reads a local value of the size that it is told; a number that is no socket
+    // is an error.
     unsafe {
         libc::setsockopt(
             fd,

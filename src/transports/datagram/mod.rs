@@ -8,6 +8,18 @@
 //! | `receiving` | from the socket to the protocol, many datagrams a system call |
 //! | `sending` | from `sendto` to the socket, at once if the kernel lets it |
 //! | `peers` | addresses between Python's spelling and the kernel's |
+//!
+//! What [`super::life`] says of states and owners holds; a datagram transport's own:
+//!
+//! - `inbox` has what was received and not delivered. It is filled and emptied in `receiving` only,
+//!   one datagram at a time, and cleared when reading ends for good and in a forked child. Neither
+//!   its `bytes` nor the addresses in `peers` can refer to other objects or run Python code when they
+//!   are dropped; an address that goes is dropped outside of the borrow all the same.
+//! - The slots of `recvmmsg` point into themselves. They live in a box that never moves, and belong to
+//!   one transport from the system call until the last datagram was taken out, while the protocol may
+//!   have any other one receive.
+//! - `waiting` counts what is in `buffer`, a Python object, whose items are taken as Python objects
+//!   each time. While something waits a handle in the users' descriptors keeps the transport alive.
 
 mod life;
 mod methods;
@@ -25,17 +37,10 @@ use pyo3::types::PyBytes;
 
 pub(crate) use life::{New, new};
 
-use super::base;
 use super::life::Common;
 use crate::gil::PySlot;
 use crate::sockets::address::Raw;
 use peers::Peers;
-
-/// The state behind a datagram transport.
-#[inline]
-fn datagram<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Datagram {
-    base::state(slf)
-}
 
 /// The state of a transport. Only reached with the GIL held.
 pub(crate) struct Datagram {

@@ -40,7 +40,7 @@ impl Transport for Datagram {
         self.common.slots().chain([&self.address, &self.buffer])
     }
 
-    fn is_closed(&self) -> bool {
+    fn is_closed(&self, _py: Python<'_>) -> bool {
         self.life.get() == Life::Closed
     }
 

@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Datagram, datagram};
+use super::Datagram;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, NativeLoop};
 use crate::gil::GilCell;
@@ -19,7 +19,7 @@ use crate::reactor::Direction;
 use crate::sockets::address::Raw;
 use crate::timers::alarm::monotonic;
 use crate::transports::life::Life;
-use crate::transports::protocol;
+use crate::transports::{base, protocol};
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub(super) const LARGEST: usize = 256 * 1024;
@@ -76,7 +76,8 @@ impl Slots {
 
     /// Receives without waiting; how many datagrams.
     fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        // SAFETY: the headers point into this box, which stays where it is.
+        // SAFETY: as many headers as the kernel is told, which point to room of the lengths that they
+        // say: all of it in this box and its `room`, neither of which ever moves or grows.
         check(unsafe {
             libc::recvmmsg(
                 fd,
@@ -100,9 +101,17 @@ impl Slots {
 }
 
 /// The reactor says that there is something to receive.
-pub(super) fn ready(py: Python<'_>, event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+/// `slf` must be a datagram transport.
+pub(super) unsafe fn ready(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    slf: &Py<PyAny>,
+) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = datagram(slf);
+    // SAFETY: the caller's promise.
+    let this = unsafe { base::state::<Datagram>(slf) };
     if this.life.get() == Life::Open && !this.paused.get() {
         let result = this.read(py, event_loop);
         this.ask_for_more(py, event_loop);

@@ -89,7 +89,7 @@ impl Datagram {
         // Immutable from here on.
         let data = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) => memory::bytes(py, Buffer::new(data, false)?.as_slice())?,
+            Err(_) => memory::bytes(py, Buffer::readable(data)?.as_slice())?,
         };
         let size = data.len()? + HEADER_SIZE;
         self.buffer(py)?.call_method1("append", ((data, address),))?;
@@ -152,13 +152,14 @@ impl Datagram {
         let bytes = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.as_bytes(),
             Err(_) => {
-                buffer = Buffer::new(data, false)?;
+                buffer = Buffer::readable(data)?;
                 buffer.as_slice()
             }
         };
         // Last: the buffer's owner may be written in Python.
         let fd = self.file.open(data.py()).map_err(|error| os_error(&error))?;
-        // SAFETY: bytes and an address that live through the call.
+        // SAFETY: the kernel only reads both, of these lengths, before the call returns: the bytes are
+        // an object's, or a buffer's that is held until then, and the address is the caller's.
         let sent = check(unsafe {
             libc::sendto(
                 fd,
@@ -236,7 +237,7 @@ impl Datagram {
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
         let fd = self.file.open(py).map_err(|error| os_error(&error))?;
-        let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
+        let call = Call { callback: callback.as_borrowed(), args: &[], context: None };
         let handle = Handle::new(py, &native, &call)?;
         match self.file.socket(py) {
             Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),

@@ -87,6 +87,8 @@ pub(crate) struct End {
     context: Ground,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// The file object that `abandon` has closed.
+    abandoned: PySlot,
 }
 
 /// Makes a transport and schedules `connection_made`.
@@ -120,11 +122,14 @@ pub(crate) fn new<'py, P: Pipe>(
         waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
         context,
         loss: PySlot::empty(),
+        abandoned: PySlot::empty(),
     };
     // From here on the transport owns the file. If the rest fails it is dropped, and closes it.
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
     let greeting = protocol::greeting(native, &new.protocol)?;
-    base::state::<P>(&made).end().greeting.set(py, Some(greeting.unbind()));
+    // SAFETY: made just now, of this kind.
+    let pipe = unsafe { base::state::<P>(&made) };
+    pipe.end().greeting.set(py, Some(greeting.unbind()));
     native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
     Ok(made)
 }
@@ -146,7 +151,8 @@ fn set_non_blocking(fd: RawFd) -> PyResult<()> {
 /// loop does not keep the rest from happening: in asyncio these are callbacks of their own.
 fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let pipe = base::state::<P>(slf);
+    // SAFETY: only `new` queues this step, with a transport of this kind.
+    let pipe = unsafe { base::state::<P>(slf) };
     let end = pipe.end();
     let Some(greeting) = end.greeting.take(py) else {
         return Ok(());
@@ -170,7 +176,9 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 
 /// Calls `connection_lost` and closes the file.
 pub(super) fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    let end = base::state::<P>(slf.bind(py)).end();
+    // SAFETY: only `lose` queues this step, or the one that calls it, with the transport whose end
+    // it is called for.
+    let end = unsafe { base::state::<P>(slf.bind(py)) }.end();
     let loss = end.loss.take(py).unwrap_or_else(|| py.None());
     let told = end.tell(py, "connection_lost", &[loss.bind(py)]);
     let closed = end.close_pipe(py);
@@ -198,6 +206,7 @@ impl End {
             &self.waiter,
             self.context.slot(),
             &self.loss,
+            &self.abandoned,
         ]
         .into_iter()
     }
@@ -210,8 +219,8 @@ impl End {
         self.extra.get(py).map(Bound::unbind)
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.pipe.as_ptr().is_null()
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
+        !self.pipe.is_set(py)
     }
 
     /// Calls a method of the protocol in the transport's context; what it raises is reported.
@@ -272,8 +281,8 @@ impl End {
         native.check_closed(py)?;
         let callback = slf.getattr(method)?;
         let context = self.context.own(py)?;
-        let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
-        let call = Call { callback: callback.as_ptr(), args: &[], context };
+        let context = context.as_ref().map(Bound::as_borrowed);
+        let call = Call { callback: callback.as_borrowed(), args: &[], context };
         descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
     }
 
@@ -318,6 +327,15 @@ impl End {
         Ok(true)
     }
 
+    /// Nobody holds the transport any more: closes the file. The object goes with the other fields,
+    /// which are dropped in turn: it may be anything, a whole chain of transports too.
+    pub(crate) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(pipe) = self.pipe.get(py) {
+            self.abandoned.set(py, Some(pipe.unbind()));
+        }
+        self.close_pipe(py)
+    }
+
     pub(crate) fn close_pipe(&self, py: Python<'_>) -> PyResult<()> {
         self.closing.set(true);
         self.losing.set(true);
@@ -342,8 +360,8 @@ impl End {
     }
 
     /// What `repr` begins with: the class, its state and the descriptor.
-    pub(crate) fn describe(&self, class: &str) -> String {
-        let state = match (self.is_closed(), self.closing.get()) {
+    pub(crate) fn describe(&self, py: Python<'_>, class: &str) -> String {
+        let state = match (self.is_closed(py), self.closing.get()) {
             (true, _) => " closed",
             (false, true) => " closing",
             (false, false) => "",
@@ -353,7 +371,7 @@ impl End {
 
     /// What `repr` says of the loop's interest in the descriptor.
     pub(crate) fn describe_watch(&self, py: Python<'_>, direction: Direction) -> &'static str {
-        if self.is_closed() {
+        if self.is_closed(py) {
             return "closed";
         }
         let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
@@ -373,7 +391,9 @@ unsafe extern "C" fn get_pipe<P: Pipe>(slf: Object, _closure: *mut c_void) -> Ob
     enter(held, null_mut(), |py| {
         // SAFETY: CPython checked the type; alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        base::state::<P>(&slf).end().pipe.get(py).into_py_any(py).map(Py::into_ptr)
+        // SAFETY: a getter of this kind's class, of which CPython checked the type.
+        let pipe = unsafe { base::state::<P>(&slf) };
+        pipe.end().pipe.get(py).into_py_any(py).map(Py::into_ptr)
     })
 }
 
@@ -382,12 +402,13 @@ unsafe extern "C" fn set_pipe<P: Pipe>(slf: Object, value: Object, _closure: *mu
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, -1, |py| {
-        // SAFETY: as above; no value means that the attribute is deleted.
+        // SAFETY: both alive for the call; no value means that the attribute is deleted.
         let (slf, value) = unsafe {
             (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr_or_opt(py, value))
         };
         let value = value.filter(|value| !value.is_none()).map(Bound::unbind);
-        base::state::<P>(&slf).end().pipe.set(py, value);
+        // SAFETY: a setter of this kind's class, of which CPython checked the type.
+        unsafe { base::state::<P>(&slf) }.end().pipe.set(py, value);
         Ok(0)
     })
 }

@@ -52,7 +52,9 @@ impl Pipe for ReadPipe {
 
 /// Calls `eof_received`, then `connection_lost`.
 fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    let told = base::state::<ReadPipe>(slf.bind(py)).end.tell(py, "eof_received", &[]);
+    // SAFETY: only `received_end` queues this step, with the transport that it is called for.
+    let pipe = unsafe { base::state::<ReadPipe>(slf.bind(py)) };
+    let told = pipe.end.tell(py, "eof_received", &[]);
     // Whatever came of that, the file is closed.
     connection_lost::<ReadPipe>(py, slf).and(told)
 }
@@ -104,10 +106,14 @@ impl ReadPipe {
         }
     }
 
-    /// One `read` into `room` bytes at `at`, 0 at the end.
-    fn read_into(&self, at: *mut u8, room: usize) -> io::Result<usize> {
-        // SAFETY: callers pass a buffer of that many bytes. The kernel said there is something to
-        // read, so this does not wait, even if somebody else made the descriptor blocking.
+    /// One `read`, 0 at the end. The kernel said that there is something to read, so this does not
+    /// wait, even if another process made the descriptor blocking.
+    ///
+    /// # Safety
+    /// `at` must be valid for writes of `room` bytes.
+    unsafe fn read_into(&self, at: *mut u8, room: usize) -> io::Result<usize> {
+        // SAFETY: the caller's promise; a descriptor that is closed, or another file's, is at worst
+        // an error or data of another file, and no matter of memory.
         check(unsafe { libc::read(self.end.fd, at.cast(), room) })
     }
 
@@ -119,7 +125,8 @@ impl ReadPipe {
         take: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<Option<T>> {
         native.with_scratch(py, |scratch| {
-            let count = self.read_into(scratch.as_mut_ptr(), scratch.len())?;
+            // SAFETY: all of the buffer that is lent.
+            let count = unsafe { self.read_into(scratch.as_mut_ptr(), scratch.len())? };
             Ok((count > 0).then(|| take(&scratch[..count])))
         })
     }
@@ -134,7 +141,12 @@ impl ReadPipe {
         if room >= BULK
             && let Ok(bytes) = memory::uninitialised(py, room)
         {
-            let count = self.read_into(bytes.as_bytes().as_ptr().cast_mut(), room)?;
+            // SAFETY: `bytes` were just made, of this size; nothing else has seen them, and nothing
+            // reads from them before the kernel has written.
+            let count = unsafe {
+                let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+                self.read_into(start, room)?
+            };
             return Ok(match count {
                 0 => None,
                 _ if count == room => Some(Ok(bytes)),
@@ -273,17 +285,17 @@ impl Transport for ReadPipe {
         self.end.slots()
     }
 
-    fn is_closed(&self) -> bool {
-        self.end.is_closed()
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.end.is_closed(py)
     }
 
     fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.close_pipe(py)
+        self.end.abandon(py)
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let watched = self.end.describe_watch(py, Direction::Read);
-        let text = format!("{} {watched}>", self.end.describe("ReadPipeTransport"));
+        let text = format!("{} {watched}>", self.end.describe(py, "ReadPipeTransport"));
         Ok(PyString::new(py, &text))
     }
 }

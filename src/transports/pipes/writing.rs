@@ -69,9 +69,10 @@ impl WritePipe {
     fn send(&self, py: Python<'_>, data: &[u8]) -> io::Result<usize> {
         let fd = self.end.fd;
         if self.end.kind == FileKind::Socket {
-            return send(fd, data.as_ptr(), data.len());
+            return send(fd, data);
         }
-        // SAFETY: a buffer that the caller holds.
+        // SAFETY: borrowed from `bytes`, which never change and which the caller holds; the kernel
+        // only reads them.
         py.detach(|| check(unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) }))
     }
 
@@ -90,7 +91,7 @@ impl WritePipe {
                 if self.refused.get() > 0 || self.end.closing.get() {
                     return self.refuse(py);
                 }
-                copy = memory::bytes(py, Buffer::new(data, false)?.as_slice())?;
+                copy = memory::bytes(py, Buffer::readable(data)?.as_slice())?;
                 &copy
             }
         };
@@ -207,7 +208,7 @@ impl WritePipe {
         slf: &Bound<'_, PyAny>,
         error: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        if self.end.is_closed() || self.end.close_without_loop(py)? {
+        if self.end.is_closed(py) || self.end.close_without_loop(py)? {
             return Ok(());
         }
         self.end.closing.set(true);
@@ -280,17 +281,17 @@ impl Transport for WritePipe {
         self.end.slots().chain([self.flow.limits.slot()])
     }
 
-    fn is_closed(&self) -> bool {
-        self.end.is_closed()
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.end.is_closed(py)
     }
 
     fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.close_pipe(py)
+        self.end.abandon(py)
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let (start, watched) = (
-            self.end.describe("WritePipeTransport"),
+            self.end.describe(py, "WritePipeTransport"),
             self.end.describe_watch(py, Direction::Write),
         );
         let text = match watched {

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PySet, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::{Stream, stream};
+use super::Stream;
 use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
@@ -88,7 +88,7 @@ impl Clients {
             let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
             for object in native.sources.with(py, |sources| sources.everybody(py)) {
                 let object = object.into_bound(py);
-                if base::is::<Stream>(&object)? && self.serves(&object) {
+                if self.serves(&object)? {
                     found.add(object)?;
                 }
             }
@@ -106,7 +106,7 @@ impl Clients {
 
     fn __contains__(&self, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
         finalizing::guard();
-        if base::is::<Stream>(transport)? && self.serves(transport) {
+        if self.serves(transport)? {
             return Ok(true);
         }
         self.others(transport.py())?.contains(transport)
@@ -134,9 +134,11 @@ impl Clients {
         base::is::<Stream>(transport)
     }
 
-    /// Whether one of our transports belongs to the server.
-    fn serves(&self, transport: &Bound<'_, PyAny>) -> bool {
-        stream(transport).server.as_ptr() == self.server.get(transport.py())
+    /// Whether an object is one of our transports, and belongs to the server.
+    fn serves(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let server = self.server.get(object.py());
+        Ok(base::state_of::<Stream>(object)?
+            .is_some_and(|it| it.server.as_ptr(object.py()) == server))
     }
 
     fn others<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

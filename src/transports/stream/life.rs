@@ -6,14 +6,14 @@ use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 
 use super::reading::ready;
-use super::{Names, Stream, clients, stream};
+use super::{Names, Stream, clients};
 use crate::event_loop::NativeLoop;
 use crate::gil::PySlot;
 use crate::reactor::{Direction, Reactor, Registration};
 use crate::sockets::address::{self, Address};
 use crate::sources::Kind;
 use crate::transports::base;
-use crate::transports::life::{self, Life, Parts, SocketTransport};
+use crate::transports::life::{self, Cause, Life, Parts, SocketTransport};
 use crate::transports::protocol::Delivery;
 
 /// What a new transport is made of.
@@ -44,16 +44,20 @@ pub(crate) fn new<'py>(
         drained: PySlot::empty(),
         names: Names { sock: Address::Unknown, peer: new.peername }.into(),
     })?;
-    life::begin::<Stream>(event_loop, &made, || match new.server {
-        Some(server) => attach(&server, &made),
-        None => Ok(()),
-    })?;
+    // SAFETY: made just now, of this kind.
+    let begun = unsafe {
+        life::begin::<Stream>(event_loop, &made, || match new.server {
+            Some(server) => attach(&server, base::state(&made), &made),
+            None => Ok(()),
+        })
+    };
+    begun?;
     Ok(made)
 }
 
 /// Tells the server of a connection. What it was told of it is told the end of.
-fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (py, this) = (server.py(), stream(transport));
+fn attach(server: &Bound<'_, PyAny>, this: &Stream, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = server.py();
     this.server.set(py, Some(server.clone().unbind()));
     let attached = clients::attach(server, transport);
     if attached.is_err() {
@@ -68,10 +72,9 @@ pub(crate) fn claim(
     event_loop: &NativeLoop,
     slf: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
-    if !base::is::<Stream>(slf)? {
+    let Some(this) = base::state_of::<Stream>(slf)? else {
         return Ok(false);
-    }
-    let this = stream(slf);
+    };
     if this.life.get() != Life::Closed {
         event_loop.sources.with(py, |sources| sources.claim_fd(this.file.number(), this.key));
     }
@@ -138,14 +141,14 @@ impl SocketTransport for Stream {
     }
 
     /// asyncio would have sent this turn's writes before it came to the end.
-    fn send_last(&self, slf: &Bound<'_, PyAny>, failed: bool) -> PyResult<()> {
-        if failed {
-            self.send_last_words(slf.py());
-            Ok(())
-        } else if self.listed.get() {
-            self.send_pending(slf.py(), slf)
-        } else {
-            Ok(())
+    fn send_last(&self, slf: &Bound<'_, PyAny>, cause: Cause) -> PyResult<()> {
+        match cause {
+            Cause::Error => {
+                self.send_last_words(slf.py());
+                Ok(())
+            }
+            Cause::Abort if self.listed.get() => self.send_pending(slf.py(), slf),
+            Cause::Abort => Ok(()),
         }
     }
 

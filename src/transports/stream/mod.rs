@@ -8,6 +8,21 @@
 //! | `clients` | what a server knows of its connections |
 //! | `reading` | from the socket to the protocol |
 //! | `writing` | from `write` to the socket, batched a turn |
+//!
+//! What [`super::life`] says of states and owners holds; a stream's own:
+//!
+//! - `delivery` and `protocol` change together. `Layer` is only set by [`feed_natively`], for the very
+//!   protocol that the transport has, and any other protocol comes with another delivery: so what
+//!   `Layer` reads goes to an object of the kind that the sink is for.
+//! - `listed`: the transport is in the loop's `unflushed` once, and `flush` clears the mark before it
+//!   sends, because that may write again.
+//! - `blocked`: the kernel took less than it was given; nothing is sent until the reactor says that
+//!   there is room. Cleared with the buffer.
+//! - `outgoing` holds `bytes` only, which run no Python code when they are dropped: it may be
+//!   borrowed while chunks go. A borrow ends before anything else is called.
+//! - Bytes are received into the loop's scratch buffer, which is lent and out of the loop's reach
+//!   meanwhile, into `bytes` that nobody else has, or into a buffer of the protocol's that is held
+//!   for the call.
 
 mod clients;
 mod life;
@@ -31,12 +46,6 @@ use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use crate::gil::PySlot;
 use crate::sockets::address::Address;
-
-/// The state behind a stream transport.
-#[inline]
-fn stream<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Stream {
-    base::state(slf)
-}
 
 /// The state of a transport. Only reached with the GIL held.
 pub(crate) struct Stream {
@@ -80,10 +89,9 @@ pub(crate) fn feed_natively<'py>(
     protocol: &Bound<'py, PyAny>,
     sink: &'static Sink,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if !base::is::<Stream>(slf)? {
+    let Some(stream) = base::state_of::<Stream>(slf)? else {
         return Ok(None);
-    }
-    let stream = stream(slf);
+    };
     if stream.protocol.holds(protocol) {
         stream.set_sink(sink);
         stream.delivery.set(Delivery::Layer);

@@ -41,7 +41,7 @@ impl Transport for Stream {
         self.common.slots().chain([&self.server, &self.drained])
     }
 
-    fn is_closed(&self) -> bool {
+    fn is_closed(&self, _py: Python<'_>) -> bool {
         self.life.get() == Life::Closed
     }
 

@@ -7,11 +7,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::{Stream, stream};
+use super::Stream;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::memory;
 use crate::reactor::{After, Direction};
 use crate::sockets::{Buffer, receive};
+use crate::transports::base;
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
 use crate::transports::protocol::{Delivery, log_in_debug};
@@ -27,9 +28,17 @@ pub(super) enum Received<T> {
 }
 
 /// The reactor says that the socket is ready for something.
-pub(super) fn ready(py: Python<'_>, _event_loop: &NativeLoop, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+/// `slf` must be a stream transport.
+pub(super) unsafe fn ready(
+    py: Python<'_>,
+    _event_loop: &NativeLoop,
+    slf: &Py<PyAny>,
+) -> PyResult<()> {
     let slf = slf.bind(py);
-    let stream = stream(slf);
+    // SAFETY: the caller's promise.
+    let stream = unsafe { base::state::<Stream>(slf) };
     // Reading first, as asyncio: a peer's last words come before the error of writing to it.
     let mut result = Ok(());
     if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
@@ -72,7 +81,10 @@ impl Stream {
     }
 
     /// One `recv` into `room` bytes at `at`. `whole`: filling them empties the socket.
-    fn receive(
+    ///
+    /// # Safety
+    /// `at` must be valid for writes of `room` bytes.
+    unsafe fn receive(
         &self,
         py: Python<'_>,
         at: *mut u8,
@@ -85,7 +97,8 @@ impl Stream {
             return Ok(Received::Nothing);
         };
         let received = registration.attempt(Direction::Read, || {
-            let count = receive(fd, at, room)?;
+            // SAFETY: the caller's promise.
+            let count = unsafe { receive(fd, at, room)? };
             // A short read emptied the socket. (An end comes with a readiness that stays.)
             let drained = count > 0 && (count < room || whole);
             Ok((count, if drained { After::Drained } else { After::StillReady }))
@@ -105,7 +118,9 @@ impl Stream {
         take: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<Received<T>> {
         native.with_scratch(py, |scratch| {
-            Ok(match self.receive(py, scratch.as_mut_ptr(), scratch.len(), false)? {
+            // SAFETY: all of the buffer that is lent.
+            let received = unsafe { self.receive(py, scratch.as_mut_ptr(), scratch.len(), false)? };
+            Ok(match received {
                 Received::Nothing => Received::Nothing,
                 Received::End => Received::End,
                 Received::Data(count) => Received::Data(take(&scratch[..count])),
@@ -141,7 +156,9 @@ impl Stream {
         };
         let start = bytes.as_bytes().as_ptr().cast_mut();
         // What comes in after the question is a new event: all there was is all there is.
-        Ok(match self.receive(py, start, room, waiting <= room)? {
+        // SAFETY: `bytes` were just made, of this size, and nothing else has seen them.
+        let received = unsafe { self.receive(py, start, room, waiting <= room)? };
+        Ok(match received {
             Received::Data(count) if count == room => Received::Data(Ok(bytes)),
             Received::Data(count) => Received::Data(memory::bytes(py, &bytes.as_bytes()[..count])),
             Received::Nothing => Received::Nothing,
@@ -204,7 +221,7 @@ impl Stream {
                 Ok(object)
             });
         let buffer = match buffer {
-            Ok(object) => Buffer::new(&object, true),
+            Ok(object) => Buffer::writable(&object),
             Err(error) => {
                 let message = "Fatal error: protocol.get_buffer() call failed.";
                 return self.fatal(slf, error, message);
@@ -220,7 +237,8 @@ impl Stream {
         if self.life.get() != Life::Open {
             return Ok(());
         }
-        let received = self.receive(py, buffer.as_ptr(), buffer.len(), false);
+        // SAFETY: a writable buffer of the protocol's, which is held until after the call.
+        let received = unsafe { self.receive(py, buffer.as_ptr(), buffer.len(), false) };
         drop(buffer);
         self.conclude(slf, native, protocol, received, |count| {
             let count = count.into_pyobject(py)?.into_any();
@@ -240,10 +258,14 @@ impl Stream {
         let Some(sink) = self.sink() else {
             return Ok(());
         };
-        let received = self.receive_scratch(py, native, |data| (sink.feed)(py, protocol, data));
+        // SAFETY: the delivery is `Layer`, so the protocol is the layer that the sink came with:
+        // `feed_natively` sets both for it, and another protocol comes with another delivery.
+        let received =
+            self.receive_scratch(py, native, |data| unsafe { (sink.feed)(py, protocol, data) });
         self.conclude(slf, native, protocol, received, |fed| {
-            let taken = fed
-                .and_then(|()| self.context.run(py, &native.contexts, || (sink.process)(protocol)));
+            // SAFETY: the same layer.
+            let process = || unsafe { (sink.process)(protocol) };
+            let taken = fed.and_then(|()| self.context.run(py, &native.contexts, process));
             taken.or_else(|error| {
                 // The layer below TLS takes its bytes with this call in asyncio.
                 let message = "Fatal error: protocol.buffer_updated() call failed.";

@@ -11,11 +11,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::{Stream, stream};
+use super::Stream;
 use crate::errors::{check, os_error};
 use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
+use crate::transports::base;
 use crate::transports::life::{self, Life, SocketTransport};
 
 /// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
@@ -28,15 +29,20 @@ const BYTES_LIKE: &str =
 /// Sends what the turn's writes left in a transport.
 fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let stream = stream(slf);
+    // SAFETY: only `wrote` lists this, with the transport that it is called for.
+    let stream = unsafe { base::state::<Stream>(slf) };
     stream.listed.set(false);
     stream.send_pending(py, slf)
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
-pub(crate) fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-    let (py, stream) = (slf.py(), stream(slf));
-    stream.check_writable("write")?;
+pub(crate) fn send(
+    stream: &Stream,
+    slf: &Bound<'_, PyAny>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = slf.py();
+    stream.check_writable(py, "write")?;
     if stream.refuses(py)? {
         return Ok(());
     }
@@ -165,12 +171,12 @@ impl Stream {
         let copy;
         let bytes = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => {
-                self.check_writable("write")?;
+                self.check_writable(py, "write")?;
                 bytes
             }
             Err(_) => {
                 check_type(data)?;
-                self.check_writable("write")?;
+                self.check_writable(py, "write")?;
                 // What is refused is not copied.
                 if data.len()? == 0 || self.refuses(py)? {
                     return Ok(());
@@ -193,7 +199,7 @@ impl Stream {
         slf: &Bound<'_, PyAny>,
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.check_writable(WRITELINES)?;
+        self.check_writable(py, WRITELINES)?;
         // All are looked at before the first is taken: a bad one among them sends none.
         let mut accepted = Vec::new();
         for line in lines.try_iter()? {
@@ -211,7 +217,7 @@ impl Stream {
             }
         }
         // Their iterator is code of the program's, and may have ended the connection.
-        self.check_writable(WRITELINES)?;
+        self.check_writable(py, WRITELINES)?;
         if accepted.is_empty() || self.refuses(py)? {
             return Ok(());
         }
@@ -219,13 +225,13 @@ impl Stream {
         self.wrote(py, slf)
     }
 
-    fn check_writable(&self, method: &str) -> PyResult<()> {
+    fn check_writable(&self, py: Python<'_>, method: &str) -> PyResult<()> {
         if self.eof_written.get() {
             return Err(PyRuntimeError::new_err(format!(
                 "Cannot call {method}() after write_eof()"
             )));
         }
-        if !self.drained.as_ptr().is_null() {
+        if self.drained.is_set(py) {
             return Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
             )));
@@ -299,5 +305,5 @@ fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// What can change under us is copied.
 fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    memory::bytes(data.py(), Buffer::new(data, false)?.as_slice())
+    memory::bytes(data.py(), Buffer::readable(data)?.as_slice())
 }

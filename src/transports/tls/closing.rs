@@ -248,6 +248,7 @@ impl Tls {
         self.protocol.set(py, None);
         self.get_buffer.set(py, None);
         self.buffer_updated.set(py, None);
+        self.layer.set(py, None);
         self.context.set(py, None);
         let woken = self.wake_waiter(py, Some(error).filter(|error| !error.is_none()));
         told.and(woken).and(self.cancel_timer(py))

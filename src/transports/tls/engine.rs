@@ -201,7 +201,9 @@ impl Engine {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
         let taken = if !self.raw_is_lent {
-            memory::bytes(py, data).and_then(|data| write(data.as_any()))
+            // What a program's own object says it took may be more than there is.
+            let taken = memory::bytes(py, data).and_then(|data| write(data.as_any()));
+            taken.map(|count| count.min(data.len()))
         } else {
             // SAFETY: `_ssl._SSLSocket.write`, as was seen in `new`, only reads and keeps nothing;
             // the caller holds the data, whose memory stays in place.
@@ -226,7 +228,8 @@ impl Engine {
             if !self.partial.replace(false) && self.waiting(py) == 0 {
                 return (filled, Stop::Dry);
             }
-            match self.read(py, room.as_mut_ptr(), room.len()) {
+            // SAFETY: all of the room that is left.
+            match unsafe { self.read(py, room.as_mut_ptr(), room.len()) } {
                 Ok(Some(0)) => return (filled, Stop::End),
                 Ok(Some(count)) => filled += count,
                 Ok(None) => return (filled, Stop::Dry),
@@ -235,8 +238,9 @@ impl Engine {
         }
     }
 
-    /// Decrypts until a buffer of somebody else's is full.
-    pub(super) fn fill(&self, py: Python<'_>, start: *mut u8, room: usize) -> (usize, Stop) {
+    /// Decrypts until a buffer of a program's is full.
+    pub(super) fn fill(&self, py: Python<'_>, buffer: &Buffer) -> (usize, Stop) {
+        let (start, room) = (buffer.as_ptr(), buffer.len());
         if room == 0 {
             // To asyncio, too: nothing could be read, so nothing is left.
             return (0, Stop::End);
@@ -244,8 +248,9 @@ impl Engine {
         let mut filled = 0;
         self.partial.set(false);
         while filled < room {
-            // SAFETY: within the caller's `room` bytes.
-            match self.read(py, unsafe { start.add(filled) }, room - filled) {
+            // SAFETY: what is not filled yet of the buffer, which the caller holds. It is writable:
+            // the only other kind is asked for to be read.
+            match unsafe { self.read(py, start.add(filled), room - filled) } {
                 Ok(Some(0)) => return (filled, Stop::End),
                 Ok(Some(count)) => filled += count,
                 Ok(None) => return (filled, Stop::Dry),
@@ -256,25 +261,29 @@ impl Engine {
         (filled, Stop::Full)
     }
 
-    /// One `SSL_read` into `room` bytes at `start`, which the caller owns.
-    fn read(&self, py: Python<'_>, start: *mut u8, room: usize) -> PyResult<Option<usize>> {
+    /// One `SSL_read`.
+    ///
+    /// # Safety
+    /// `start` must be valid for writes of `room` bytes, throughout a call that may run Python code.
+    unsafe fn read(&self, py: Python<'_>, start: *mut u8, room: usize) -> PyResult<Option<usize>> {
         let Some(raw) = self.raw.get(py) else {
             return Ok(None);
         };
         let name = pyo3::intern!(py, "read");
         let count = if !self.raw_is_lent {
             raw.call_method1(name, (room,)).and_then(|data| {
-                let data = Buffer::new(&data, false)?;
+                let data = Buffer::readable(&data)?;
                 if data.len() > room {
                     return Err(PyValueError::new_err("read() gave more than it was asked for"));
                 }
-                // SAFETY: `room` bytes of the caller's, of which we just checked the count.
+                // SAFETY: no more than the room that the caller promises. The two may overlap, where
+                // a program gives a view of the very buffer that it is to be read into.
                 unsafe { copy(data.as_slice().as_ptr(), start, data.len()) };
                 Ok(data.len())
             })
         } else {
-            // SAFETY: the caller's memory, alive through the call. `_ssl._SSLSocket.read`, as was
-            // seen in `new`, writes to it and keeps nothing.
+            // SAFETY: the caller's promise. What is called is `_ssl._SSLSocket.read`, as was seen in
+            // `new`, which writes to the window and keeps nothing.
             unsafe {
                 lend(py, start, room, |window| {
                     raw.call_method1(name, (room, window))?.extract::<usize>()

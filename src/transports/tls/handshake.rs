@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use super::engine::{Step, is_certificate_error, is_tls_error};
-use super::{State, Tls, Told, attach};
+use super::{State, Tls, Told};
 use crate::memory;
 use crate::transports::protocol::log_in_debug;
 
@@ -22,7 +22,7 @@ impl Tls {
             // Closed before it began.
             return lower.call_method1("_force_close", (py.None(),)).map(drop);
         }
-        attach(slf, lower)?;
+        self.attach(slf, lower)?;
         if let Some(native) = self.native(py)
             && native.debug.get(py)
         {

@@ -62,10 +62,10 @@ transport_unary!(connection_made, Tls, "transport", |_py, slf, tls, lower| {
 });
 transport_unary!(connection_lost, Tls, "exc", |_py, slf, tls, error| tls.lost(slf, error));
 transport_unary!(data_received, Tls, "data", |py, slf, tls, data| {
-    let buffer = Buffer::new(data, false)?;
+    let buffer = Buffer::readable(data)?;
     tls.engine.feed(py, buffer.as_slice())?;
     drop(buffer);
-    reading::process(slf)
+    tls.process(slf)
 });
 transport_plain!(eof_received, Tls, |_py, slf, tls| tls.lower_ended(slf));
 transport_plain!(pause_writing, Tls, |_py, _slf, tls| PyResult::Ok(tls.writing_paused.set(true)));

@@ -13,6 +13,29 @@
 //! | `reading` | from ciphertext to the protocol |
 //! | `writing` | from `write` to ciphertext, batched a turn |
 //! | `closing` | shutdown, errors, the end |
+//!
+//! # States
+//!
+//! [`State`] is asyncio's state machine: `Unwrapped`, `Handshake`, `Wrapped`, `Flushing`, `Shutdown`,
+//! and `Unwrapped` again at the end; [`Told`] is what the application's protocol has heard, and only
+//! moves forward. `closed` is set for good by `close()`, `abort()` or the loss of the connection.
+//! `lost` empties the engine and lets go of both neighbours: whatever comes later, from above or from
+//! below, finds nothing to work on.
+//!
+//! # Who is above and below
+//!
+//! Above, `protocol` is anybody's; below, `lower` is what called `connection_made`. A program may put
+//! anything into either place, so a neighbour counts as a layer of ours only after a look at its class:
+//! `layer` holds exactly a TLS transport, or nothing, and is what `Delivery::Layer` delivers to,
+//! whatever `protocol` has become since. A stream below feeds this layer only while this is its
+//! protocol (`stream::feed_natively`).
+//!
+//! # What may come back
+//!
+//! Protocols, transports below that are the program's, and an `SSLContext`'s callbacks are Python code,
+//! called in the middle of each step. No borrow of the backlog lasts over one. Memory of ours is lent
+//! to OpenSSL (`window`) only through CPython's own C types, which keep nothing: a class of the
+//! program's gets `bytes`. The scratch buffer is out of the loop's reach while it is lent.
 
 mod closing;
 mod engine;
@@ -68,6 +91,9 @@ pub(crate) struct Tls {
     /// A buffered protocol's methods, as they were when it became the protocol: as in asyncio.
     get_buffer: PySlot,
     buffer_updated: PySlot,
+    /// The protocol, when it became that, if it is another layer: exactly a TLS transport of ours,
+    /// and set whenever the delivery is `Layer`.
+    layer: PySlot,
     /// `close()` or `abort()` was called, or the connection is lost.
     closed: Cell<bool>,
     /// The transport below has said that no more comes.
@@ -106,11 +132,6 @@ pub(crate) struct Tls {
 /// How a native transport below hands us what it read.
 pub(crate) static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
 
-#[inline]
-fn tls<'a>(slf: &'a Bound<'_, PyAny>) -> &'a Tls {
-    base::state(slf)
-}
-
 /// What a new TLS transport is made of.
 #[derive(FromPyObject)]
 pub(crate) struct New<'py> {
@@ -146,6 +167,7 @@ pub(crate) fn new<'py>(
             delivery: intake.delivery.into(),
             get_buffer: slot(intake.get_buffer),
             buffer_updated: slot(intake.buffer_updated),
+            layer: slot(intake.layer),
             closed: false.into(),
             ended: false.into(),
             reading_paused: false.into(),
@@ -177,15 +199,17 @@ struct Intake<'py> {
     delivery: Delivery,
     get_buffer: Option<Bound<'py, PyAny>>,
     buffer_updated: Option<Bound<'py, PyAny>>,
+    layer: Option<Bound<'py, PyAny>>,
 }
 
 impl<'py> Intake<'py> {
     fn of(protocol: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = protocol.py();
-        let plain = |delivery| Self { delivery, get_buffer: None, buffer_updated: None };
+        let plain =
+            |delivery| Self { delivery, get_buffer: None, buffer_updated: None, layer: None };
         // A TLS transport's protocol may be another TLS transport.
         if base::is::<Tls>(protocol)? {
-            return Ok(plain(Delivery::Layer));
+            return Ok(Self { layer: Some(protocol.clone()), ..plain(Delivery::Layer) });
         }
         if feed::suits(protocol)? {
             return Ok(plain(Delivery::Reader));
@@ -197,37 +221,41 @@ impl<'py> Intake<'py> {
             return Ok(plain(Delivery::Data));
         }
         let buffer_updated = Some(protocol.getattr(pyo3::intern!(py, "buffer_updated"))?);
-        Ok(Self { delivery: Delivery::Buffer, get_buffer, buffer_updated })
+        Ok(Self { delivery: Delivery::Buffer, get_buffer, buffer_updated, layer: None })
     }
 }
 
-/// Has a native transport below feed us without a call of Python's.
-fn attach(slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = slf.py();
-    let context = if base::is::<Tls>(lower)? {
-        tls(lower).delivery.set(Delivery::Layer);
-        tls(lower).context.get(py)
-    } else {
-        stream::feed_natively(lower, slf, &SINK)?
-    };
-    tls(slf).context.set(py, context.map(Bound::unbind));
-    Ok(())
-}
-
 impl Tls {
+    /// Has a native transport below feed us without a call of Python's.
+    fn attach(&self, slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let context = if let Some(lower) = base::state_of::<Self>(lower)? {
+            // It feeds us if we are its protocol: it has seen what that is.
+            lower.context.get(py)
+        } else {
+            stream::feed_natively(lower, slf, &SINK)?
+        };
+        self.context.set(py, context.map(Bound::unbind));
+        Ok(())
+    }
+
     /// The loop.
     fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
         self.event_loop.get(py)
     }
 
-    /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails.
+    /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails, and
+    /// what is decrypted goes to the old one then, if that was a layer or had buffers.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = protocol.py();
         self.protocol.set(py, Some(protocol.clone().unbind()));
         let intake = Intake::of(protocol)?;
+        // Together: what is dropped after each of them may be the program's, and read on.
         self.delivery.set(intake.delivery);
+        let layer = self.layer.replace(py, intake.layer.map(Bound::unbind));
         self.get_buffer.set(py, intake.get_buffer.map(Bound::unbind));
         self.buffer_updated.set(py, intake.buffer_updated.map(Bound::unbind));
+        drop(layer);
         Ok(())
     }
 

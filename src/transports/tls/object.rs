@@ -42,6 +42,7 @@ impl Transport for Tls {
             &self.protocol,
             &self.get_buffer,
             &self.buffer_updated,
+            &self.layer,
             &self.lower,
             &self.extra,
             &self.waiter,
@@ -53,7 +54,7 @@ impl Transport for Tls {
         own.into_iter().chain(self.engine.slots())
     }
 
-    fn is_closed(&self) -> bool {
+    fn is_closed(&self, _py: Python<'_>) -> bool {
         self.closed.get()
     }
 

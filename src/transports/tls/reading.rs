@@ -5,9 +5,10 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyString};
 
 use super::engine::Stop;
-use super::{State, Tls, tls};
+use super::{State, Tls};
 use crate::memory;
 use crate::sockets::Buffer;
+use crate::transports::base;
 use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;
 
@@ -23,29 +24,50 @@ enum Parcel<'py> {
     Bytes(Bound<'py, PyBytes>),
     /// Into the reader they went already; its buffer's new length.
     Fed(feed::Reader<'py>, usize),
-    /// Into another TLS transport's engine.
-    Passed,
+    /// Into the engine of another TLS transport.
+    Passed(Bound<'py, PyAny>),
     Nothing,
 }
 
-/// Ciphertext from a native transport below.
-pub(super) fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
-    tls(slf).engine.feed(py, data)
+/// Where decrypted bytes go.
+enum Receiver<'py> {
+    Protocol,
+    Reader(feed::Reader<'py>),
+    /// Exactly a TLS transport.
+    Layer(Bound<'py, PyAny>),
+    Nobody,
 }
 
-/// Ciphertext has come.
-pub(super) fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let this = tls(slf);
-    match this.state.get() {
-        State::Handshake => this.shake_hands(slf),
-        State::Wrapped => this.read(slf),
-        State::Flushing => this.read_out(slf),
-        State::Shutdown => this.shut_down(slf),
-        State::Unwrapped => Ok(()),
-    }
+/// Ciphertext from a native transport below.
+///
+/// # Safety
+/// `slf` must be a TLS transport.
+pub(super) unsafe fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+    // SAFETY: the caller's promise.
+    unsafe { base::state::<Tls>(slf) }.engine.feed(py, data)
+}
+
+/// Ciphertext has come from a native transport below.
+///
+/// # Safety
+/// `slf` must be a TLS transport.
+pub(super) unsafe fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: the caller's promise.
+    unsafe { base::state::<Tls>(slf) }.process(slf)
 }
 
 impl Tls {
+    /// Ciphertext has come.
+    pub(super) fn process(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.state.get() {
+            State::Handshake => self.shake_hands(slf),
+            State::Wrapped => self.read(slf),
+            State::Flushing => self.read_out(slf),
+            State::Shutdown => self.shut_down(slf),
+            State::Unwrapped => Ok(()),
+        }
+    }
+
     /// Reads what there is; an error ends the connection.
     pub(super) fn read(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_readable() {
@@ -85,20 +107,24 @@ impl Tls {
             let Some(protocol) = self.protocol.get(py) else {
                 return Ok(());
             };
-            let target = match self.delivery.get() {
-                Delivery::Reader => Some(feed::target(&protocol)?),
-                _ => None,
-            };
-            if matches!(self.delivery.get(), Delivery::Buffer) {
+            // Fixed before anything is decrypted: an engine of the program's may change it.
+            let receiver = match self.delivery.get() {
+                Delivery::Data => Receiver::Protocol,
+                Delivery::Reader => match feed::target(&protocol)? {
+                    Target::Reader(reader) => Receiver::Reader(reader),
+                    Target::Nobody => Receiver::Nobody,
+                    Target::Protocol => {
+                        self.delivery.set(Delivery::Data);
+                        Receiver::Protocol
+                    }
+                },
+                Delivery::Layer => self.layer.get(py).map_or(Receiver::Nobody, Receiver::Layer),
                 // `set_protocol` was called while there was more to read.
-                return self.read_into_buffer(slf);
-            }
-            if matches!(target, Some(Target::Protocol)) {
-                self.delivery.set(Delivery::Data);
-            }
+                Delivery::Buffer => return self.read_into_buffer(slf),
+            };
             let (parcel, stop) = native.with_scratch(py, |scratch| {
                 let (count, stop) = self.watch(py, || self.engine.drain(py, scratch));
-                (self.pack(py, &protocol, target, &scratch[..count]), stop)
+                (pack(py, receiver, &scratch[..count]), stop)
             });
             self.deliver(&protocol, parcel?)?;
             match stop {
@@ -124,27 +150,6 @@ impl Tls {
         result
     }
 
-    /// Puts decrypted bytes where they stay. Runs no Python code: the scratch buffer is lent.
-    fn pack<'py>(
-        &self,
-        py: Python<'py>,
-        protocol: &Bound<'py, PyAny>,
-        target: Option<Target<'py>>,
-        data: &[u8],
-    ) -> PyResult<Parcel<'py>> {
-        if data.is_empty() {
-            return Ok(Parcel::Nothing);
-        }
-        match (self.delivery.get(), target) {
-            (Delivery::Layer, _) => feed(py, protocol, data).map(|()| Parcel::Passed),
-            (_, Some(Target::Reader(reader))) => {
-                reader.append(data).map(|length| Parcel::Fed(reader, length))
-            }
-            (_, Some(Target::Nobody)) => Ok(Parcel::Nothing),
-            _ => memory::bytes(py, data).map(Parcel::Bytes),
-        }
-    }
-
     fn deliver<'py>(&self, protocol: &Bound<'py, PyAny>, parcel: Parcel<'py>) -> PyResult<()> {
         let py = protocol.py();
         match parcel {
@@ -152,7 +157,8 @@ impl Tls {
                 protocol.call_method1(pyo3::intern!(py, "data_received"), (data,)).map(drop)
             }
             Parcel::Fed(reader, length) => reader.fed(length),
-            Parcel::Passed => process(protocol),
+            // SAFETY: a layer, see `Receiver`.
+            Parcel::Passed(layer) => unsafe { process(&layer) },
             Parcel::Nothing => Ok(()),
         }
     }
@@ -166,8 +172,8 @@ impl Tls {
             return Ok(());
         };
         let object = get_buffer.call1((self.engine.waiting(py),))?;
-        let buffer = Buffer::new(&object, true)?;
-        let (count, stop) = self.watch(py, || self.engine.fill(py, buffer.as_ptr(), buffer.len()));
+        let buffer = Buffer::writable(&object)?;
+        let (count, stop) = self.watch(py, || self.engine.fill(py, &buffer));
         drop(buffer);
         if matches!(stop, Stop::Full) {
             // Called by the transport below, that is in the connection's own context.
@@ -221,7 +227,7 @@ impl Tls {
     /// Reading goes on after a pause, or in the next piece of a small buffer.
     pub(super) fn read_on(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.state.get() {
-            State::Wrapped | State::Flushing | State::Shutdown => process(slf),
+            State::Wrapped | State::Flushing | State::Shutdown => self.process(slf),
             State::Handshake | State::Unwrapped => Ok(()),
         }
     }
@@ -247,6 +253,24 @@ impl Tls {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Puts decrypted bytes where they stay. The scratch buffer is lent meanwhile; should an engine of
+/// the program's run Python code that reads as well, that gets one of its own.
+fn pack<'py>(py: Python<'py>, receiver: Receiver<'py>, data: &[u8]) -> PyResult<Parcel<'py>> {
+    if data.is_empty() {
+        return Ok(Parcel::Nothing);
+    }
+    match receiver {
+        Receiver::Protocol => memory::bytes(py, data).map(Parcel::Bytes),
+        Receiver::Reader(reader) => reader.append(data).map(|length| Parcel::Fed(reader, length)),
+        Receiver::Layer(layer) => {
+            // SAFETY: a layer, see `Receiver`.
+            unsafe { feed(py, &layer, data)? };
+            Ok(Parcel::Passed(layer))
+        }
+        Receiver::Nobody => Ok(Parcel::Nothing),
     }
 }
 

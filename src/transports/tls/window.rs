@@ -1,4 +1,9 @@
 //! Lends memory of ours to a C function of Python's that wants a buffer object.
+//!
+//! A window has an address only during `lend`, whose caller vouches for the memory and for the callee:
+//! one that lets go of every view before it returns. So it is only ever passed to `_ssl`'s own types.
+//! Code that gets hold of a window otherwise, or keeps it, finds it empty. The one spare window is out
+//! of its slot while it is lent: a call inside of a call gets another one.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -17,10 +22,10 @@ pub(super) struct Window {
     length: Cell<usize>,
 }
 
-// SAFETY: reached with the GIL held only; the memory behind it is looked at through the buffer
-// protocol while the thread that lent it waits for the call.
+// SAFETY: the cells are only reached with the GIL held: by `lend`, and by `__getbuffer__`, which CPython
+// calls. The memory behind them is the business of whoever calls `lend`.
 unsafe impl Sync for Window {}
-// SAFETY: as above.
+// SAFETY: two plain values, which are dropped without a look at what they point to.
 unsafe impl Send for Window {}
 
 #[pymethods]
@@ -34,7 +39,8 @@ impl Window {
         if this.start.get().is_null() {
             return Err(PyBufferError::new_err("this memory was only lent for a call"));
         }
-        // SAFETY: CPython's own view; the memory is `lend`'s argument, alive for its call.
+        // SAFETY: CPython's own view, to be filled in. The memory is `lend`'s argument, which is there
+        // as long as `start` is set; who is lent it lets go of the view before the call ends.
         let result = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::{State, Tls, tls};
+use super::{State, Tls};
 use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::flow::Signal;
@@ -22,7 +22,8 @@ const MOST_DEFERRED: usize = 64 * 1024;
 /// Sends what the turn's writes left in a transport.
 fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    let this = tls(slf);
+    // SAFETY: only `encrypted` lists this, with the transport that it is called for.
+    let this = unsafe { base::state::<Tls>(slf) };
     // In asyncio the `write()` that this was meant for ends the connection.
     this.flush(slf).or_else(|error| this.write_failed(slf, error))
 }
@@ -44,7 +45,7 @@ impl Tls {
             let taken = self.encrypt_directly(slf, bytes.as_bytes())?;
             return self.keep(slf, bytes, taken);
         }
-        let buffer = Buffer::new(data, false)?;
+        let buffer = Buffer::readable(data)?;
         let taken = self.encrypt_directly(slf, buffer.as_slice())?;
         if taken == buffer.len() {
             return Ok(());
@@ -89,7 +90,7 @@ impl Tls {
         for line in lines.try_iter()? {
             let bytes = match line?.cast_into_exact::<PyBytes>() {
                 Ok(bytes) => bytes,
-                Err(line) => memory::bytes(py, Buffer::new(&line.into_inner(), false)?.as_slice())?,
+                Err(line) => memory::bytes(py, Buffer::readable(&line.into_inner())?.as_slice())?,
             };
             if !bytes.as_bytes().is_empty() {
                 memory::push(&mut accepted, bytes)?;
@@ -210,13 +211,12 @@ impl Tls {
         let (Some(lower), Some(data)) = (self.lower.get(py), self.engine.take(py)?) else {
             return Ok(());
         };
-        if base::is::<Self>(&lower)? {
-            let outer = tls(&lower);
+        if let Some(outer) = base::state_of::<Self>(&lower)? {
             outer.write(&lower, data.as_any())?;
             return outer.flush(&lower);
         }
-        if base::is::<stream::Stream>(&lower)? {
-            return stream::send(&lower, &data);
+        if let Some(stream) = base::state_of::<stream::Stream>(&lower)? {
+            return stream::send(stream, &lower, &data);
         }
         lower.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
     }

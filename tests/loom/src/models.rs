@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use crate::events::{Events, Key};
-use crate::wakes::{Mailbox, Marks};
+use crate::wakes::{Mailbox, Marks, Park, Polled, Wake};
 
 /// Runs a model; with `LOOM_MAX_PREEMPTIONS` in the environment through more orders.
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -45,7 +45,7 @@ impl Target {
 
     /// As `targets::Target::wake`.
     fn wake(this: &Arc<Self>) {
-        if this.marks.wake() {
+        if this.marks.wake() == Wake::Notify {
             this.mailbox.post(Arc::clone(this));
         }
     }
@@ -77,7 +77,7 @@ impl Target {
             if done >= self.wanted {
                 return true;
             }
-            if !self.marks.finish() {
+            if self.marks.finish() == Polled::Pending {
                 return false;
             }
             self.marks.begin();
@@ -132,7 +132,7 @@ impl Loop {
             if left == 0 {
                 return;
             }
-            if self.mailbox.park() {
+            if self.mailbox.park() == Park::Sleep {
                 loom::future::block_on(poll_fn(|context| self.events.poll(context)));
             }
             self.mailbox.unpark();
