@@ -207,7 +207,12 @@ impl Datagram {
             return Err(error);
         }
         if !error.is_instance_of::<PyOSError>(py) {
-            return life::fatal(self, slf, error, "Fatal write error on datagram transport");
+            return life::fatal_to_caller(
+                self,
+                slf,
+                error,
+                "Fatal write error on datagram transport",
+            );
         }
         match self.protocol.get(py) {
             Some(protocol) => {
@@ -285,7 +290,7 @@ impl Datagram {
         if self.waiting.get() == 0 && self.life.get() < Life::Losing {
             self.stop_waiting_for_room(py)?;
             if self.life.get() == Life::Closing {
-                life::lose(self, slf, None);
+                return life::lose_now(self, slf);
             }
         }
         Ok(())

@@ -152,7 +152,11 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
         return Ok(());
     };
     let greeting = greeting.bind(py);
-    let mut result = match (end.in_context(py, || greeting.call1((slf,))), end.native(py)) {
+    let greeted = match end.native(py) {
+        Some(native) => end.context.run_apart(py, &native.contexts, || greeting.call1((slf,))),
+        None => greeting.call1((slf,)),
+    };
+    let mut result = match (greeted, end.native(py)) {
         (Ok(_), _) => Ok(()),
         (Err(error), Some(native)) => protocol::callback_failed(&native, greeting, &[slf], error),
         (Err(error), None) => Err(error),
@@ -258,12 +262,44 @@ impl End {
         }
     }
 
-    /// Has the loop call a method of the transport while the descriptor is ready.
+    /// From here on the protocol is called in the current context, as it is now.
+    pub(crate) fn follow_caller(&self, py: Python<'_>) -> PyResult<()> {
+        match self.native(py) {
+            Some(native) => self.context.follow_caller(py, &native.contexts),
+            None => Ok(()),
+        }
+    }
+
+    /// [`End::watch`] for a caller, in whose context the method is then called.
+    pub(crate) fn watch_for_caller(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: &str,
+    ) -> PyResult<()> {
+        if cfg!(Py_3_15) {
+            return self.watch(slf, direction, method);
+        }
+        self.watch_in(slf, direction, method, None)
+    }
+
+    /// Has the loop call a method of the transport, in its context, while the descriptor is ready.
     pub(crate) fn watch(
         &self,
         slf: &Bound<'_, PyAny>,
         direction: Direction,
         method: &str,
+    ) -> PyResult<()> {
+        let context = self.context.own(slf.py())?;
+        self.watch_in(slf, direction, method, context)
+    }
+
+    fn watch_in(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: &str,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let Some(native) = self.native(py) else {
@@ -271,7 +307,6 @@ impl End {
         };
         native.check_closed(py)?;
         let callback = slf.getattr(method)?;
-        let context = self.context.own(py)?;
         let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
         let call = Call { callback: callback.as_ptr(), args: &[], context };
         descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
@@ -286,9 +321,18 @@ impl End {
         }
     }
 
-    /// Schedules `connection_lost`.
+    /// Schedules `connection_lost`, to be called in the current context.
     pub(crate) fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
         self.lose_after(slf, error, connection_lost::<P>);
+    }
+
+    /// Calls `connection_lost` at once, in the current context: what was left to send has left.
+    pub(crate) fn lose_now<P: Pipe>(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.losing.replace(true) {
+            return Ok(());
+        }
+        self.follow_caller(slf.py())?;
+        connection_lost::<P>(slf.py(), &slf.clone().unbind())
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
@@ -304,6 +348,8 @@ impl End {
             && !self.losing.replace(true)
         {
             self.loss.set(py, error);
+            // Where there is no memory for the context the transport's own has to do.
+            let _ = self.context.follow_caller(py, &native.contexts);
             native.push(py, Entry::Native(slf.clone().unbind(), step));
         }
     }

@@ -26,7 +26,7 @@ mod writing;
 use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict, PyDict};
 
 use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
@@ -34,6 +34,7 @@ use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
 use crate::cached;
+use crate::contexts::within;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use engine::Engine;
@@ -245,6 +246,37 @@ impl Tls {
             self.timer.set(py, Some(timer.unbind()));
         }
         Ok(())
+    }
+
+    /// The connection's context, for what others make it do: before CPython 3.15 asyncio does that
+    /// in the context of whoever resumes or closes.
+    fn kept_context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if cfg!(Py_3_15) { self.context.get(py) } else { None }
+    }
+
+    /// `loop.call_soon(method, context=context)`
+    fn call_soon(
+        &self,
+        method: &Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = method.py();
+        let Some(event_loop) = self.native(py) else {
+            return Ok(());
+        };
+        let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
+        event_loop
+            .as_any()
+            .call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context))
+            .map(drop)
+    }
+
+    /// Runs `f` in the connection's context, where there is one.
+    fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        match self.context.get(py) {
+            Some(context) => within(&context, f),
+            None => f(),
+        }
     }
 
     fn cancel_timer(&self, py: Python<'_>) -> PyResult<()> {
