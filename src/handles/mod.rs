@@ -61,6 +61,7 @@ use pyo3::{PyTraverseError, PyVisit};
 pub(crate) use class::register;
 pub(crate) use queued::{Queued, Ticket};
 
+use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
 use crate::object::{self, Object};
@@ -379,6 +380,22 @@ impl Handle {
         unsafe { (*self.object()).scheduled = false };
     }
 
+    /// A handle that in debug mode remembers, as asyncio's do, where it was made.
+    pub fn with_source(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_>) -> PyResult<Self> {
+        let handle = Self::new(py, event_loop, call)?;
+        if event_loop.debug.get(py) {
+            handle.remember_source(py)?;
+        }
+        Ok(handle)
+    }
+
+    /// Notes, in a fresh handle, where it was made.
+    #[cold]
+    pub fn remember_source(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_source_traceback(py, source(py)?);
+        Ok(())
+    }
+
     pub fn set_source_traceback(&self, _py: Python<'_>, traceback: Py<PyAny>) {
         // SAFETY: our layout, GIL held; a fresh handle has no traceback yet.
         unsafe { (*self.object()).source_traceback = traceback.into_ptr() };
@@ -452,6 +469,12 @@ impl Handle {
             Ok(())
         }
     }
+}
+
+/// The stack of who called into the core, as asyncio's debug mode keeps it.
+#[cold]
+pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    cached::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
 }
 
 /// Puts a working copy in the place of a shared snapshot, which comes back.

@@ -7,7 +7,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle, Queued};
 use crate::object::{
@@ -84,13 +83,6 @@ fn check_in_debug(
     Ok(())
 }
 
-#[cold]
-fn remember_source(py: Python<'_>, handle: &Handle) -> PyResult<()> {
-    let traceback = cached::helpers(py)?.bind(py).call_method0("extract_stack")?;
-    handle.set_source_traceback(py, traceback.unbind());
-    Ok(())
-}
-
 #[inline]
 fn soon(
     py: Python<'_>,
@@ -122,7 +114,7 @@ fn soon(
         Handle::thread_safe(py, event_loop, &call)?
     };
     if debug {
-        remember_source(py, &handle)?;
+        handle.remember_source(py)?;
     }
     let given = handle.give(py, event_loop);
     event_loop.push_handle(py, handle)?;
@@ -161,7 +153,7 @@ fn at(
     }
     let handle = Handle::timer(py, event_loop, call, when, deadline.given.as_ref())?;
     if debug {
-        remember_source(py, &handle)?;
+        handle.remember_source(py)?;
     }
     let given = handle.give(py, event_loop);
     event_loop.add_timer(py, Timer::Handle(handle), when)?;

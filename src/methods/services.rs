@@ -37,7 +37,7 @@ impl NativeLoop {
         arguments.extend(args.iter_borrowed().map(|value| value.as_ptr()));
         let context = context.map_or(std::ptr::null_mut(), |context| context.as_ptr());
         let call = Call { callback: callback.as_ptr(), args: &arguments, context };
-        let handle = Handle::new(py, this, &call)?;
+        let handle = Handle::with_source(py, this, &call)?;
         let object = handle.give(py, this);
         match (number, closed) {
             (Ok(number), _) if fd.is_instance_of::<PyInt>() => {

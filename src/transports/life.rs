@@ -19,6 +19,7 @@ use crate::contexts::Ground;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
+use crate::handles::{self, Handle};
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sockets::number::Descriptor;
 use crate::sources::{self, Kind, Source};
@@ -65,6 +66,8 @@ struct Rare {
     waiter: PySlot,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// In debug mode the stack of who scheduled what is called next.
+    source: PySlot,
     /// The context of who has to wait for the kernel to take what was written.
     writer: Ground,
     /// What the protocol is fed through if it is a layer of ours.
@@ -215,7 +218,7 @@ pub(crate) fn begin<T: SocketTransport>(
         let protocol = this.protocol.get(py);
         let greeting = protocol.map(|protocol| protocol::greeting(event_loop, &protocol));
         this.greeting.set(py, greeting.transpose()?.map(Bound::unbind));
-        Ok(())
+        this.remember_source(py, event_loop)
     });
     match begun {
         Ok(()) => {
@@ -244,7 +247,7 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     let greeted = this.context.run_apart(py, &native.contexts, || greeting.call1((slf,)));
     let mut result = match greeted {
         Ok(_) => Ok(()),
-        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error),
+        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error, this.source(py)),
     };
     if this.life.get() == Life::Open
         && !this.paused.get()
@@ -276,7 +279,8 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
         if let Err(error) = this.call_protocol(&native, &protocol, name, &[&loss]) {
-            result = protocol::method_failed(&native, &protocol, name, &[&loss], error);
+            let source = this.source(py);
+            result = protocol::method_failed(&native, &protocol, name, &[&loss], error, source);
         }
     }
     result = result.and(release(this, slf));
@@ -353,6 +357,9 @@ pub(crate) fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> Py
     this.paused.set(false);
     keep_alive(this, slf);
     this.follow_caller(slf.py())?;
+    if let Some(native) = this.native(slf.py()) {
+        this.remember_source(slf.py(), &native)?;
+    }
     if this.life.get() == Life::Open {
         start_reading(this, slf.py())?;
     }
@@ -423,6 +430,7 @@ pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: 
     if let Some(native) = this.native(py) {
         // Where there is no memory for the context the transport's own has to do.
         let _ = this.context.follow_caller(py, &native.contexts);
+        let _ = this.remember_source(py, &native);
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
 }
@@ -442,7 +450,9 @@ pub(crate) fn fatal<T: SocketTransport>(
     error: PyErr,
     message: &str,
 ) -> PyResult<()> {
-    this.in_context(slf.py(), || fatal_to_caller(this, slf, error, message))
+    this.in_context(slf.py(), || {
+        this.as_handle(slf.py(), || fatal_to_caller(this, slf, error, message))
+    })
 }
 
 /// An error that ends the connection: reported unless it is the network's, then told, in the
@@ -513,8 +523,10 @@ impl Common {
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        let rare =
-            self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss, rare.writer.slot()]);
+        let rare = self
+            .rare
+            .get()
+            .map(|rare| [&rare.extra, &rare.waiter, &rare.loss, &rare.source, rare.writer.slot()]);
         [
             self.event_loop.slot(),
             &self.protocol,
@@ -558,6 +570,33 @@ impl Common {
 
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
         self.native(py).map_or(Ok(()), |native| native.check_closed(py))
+    }
+
+    fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        if native.debug.get(py) {
+            self.rare().source.set(py, Some(handles::source(py)?));
+        }
+        Ok(())
+    }
+
+    /// In debug mode the stack of who scheduled what is called now.
+    #[cold]
+    pub(crate) fn source(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.rare.get()?.source.get(py).map(Bound::unbind)
+    }
+
+    /// Runs `f` as asyncio's handle of a reader would: in debug mode reports tell where it was made.
+    fn as_handle<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        let (Some(source), Some(native)) = (self.source(py), self.native(py)) else {
+            return f();
+        };
+        let handle = Handle::blank(py, &native)?;
+        handle.set_source_traceback(py, source);
+        let name = pyo3::intern!(py, "_current_handle");
+        native.as_any().setattr(name, handle.bind(py))?;
+        let result = f();
+        native.as_any().setattr(name, py.None())?;
+        result
     }
 
     /// The kernel takes no more of what the caller writes, or writes and closes: what comes of that

@@ -242,7 +242,7 @@ impl Datagram {
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
         let fd = self.file.open(py).map_err(|error| os_error(&error))?;
         let call = Call { callback: callback.as_ptr(), args: &[], context: std::ptr::null_mut() };
-        let handle = Handle::new(py, &native, &call)?;
+        let handle = Handle::with_source(py, &native, &call)?;
         match self.file.socket(py) {
             Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),
             None => Ok(()),

@@ -17,7 +17,7 @@ use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
-use crate::handles::{Call, Handle};
+use crate::handles::{self, Call, Handle};
 use crate::object::{Object, enter, getter};
 use crate::reactor::Direction;
 use crate::transports::base::{self, Transport};
@@ -87,6 +87,8 @@ pub(crate) struct End {
     context: Ground,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// In debug mode the stack of who scheduled what is called next.
+    source: PySlot,
 }
 
 /// Makes a transport and schedules `connection_made`.
@@ -120,11 +122,14 @@ pub(crate) fn new<'py, P: Pipe>(
         waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
         context,
         loss: PySlot::empty(),
+        source: PySlot::empty(),
     };
     // From here on the transport owns the file. If the rest fails it is dropped, and closes it.
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
     let greeting = protocol::greeting(native, &new.protocol)?;
-    base::state::<P>(&made).end().greeting.set(py, Some(greeting.unbind()));
+    let end = base::state::<P>(&made).end();
+    end.greeting.set(py, Some(greeting.unbind()));
+    end.remember_source(py, native)?;
     native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
     Ok(made)
 }
@@ -158,7 +163,9 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     };
     let mut result = match (greeted, end.native(py)) {
         (Ok(_), _) => Ok(()),
-        (Err(error), Some(native)) => protocol::callback_failed(&native, greeting, &[slf], error),
+        (Err(error), Some(native)) => {
+            protocol::callback_failed(&native, greeting, &[slf], error, end.source(py))
+        }
         (Err(error), None) => Err(error),
     };
     if !end.closing.get()
@@ -202,6 +209,7 @@ impl End {
             &self.waiter,
             self.context.slot(),
             &self.loss,
+            &self.source,
         ]
         .into_iter()
     }
@@ -256,10 +264,22 @@ impl End {
         match self.native(py) {
             Some(native) => {
                 let name = PyString::intern(py, method);
-                protocol::method_failed(&native, object, &name, arguments, error)
+                protocol::method_failed(&native, object, &name, arguments, error, self.source(py))
             }
             None => Err(error),
         }
+    }
+
+    fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        if native.debug.get(py) {
+            self.source.set(py, Some(handles::source(py)?));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn source(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.source.get(py).map(Bound::unbind)
     }
 
     /// From here on the protocol is called in the current context, as it is now.
@@ -309,7 +329,7 @@ impl End {
         let callback = slf.getattr(method)?;
         let context = context.as_ref().map_or_else(std::ptr::null_mut, Bound::as_ptr);
         let call = Call { callback: callback.as_ptr(), args: &[], context };
-        descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
+        descriptors::add(py, &native, self.fd, direction, Handle::with_source(py, &native, &call)?)
     }
 
     pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
@@ -350,6 +370,7 @@ impl End {
             self.loss.set(py, error);
             // Where there is no memory for the context the transport's own has to do.
             let _ = self.context.follow_caller(py, &native.contexts);
+            let _ = self.remember_source(py, &native);
             native.push(py, Entry::Native(slf.clone().unbind(), step));
         }
     }
