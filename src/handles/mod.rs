@@ -25,8 +25,8 @@
 //!
 //! Whoever holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
 //! (from null) and `release_call` (to null), which empties each field before it drops what was
-//! there: a destructor that comes back finds null. A call that is being made (`running`) borrows
-//! them, so `cancel()` leaves their release to the end of the call. `context` is null in a ticket
+//! there: a destructor that comes back finds null. A call that is being made (`run`) borrows them,
+//! so `cancel()` only hides them, and leaves their release to the end of the call. `context` is null in a ticket
 //! only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
 //! `dealloc` drops it. No `&mut HandleObject` lives across a call that can run Python code.
 //!
@@ -94,8 +94,8 @@ pub(crate) struct HandleObject {
     /// A timer whose deadline was given as something else than a `float`: that is in `inline[0]`,
     /// and the arguments, however few, are in `many`.
     keeps_time: bool,
-    /// The callback is being called: its arguments must outlive a `cancel()` from inside.
-    running: bool,
+    /// Callback and arguments must outlive a `cancel()` from inside of the call.
+    run: Run,
     /// Other threads' `cancel()` and `cancelled()` wait while the callback is being called.
     thread_safe: bool,
     /// The thread that calls it.
@@ -112,6 +112,16 @@ enum State {
     Ticket,
     Whole,
     Shown,
+}
+
+/// Whether the callback is being called right now.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Run {
+    No,
+    Running,
+    /// And was cancelled: what the call still uses is not shown any more.
+    Forgotten,
 }
 
 /// Freed handles, for the next ones. All that they hold is null.
@@ -263,7 +273,7 @@ impl Handle {
             handle.shared = false;
             handle.scheduled = false;
             handle.keeps_time = false;
-            handle.running = false;
+            handle.run = Run::No;
             handle.thread_safe = false;
             Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
         }
@@ -409,7 +419,7 @@ impl Handle {
     #[inline]
     pub fn call(&self, py: Python<'_>) -> PyResult<()> {
         let object = self.object();
-        // SAFETY: our layout; this reference keeps the handle alive, and `running` keeps a
+        // SAFETY: our layout; this reference keeps the handle alive, and `run` keeps a
         // `cancel()` from inside the callback from releasing what the call still uses.
         unsafe {
             let pristine = borrow_context(py, object)?;
@@ -429,14 +439,12 @@ impl Handle {
         unsafe {
             let handle = &mut *object;
             if handle.callback.is_null() {
-                // Cancelled, or cleared as garbage, and run by hand: what asyncio's code raises.
-                let text = "Value after * must be an iterable, not NoneType";
-                return Err(PyTypeError::new_err(text));
+                return Err(nothing_to_call());
             }
             if ffi::PyContext_Enter(handle.context) != 0 {
                 return Err(object::fetch(py));
             }
-            handle.running = true;
+            handle.run = Run::Running;
             if handle.thread_safe {
                 handle.runner = libc::pthread_self();
             }
@@ -451,7 +459,7 @@ impl Handle {
                 ffi::PyObject_Call(handle.callback, handle.many, null_mut())
             };
             let error = result.is_null().then(|| object::fetch(py));
-            (*object).running = false;
+            (*object).run = Run::No;
             if (*object).thread_safe {
                 others::finished();
             }
@@ -469,6 +477,13 @@ impl Handle {
             Ok(())
         }
     }
+}
+
+/// For a handle that was cancelled, or cleared as garbage, and is run by hand: what asyncio's code
+/// raises.
+#[cold]
+fn nothing_to_call() -> PyErr {
+    PyTypeError::new_err("Value after * must be an iterable, not NoneType")
 }
 
 /// The stack of who called into the core, as asyncio's debug mode keeps it.
@@ -574,8 +589,9 @@ fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
         if (*handle).scheduled {
             event_loop.timer_cancelled(py);
         }
-        if !(*handle).running {
-            release_call(handle);
+        match (*handle).run {
+            Run::No => release_call(handle),
+            Run::Running | Run::Forgotten => (*handle).run = Run::Forgotten,
         }
     }
     Ok(())
