@@ -648,3 +648,25 @@ def test_many_clients_in_a_short_time(loop):
 
     loop.run_until_complete(scenario())
     assert len(served) == 200
+
+
+def test_a_server_calls_a_make_socket_transport_of_a_program(loop):
+    class Mine(type(loop)):
+        made = 0
+
+        def _make_socket_transport(self, *args, **options):
+            self.made += 1
+            return super()._make_socket_transport(*args, **options)
+
+    async def main():
+        server = await mine.create_server(Echo, "127.0.0.1", 0)
+        for _ in range(3):
+            assert await answered(server.sockets[0].getsockname())
+        await ended(server)
+
+    mine = Mine()
+    try:
+        mine.run_until_complete(main())
+        assert mine.made == 3
+    finally:
+        mine.close()

@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{IntoPyDict, PyTuple, PyType};
 
 use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle, Queued};
@@ -136,20 +136,23 @@ impl<'py> Deadline<'py> {
     }
 }
 
-fn at(
-    py: Python<'_>,
+/// `deadline` is asked for after asyncio's own checks.
+#[inline]
+fn at<'py>(
+    py: Python<'py>,
     event_loop: &NativeLoop,
     call: &Call<'_>,
-    deadline: &Deadline<'_>,
+    deadline: impl FnOnce() -> PyResult<Deadline<'py>>,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
-    let when = deadline.when;
-    if when.is_nan() {
-        return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
-    }
     let debug = event_loop.debug.get(py);
     if debug {
         check_in_debug(py, event_loop, "call_at", call.callback, true)?;
+    }
+    let deadline = deadline()?;
+    let when = deadline.when;
+    if when.is_nan() {
+        return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
     }
     let handle = Handle::timer(py, event_loop, call, when, deadline.given.as_ref())?;
     if debug {
@@ -209,15 +212,49 @@ unsafe extern "C" fn call_later(
             (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
                 .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
         };
-        let deadline = match seconds {
-            Some(seconds) if !event_loop.has_custom_time(py) => {
-                Deadline { when: monotonic() + seconds, given: None }
-            }
-            // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-            _ => Deadline::of(event_loop.time(py)?.add(&delay)?)?,
-        };
-        at(py, event_loop, &call, &deadline)
+        if let Some(seconds) = seconds
+            && !event_loop.has_custom_timers(py)
+        {
+            let when = monotonic() + seconds;
+            return at(py, event_loop, &call, || Ok(Deadline { when, given: None }));
+        }
+        // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
+        let when = event_loop.time(py)?.add(&delay)?;
+        if event_loop.has_custom_call_at(py) {
+            return at_by_method(event_loop, when, &call);
+        }
+        at(py, event_loop, &call, || Deadline::of(when))
     })
+}
+
+/// `call_at(when, callback, *args, context=context)` as a program wrote it. As in asyncio the
+/// timer's traceback ends with who called `call_later`.
+#[cold]
+fn at_by_method(
+    event_loop: &NativeLoop,
+    when: Bound<'_, PyAny>,
+    call: &Call<'_>,
+) -> PyResult<Object> {
+    let py = when.py();
+    let mut args = vec![when];
+    // SAFETY: borrowed live objects; null stands for no context.
+    unsafe {
+        args.push(Bound::from_borrowed_ptr(py, call.callback));
+        args.extend(call.args.iter().map(|arg| Bound::from_borrowed_ptr(py, *arg)));
+    }
+    // SAFETY: as above.
+    let context = unsafe { Bound::from_borrowed_ptr_or_opt(py, call.context) };
+    let options = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
+    let timer = event_loop.bind(py).call_method(
+        pyo3::intern!(py, "call_at"),
+        PyTuple::new(py, args)?,
+        Some(&options),
+    )?;
+    let source = timer.getattr(pyo3::intern!(py, "_source_traceback"))?;
+    if source.is_truthy()? {
+        source.del_item(-1)?;
+    }
+    Ok(timer.into_ptr())
 }
 
 unsafe extern "C" fn call_at(
@@ -239,7 +276,7 @@ unsafe extern "C" fn call_at(
         }
         // SAFETY: a method of the loop's class.
         let event_loop = unsafe { NativeLoop::of(slf) };
-        at(py, event_loop, &call, &Deadline::of(when)?)
+        at(py, event_loop, &call, || Deadline::of(when))
     })
 }
 
