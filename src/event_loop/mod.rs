@@ -438,6 +438,11 @@ impl NativeLoop {
         drop(self.timers.with(py, |timers| timers.count_cancelled(py)));
     }
 
+    /// When the first timer is due.
+    pub fn first_timer(&self, py: Python<'_>) -> Option<f64> {
+        self.timers.with(py, |timers| timers.next())
+    }
+
     /// `self.time()`, without the call when nobody overrode it.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
         if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }

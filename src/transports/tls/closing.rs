@@ -49,7 +49,7 @@ impl Tls {
             State::Wrapped => {
                 self.closed.set(true);
                 self.state.set(State::Flushing);
-                self.set_timer(slf, self.shutdown_timeout, "_check_shutdown_timeout")?;
+                self.set_timer(slf, &self.shutdown_timeout, "_check_shutdown_timeout")?;
                 self.read_out(slf)
             }
         }

@@ -26,7 +26,7 @@ mod writing;
 use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
+use pyo3::types::{IntoPyDict, PyDict, PyFloat};
 
 use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
@@ -89,9 +89,9 @@ pub(crate) struct Tls {
     /// Plaintext that the engine did not take yet.
     backlog: RefCell<Outgoing>,
     engine: Engine,
-    /// Seconds; this one as it was given, for the message.
+    /// Seconds, as they were given.
     handshake_timeout: PySlot,
-    shutdown_timeout: f64,
+    shutdown_timeout: PySlot,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
     event_loop: LoopSlot,
@@ -122,7 +122,7 @@ pub(crate) struct New<'py> {
     pub context: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub handshake_timeout: Bound<'py, PyAny>,
-    pub shutdown_timeout: f64,
+    pub shutdown_timeout: Bound<'py, PyAny>,
     /// The protocol has had its `connection_made` from the transport below.
     pub upgrade: bool,
 }
@@ -160,7 +160,7 @@ pub(crate) fn new<'py>(
             backlog: RefCell::default(),
             engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
-            shutdown_timeout: new.shutdown_timeout,
+            shutdown_timeout: PySlot::new(new.shutdown_timeout.unbind()),
             started: None.into(),
             event_loop: LoopSlot::new(py, event_loop),
             protocol: PySlot::new(new.protocol.unbind()),
@@ -233,14 +233,20 @@ impl Tls {
     }
 
     /// `loop.call_later(seconds, self.method)`, the timer kept.
-    fn set_timer<'py>(
-        &self,
-        slf: &Bound<'py, PyAny>,
-        seconds: impl IntoPyObject<'py>,
-        method: &str,
-    ) -> PyResult<()> {
+    fn set_timer(&self, slf: &Bound<'_, PyAny>, seconds: &PySlot, method: &str) -> PyResult<()> {
         let py = slf.py();
-        if let Some(event_loop) = self.native(py) {
+        if let (Some(event_loop), Some(seconds)) = (self.native(py), seconds.get(py)) {
+            // NaN, which is no time to our `call_later`, is over as soon as asyncio's heap comes to
+            // it: with the timer that is the first now, or at once.
+            let seconds = match seconds.cast::<PyFloat>() {
+                Ok(seconds) if seconds.value().is_nan() => {
+                    let first = event_loop.first_timer(py).map_or(Ok(0.0), |first| {
+                        event_loop.now(py).map(|now| (first - now).max(0.0))
+                    });
+                    PyFloat::new(py, first?).into_any()
+                }
+                _ => seconds,
+            };
             let timer =
                 event_loop.as_any().call_method1("call_later", (seconds, slf.getattr(method)?))?;
             self.timer.set(py, Some(timer.unbind()));
