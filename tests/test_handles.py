@@ -100,7 +100,9 @@ def test_a_handle_cancelled_by_its_own_callback_shows_nothing_of_it(loop, kind, 
         loop.run_forever()
         loop.remove_reader(near)
     assert seen == [(None, None, "argument", debug)]
-    assert [type(report["exception"]) for report in reports] == [TypeError, ZeroDivisionError]
+    errors = [type(report["exception"]) for report in reports]
+    # Since 3.12 reports are made in the handle's context, which is entered already.
+    assert errors == [TypeError, ZeroDivisionError][sys.version_info >= (3, 12) :]
     assert {report["message"] for report in reports} == {"Exception in callback None()"}
 
 
