@@ -173,7 +173,10 @@ impl Stream {
             match sender {
                 // It could have been sent when it was written.
                 Sender::Caller => life::lose(self, slf, None),
-                Sender::Batch => self.in_context(py, || Ok(life::lose(self, slf, None)))?,
+                Sender::Batch => self.in_context(py, || {
+                    life::lose(self, slf, None);
+                    Ok(())
+                })?,
                 Sender::Room => return life::lose_now(self, slf),
             }
         } else if self.eof_written.get() {
