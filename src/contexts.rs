@@ -147,6 +147,26 @@ impl Ground {
         Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
     }
 
+    /// Takes the current context, as it is now, for what is called from here on.
+    ///
+    /// Before CPython 3.15 asyncio schedules what is left of a connection's life in the context of
+    /// whoever ends it, pauses or resumes it; since then a transport keeps the context it was made
+    /// in.
+    pub(crate) fn follow_caller(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
+        if !cfg!(Py_3_15) {
+            let Self { context, shared } = Self::current(py, contexts)?;
+            self.shared.set(shared.get());
+            self.context.set(py, context.take(py));
+        }
+        Ok(())
+    }
+
+    /// Takes the context out, if there is one.
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Self> {
+        let context = self.context.take(py)?;
+        Some(Self { context: PySlot::new(context), shared: self.shared.get().into() })
+    }
+
     pub(crate) fn slot(&self) -> &PySlot {
         &self.context
     }
@@ -194,6 +214,31 @@ impl Ground {
             self.shared.set(kept.is_none());
             self.context.set(py, Some(kept.unwrap_or(context).unbind()));
         }
+        result
+    }
+
+    /// Runs `f` in a context like this one, whose changes are for `f` alone: before CPython 3.15
+    /// asyncio's transports call `connection_made` and read in contexts of their own.
+    pub(crate) fn run_apart<R>(
+        &self,
+        py: Python<'_>,
+        contexts: &Contexts,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        if cfg!(Py_3_15) {
+            return self.run(py, contexts, f);
+        }
+        let Some(context) = self.context.get(py) else {
+            return f();
+        };
+        if !self.shared.get() {
+            // SAFETY: a context; a new reference or null with an exception set.
+            let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+            return within(&copy, f);
+        }
+        let copy = contexts.lend(py, &context)?;
+        let result = within(&copy, f);
+        drop(contexts.take_back(&context, copy));
         result
     }
 }

@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::wrap_pymodule;
@@ -90,5 +91,32 @@ async def main():
 assert tokioloop.run(main()) == 'cancelled'
 ";
         run(py, globals, code).unwrap();
+    });
+}
+
+#[test]
+fn register_and_the_bridge_refuse_a_sub_interpreter() {
+    attached(|py, _globals| {
+        // SAFETY: attached; the thread's state is put back below, in this closure.
+        let (main, sub) = unsafe { (ffi::PyThreadState_Get(), ffi::Py_NewInterpreter()) };
+        assert!(!sub.is_null());
+        let module = PyModule::new(py, "extension").unwrap();
+        let refusals = [
+            tokioloop::register(&module).unwrap_err(),
+            tokioloop::bridge::future_into_py(py, async { Ok(42) }).map(drop).unwrap_err(),
+        ];
+        let texts = refusals.map(|refused| {
+            assert!(refused.is_instance_of::<PyImportError>(py), "{refused}");
+            refused.value(py).to_string()
+        });
+        drop(module);
+        // SAFETY: the current thread state, of which nothing is held any more; then the one before.
+        unsafe {
+            ffi::Py_EndInterpreter(sub);
+            ffi::PyThreadState_Swap(main);
+        }
+        for text in texts {
+            assert!(text.contains("does not support sub-interpreters"), "{text}");
+        }
     });
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 import threading
@@ -229,3 +230,117 @@ def test_a_slow_callback_of_a_transport_is_logged(loop, caplog):
     with caplog.at_level(logging.WARNING, logger="asyncio"):
         loop.run_until_complete(scenario())
     assert any("Executing " in record.getMessage() for record in caplog.records)
+
+
+# --- where handles come from ---
+
+
+class Fails(asyncio.Protocol):
+    """Raises in one of its methods."""
+
+    def __init__(self, where):
+        self.where = where
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def _fail(self, where):
+        if where == self.where:
+            raise ZeroDivisionError(where)
+
+    def connection_made(self, transport):
+        self._fail("connection_made")
+
+    def data_received(self, data):
+        self._fail("data_received")
+
+    def datagram_received(self, data, addr):
+        self._fail("data_received")
+
+    def connection_lost(self, exc):
+        self.ended.set_result(exc)
+        self._fail("connection_lost")
+
+
+def reports_of(loop, debug=True):
+    reports = []
+    loop.set_debug(debug)
+    loop.set_exception_handler(lambda _loop, context: reports.append(context))
+    return reports
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize("add", ["add_reader", "add_writer"])
+def test_a_reader_remembers_in_debug_mode_who_added_it(loop, add, debug):
+    reports = reports_of(loop, debug)
+    near, far = socket.socketpair()
+
+    def ready():
+        loop.remove_reader(near)
+        loop.remove_writer(near)
+        loop.call_soon(loop.stop)
+        raise ZeroDivisionError
+
+    with near, far:
+        far.send(b"data")
+        getattr(loop, add)(near, ready)
+        loop.run_forever()
+    (report,) = reports
+    assert ("source_traceback" in report) == debug
+    source = report["handle"]._source_traceback
+    if debug:
+        assert report["source_traceback"] is source
+        assert any(frame.name.startswith("test_a_reader_remembers") for frame in source)
+    else:
+        assert source is None
+
+
+@pytest.mark.parametrize("where", ["connection_made", "connection_lost"])
+@pytest.mark.parametrize("kind", ["stream", "datagram", "read pipe", "write pipe"])
+def test_reports_of_transports_say_in_debug_mode_who_caused_them(loop, kind, where):
+    reports = reports_of(loop)
+
+    async def main():
+        if kind == "stream":
+            near, far = socket.socketpair()
+            making = loop.create_connection(lambda: Fails(where), sock=near)
+        elif kind == "datagram":
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            making = loop.create_datagram_endpoint(lambda: Fails(where), sock=near)
+        else:
+            read, write = os.pipe()
+            read, write = os.fdopen(read, "rb", 0), os.fdopen(write, "wb", 0)
+            near, far = (read, write) if kind == "read pipe" else (write, read)
+            make = loop.connect_read_pipe if kind == "read pipe" else loop.connect_write_pipe
+            making = make(lambda: Fails(where), near)
+        if kind in ("stream", "datagram"):
+            near.setblocking(False)
+        transport, protocol = await making
+        with far:
+
+            def closes():
+                transport.close()
+
+            closes()
+            await protocol.ended
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    (report,) = reports
+    names = [frame.name for frame in report["source_traceback"]]
+    assert "main" in names
+    assert ("closes" in names) == (where == "connection_lost")
+
+
+def test_the_log_of_a_fatal_error_says_in_debug_mode_who_had_the_transport_read(loop, caplog):
+    loop.set_debug(True)
+
+    async def main():
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with far:
+            _, protocol = await loop.create_connection(lambda: Fails("data_received"), sock=near)
+            far.send(b"data")
+            assert type(await protocol.ended) is ZeroDivisionError
+
+    loop.run_until_complete(main())
+    assert "Fatal error: protocol.data_received() call failed." in caplog.text
+    assert "Handle created at (most recent call last)" in caplog.text

@@ -332,3 +332,35 @@ def test_a_callback_that_cannot_be_called_is_reported_not_raised(loop, pair):
     turns(loop, 2)
     loop.remove_reader(near)
     assert isinstance(reports.contexts[0]["exception"], TypeError)
+
+
+# --- numbers that no descriptor has ---
+
+
+@pytest.mark.parametrize("number", [2**31, 2**70])
+def test_numbers_too_large_for_a_descriptor(loop, number):
+    for remove in (loop.remove_reader, loop.remove_writer):
+        assert remove(number) is False
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises(OverflowError, match="Python int too large to convert to C int"):
+            add(number, print)
+
+
+def test_negative_numbers_however_large(loop):
+    for number in (-1, -(2**31) - 1, -(2**70)):
+        for method in (loop.remove_reader, loop.remove_writer):
+            with pytest.raises(ValueError, match=f"Invalid file descriptor: {number}"):
+                method(number)
+        for method in (loop.add_reader, loop.add_writer):
+            with pytest.raises(ValueError, match=f"Invalid file descriptor: {number}"):
+                method(number, print)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 2**70, -(2**70)])
+def test_a_closed_loop_says_so_before_it_looks_at_numbers(loop, number):
+    loop.close()
+    for remove in (loop.remove_reader, loop.remove_writer):
+        assert remove(number) is False
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            add(number, print)

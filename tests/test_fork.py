@@ -286,3 +286,43 @@ def test_multiprocessing_workers_started_by_fork_run_loops(programs):
         assert [i for _, i in pool.map(work, range(10))] == list(range(10))
     """,
     )
+
+
+def test_a_child_waits_for_a_callback_that_forked(programs):
+    """Since 3.14 ``cancel()`` from another thread waits while the callback runs, in a child too."""
+    check(
+        programs,
+        """
+    loop = new_event_loop()
+    children, waiters = [], []
+
+    def ask():
+        thread = threading.Thread(target=lambda: (handle.cancelled(), handle.cancel()))
+        thread.start()
+        waiters.append(thread)
+
+    def callback():
+        for _ in range(4):
+            ask()
+        time.sleep(0.02)  # while they wait
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+        else:
+            signal.alarm(20)
+            waiters.clear()
+            ask()
+            time.sleep(0.02)
+            children.append(0)
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+    loop.run_forever()
+    for thread in waiters:
+        thread.join()
+    if children == [0]:
+        os._exit(0)
+    wait(children[0])
+    loop.close()
+    """,
+    )

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import socket
 import sys
 import weakref
 
@@ -73,6 +74,36 @@ def test_a_callback_can_cancel_its_own_handle_while_it_runs(loop):
     handle = loop.call_soon(own)
     run_briefly(loop)
     assert ran == [True]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("kind", ["call_soon", "call_later", "call_soon_threadsafe", "_add_reader"])
+def test_a_handle_cancelled_by_its_own_callback_shows_nothing_of_it(loop, kind, debug):
+    loop.set_debug(debug)
+    reports = []
+    loop.set_exception_handler(lambda _loop, context: reports.append(context))
+    near, far = socket.socketpair()
+
+    def cancels(argument):
+        handle.cancel()
+        seen.append((handle._callback, handle._args, argument, "cancels" in repr(handle)))
+        assert handle == handle
+        handle._run()
+        loop.stop()
+        raise ZeroDivisionError
+
+    seen = []
+    before = {"call_later": (0,), "_add_reader": (near,)}.get(kind, ())
+    with near, far:
+        far.send(b"data")
+        handle = getattr(loop, kind)(*before, cancels, "argument")
+        loop.run_forever()
+        loop.remove_reader(near)
+    assert seen == [(None, None, "argument", debug)]
+    errors = [type(report["exception"]) for report in reports]
+    # Since 3.12 reports are made in the handle's context, which is entered already.
+    assert errors == [TypeError, ZeroDivisionError][sys.version_info >= (3, 12) :]
+    assert {report["message"] for report in reports} == {"Exception in callback None()"}
 
 
 def test_cancelling_after_the_loop_was_closed_is_harmless(loop_factory):

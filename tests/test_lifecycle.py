@@ -487,3 +487,19 @@ def test_the_generator_hooks_are_set_while_running_and_restored(loop):
 
 def exit_now():
     raise SystemExit
+
+
+def test_run_forever_calls_a_run_once_of_a_program(loop):
+    class Mine(type(loop)):
+        turns = 0
+
+        def _run_once(self):
+            self.turns += 1
+            super()._run_once()
+
+    mine = Mine()
+    try:
+        assert mine.run_until_complete(asyncio.sleep(0.001, "slept")) == "slept"
+        assert 2 <= mine.turns < 100
+    finally:
+        mine.close()

@@ -291,10 +291,7 @@ def test_connections_get_the_context_the_server_was_made_in(loop):
 
 
 # CPython's issue 140947, by public means.
-@pytest.mark.native_only(
-    when=sys.version_info < (3, 15), reason="before 3.15 who resumes reading lends its context"
-)
-def test_a_task_that_resumes_reading_does_not_lend_its_context(loop):
+def test_a_task_that_resumes_reading_lends_its_context_before_3_15(loop):
     variable = contextvars.ContextVar("variable", default="outside")
     seen = []
 
@@ -329,7 +326,8 @@ def test_a_task_that_resumes_reading_does_not_lend_its_context(loop):
 
     ended = None
     loop.run_until_complete(scenario())
-    assert seen == [("data_received", "the server's"), ("connection_lost", "the server's")]
+    after = "the task's" if sys.version_info < (3, 15) else "the server's"
+    assert seen == [("data_received", "the server's"), ("connection_lost", after)]
 
 
 def test_serve_forever_serves_until_it_is_cancelled(loop):
@@ -650,3 +648,25 @@ def test_many_clients_in_a_short_time(loop):
 
     loop.run_until_complete(scenario())
     assert len(served) == 200
+
+
+def test_a_server_calls_a_make_socket_transport_of_a_program(loop):
+    class Mine(type(loop)):
+        made = 0
+
+        def _make_socket_transport(self, *args, **options):
+            self.made += 1
+            return super()._make_socket_transport(*args, **options)
+
+    async def main():
+        server = await mine.create_server(Echo, "127.0.0.1", 0)
+        for _ in range(3):
+            assert await answered(server.sockets[0].getsockname())
+        await ended(server)
+
+    mine = Mine()
+    try:
+        mine.run_until_complete(main())
+        assert mine.made == 3
+    finally:
+        mine.close()

@@ -1,6 +1,7 @@
 """Timers: never early, in order, cancellable, and following the loop's own clock."""
 
 import asyncio
+import contextvars
 import decimal
 import fractions
 import gc
@@ -492,3 +493,76 @@ def test_zero_has_one_time(loop):
         loop.call_at(when, ran.append, number)
     run_until(loop, lambda: len(ran) == 5)
     assert ran == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("when", ["x", 1j, float("nan"), 2**2000])
+def test_a_closed_loop_says_so_before_it_looks_at_times(loop, when):
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.call_at(when, print)
+
+
+def test_debug_mode_looks_at_the_callback_before_the_time(loop):
+    loop.set_debug(True)
+    with pytest.raises(TypeError, match="callable"):
+        loop.call_at("x", "no callback")
+
+
+# --- methods of a program's own ---
+
+
+def test_call_later_calls_a_call_at_of_a_program(loop):
+    calls = []
+    theirs = loop.call_at
+    context = contextvars.copy_context()
+
+    def call_at(when, callback, *args, **options):
+        calls.append((when, callback, args, options))
+        return theirs(when, callback, *args, **options)
+
+    loop.call_at = call_at
+    before = loop.time()
+    timer = loop.call_later(60, print, 1, 2)
+    loop.call_later(60.0, print, context=context).cancel()
+    del loop.call_at
+    loop.call_later(60.0, print, "not seen").cancel()
+    (when, *first), (_, *second) = calls
+    assert before + 60 <= when == timer.when() <= loop.time() + 60
+    assert first == [print, (1, 2), {"context": None}]
+    assert second == [print, (), {"context": context}]
+    timer.cancel()
+
+
+def test_call_later_calls_the_call_at_of_a_class(loop):
+    calls = []
+
+    class Mine(type(loop)):
+        def call_at(self, when, callback, *args, context=None):
+            calls.append(args)
+            return super().call_at(when, callback, *args, context=context)
+
+    mine = Mine()
+    try:
+        for debug in (False, True):
+            mine.set_debug(debug)
+            mine.call_later(0, mine.stop)
+            timer = mine.call_later(0.0, print, 1)
+            timer.cancel()
+            source = timer._source_traceback
+            assert (source is not None) == debug
+            if debug:
+                assert "test_call_later_calls_the_call_at_of_a_class" in [
+                    frame.name for frame in source
+                ]
+            mine.run_forever()
+        Mine.call_at = type(loop).call_at
+        mine.call_later(0.0, print, "not seen").cancel()
+        assert calls == [(), (1,)] * 2
+    finally:
+        mine.close()
+
+
+def test_call_later_needs_a_timer_of_call_at(loop):
+    loop.call_at = lambda *args, **options: None
+    with pytest.raises(AttributeError, match="_source_traceback"):
+        loop.call_later(1, print)

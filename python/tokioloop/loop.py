@@ -80,13 +80,26 @@ class Loop(
                 finalizer=self._asyncgen_finalizer_hook,
             )
             events._set_running_loop(self)
-            self._run()
+            if self._overrides("_run_once"):
+                while True:
+                    self._run_once()
+                    if self._stopping:
+                        break
+            else:
+                self._run()
         finally:
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*old_hooks)
+
+    def _overrides(self, *names: str) -> bool:
+        """Whether a program put methods of its own in the place of any of ours."""
+        theirs, own = type(self), vars(self)
+        return any(
+            name in own or getattr(theirs, name) is not getattr(Loop, name) for name in names
+        )
 
     def close(self) -> None:
         """Close the loop; what was scheduled and not run is dropped.
@@ -178,6 +191,12 @@ class Loop(
         *timeouts: float | None,
         **more: Any,
     ) -> None:
+        if self._overrides("_accept_connection", "_accept_connection2", "_make_socket_transport"):
+            # What accepts without them would go past what a program does in there.
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
+            )
+            return
         if sslcontext is not None:
             protocol_factory = self._tls_factory(protocol_factory, sslcontext, *timeouts)
         if type(getattr(server, "_clients", None)) is weakref.WeakSet and not server._clients:

@@ -84,13 +84,22 @@ impl Drop for NativeLoop {
     }
 }
 
-/// Whether `time()` is ours, so that it need not be called.
+/// Whether `time()` and `call_at()` are ours, so that they need not be called as methods.
 struct Clock {
     type_version: GilFlag<u32>,
-    type_custom: GilFlag<bool>,
-    instance_custom: GilFlag<bool>,
-    /// The descriptor that `time` is when nobody overrode it.
-    native: PySlot,
+    custom: GilFlag<Custom>,
+    /// The descriptors that `time` and `call_at` are when nobody overrode them.
+    native_time: PySlot,
+    native_call_at: PySlot,
+}
+
+/// What a program put in the place of our methods.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Custom {
+    class_time: bool,
+    own_time: bool,
+    class_call_at: bool,
+    own_call_at: bool,
 }
 
 #[pymethods]
@@ -103,7 +112,7 @@ impl NativeLoop {
         _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
     ) -> PyResult<Self> {
         finalizing::guard();
-        let native = py.get_type::<Self>().getattr("time")?.unbind();
+        let native = |name| py.get_type::<Self>().getattr(name).map(|it| PySlot::new(it.unbind()));
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),
             closed: GilFlag::new(false),
@@ -116,9 +125,9 @@ impl NativeLoop {
             timers: GilCell::new(Timers::default()),
             clock: Clock {
                 type_version: GilFlag::new(0),
-                type_custom: GilFlag::new(false),
-                instance_custom: GilFlag::new(false),
-                native: PySlot::new(native),
+                custom: GilFlag::new(Custom::default()),
+                native_time: native("time")?,
+                native_call_at: native("call_at")?,
             },
             contexts: Contexts::default(),
             reactor: GilCell::new(None),
@@ -429,6 +438,11 @@ impl NativeLoop {
         drop(self.timers.with(py, |timers| timers.count_cancelled(py)));
     }
 
+    /// When the first timer is due.
+    pub fn first_timer(&self, py: Python<'_>) -> Option<f64> {
+        self.timers.with(py, |timers| timers.next())
+    }
+
     /// `self.time()`, without the call when nobody overrode it.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
         if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }
@@ -445,18 +459,42 @@ impl NativeLoop {
 
     #[inline]
     pub fn has_custom_time(&self, py: Python<'_>) -> bool {
+        let custom = self.custom_clock(py);
+        custom.own_time || custom.class_time
+    }
+
+    /// Whether `call_later` must call `time()` or `call_at()` as a method.
+    #[inline]
+    pub fn has_custom_timers(&self, py: Python<'_>) -> bool {
+        self.custom_clock(py) != Custom::default()
+    }
+
+    /// Whether `call_later` must call `call_at()` as a method.
+    pub fn has_custom_call_at(&self, py: Python<'_>) -> bool {
+        let custom = self.custom_clock(py);
+        custom.own_call_at || custom.class_call_at
+    }
+
+    #[inline]
+    fn custom_clock(&self, py: Python<'_>) -> Custom {
         // SAFETY: the type of a live object.
         let version = unsafe { (*ffi::Py_TYPE(self.object())).tp_version_tag } as u32;
         if version == 0 || version != self.clock.type_version.get(py) {
-            self.look_up_time(py, version);
+            self.look_up_clock(py, version);
         }
-        self.clock.instance_custom.get(py) || self.clock.type_custom.get(py)
+        self.clock.custom.get(py)
     }
 
     #[cold]
-    fn look_up_time(&self, py: Python<'_>, version: u32) {
-        let found = self.bind(py).get_type().getattr(pyo3::intern!(py, "time"));
-        self.clock.type_custom.set(py, found.is_ok_and(|time| !self.clock.native.holds(&time)));
+    fn look_up_clock(&self, py: Python<'_>, version: u32) {
+        let class = self.bind(py).get_type();
+        let overridden = |name: &Bound<'_, PyString>, native: &PySlot| {
+            class.getattr(name).is_ok_and(|found| !native.holds(&found))
+        };
+        let class_time = overridden(pyo3::intern!(py, "time"), &self.clock.native_time);
+        let class_call_at = overridden(pyo3::intern!(py, "call_at"), &self.clock.native_call_at);
+        let custom = self.clock.custom.get(py);
+        self.clock.custom.set(py, Custom { class_time, class_call_at, ..custom });
         self.clock.type_version.set(py, version);
     }
 
@@ -473,12 +511,20 @@ impl NativeLoop {
         // One that is no text to Rust (with lone surrogates) is none of these.
         let name = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
         match name.unwrap_or_default() {
-            "time" => self.clock.instance_custom.set(py, value.is_some()),
+            "time" => {
+                let custom = self.clock.custom.get(py);
+                self.clock.custom.set(py, Custom { own_time: value.is_some(), ..custom });
+            }
             "_task_factory" => {
                 self.has_task_factory.set(py, value.is_some_and(|factory| !factory.is_none()));
             }
             // For good: who did it once may have kept what it had, to put it back.
-            "call_at" | "call_later" | "create_future" | "create_task" => {
+            "call_at" => {
+                let custom = self.clock.custom.get(py);
+                self.clock.custom.set(py, Custom { own_call_at: value.is_some(), ..custom });
+                self.replaced.set(py, true);
+            }
+            "call_later" | "call_soon" | "create_future" | "create_task" => {
                 self.replaced.set(py, true);
             }
             _ => {}

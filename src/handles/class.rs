@@ -13,8 +13,8 @@ use pyo3::types::PyType;
 use super::others::wait_until_done;
 use super::queued::{claim, give_up};
 use super::{
-    Handle, HandleObject, INLINE, RECYCLED, State, cancel, own_context, release_call, track,
-    tuple_of,
+    Handle, HandleObject, INLINE, RECYCLED, Run, State, cancel, nothing_to_call, own_context,
+    release_call, track, tuple_of,
 };
 use crate::cached;
 use crate::dismantle::dismantle;
@@ -232,7 +232,11 @@ macro_rules! field {
 }
 
 field!(get_loop, handle => or_none(handle.event_loop));
-field!(get_callback, handle => or_none(handle.callback));
+field!(get_callback, handle => if handle.run == Run::Forgotten {
+    or_none(null_mut())
+} else {
+    or_none(handle.callback)
+});
 
 unsafe extern "C" fn get_when(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
@@ -261,7 +265,7 @@ field!(get_traceback, handle => or_none(handle.source_traceback));
 field!(get_repr, handle => or_none(handle.repr));
 field!(get_cancelled, handle => boolean(handle.cancelled));
 field!(get_scheduled, handle => boolean(handle.scheduled));
-field!(get_args, handle => if handle.callback.is_null() {
+field!(get_args, handle => if handle.callback.is_null() || handle.run == Run::Forgotten {
     or_none(null_mut())
 } else if handle.many.is_null() {
     tuple_of(&handle.inline[..handle.count as usize])
@@ -338,8 +342,15 @@ unsafe extern "C" fn method_run(slf: Object, _: Object) -> Object {
             Handle(Bound::from_borrowed_ptr(py, slf).unbind())
         };
         // SAFETY: a handle always has its loop.
-        let event_loop = unsafe { NativeLoop::of((*handle.object()).event_loop) };
-        event_loop.run_handle(py, &handle)?;
+        let (event_loop, run) = unsafe {
+            let object = handle.object();
+            (NativeLoop::of((*object).event_loop), (*object).run)
+        };
+        if run == Run::Forgotten {
+            event_loop.callback_failed(py, &handle, nothing_to_call())?;
+        } else {
+            event_loop.run_handle(py, &handle)?;
+        }
         Ok(py.None().into_ptr())
     })
 }

@@ -25,8 +25,8 @@
 //!
 //! Whoever holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
 //! (from null) and `release_call` (to null), which empties each field before it drops what was
-//! there: a destructor that comes back finds null. A call that is being made (`running`) borrows
-//! them, so `cancel()` leaves their release to the end of the call. `context` is null in a ticket
+//! there: a destructor that comes back finds null. A call that is being made (`run`) borrows them,
+//! so `cancel()` only hides them, and leaves their release to the end of the call. `context` is null in a ticket
 //! only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
 //! `dealloc` drops it. No `&mut HandleObject` lives across a call that can run Python code.
 //!
@@ -61,6 +61,7 @@ use pyo3::{PyTraverseError, PyVisit};
 pub(crate) use class::register;
 pub(crate) use queued::{Queued, Ticket};
 
+use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::gil::GilCell;
 use crate::object::{self, Arg, Object};
@@ -93,8 +94,8 @@ pub(crate) struct HandleObject {
     /// A timer whose deadline was given as something else than a `float`: that is in `inline[0]`,
     /// and the arguments, however few, are in `many`.
     keeps_time: bool,
-    /// The callback is being called: its arguments must outlive a `cancel()` from inside.
-    running: bool,
+    /// Callback and arguments must outlive a `cancel()` from inside of the call.
+    run: Run,
     /// Other threads' `cancel()` and `cancelled()` wait while the callback is being called.
     thread_safe: bool,
     /// The thread that calls it.
@@ -111,6 +112,16 @@ enum State {
     Ticket,
     Whole,
     Shown,
+}
+
+/// Whether the callback is being called right now.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Run {
+    No,
+    Running,
+    /// And was cancelled: what the call still uses is not shown any more.
+    Forgotten,
 }
 
 /// Freed handles, for the next ones. All that they hold is null.
@@ -263,7 +274,7 @@ impl Handle {
             handle.shared = false;
             handle.scheduled = false;
             handle.keeps_time = false;
-            handle.running = false;
+            handle.run = Run::No;
             handle.thread_safe = false;
             Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
         }
@@ -380,6 +391,26 @@ impl Handle {
         unsafe { (*self.object()).scheduled = false };
     }
 
+    /// A handle that in debug mode remembers, as asyncio's do, where it was made.
+    pub fn with_source(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+    ) -> PyResult<Self> {
+        let handle = Self::new(py, event_loop, call)?;
+        if event_loop.debug.get(py) {
+            handle.remember_source(py)?;
+        }
+        Ok(handle)
+    }
+
+    /// Notes, in a fresh handle, where it was made.
+    #[cold]
+    pub fn remember_source(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_source_traceback(py, source(py)?);
+        Ok(())
+    }
+
     pub fn set_source_traceback(&self, _py: Python<'_>, traceback: Py<PyAny>) {
         // SAFETY: our layout, GIL held; a fresh handle has no traceback yet.
         unsafe { (*self.object()).source_traceback = traceback.into_ptr() };
@@ -394,7 +425,7 @@ impl Handle {
     #[inline]
     pub fn call(&self, py: Python<'_>) -> PyResult<()> {
         let object = self.object();
-        // SAFETY: our layout; this reference keeps the handle alive, and `running` keeps a
+        // SAFETY: our layout; this reference keeps the handle alive, and `run` keeps a
         // `cancel()` from inside the callback from releasing what the call still uses.
         unsafe {
             let pristine = borrow_context(py, object)?;
@@ -412,18 +443,16 @@ impl Handle {
         let object = self.object();
         // SAFETY: `self` keeps the handle alive, and the GIL is held, as `py` says. What the call
         // borrows stays: only `cancel()` and the collector release it, and the one leaves it to us
-        // while `running` is set, the other takes no handle that has a reference like ours. The
+        // while `run` says so, the other takes no handle that has a reference like ours. The
         // slot in front of the arguments is `scratch`, for the callee to use.
         unsafe {
             if (*object).callback.is_null() {
-                // Cancelled, or cleared as garbage, and run by hand: what asyncio's code raises.
-                let text = "Value after * must be an iterable, not NoneType";
-                return Err(PyTypeError::new_err(text));
+                return Err(nothing_to_call());
             }
             if ffi::PyContext_Enter((*object).context) != 0 {
                 return Err(object::fetch(py));
             }
-            (*object).running = true;
+            (*object).run = Run::Running;
             if (*object).thread_safe {
                 (*object).runner = libc::pthread_self();
             }
@@ -438,7 +467,7 @@ impl Handle {
                 ffi::PyObject_Call((*object).callback, (*object).many, null_mut())
             };
             let error = result.is_null().then(|| object::fetch(py));
-            (*object).running = false;
+            (*object).run = Run::No;
             if (*object).thread_safe {
                 others::finished();
             }
@@ -456,6 +485,19 @@ impl Handle {
             Ok(())
         }
     }
+}
+
+/// For a handle that was cancelled, or cleared as garbage, and is run by hand: what asyncio's code
+/// raises.
+#[cold]
+fn nothing_to_call() -> PyErr {
+    PyTypeError::new_err("Value after * must be an iterable, not NoneType")
+}
+
+/// The stack of who called into the core, as asyncio's debug mode keeps it.
+#[cold]
+pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    cached::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
 }
 
 /// Puts a working copy in the place of a shared snapshot, which comes back.
@@ -563,8 +605,9 @@ unsafe fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()> {
         if (*handle).scheduled {
             event_loop.timer_cancelled(py);
         }
-        if !(*handle).running {
-            release_call(handle);
+        match (*handle).run {
+            Run::No => release_call(handle),
+            Run::Running | Run::Forgotten => (*handle).run = Run::Forgotten,
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::HandleObject;
+use super::{HandleObject, Run};
 
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Mutex<()> = Mutex::new(());
@@ -29,7 +29,9 @@ pub(super) fn finished() {
 pub(super) unsafe fn wait_until_done(py: Python<'_>, handle: *mut HandleObject) {
     // SAFETY: the caller's promise; the fields are read with the GIL held.
     let busy = || unsafe {
-        (*handle).thread_safe && (*handle).running && (*handle).runner != libc::pthread_self()
+        (*handle).thread_safe
+            && (*handle).run != Run::No
+            && (*handle).runner != libc::pthread_self()
     };
     while busy() {
         WAITING.fetch_add(1, Ordering::Relaxed);

@@ -2,12 +2,11 @@
 
 use std::ptr::null_mut;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{IntoPyDict, PyTuple, PyType};
 
-use crate::cached;
 use crate::event_loop::NativeLoop;
 use crate::handles::{Call, Handle, Queued};
 use crate::object::{
@@ -81,13 +80,6 @@ fn check_in_debug(
     Ok(())
 }
 
-#[cold]
-fn remember_source(py: Python<'_>, handle: &Handle) -> PyResult<()> {
-    let traceback = cached::helpers(py)?.bind(py).call_method0("extract_stack")?;
-    handle.set_source_traceback(py, traceback.unbind());
-    Ok(())
-}
-
 /// Which threads may call a method.
 #[derive(Clone, Copy, PartialEq)]
 enum Caller {
@@ -124,7 +116,7 @@ fn soon<'py>(
         Caller::AnyThread => Handle::thread_safe(py, event_loop, &call)?,
     };
     if debug {
-        remember_source(py, &handle)?;
+        handle.remember_source(py)?;
     }
     let given = handle.give(py, event_loop);
     event_loop.push_handle(py, handle)?;
@@ -146,24 +138,27 @@ impl<'py> Deadline<'py> {
     }
 }
 
-fn at(
-    py: Python<'_>,
+/// `deadline` is asked for after asyncio's own checks.
+#[inline]
+fn at<'py>(
+    py: Python<'py>,
     event_loop: &NativeLoop,
     call: &Call<'_, '_>,
-    deadline: &Deadline<'_>,
+    deadline: impl FnOnce() -> PyResult<Deadline<'py>>,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
-    let when = deadline.when;
-    if when.is_nan() {
-        return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
-    }
     let debug = event_loop.debug.get(py);
     if debug {
         check_in_debug(py, event_loop, "call_at", call.callback, Caller::LoopThread)?;
     }
+    let deadline = deadline()?;
+    let when = deadline.when;
+    if when.is_nan() {
+        return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
+    }
     let handle = Handle::timer(py, event_loop, call, when, deadline.given.as_ref())?;
     if debug {
-        remember_source(py, &handle)?;
+        handle.remember_source(py)?;
     }
     let given = handle.give(py, event_loop);
     event_loop.add_timer(py, Timer::Handle(handle), when)?;
@@ -226,15 +221,46 @@ unsafe extern "C" fn call_later(
             (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
                 .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
         };
-        let deadline = match seconds {
-            Some(seconds) if !event_loop.has_custom_time(py) => {
-                Deadline { when: monotonic() + seconds, given: None }
-            }
-            // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-            _ => Deadline::of(event_loop.time(py)?.add(delay)?)?,
-        };
-        at(py, event_loop, &call, &deadline)
+        if let Some(seconds) = seconds
+            && !event_loop.has_custom_timers(py)
+        {
+            let when = monotonic() + seconds;
+            return at(py, event_loop, &call, || Ok(Deadline { when, given: None }));
+        }
+        // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
+        let when = event_loop.time(py)?.add(delay)?;
+        if event_loop.has_custom_call_at(py) {
+            return at_by_method(event_loop, when, &call);
+        }
+        at(py, event_loop, &call, || Deadline::of(when))
     })
+}
+
+/// `call_at(when, callback, *args, context=context)` as a program wrote it. As in asyncio the
+/// timer's traceback ends with who called `call_later`.
+#[cold]
+fn at_by_method(
+    event_loop: &NativeLoop,
+    when: Bound<'_, PyAny>,
+    call: &Call<'_, '_>,
+) -> PyResult<Object> {
+    let py = when.py();
+    let mut args = Vec::new();
+    args.try_reserve_exact(call.args.len() + 2).map_err(|_| PyMemoryError::new_err(()))?;
+    args.extend([when.as_borrowed(), call.callback]);
+    args.extend(call.args);
+    let context = call.context;
+    let options = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
+    let timer = event_loop.bind(py).call_method(
+        pyo3::intern!(py, "call_at"),
+        PyTuple::new(py, args)?,
+        Some(&options),
+    )?;
+    let source = timer.getattr(pyo3::intern!(py, "_source_traceback"))?;
+    if source.is_truthy()? {
+        source.del_item(-1)?;
+    }
+    Ok(timer.into_ptr())
 }
 
 unsafe extern "C" fn call_at(
@@ -254,7 +280,7 @@ unsafe extern "C" fn call_at(
         let Some(when) = when.filter(|when| !when.is_none()) else {
             return Err(PyTypeError::new_err("when cannot be None"));
         };
-        at(py, event_loop, &call, &Deadline::of(when.to_owned())?)
+        at(py, event_loop, &call, || Deadline::of(when.to_owned()))
     })
 }
 

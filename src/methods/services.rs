@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
@@ -28,7 +28,14 @@ impl NativeLoop {
         let py = slf.py();
         let this = Self::entered(slf);
         this.check_closed(py)?;
-        let number = descriptor(fd);
+        let number = match descriptor(fd) {
+            Ok(None) => {
+                let text = "Python int too large to convert to C int";
+                return Err(PyOverflowError::new_err(text));
+            }
+            Ok(Some(number)) => Ok(number),
+            Err(error) => Err(error),
+        };
         // A closed file is still known by its object, as to asyncio's selector.
         let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
         let mut arguments = Vec::new();
@@ -36,7 +43,7 @@ impl NativeLoop {
         arguments.extend(args.iter_borrowed());
         let context = context.map(Bound::as_borrowed);
         let call = Call { callback: callback.as_borrowed(), args: &arguments, context };
-        let handle = Handle::new(py, this, &call)?;
+        let handle = Handle::with_source(py, this, &call)?;
         let object = handle.give(py, this);
         match (number, closed) {
             (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
@@ -60,18 +67,23 @@ impl NativeLoop {
             return Ok(false);
         }
         match descriptor(fd) {
-            Ok(number) => descriptors::remove(py, this, number, direction),
+            Ok(Some(number)) => descriptors::remove(py, this, number, direction),
+            Ok(None) => Ok(false),
             // A closed file is still known by its object, as to asyncio's selector.
             Err(error) => descriptors::remove_closed(this, fd, direction)?.ok_or(error),
         }
     }
 }
 
-/// A descriptor's number, with `selectors`' errors for what is none.
-fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+/// A descriptor's number, with `selectors`' errors for what is none. `None`: no descriptor has one
+/// that large.
+fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     match fd.cast::<PyInt>().map(|fd| fd.extract::<RawFd>()) {
-        Ok(Ok(number)) if number >= 0 => Ok(number),
-        _ => fd.py().import("selectors")?.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>(),
+        Ok(Ok(number)) if number >= 0 => Ok(Some(number)),
+        _ => {
+            let selectors = fd.py().import("selectors")?;
+            Ok(selectors.call_method1("_fileobj_to_fd", (fd,))?.extract::<RawFd>().ok())
+        }
     }
 }
 
@@ -146,8 +158,10 @@ impl NativeLoop {
     }
 
     /// The native transport that uses `fd`.
-    fn _fd_owner(slf: &Bound<'_, Self>, fd: RawFd) -> Option<Py<PyAny>> {
-        Self::entered(slf).sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
+    fn _fd_owner(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+        let this = Self::entered(slf);
+        let fd = fd.extract::<RawFd>().ok()?;
+        this.sources.with(slf.py(), |sources| sources.owner_of(slf.py(), fd))
     }
 
     /// Forgets that a native transport uses `fd`; whether one did.

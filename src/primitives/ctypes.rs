@@ -286,7 +286,7 @@ pub(crate) fn is_exact(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// The methods of a loop that the primitives go past.
-const GONE_PAST: [&str; 4] = ["call_at", "call_later", "create_future", "create_task"];
+const GONE_PAST: [&str; 5] = ["call_at", "call_later", "call_soon", "create_future", "create_task"];
 
 /// Calls `body` with this thread's running loop, if it is one of ours on which shortcuts cannot be
 /// told from asyncio's way: not in debug mode, and with its own methods.

@@ -42,6 +42,7 @@ use crate::contexts::Ground;
 use crate::errors::os_error;
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
+use crate::handles::{self, Handle};
 use crate::reactor::{Key, Reactor, Registration};
 use crate::sockets::number::Descriptor;
 use crate::sources::{self, Kind, Source};
@@ -97,8 +98,23 @@ struct Rare {
     waiter: PySlot,
     /// The exception for `connection_lost`.
     loss: PySlot,
+    /// In debug mode the stack of who scheduled what is called next.
+    source: PySlot,
+    /// The context of who has to wait for the kernel to take what was written.
+    writer: Ground,
     /// What the protocol is fed through if it is a layer of ours.
     sink: Cell<Option<&'static Sink>>,
+}
+
+/// Who has a transport send, and so in whose context it speaks of what comes of that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A method, called in a context of the program's.
+    Caller,
+    /// The loop, for what a batch wrote: in no context.
+    Batch,
+    /// The loop, because the kernel takes more: in the context of who had to wait.
+    Room,
 }
 
 /// What a new transport reads from and writes to. The transport closes it, once there is one.
@@ -239,7 +255,7 @@ pub(crate) unsafe fn begin<T: SocketTransport>(
         let protocol = this.protocol.get(py);
         let greeting = protocol.map(|protocol| protocol::greeting(event_loop, &protocol));
         this.greeting.set(py, greeting.transpose()?.map(Bound::unbind));
-        Ok(())
+        this.remember_source(py, event_loop)
     });
     match begun {
         Ok(()) => {
@@ -266,9 +282,10 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
     let greeting = greeting.bind(py);
     // What ends the loop does not keep the rest from happening: in asyncio these are callbacks of
     // their own, which run when the loop does again.
-    let mut result = match this.context.run(py, &native.contexts, || greeting.call1((slf,))) {
+    let greeted = this.context.run_apart(py, &native.contexts, || greeting.call1((slf,)));
+    let mut result = match greeted {
         Ok(_) => Ok(()),
-        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error),
+        Err(error) => protocol::callback_failed(&native, greeting, &[slf], error, this.source(py)),
     };
     if this.life.get() == Life::Open
         && !this.paused.get()
@@ -301,7 +318,8 @@ fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
         let loss = loss.unwrap_or_else(|| py.None().into_bound(py));
         let name = pyo3::intern!(py, "connection_lost");
         if let Err(error) = this.call_protocol(&native, &protocol, name, &[&loss]) {
-            result = protocol::method_failed(&native, &protocol, name, &[&loss], error);
+            let source = this.source(py);
+            result = protocol::method_failed(&native, &protocol, name, &[&loss], error, source);
         }
     }
     result = result.and(release(this, slf));
@@ -385,6 +403,10 @@ pub(crate) fn resume<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> Py
     }
     this.paused.set(false);
     keep_alive(this, slf);
+    this.follow_caller(slf.py())?;
+    if let Some(native) = this.native(slf.py()) {
+        this.remember_source(slf.py(), &native)?;
+    }
     if this.life.get() == Life::Open {
         start_reading(this, slf.py())?;
     }
@@ -400,8 +422,16 @@ pub(crate) fn set_protocol<T: SocketTransport>(
     Ok(())
 }
 
-/// `close()`: reads no more, sends what is buffered, then ends.
+/// After the peer's end: closes in the transport's context.
 pub(crate) fn close<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.in_context(slf.py(), || close_by_caller(this, slf))
+}
+
+/// `close()`: reads no more, sends what is buffered, then ends.
+pub(crate) fn close_by_caller<T: SocketTransport>(
+    this: &T,
+    slf: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let py = slf.py();
     if this.is_closing() {
         return Ok(());
@@ -438,7 +468,7 @@ pub(crate) fn force_close<T: SocketTransport>(
     discarded
 }
 
-/// Schedules `connection_lost`.
+/// Schedules `connection_lost`, to be called in the current context.
 pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
     let py = slf.py();
     this.life.set(Life::Losing);
@@ -446,13 +476,37 @@ pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: 
         this.rare().loss.set(py, error);
     }
     if let Some(native) = this.native(py) {
+        // Where there is no memory for the context the transport's own has to do.
+        let _ = this.context.follow_caller(py, &native.contexts);
+        let _ = this.remember_source(py, &native);
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
 }
 
-/// An error that ends the connection: reported unless it is the network's, then told.
+/// Calls `connection_lost` at once, in the current context: what was left to send has left.
+pub(crate) fn lose_now<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.life.set(Life::Losing);
+    this.follow_caller(slf.py())?;
+    connection_lost::<T>(slf.py(), &slf.clone().unbind())
+}
+
+/// [`fatal_to_caller`] outside of any call of the program's: in the transport's context.
 #[cold]
 pub(crate) fn fatal<T: SocketTransport>(
+    this: &T,
+    slf: &Bound<'_, PyAny>,
+    error: PyErr,
+    message: &str,
+) -> PyResult<()> {
+    this.in_context(slf.py(), || {
+        this.as_handle(slf.py(), || fatal_to_caller(this, slf, error, message))
+    })
+}
+
+/// An error that ends the connection: reported unless it is the network's, then told, in the
+/// current context.
+#[cold]
+pub(crate) fn fatal_to_caller<T: SocketTransport>(
     this: &T,
     slf: &Bound<'_, PyAny>,
     error: PyErr,
@@ -517,7 +571,10 @@ impl Common {
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        let rare = self.rare.get().map(|rare| [&rare.extra, &rare.waiter, &rare.loss]);
+        let rare = self
+            .rare
+            .get()
+            .map(|rare| [&rare.extra, &rare.waiter, &rare.loss, &rare.source, rare.writer.slot()]);
         [
             self.event_loop.slot(),
             &self.protocol,
@@ -561,6 +618,81 @@ impl Common {
 
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
         self.native(py).map_or(Ok(()), |native| native.check_closed(py))
+    }
+
+    fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        if native.debug.get(py) {
+            self.rare().source.set(py, Some(handles::source(py)?));
+        }
+        Ok(())
+    }
+
+    /// In debug mode the stack of who scheduled what is called now.
+    #[cold]
+    pub(crate) fn source(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.rare.get()?.source.get(py).map(Bound::unbind)
+    }
+
+    /// Runs `f` as asyncio's handle of a reader would: in debug mode reports tell where it was made.
+    fn as_handle<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        let (Some(source), Some(native)) = (self.source(py), self.native(py)) else {
+            return f();
+        };
+        let handle = Handle::blank(py, &native)?;
+        handle.set_source_traceback(py, source);
+        let name = pyo3::intern!(py, "_current_handle");
+        native.as_any().setattr(name, handle.bind(py))?;
+        let result = f();
+        native.as_any().setattr(name, py.None())?;
+        result
+    }
+
+    /// The kernel takes no more of what the caller writes, or writes and closes: what comes of that
+    /// happens in its context.
+    #[cold]
+    pub(crate) fn remember_writer(&self, py: Python<'_>) -> PyResult<()> {
+        match self.native(py) {
+            Some(native) => self.rare().writer.follow_caller(py, &native.contexts),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether somebody's context was remembered for what is left to send.
+    pub(crate) fn knows_writer(&self, py: Python<'_>) -> bool {
+        self.rare.get().is_some_and(|rare| rare.writer.slot().is_set(py))
+    }
+
+    /// Runs `f` in the context of who had to wait for the kernel; it is forgotten by that.
+    pub(crate) fn in_writers_context<R>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let writer = self.rare.get().and_then(|rare| rare.writer.take(py));
+        match (writer, self.native(py)) {
+            (Some(writer), Some(native)) => writer.run(py, &native.contexts, f),
+            _ => self.in_context(py, f),
+        }
+    }
+
+    /// From here on the protocol is called in the current context, as it is now.
+    fn follow_caller(&self, py: Python<'_>) -> PyResult<()> {
+        match self.native(py) {
+            Some(native) => self.context.follow_caller(py, &native.contexts),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f` in the transport's context.
+    pub(crate) fn in_context<R>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        match self.native(py) {
+            Some(native) => self.context.run(py, &native.contexts, f),
+            None => f(),
+        }
     }
 
     /// Calls a method of the protocol in the transport's context.

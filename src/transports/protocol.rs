@@ -105,19 +105,23 @@ pub(crate) fn wake_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// asyncio's report of a callback that raised.
+/// asyncio's report of a callback that raised; `source` is where it was scheduled, if that is known.
 #[cold]
 pub(crate) fn callback_failed(
     native: &NativeLoop,
     callback: &Bound<'_, PyAny>,
     arguments: &[&Bound<'_, PyAny>],
     error: PyErr,
+    source: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     let py = callback.py();
     // The handle that asyncio would have called it through.
     let args: Vec<_> = arguments.iter().map(|argument| argument.as_borrowed()).collect();
     let call = Call { callback: callback.as_borrowed(), args: &args, context: None };
     let handle = Handle::new(py, native, &call)?;
+    if let Some(source) = source {
+        handle.set_source_traceback(py, source);
+    }
     native.callback_failed(py, &handle, error)
 }
 
@@ -129,12 +133,13 @@ pub(crate) fn method_failed(
     name: &Bound<'_, PyString>,
     arguments: &[&Bound<'_, PyAny>],
     error: PyErr,
+    source: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     if ends_loop(object.py(), &error) {
         return Err(error);
     }
     match object.getattr(name) {
-        Ok(method) => callback_failed(native, &method, arguments, error),
+        Ok(method) => callback_failed(native, &method, arguments, error, source),
         Err(missing) if ends_loop(object.py(), &missing) => Err(missing),
         Err(_) => {
             let class = object.get_type().name()?;

@@ -10,7 +10,7 @@ use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::{transport_field, transport_plain, transport_unary};
 
-transport_plain!(close, T, T: SocketTransport, |_py, slf, this| life::close(this, slf));
+transport_plain!(close, T, T: SocketTransport, |_py, slf, this| life::close_by_caller(this, slf));
 transport_plain!(abort, T, T: SocketTransport, |_py, slf, this| {
     life::force_close(this, slf, None)
 });

@@ -216,3 +216,30 @@ def test_closing_with_what_waits(both, certificates):
     theirs, ours = both(look)
     assert ours == b"data"
     assert theirs == (b"data" if sys.version_info >= (3, 11) else b"")
+
+
+@row(
+    "What waits behind a pause over TLS on a half-closed connection that is resumed and paused "
+    "again at once"
+)
+def test_a_half_closed_connection_that_is_paused_again(both, certificates):
+    async def look(loop):
+        loop.set_exception_handler(lambda _loop, _context: None)
+        transport, protocol, peer = await connected(loop, certificates)
+        transport.pause_reading()
+        await in_thread(peer.send, b"data")
+        end(peer)
+        await asyncio.sleep(0.01)
+        transport.resume_reading()
+        transport.pause_reading()
+        await asyncio.sleep(0.01)
+        transport.resume_reading()
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        transport.abort()
+        await protocol.lost()
+        return bytes(protocol.received)
+
+    theirs, ours = both(look)
+    assert ours == b"data"
+    assert theirs == b""

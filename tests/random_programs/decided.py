@@ -27,7 +27,7 @@ FLAGS = {"own clock": 0.3, "debug": 0.15, "handler raises": 0.15}
 SIZE = (10, 2)
 FUEL = 150
 # What reports are not compared in, because of a difference that is to be mended.
-KNOWN = {"source_traceback"}
+KNOWN: set[str] = set()
 VARIABLE = contextvars.ContextVar("variable", default=0)
 STILL = 3  # looks without a move
 LIMIT = 400  # looks

@@ -29,5 +29,16 @@ FOUND = {
         # A sock_* call that is never awaited keeps its socket.
         Program((), (Step("later", 313, 0, 392, then=(Step("pair"), Step("awaitable", 49))),)),
     ],
-    "decided": [],
+    "decided": [
+        # A callback cancels its own handle, and looks at it.
+        Program((), (Step("soon", then=(Step("cancel"), Step("handle", 0, 409))),)),
+        # A transport is closed by a callback of another context than its maker's.
+        Program(
+            (),
+            (
+                Step("pipe", 0, 7, then=(Step("threadsafe", 0, 0, 954),)),
+                Step("threadsafe", 0, 0, 612, then=(Step("transport", 0, 453),)),
+            ),
+        ),
+    ],
 }

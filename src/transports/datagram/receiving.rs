@@ -200,7 +200,10 @@ impl Datagram {
         let arguments = [&data, &from];
         match self.call_protocol(native, &protocol, name, &arguments) {
             Ok(_) => Ok(()),
-            Err(error) => protocol::method_failed(native, &protocol, name, &arguments, error),
+            Err(error) => {
+                let source = self.source(py);
+                protocol::method_failed(native, &protocol, name, &arguments, error, source)
+            }
         }
     }
 
@@ -252,7 +255,10 @@ impl Datagram {
         let name = pyo3::intern!(py, "error_received");
         match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),
-            Err(raised) => protocol::method_failed(native, &protocol, name, &[&error], raised),
+            Err(raised) => {
+                let source = self.source(py);
+                protocol::method_failed(native, &protocol, name, &[&error], raised, source)
+            }
         }
     }
 }

@@ -208,7 +208,12 @@ impl Datagram {
             return Err(error);
         }
         if !error.is_instance_of::<PyOSError>(py) {
-            return life::fatal(self, slf, error, "Fatal write error on datagram transport");
+            return life::fatal_to_caller(
+                self,
+                slf,
+                error,
+                "Fatal write error on datagram transport",
+            );
         }
         match self.protocol.get(py) {
             Some(protocol) => {
@@ -238,7 +243,7 @@ impl Datagram {
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
         let fd = self.file.open(py).map_err(|error| os_error(&error))?;
         let call = Call { callback: callback.as_borrowed(), args: &[], context: None };
-        let handle = Handle::new(py, &native, &call)?;
+        let handle = Handle::with_source(py, &native, &call)?;
         match self.file.socket(py) {
             Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),
             None => Ok(()),
@@ -286,7 +291,7 @@ impl Datagram {
         if self.waiting.get() == 0 && self.life.get() < Life::Losing {
             self.stop_waiting_for_room(py)?;
             if self.life.get() == Life::Closing {
-                life::lose(self, slf, None);
+                return life::lose_now(self, slf);
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::descriptors;
 use crate::errors::{check, os_error};
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
-use crate::handles::{Call, Handle};
+use crate::handles::{self, Call, Handle};
 use crate::object::{Object, enter, getter};
 use crate::reactor::Direction;
 use crate::transports::base::{self, Transport};
@@ -89,6 +89,8 @@ pub(crate) struct End {
     loss: PySlot,
     /// The file object that `abandon` has closed.
     abandoned: PySlot,
+    /// In debug mode the stack of who scheduled what is called next.
+    source: PySlot,
 }
 
 /// Makes a transport and schedules `connection_made`.
@@ -123,13 +125,15 @@ pub(crate) fn new<'py, P: Pipe>(
         context,
         loss: PySlot::empty(),
         abandoned: PySlot::empty(),
+        source: PySlot::empty(),
     };
     // From here on the transport owns the file. If the rest fails it is dropped, and closes it.
     let made = base::allocate(py, P::new(end, &new.protocol)?)?;
     let greeting = protocol::greeting(native, &new.protocol)?;
     // SAFETY: made just now, of this kind.
-    let pipe = unsafe { base::state::<P>(&made) };
-    pipe.end().greeting.set(py, Some(greeting.unbind()));
+    let end = unsafe { base::state::<P>(&made) }.end();
+    end.greeting.set(py, Some(greeting.unbind()));
+    end.remember_source(py, native)?;
     native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
     Ok(made)
 }
@@ -158,9 +162,15 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
         return Ok(());
     };
     let greeting = greeting.bind(py);
-    let mut result = match (end.in_context(py, || greeting.call1((slf,))), end.native(py)) {
+    let greeted = match end.native(py) {
+        Some(native) => end.context.run_apart(py, &native.contexts, || greeting.call1((slf,))),
+        None => greeting.call1((slf,)),
+    };
+    let mut result = match (greeted, end.native(py)) {
         (Ok(_), _) => Ok(()),
-        (Err(error), Some(native)) => protocol::callback_failed(&native, greeting, &[slf], error),
+        (Err(error), Some(native)) => {
+            protocol::callback_failed(&native, greeting, &[slf], error, end.source(py))
+        }
         (Err(error), None) => Err(error),
     };
     if !end.closing.get()
@@ -207,6 +217,7 @@ impl End {
             self.context.slot(),
             &self.loss,
             &self.abandoned,
+            &self.source,
         ]
         .into_iter()
     }
@@ -261,18 +272,62 @@ impl End {
         match self.native(py) {
             Some(native) => {
                 let name = PyString::intern(py, method);
-                protocol::method_failed(&native, object, &name, arguments, error)
+                protocol::method_failed(&native, object, &name, arguments, error, self.source(py))
             }
             None => Err(error),
         }
     }
 
-    /// Has the loop call a method of the transport while the descriptor is ready.
+    fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
+        if native.debug.get(py) {
+            self.source.set(py, Some(handles::source(py)?));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn source(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.source.get(py).map(Bound::unbind)
+    }
+
+    /// From here on the protocol is called in the current context, as it is now.
+    pub(crate) fn follow_caller(&self, py: Python<'_>) -> PyResult<()> {
+        match self.native(py) {
+            Some(native) => self.context.follow_caller(py, &native.contexts),
+            None => Ok(()),
+        }
+    }
+
+    /// [`End::watch`] for a caller, in whose context the method is then called.
+    pub(crate) fn watch_for_caller(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: &str,
+    ) -> PyResult<()> {
+        if cfg!(Py_3_15) {
+            return self.watch(slf, direction, method);
+        }
+        self.watch_in(slf, direction, method, None)
+    }
+
+    /// Has the loop call a method of the transport, in its context, while the descriptor is ready.
     pub(crate) fn watch(
         &self,
         slf: &Bound<'_, PyAny>,
         direction: Direction,
         method: &str,
+    ) -> PyResult<()> {
+        let context = self.context.own(slf.py())?;
+        self.watch_in(slf, direction, method, context)
+    }
+
+    fn watch_in(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: &str,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let Some(native) = self.native(py) else {
@@ -280,10 +335,9 @@ impl End {
         };
         native.check_closed(py)?;
         let callback = slf.getattr(method)?;
-        let context = self.context.own(py)?;
         let context = context.as_ref().map(Bound::as_borrowed);
         let call = Call { callback: callback.as_borrowed(), args: &[], context };
-        descriptors::add(py, &native, self.fd, direction, Handle::new(py, &native, &call)?)
+        descriptors::add(py, &native, self.fd, direction, Handle::with_source(py, &native, &call)?)
     }
 
     pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
@@ -295,9 +349,18 @@ impl End {
         }
     }
 
-    /// Schedules `connection_lost`.
+    /// Schedules `connection_lost`, to be called in the current context.
     pub(crate) fn lose<P: Pipe>(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
         self.lose_after(slf, error, connection_lost::<P>);
+    }
+
+    /// Calls `connection_lost` at once, in the current context: what was left to send has left.
+    pub(crate) fn lose_now<P: Pipe>(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.losing.replace(true) {
+            return Ok(());
+        }
+        self.follow_caller(slf.py())?;
+        connection_lost::<P>(slf.py(), &slf.clone().unbind())
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
@@ -313,6 +376,9 @@ impl End {
             && !self.losing.replace(true)
         {
             self.loss.set(py, error);
+            // Where there is no memory for the context the transport's own has to do.
+            let _ = self.context.follow_caller(py, &native.contexts);
+            let _ = self.remember_source(py, &native);
             native.push(py, Entry::Native(slf.clone().unbind(), step));
         }
     }

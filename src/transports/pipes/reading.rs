@@ -251,7 +251,7 @@ impl ReadPipe {
             return Ok(());
         }
         self.paused.set(false);
-        self.watch(slf)?;
+        self.end.watch_for_caller(slf, Direction::Read, "_read_ready")?;
         self.end.log_in_debug(slf, "debug", "%r resumes reading")
     }
 

@@ -126,7 +126,9 @@ impl WritePipe {
         };
         let first = self.size() == 0;
         self.outgoing.borrow_mut().push_from(kept, from)?;
-        if first && let Err(error) = self.end.watch(slf, Direction::Write, "_write_ready") {
+        if first
+            && let Err(error) = self.end.watch_for_caller(slf, Direction::Write, "_write_ready")
+        {
             // Nothing would ever send it.
             self.outgoing.borrow_mut().clear();
             return Err(error);
@@ -179,7 +181,7 @@ impl WritePipe {
         self.tell(py, slf, signal)?;
         if was_closing {
             self.end.unwatch(py, Direction::Read)?;
-            self.end.lose::<Self>(slf, None);
+            return self.end.lose_now::<Self>(slf);
         }
         Ok(())
     }

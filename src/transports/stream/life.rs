@@ -13,7 +13,7 @@ use crate::reactor::{Direction, Reactor, Registration};
 use crate::sockets::address::{self, Address};
 use crate::sources::Kind;
 use crate::transports::base;
-use crate::transports::life::{self, Cause, Life, Parts, SocketTransport};
+use crate::transports::life::{self, Cause, Life, Parts, Sender, SocketTransport};
 use crate::transports::protocol::Delivery;
 
 /// What a new transport is made of.
@@ -113,7 +113,9 @@ impl SocketTransport for Stream {
     }
 
     fn send_rest(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.send_pending(py, slf)
+        self.send_pending(py, slf, Sender::Caller)?;
+        // Who wrote in this batch what does not leave at once is as good as always who closes.
+        if self.blocked.get() && !self.knows_writer(py) { self.remember_writer(py) } else { Ok(()) }
     }
 
     fn close_socket(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -147,7 +149,7 @@ impl SocketTransport for Stream {
                 self.send_last_words(slf.py());
                 Ok(())
             }
-            Cause::Abort if self.listed.get() => self.send_pending(slf.py(), slf),
+            Cause::Abort if self.listed.get() => self.send_pending(slf.py(), slf, Sender::Caller),
             Cause::Abort => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::address::Address;
 use crate::transports::flow::HIGH_WATER;
-use crate::transports::life::{self, Life};
+use crate::transports::life::{self, Life, Sender};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
 transport_unary!(write, Stream, "data", |py, slf, stream, data| stream.write(py, slf, data));
@@ -217,7 +217,7 @@ impl Stream {
         if self.outgoing.borrow().is_empty() {
             waiter.call_method1("set_result", (py.None(),))?;
         } else {
-            self.send_pending(py, slf)?;
+            self.send_pending(py, slf, Sender::Caller)?;
         }
         Ok(waiter.unbind())
     }

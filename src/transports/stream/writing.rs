@@ -17,7 +17,7 @@ use crate::memory;
 use crate::reactor::Direction;
 use crate::sockets::Buffer;
 use crate::transports::base;
-use crate::transports::life::{self, Life, SocketTransport};
+use crate::transports::life::{self, Life, Sender, SocketTransport};
 
 /// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
@@ -32,7 +32,7 @@ fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `wrote` lists this, with the transport that it is called for.
     let stream = unsafe { base::state::<Stream>(slf) };
     stream.listed.set(false);
-    stream.send_pending(py, slf)
+    stream.send_pending(py, slf, Sender::Batch)
 }
 
 /// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
@@ -40,6 +40,7 @@ pub(crate) fn send(
     stream: &Stream,
     slf: &Bound<'_, PyAny>,
     data: &Bound<'_, PyBytes>,
+    sender: Sender,
 ) -> PyResult<()> {
     let py = slf.py();
     stream.check_writable(py, "write")?;
@@ -47,19 +48,28 @@ pub(crate) fn send(
         return Ok(());
     }
     stream.outgoing.borrow_mut().push(data)?;
-    if stream.blocked.get() { life::maybe_pause(stream, slf) } else { stream.send_pending(py, slf) }
+    if stream.blocked.get() {
+        life::maybe_pause(stream, slf)
+    } else {
+        stream.send_pending(py, slf, sender)
+    }
 }
 
 impl Stream {
     /// Sends until the buffer is empty or the kernel takes no more.
-    pub(super) fn send_pending(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn send_pending(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        sender: Sender,
+    ) -> PyResult<()> {
         if self.blocked.get() || self.life.get() >= Life::Losing {
             return Ok(());
         }
         loop {
             if self.outgoing.borrow().is_empty() {
                 self.outgoing.borrow_mut().relax(py);
-                return self.emptied(py, slf);
+                return self.emptied(py, slf, sender);
             }
             // Apart from the match: the borrow must end before anything else happens.
             let fd = self.file.open(py);
@@ -68,11 +78,11 @@ impl Stream {
                 Ok((offered, taken)) => {
                     self.outgoing.borrow_mut().advance(py, taken);
                     if taken < offered {
-                        return self.block(py, slf);
+                        return self.block(py, slf, sender);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.block(py, slf);
+                    return self.block(py, slf, sender);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -80,7 +90,7 @@ impl Stream {
                     let error = os_error(&error);
                     let waiter = self.drained.get(py);
                     let for_waiter = waiter.is_some().then(|| error.clone_ref(py));
-                    self.fatal(slf, error, "Fatal write error on socket transport")?;
+                    self.write_failed(slf, error, sender)?;
                     if let (Some(waiter), Some(error)) = (waiter, for_waiter) {
                         waiter.call_method1("set_exception", (error.into_value(py),))?;
                     }
@@ -105,8 +115,12 @@ impl Stream {
     }
 
     /// The kernel is full: waits for its word, and lets the protocol know what is left.
-    fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
         self.blocked.set(true);
+        if sender != Sender::Batch {
+            // Where there is no memory for it the transport's own context has to do.
+            let _ = self.remember_writer(py);
+        }
         if let Some(native) = self.native(py) {
             // Room comes by and by: who waits longer sends more at once.
             native.answered.set(py, false);
@@ -116,8 +130,8 @@ impl Stream {
             registration.blocked(Direction::Write);
         }
         life::keep_alive(self, slf);
-        life::maybe_resume(self, slf)?;
-        life::maybe_pause(self, slf)
+        let tell = || life::maybe_resume(self, slf).and_then(|()| life::maybe_pause(self, slf));
+        if sender == Sender::Batch { self.in_context(py, tell) } else { tell() }
     }
 
     /// The socket may take more.
@@ -130,12 +144,25 @@ impl Stream {
             return Ok(());
         }
         self.blocked.set(false);
-        self.send_pending(py, slf)
+        self.in_writers_context(py, || self.send_pending(py, slf, Sender::Room))
+    }
+
+    #[cold]
+    fn write_failed(&self, slf: &Bound<'_, PyAny>, error: PyErr, sender: Sender) -> PyResult<()> {
+        let message = "Fatal write error on socket transport";
+        match sender {
+            Sender::Batch => self.fatal(slf, error, message),
+            Sender::Caller | Sender::Room => life::fatal_to_caller(self, slf, error, message),
+        }
     }
 
     /// Nothing is left to send: what waited for that happens.
-    fn emptied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        life::maybe_resume(self, slf)?;
+    fn emptied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
+        if self.flow.paused.get() && sender == Sender::Batch {
+            self.in_context(py, || life::maybe_resume(self, slf))?;
+        } else {
+            life::maybe_resume(self, slf)?;
+        }
         // `resume_writing` may have written more.
         if !self.outgoing.borrow().is_empty() {
             return Ok(());
@@ -146,7 +173,15 @@ impl Stream {
             waiter.call_method1("set_result", (py.None(),))?;
         }
         if self.life.get() == Life::Closing {
-            life::lose(self, slf, None);
+            match sender {
+                // It could have been sent when it was written.
+                Sender::Caller => life::lose(self, slf, None),
+                Sender::Batch => self.in_context(py, || {
+                    life::lose(self, slf, None);
+                    Ok(())
+                })?,
+                Sender::Room => return life::lose_now(self, slf),
+            }
         } else if self.eof_written.get() {
             // A peer that is gone is told of by the next read or write.
             let _ = self.shut_down_writing(py);
@@ -257,7 +292,7 @@ impl Stream {
             return Ok(());
         };
         if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
-            return self.send_pending(py, slf);
+            return self.send_pending(py, slf, Sender::Caller);
         }
         if !self.listed.replace(true) {
             let transport = slf.clone().unbind();
@@ -285,7 +320,7 @@ impl Stream {
     /// `get_write_buffer_size()`: bytes that the kernel has not taken.
     pub(super) fn buffered(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<usize> {
         if self.listed.get() {
-            self.send_pending(py, slf)?;
+            self.send_pending(py, slf, Sender::Caller)?;
         }
         Ok(self.outgoing.borrow().size())
     }

@@ -6,13 +6,8 @@ use pyo3::types::PyDict;
 use super::engine::{Step, is_tls_error};
 use super::{State, Tls, Told};
 use crate::cached;
-use crate::event_loop::{Entry, ends_loop};
+use crate::event_loop::ends_loop;
 use crate::transports::protocol::{log_in_debug, report_fatal};
-
-/// Closes the transport below, once what is under way has been done.
-fn close_lower(py: Python<'_>, lower: &Py<PyAny>) -> PyResult<()> {
-    lower.call_method0(py, "close").map(drop)
-}
 
 impl Tls {
     /// `close()`: what was written leaves, then the two sides part.
@@ -54,7 +49,7 @@ impl Tls {
             State::Wrapped => {
                 self.closed.set(true);
                 self.state.set(State::Flushing);
-                self.set_timer(slf, self.shutdown_timeout, "_check_shutdown_timeout")?;
+                self.set_timer(slf, &self.shutdown_timeout, "_check_shutdown_timeout")?;
                 self.read_out(slf)
             }
         }
@@ -99,10 +94,11 @@ impl Tls {
                 self.flush(slf)?;
                 self.tell_end(slf)?;
                 self.cancel_timer(py)?;
-                if let (Some(lower), Some(native)) = (self.lower.get(py), self.native(py)) {
-                    native.push(py, Entry::Native(lower.unbind(), close_lower));
+                // Once what is under way has been done.
+                match self.lower.get(py) {
+                    Some(lower) => self.call_soon(&lower.getattr("close")?, self.kept_context(py)),
+                    None => Ok(()),
                 }
-                Ok(())
             }
             Err(error) if is_tls_error(py, &error)? => {
                 self.cancel_timer(py)?;

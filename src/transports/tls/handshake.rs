@@ -30,9 +30,7 @@ impl Tls {
             self.started.set(Some(native.now(py)?));
         }
         self.state.set(State::Handshake);
-        if let Some(seconds) = self.handshake_timeout.get(py) {
-            self.set_timer(slf, seconds, "_check_handshake_timeout")?;
-        }
+        self.set_timer(slf, &self.handshake_timeout, "_check_handshake_timeout")?;
         self.shake_hands(slf)
     }
 

@@ -9,6 +9,7 @@ use super::{State, Tls, reading, writing};
 use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
+use crate::transports::life::Sender;
 
 use crate::{transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -40,7 +41,7 @@ transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |py, slf, tl
     // What only waits for the end of the turn is not what the marks are for.
     tls.buffered(slf)?;
     tls.flow.limits.set(py, high, low, writing::HIGH_WATER)?;
-    tls.control_writing(slf)
+    tls.control_writing(slf, Sender::Caller)
 });
 transport_plain!(get_read_buffer_size, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.waiting(py)));
 transport_plain!(get_read_buffer_limits, Tls, |py, _slf, tls| { tls.read_limits.pair(py) });

@@ -49,7 +49,7 @@ mod writing;
 use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict, PyDict, PyFloat};
 
 use super::flow::{Flow, Limits};
 use super::outgoing::Outgoing;
@@ -57,6 +57,7 @@ use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
 use crate::cached;
+use crate::contexts::within;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
 use crate::gil::PySlot;
 use engine::Engine;
@@ -114,9 +115,9 @@ pub(crate) struct Tls {
     /// Plaintext that the engine did not take yet.
     backlog: RefCell<Outgoing>,
     engine: Engine,
-    /// Seconds; this one as it was given, for the message.
+    /// Seconds, as they were given.
     handshake_timeout: PySlot,
-    shutdown_timeout: f64,
+    shutdown_timeout: PySlot,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
     event_loop: LoopSlot,
@@ -142,7 +143,7 @@ pub(crate) struct New<'py> {
     pub context: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub handshake_timeout: Bound<'py, PyAny>,
-    pub shutdown_timeout: f64,
+    pub shutdown_timeout: Bound<'py, PyAny>,
     /// The protocol has had its `connection_made` from the transport below.
     pub upgrade: bool,
 }
@@ -181,7 +182,7 @@ pub(crate) fn new<'py>(
             backlog: RefCell::default(),
             engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
-            shutdown_timeout: new.shutdown_timeout,
+            shutdown_timeout: PySlot::new(new.shutdown_timeout.unbind()),
             started: None.into(),
             event_loop: LoopSlot::new(py, event_loop),
             protocol: PySlot::new(new.protocol.unbind()),
@@ -260,19 +261,56 @@ impl Tls {
     }
 
     /// `loop.call_later(seconds, self.method)`, the timer kept.
-    fn set_timer<'py>(
-        &self,
-        slf: &Bound<'py, PyAny>,
-        seconds: impl IntoPyObject<'py>,
-        method: &str,
-    ) -> PyResult<()> {
+    fn set_timer(&self, slf: &Bound<'_, PyAny>, seconds: &PySlot, method: &str) -> PyResult<()> {
         let py = slf.py();
-        if let Some(event_loop) = self.native(py) {
+        if let (Some(event_loop), Some(seconds)) = (self.native(py), seconds.get(py)) {
+            // NaN, which is no time to our `call_later`, is over as soon as asyncio's heap comes to
+            // it: with the timer that is the first now, or at once.
+            let seconds = match seconds.cast::<PyFloat>() {
+                Ok(seconds) if seconds.value().is_nan() => {
+                    let first = event_loop.first_timer(py).map_or(Ok(0.0), |first| {
+                        event_loop.now(py).map(|now| (first - now).max(0.0))
+                    });
+                    PyFloat::new(py, first?).into_any()
+                }
+                _ => seconds,
+            };
             let timer =
                 event_loop.as_any().call_method1("call_later", (seconds, slf.getattr(method)?))?;
             self.timer.set(py, Some(timer.unbind()));
         }
         Ok(())
+    }
+
+    /// The connection's context, for what others make it do: before CPython 3.15 asyncio does that
+    /// in the context of whoever resumes or closes.
+    fn kept_context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if cfg!(Py_3_15) { self.context.get(py) } else { None }
+    }
+
+    /// `loop.call_soon(method, context=context)`
+    fn call_soon(
+        &self,
+        method: &Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = method.py();
+        let Some(event_loop) = self.native(py) else {
+            return Ok(());
+        };
+        let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
+        event_loop
+            .as_any()
+            .call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context))
+            .map(drop)
+    }
+
+    /// Runs `f` in the connection's context, where there is one.
+    fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        match self.context.get(py) {
+            Some(context) => within(&context, f),
+            None => f(),
+        }
     }
 
     fn cancel_timer(&self, py: Python<'_>) -> PyResult<()> {

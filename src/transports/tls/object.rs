@@ -38,6 +38,7 @@ impl Transport for Tls {
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let own = [
             &self.handshake_timeout,
+            &self.shutdown_timeout,
             self.event_loop.slot(),
             &self.protocol,
             &self.get_buffer,

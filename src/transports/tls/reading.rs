@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString};
 
 use super::engine::Stop;
 use super::{State, Tls};
@@ -205,23 +205,12 @@ impl Tls {
         if !self.reading_paused.replace(false) {
             return Ok(());
         }
-        // Before CPython 3.15 asyncio reads on in the context of whoever resumes.
-        let context = if cfg!(Py_3_15) { self.context.get(slf.py()) } else { None };
-        self.read_soon(slf, context)
+        self.read_soon(slf, self.kept_context(slf.py()))
     }
 
     /// `loop.call_soon(self._read_on, context=context)`
     fn read_soon(&self, slf: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        let py = slf.py();
-        let Some(event_loop) = self.native(py) else {
-            return Ok(());
-        };
-        let method = slf.getattr(pyo3::intern!(py, "_read_on"))?;
-        let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
-        event_loop
-            .as_any()
-            .call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context))
-            .map(drop)
+        self.call_soon(&slf.getattr(pyo3::intern!(slf.py(), "_read_on"))?, context)
     }
 
     /// Reading goes on after a pause, or in the next piece of a small buffer.

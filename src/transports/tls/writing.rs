@@ -11,6 +11,7 @@ use super::{State, Tls};
 use crate::memory;
 use crate::sockets::Buffer;
 use crate::transports::flow::Signal;
+use crate::transports::life::Sender;
 use crate::transports::{base, stream};
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
@@ -25,7 +26,10 @@ fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `encrypted` lists this, with the transport that it is called for.
     let this = unsafe { base::state::<Tls>(slf) };
     // In asyncio the `write()` that this was meant for ends the connection.
-    this.flush(slf).or_else(|error| this.write_failed(slf, error))
+    this.flush_for(slf, Sender::Batch).or_else(|error| {
+        // Out of the loop, and so in no context: the connection's own.
+        this.in_context(slf.py(), || this.write_failed(slf, error))
+    })
 }
 
 impl Tls {
@@ -200,23 +204,27 @@ impl Tls {
 
     /// Hands the ciphertext to the transport below, unless that one has enough.
     pub(super) fn flush(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.listed.set(false);
-        if !self.writing_paused.get() {
-            self.hand_down(slf.py())?;
-        }
-        self.control_writing(slf)
+        self.flush_for(slf, Sender::Caller)
     }
 
-    pub(super) fn hand_down(&self, py: Python<'_>) -> PyResult<()> {
+    fn flush_for(&self, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
+        self.listed.set(false);
+        if !self.writing_paused.get() {
+            self.hand_down(slf.py(), sender)?;
+        }
+        self.control_writing(slf, sender)
+    }
+
+    fn hand_down(&self, py: Python<'_>, sender: Sender) -> PyResult<()> {
         let (Some(lower), Some(data)) = (self.lower.get(py), self.engine.take(py)?) else {
             return Ok(());
         };
         if let Some(outer) = base::state_of::<Self>(&lower)? {
             outer.write(&lower, data.as_any())?;
-            return outer.flush(&lower);
+            return outer.flush_for(&lower, sender);
         }
         if let Some(stream) = base::state_of::<stream::Stream>(&lower)? {
-            return stream::send(stream, &lower, &data);
+            return stream::send(stream, &lower, &data, sender);
         }
         lower.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
     }
@@ -238,7 +246,7 @@ impl Tls {
 
     /// Tells the application to pause or to go on. (asyncio compares with `>=` here, and with a
     /// mark of 0 it pauses writers that nothing will ever resume.)
-    pub(super) fn control_writing(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn control_writing(&self, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
         let py = slf.py();
         let (size, marks, paused) = (self.unsent(py), self.flow.limits.get(), &self.flow.paused);
         let signal = if size >= marks.high.max(1) && !paused.get() {
@@ -250,7 +258,10 @@ impl Tls {
         };
         paused.set(matches!(signal, Signal::Pause));
         match (self.protocol.get(py), self.native(py)) {
-            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
+            (Some(protocol), Some(native)) => {
+                let tell = || signal.tell(&native, slf, &protocol);
+                if sender == Sender::Batch { self.in_context(py, tell) } else { tell() }
+            }
             _ => Ok(()),
         }
     }
