@@ -80,7 +80,7 @@ SUITES = (
     ),
     Suite(
         "twisted==26.10.0",
-        ("twisted[tls]==26.10.0", "hypothesis"),
+        ("twisted[tls]==26.10.0", "hypothesis", "pyhamcrest"),
         (
             *TWISTED,
             *("twisted.internet.test", "twisted.protocols.test", "twisted.web.test.test_http"),
@@ -187,7 +187,8 @@ def check(bench: Bench, suite: Suite) -> list[str]:
     for _ in range(1, TRIES):
         if not failing:
             break
-        print(f"  again: {', '.join(failing)}")
+        some = ", ".join(failing[:10]) + (", ..." if len(failing) > 10 else "")
+        print(f"  {len(failing)} again: {some}")
         again = bench.run(suite, "asyncio", failing), bench.run(suite, "tokioloop", failing)
         failing = failing_alone(*again)
     for name in failing:
