@@ -526,7 +526,7 @@ impl NativeLoop {
                 // later: the alarm's descriptor is taken beforehand. If there is none left for it,
                 // the first timer tries again.
                 if !is_alarm {
-                    drop(sources::prepare_alarm(py, self));
+                    drop(crate::sources::prepare_alarm(py, self));
                 }
                 Ok((key, registration))
             }
