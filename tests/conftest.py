@@ -162,6 +162,9 @@ class Programs:
     def environment(extra=None):
         """The environment of this process without what switches debug mode on."""
         env = {k: v for k, v in os.environ.items() if k not in DEBUG_VARIABLES}
+        if hasattr(sys, "gettotalrefcount"):
+            # What other builds of CPython have without being told.
+            env["PYTHONWARNINGS"] = ",".join(USUAL_WARNINGS)
         env.update(PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", **(extra or {}))
         return env
 
@@ -204,6 +207,10 @@ class Programs:
                     pipe.close()
 
 
+USUAL_WARNINGS = (
+    *("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"),
+    *("ignore::ImportWarning", "ignore::ResourceWarning", "default::DeprecationWarning:__main__"),
+)
 DEBUG_VARIABLES = {"PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS"}
 
 

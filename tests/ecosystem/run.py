@@ -1,6 +1,6 @@
 """Runs the test suites of libraries on this loop and on asyncio's: none may fail on this one alone.
 
-    run.py [--folder FOLDER] [anyio] [tornado]
+    run.py [--folder FOLDER] [anyio] [tornado] [twisted]
 
 The sources of the libraries are downloaded and installed into a virtual environment of their own
 (in FOLDER, which is used again, or in a temporary one). What fails on this loop and passes on
@@ -51,6 +51,7 @@ ANYIO = (
     *("--quiet", "--timeout=60", "--tb=line", "-W", "default"),
 )
 TORNADO = ("-m", "unittest_outcomes")
+TWISTED = ("-m", "twisted_outcomes")
 SUITES = (
     Suite(
         "anyio==4.16.0",
@@ -77,6 +78,23 @@ SUITES = (
         ),
         TORNADO,
     ),
+    Suite(
+        "twisted==26.10.0",
+        ("twisted[tls]==26.10.0", "hypothesis", "pyhamcrest"),
+        (
+            *TWISTED,
+            *("twisted.internet.test", "twisted.protocols.test", "twisted.web.test.test_http"),
+            *(
+                f"twisted.test.test_{module}"
+                for module in (
+                    *("amp", "cooperator", "factories", "ftp", "internet", "loopback", "memcache"),
+                    *("policies", "process", "protocols", "sip", "socks", "ssl", "sslverify"),
+                    *("stdio", "task", "tcp", "tcp_internals", "threads", "udp", "unix"),
+                )
+            ),
+        ),
+        TWISTED,
+    ),
 )
 
 
@@ -94,7 +112,7 @@ class Bench:
         sources = self.folder / "sources"
         source = sources / suite.requirement.replace("==", "-")
         if not source.exists():
-            download = ("download", "--no-deps", "--no-binary", ":all:", "--dest", str(sources))
+            download = ("download", "--no-deps", "--no-binary", suite.name, "--dest", str(sources))
             self._pip(*download, suite.requirement)
             with tarfile.open(f"{source}.tar.gz") as archive:
                 archive.extractall(sources)
@@ -169,7 +187,8 @@ def check(bench: Bench, suite: Suite) -> list[str]:
     for _ in range(1, TRIES):
         if not failing:
             break
-        print(f"  again: {', '.join(failing)}")
+        some = ", ".join(failing[:10]) + (", ..." if len(failing) > 10 else "")
+        print(f"  {len(failing)} again: {some}")
         again = bench.run(suite, "asyncio", failing), bench.run(suite, "tokioloop", failing)
         failing = failing_alone(*again)
     for name in failing:

@@ -81,6 +81,30 @@ run(main())
     assert result["later"] == 0
 
 
+def test_the_first_timer_is_set_when_no_descriptor_is_left(programs):
+    source = """
+async def main():
+    loop = asyncio.get_running_loop()
+    reports = []
+    loop.set_exception_handler(
+        lambda loop, context: reports.append(exhausted(context["exception"]))
+    )
+    server = await loop.create_server(Greets, "127.0.0.1", 0)
+    with socket.socket() as client:
+        with spare(0):
+            client.connect(server.sockets[0].getsockname())
+            await asyncio.sleep(0.05)
+        client.setblocking(False)
+        heard = await greetings([client])
+    server.close()
+    await server.wait_closed()
+    print(json.dumps([len(reports) > 0, all(reports), [word.decode() for word in heard]]))
+
+run(main())
+"""
+    assert told(programs, SERVER + source) == [True, True, ["hello"]]
+
+
 def test_the_default_handler_logs_it(programs):
     source = """
 import logging

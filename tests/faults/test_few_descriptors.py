@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from exhaustion import told
 
@@ -89,7 +91,11 @@ print(json.dumps(True))
     assert told(programs, source)
 
 
-@pytest.mark.parametrize("pipes", [0, 3])
+# Popen of older releases leaves the pipes open that it had made when there is no other.
+CLOSES_PIPES = hasattr(subprocess.Popen, "_on_error_fd_closer")
+
+
+@pytest.mark.parametrize("pipes", [0, 3] if CLOSES_PIPES else [0])
 def test_children_are_started_or_not(programs, pipes):
     source = f"""
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr")[:{pipes}], asyncio.subprocess.PIPE)

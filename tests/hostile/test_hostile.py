@@ -35,7 +35,7 @@ def test_wrong_arguments_are_refused_as_asyncio_refuses_them():
     assert len(got) > 100
     defects = {name: why for name, kept in got.items() if (why := children.defect(kept))}
     assert not defects
-    if sys.version_info[:2] not in COMPARED:
+    if sys.version_info[:2] not in COMPARED or sys.version_info < (3, 11, 7):
         return
     expected = children.run("asyncio", "arguments", subjects, every=EVERY)
     differ = {

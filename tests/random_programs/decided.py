@@ -766,7 +766,8 @@ class World:
         if kind == 10:
             return transport.is_closing()
         if kind == 11:
-            return transport.is_reading()
+            # Before, asyncio's datagram transports have no such method.
+            return sys.version_info < (3, 11, 7) or transport.is_reading()
         if kind == 12:
             return transport.set_write_buffer_limits(
                 *((0, 0), (10, 5), (5, 10), (None, 10))[step.c % 4]
