@@ -547,6 +547,9 @@ impl NativeLoop {
             drop(inherited);
             crate::sources::move_to(py, self, &reactor)?;
         }
+        // A loop that has run out of descriptors needs timers, to go on later. If there is none
+        // left now, the first timer tries again.
+        drop(crate::sources::prepare_alarm(py, self));
         Ok(reactor)
     }
 
@@ -564,18 +567,9 @@ impl NativeLoop {
         source: Source,
     ) -> PyResult<(Key, crate::reactor::Registration)> {
         let reactor = self.reactor(py)?;
-        let is_alarm = matches!(source, Source::Alarm);
         let key = self.sources.with(py, |sources| sources.insert(source));
         match reactor.register(fd, key) {
-            Ok(registration) => {
-                // A server that runs out of descriptors sets its first timer then, to accept again
-                // later: the alarm's descriptor is taken beforehand. If there is none left for it,
-                // the first timer tries again.
-                if !is_alarm {
-                    drop(crate::sources::prepare_alarm(py, self));
-                }
-                Ok((key, registration))
-            }
+            Ok(registration) => Ok((key, registration)),
             Err(error) => {
                 drop(self.sources.with(py, |sources| sources.remove(key)));
                 Err(os_error(&error))
