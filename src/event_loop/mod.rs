@@ -242,9 +242,12 @@ impl NativeLoop {
         Self::entered(slf).run(slf.py())
     }
 
-    /// Lets go of everything; called once by `close()`.
+    /// Lets go of everything, once the loop is closed; called by `close()`.
     fn _dispose(slf: &Bound<'_, Self>) {
-        Self::entered(slf).release_all(slf.py());
+        let this = Self::entered(slf);
+        if this.closed.get(slf.py()) {
+            this.release_all(slf.py());
+        }
     }
 
     /// Wakes the loop if it sleeps.
