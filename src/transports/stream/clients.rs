@@ -159,7 +159,10 @@ fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Client
 /// Tells a server of a new connection.
 pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = server.py();
-    if let Some(clients) = counted(server)? {
+    // One that is closed takes no more connections, and says so in asyncio's way.
+    if let Some(clients) = counted(server)?
+        && !server.getattr(intern!(py, "_sockets"))?.is_none()
+    {
         return clients.get().add(transport);
     }
     cached::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
