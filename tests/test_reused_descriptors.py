@@ -14,6 +14,7 @@ import sys
 
 import pytest
 from recording import Reports, turns
+from reused_numbers import pair_with
 
 SECRET = b"for the old peer only "
 
@@ -30,9 +31,10 @@ def reused(near):
     """Closes ``near``; a new pair whose first end has its number."""
     number = near.fileno()
     near.close()
-    again, peer = pair()
+    again, peer = pair_with(number)
     with again, peer:
-        assert again.fileno() == number
+        again.setblocking(False)
+        peer.setblocking(False)
         yield again, peer
 
 

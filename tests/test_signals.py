@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from reused_numbers import pair_with
 
 # Python's own signal handlers
 
@@ -447,11 +448,10 @@ def test_a_wake_up_descriptor_that_was_closed_meanwhile_gets_nothing(loop, forei
     loop.add_signal_handler(signal.SIGUSR1, lambda: None)
     number = foreign.fileno()
     foreign.writing.close()
-    stranger, peer = socket.socketpair()
+    stranger, peer = pair_with(number)
     with stranger, peer:
         stranger.setblocking(False)
         peer.setblocking(False)
-        assert stranger.fileno() == number
         run_with_signals(loop, signal.SIGUSR1)
         with pytest.raises(BlockingIOError):
             peer.recv(100)

@@ -12,6 +12,7 @@ import socket
 
 import pytest
 from recording import Recorder, blocking_pair, in_thread, transport_pair
+from reused_numbers import pair_with
 
 
 class Datagrams(Recorder, asyncio.DatagramProtocol):
@@ -37,13 +38,7 @@ def closed_under(transport):
 
 def taken_over(fd, *, kind=socket.SOCK_STREAM):
     """A stranger's connection whose first socket has the number ``fd``."""
-    near, far = socket.socketpair(type=kind)
-    if far.fileno() == fd:
-        near, far = far, near
-    elif near.fileno() != fd:
-        os.dup2(near.fileno(), fd)
-        other, near = near, socket.socket(fileno=fd)
-        other.close()
+    near, far = pair_with(fd, kind=kind)
     near.setblocking(False)
     far.settimeout(20)
     return near, far
