@@ -234,4 +234,7 @@ def test_a_protocol_that_cannot_be_connected(both, pidfds):
             await starting
         return None
 
-    assert both(look) == [None, AttributeError]
+    stock, native = both(look)
+    # Whether asyncio's wait ends depends on when the killed child is reaped.
+    assert stock in (None, AttributeError)
+    assert native is AttributeError
