@@ -42,8 +42,24 @@
 //! have its own frames unwound first. On a libc that runs no such handlers, or too late, a thread
 //! that ends is unwound as before: the test of this module fails there.
 
+use std::ffi::c_int;
+
+use pyo3::ffi;
+
 #[cfg(not(Py_3_14))]
 pub(crate) use before_3_14::guard;
+
+unsafe extern "C" {
+    #[cfg_attr(Py_3_13, link_name = "Py_IsFinalizing")]
+    fn _Py_IsFinalizing() -> c_int;
+}
+
+/// Whether the interpreter goes down, or is down: whoever does not run Python code yet must not
+/// begin to. While it goes down CPython holds the thread; once it is down there is nothing to ask.
+pub(crate) fn has_begun() -> bool {
+    // SAFETY: both may be asked at any time, in any thread.
+    unsafe { ffi::Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0 }
+}
 
 /// CPython itself leaves threads hanging.
 #[cfg(Py_3_14)]
@@ -122,8 +138,6 @@ mod before_3_14 {
     unsafe extern "C" {
         fn _pthread_cleanup_push(buffer: *mut Node, routine: Routine, arg: *mut c_void);
         fn _pthread_cleanup_pop(buffer: *mut Node, execute: c_int);
-        #[cfg_attr(Py_3_13, link_name = "Py_IsFinalizing")]
-        fn _Py_IsFinalizing() -> c_int;
     }
 
     /// A handler in the list of the thread that made it, which alone touches it.
@@ -187,7 +201,7 @@ mod before_3_14 {
 
     unsafe extern "C" fn park_if_finalizing(_: *mut c_void) {
         // SAFETY: may be asked at any time, in any thread.
-        if unsafe { _Py_IsFinalizing() } != 0 {
+        if unsafe { super::_Py_IsFinalizing() } != 0 {
             park();
         }
     }

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
@@ -29,11 +30,14 @@ where
     generic::future_into_py_with_locals::<Guarded, _, T>(py, locals, scoped)
 }
 
-/// The future, polled in guarded threads.
+/// The future, polled in guarded threads; never more once the interpreter goes down.
 pub(super) async fn guarded<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         finalizing::guard();
+        if finalizing::has_begun() {
+            return Poll::Pending;
+        }
         future.as_mut().poll(context)
     })
     .await
@@ -65,7 +69,11 @@ impl Runtime for Guarded {
     where
         F: FnOnce() + Send + 'static,
     {
-        upstream::get_runtime().spawn_blocking(guarded_call(function))
+        // It begins by attaching, without asking whether there is an interpreter.
+        let told = move || {
+            let _ = Python::try_attach(|_| function());
+        };
+        upstream::get_runtime().spawn_blocking(guarded_call(told))
     }
 }
 
