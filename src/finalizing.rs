@@ -45,6 +45,7 @@
 use std::ffi::c_int;
 
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 #[cfg(not(Py_3_14))]
 pub(crate) use before_3_14::guard;
@@ -54,11 +55,47 @@ unsafe extern "C" {
     fn _Py_IsFinalizing() -> c_int;
 }
 
-/// Whether the interpreter goes down, or is down: whoever does not run Python code yet must not
-/// begin to. While it goes down CPython holds the thread; once it is down there is nothing to ask.
+/// Whether the interpreter goes down, or is down: a thread that is not attached must not attach.
 pub(crate) fn has_begun() -> bool {
     // SAFETY: both may be asked at any time, in any thread.
     unsafe { ffi::Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0 }
+}
+
+/// [`Python::try_attach`] for threads that nothing else guards, such as tokio's; None once the
+/// interpreter goes down.
+///
+/// CPython leaves those threads hanging that have a thread state when it stops the world to go down.
+/// One that asks for its first at that moment gets it afterwards, and the GIL as soon as the main
+/// thread lets go of it: at the latest when nothing is left that the GIL protects. Hence the second
+/// look; such a thread passes the GIL on, for which the main thread may wait, and hangs.
+pub(crate) fn try_attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    guard();
+    // SAFETY: may be asked at any time, in any thread.
+    if unsafe { ffi::Py_IsInitialized() != 0 && ffi::PyGILState_Check() != 0 } {
+        // Perhaps the thread that takes the interpreter down, which may run Python code.
+        return Python::try_attach(body);
+    }
+    if has_begun() {
+        return None;
+    }
+    Python::try_attach(|py| {
+        if has_begun() {
+            py.detach(|| park());
+        }
+        body(py)
+    })
+}
+
+/// [`try_attach`] for who cannot go on without: once the interpreter goes down the thread hangs.
+pub(crate) fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
+    try_attach(body).unwrap_or_else(|| park())
+}
+
+fn park() -> ! {
+    loop {
+        // SAFETY: a signal ends the wait, and the next one begins.
+        unsafe { libc::pause() };
+    }
 }
 
 /// CPython itself leaves threads hanging.
@@ -202,14 +239,7 @@ mod before_3_14 {
     unsafe extern "C" fn park_if_finalizing(_: *mut c_void) {
         // SAFETY: may be asked at any time, in any thread.
         if unsafe { super::_Py_IsFinalizing() } != 0 {
-            park();
-        }
-    }
-
-    fn park() -> ! {
-        loop {
-            // SAFETY: a signal ends the wait, and the next one begins.
-            unsafe { libc::pause() };
+            super::park();
         }
     }
 
@@ -241,7 +271,7 @@ mod before_3_14 {
             if let Some(tell) = TOLD.take() {
                 let _ = tell.send("parked");
             }
-            park();
+            super::super::park();
         }
 
         unsafe extern "C-unwind" {

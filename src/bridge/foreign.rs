@@ -13,7 +13,7 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::link;
 use super::table::{self, Handle, Table};
-use super::tasks;
+use crate::finalizing;
 use crate::object::{Object, enter};
 use crate::targets::{Carrier, Target};
 
@@ -25,7 +25,7 @@ impl Carrier for Threadsafe {
     fn carry(&self, target: &Arc<Target>) {
         // Whoever wakes must not have to wait for the GIL: it may hold locks.
         let target = Arc::clone(target);
-        let deliver = tasks::guarded_call(move || Python::try_attach(|py| deliver(py, &target)));
+        let deliver = move || finalizing::try_attach(|py| deliver(py, &target));
         let post = move || drop(upstream::get_runtime().spawn_blocking(deliver));
         // tokio panics where the system has no thread left, and the table's functions must not.
         let _ = catch_unwind(AssertUnwindSafe(post));

@@ -130,7 +130,7 @@ impl Shared {
             return Poll::Pending;
         }
         drop(state);
-        Poll::Ready(super::attach(|py| {
+        Poll::Ready(finalizing::attach(|py| {
             Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
         }))
     }

@@ -211,12 +211,6 @@ fn admit(py: Python<'_>) -> PyResult<()> {
     interpreters::only_main(py)
 }
 
-/// `Python::attach`, for threads that nothing else guards: those of tokio.
-fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
-    finalizing::guard();
-    Python::attach(body)
-}
-
 /// `extension::function` for what its `async` block makes.
 fn name_of<F>() -> &'static str {
     let name = type_name::<F>();

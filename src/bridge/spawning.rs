@@ -69,7 +69,7 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    super::attach(|py| {
+    finalizing::attach(|py| {
         super::admit(py)?;
         let Some(event_loop) = link::running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
@@ -88,8 +88,7 @@ where
 
 fn runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| {
-        finalizing::guard();
-        let own = Python::try_attach(|py| -> PyResult<_> {
+        let own = finalizing::try_attach(|py| -> PyResult<_> {
             let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
             // SAFETY: a loop of this crate, as `Link::to` saw, which `event_loop` keeps alive.

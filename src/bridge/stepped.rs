@@ -12,6 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 
+use crate::finalizing;
 use crate::forks::Mutex;
 
 /// A future whose result has become a Python object. Not `Send` to the compiler: see `LocalFuture`
@@ -62,7 +63,7 @@ where
         let future = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
         future
             .poll(context)
-            .map(|result| result.and_then(|value| super::attach(|py| value.into_py_any(py))))
+            .map(|result| result.and_then(|value| finalizing::attach(|py| value.into_py_any(py))))
     }
 }
 

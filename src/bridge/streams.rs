@@ -43,7 +43,7 @@ type Asked = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
 impl AsyncGenerator {
     fn ask(&self, next: &Py<PyAny>) -> PyResult<Asked> {
-        super::attach(|py| {
+        finalizing::attach(|py| {
             let item = next.bind(py).call0()?;
             Ok(Box::pin(into_future_with_locals(&self.locals, item)?) as Asked)
         })
@@ -71,7 +71,8 @@ impl Stream for AsyncGenerator {
             Ok(item) => Poll::Ready(Some(Ok(item))),
             Err(error) => {
                 self.next = None;
-                let over = super::attach(|py| error.is_instance_of::<PyStopAsyncIteration>(py));
+                let over =
+                    finalizing::attach(|py| error.is_instance_of::<PyStopAsyncIteration>(py));
                 Poll::Ready((!over).then_some(Err(error)))
             }
         }
@@ -160,7 +161,7 @@ impl Stream for Items {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Ok(item))) => Poll::Ready(Some(item)),
             Poll::Ready(Some(Err(error))) => {
-                super::attach(|py| report(py, &self.0.locals, error));
+                finalizing::attach(|py| report(py, &self.0.locals, error));
                 Poll::Ready(None)
             }
         }
@@ -315,7 +316,7 @@ impl RustStream {
             let _turn = Turn::take(&shared)?;
             let source = shared.source.lock().take();
             drop(source);
-            super::attach(|py| Ok(py.None()))
+            finalizing::attach(|py| Ok(py.None()))
         })
     }
 
@@ -420,7 +421,7 @@ where
         // SAFETY: the field is pinned as the whole is; it is never moved out.
         let stream = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
         stream.poll_next(context).map(|item| {
-            item.map(|item| item.and_then(|item| super::attach(|py| item.into_py_any(py))))
+            item.map(|item| item.and_then(|item| finalizing::attach(|py| item.into_py_any(py))))
         })
     }
 }

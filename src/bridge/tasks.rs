@@ -69,11 +69,11 @@ impl Runtime for Guarded {
     where
         F: FnOnce() + Send + 'static,
     {
-        // It begins by attaching, without asking whether there is an interpreter.
+        // It begins by attaching, and CPython 3.14 lets it while the interpreter goes down.
         let told = move || {
-            let _ = Python::try_attach(|_| function());
+            let _ = finalizing::try_attach(|_| function());
         };
-        upstream::get_runtime().spawn_blocking(guarded_call(told))
+        upstream::get_runtime().spawn_blocking(told)
     }
 }
 
@@ -87,6 +87,6 @@ impl ContextExt for Guarded {
     }
 
     fn get_task_locals() -> Option<TaskLocals> {
-        Python::try_attach(|py| upstream::get_current_locals(py).ok()).flatten()
+        finalizing::try_attach(|py| upstream::get_current_locals(py).ok()).flatten()
     }
 }
