@@ -167,7 +167,8 @@ impl NativeLoop {
     fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
             Entry::Io(key) => sources::dispatch(py, self, key),
-            Entry::Native(object, step) => step(py, &object),
+            // SAFETY: the two were queued together.
+            Entry::Native(object, step) => unsafe { step(py, &object) },
             Entry::Handle(handle) => self.run_handle(py, &handle),
             Entry::Call(call) => self.run_call(py, call),
         };
@@ -238,7 +239,8 @@ impl NativeLoop {
         let mut result = Ok(());
         for (transport, flush) in unflushed {
             // One that ends the loop does not keep the others' bytes back.
-            result = result.and(flush(py, &transport));
+            // SAFETY: the two were listed together.
+            result = result.and(unsafe { flush(py, &transport) });
         }
         result
     }

@@ -26,7 +26,11 @@ use crate::handles::{Handle, Queued, Ticket};
 use crate::reactor::Key;
 
 /// Something of the core's own that waits for its turn.
-pub(crate) type Step = fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
+///
+/// # Safety
+///
+/// It is called with the object that it was queued, listed or armed with: it may rely on its type.
+pub(crate) type Step = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
     /// A call whose handle nobody has looked at. Out of the queue: one without a handle.

@@ -372,7 +372,11 @@ fn reused() -> PyErr {
 }
 
 /// The time has come.
-fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a sleep.
+unsafe fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `TIMER` has this function, and only sleeps are timers of that kind.
     let sleep = unsafe { Sleep::borrowed(py, slf.as_ptr()) };
     if sleep.phase() != Phase::Waiting {

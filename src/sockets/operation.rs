@@ -295,7 +295,11 @@ impl State {
 }
 
 /// The socket is ready, and the operation's turn has come.
-fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is an operation of this module.
+unsafe fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only a waiter that `wait` made has this function, and its object is an operation.
     let operation = unsafe { Operation::borrowed(py, slf.as_ptr()) };
     let state = operation.state();

@@ -269,7 +269,11 @@ pub(crate) unsafe fn begin<T: SocketTransport>(
 }
 
 /// Calls `connection_made`, then starts reading, then wakes who waits for the connection.
-fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a transport of the kind `T`.
+unsafe fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `begin` queues this step, and only with a transport of this kind.
     let this = unsafe { base::state::<T>(slf) };
@@ -302,7 +306,11 @@ fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyRes
 }
 
 /// Calls `connection_lost` and closes the socket.
-fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a transport of the kind `T`.
+unsafe fn connection_lost<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `lose` queues this step, with the transport that the state beside it is of.
     let this = unsafe { base::state::<T>(slf) };
@@ -487,7 +495,8 @@ pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: 
 pub(crate) fn lose_now<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     this.life.set(Life::Losing);
     this.follow_caller(slf.py())?;
-    connection_lost::<T>(slf.py(), &slf.clone().unbind())
+    // SAFETY: `slf` is the transport whose state `this` is.
+    unsafe { connection_lost::<T>(slf.py(), &slf.clone().unbind()) }
 }
 
 /// [`fatal_to_caller`] outside of any call of the program's: in the transport's context.

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::contexts::Ground;
 use crate::descriptors;
 use crate::errors::{check, os_error};
-use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
+use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop, Step};
 use crate::gil::PySlot;
 use crate::handles::{self, Call, Handle};
 use crate::object::{Object, enter, getter};
@@ -153,7 +153,11 @@ fn set_non_blocking(fd: RawFd) -> PyResult<()> {
 
 /// Calls `connection_made`, then starts, then wakes who waits for the connection. What ends the
 /// loop does not keep the rest from happening: in asyncio these are callbacks of their own.
-fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a transport of the kind `P`.
+unsafe fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `new` queues this step, with a transport of this kind.
     let pipe = unsafe { base::state::<P>(slf) };
@@ -185,7 +189,11 @@ fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// Calls `connection_lost` and closes the file.
-pub(super) fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a transport of the kind `P`.
+pub(super) unsafe fn connection_lost<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `lose` queues this step, or the one that calls it, with the transport whose end
     // it is called for.
     let end = unsafe { base::state::<P>(slf.bind(py)) }.end();
@@ -360,16 +368,12 @@ impl End {
             return Ok(());
         }
         self.follow_caller(slf.py())?;
-        connection_lost::<P>(slf.py(), &slf.clone().unbind())
+        // SAFETY: `slf` is the transport whose end this is, and of its kind.
+        unsafe { connection_lost::<P>(slf.py(), &slf.clone().unbind()) }
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
-    pub(crate) fn lose_after(
-        &self,
-        slf: &Bound<'_, PyAny>,
-        error: Option<Py<PyAny>>,
-        step: fn(Python<'_>, &Py<PyAny>) -> PyResult<()>,
-    ) {
+    pub(crate) fn lose_after(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>, step: Step) {
         let py = slf.py();
         self.closing.set(true);
         if let Some(native) = self.native(py)

@@ -51,12 +51,17 @@ impl Pipe for ReadPipe {
 }
 
 /// Calls `eof_received`, then `connection_lost`.
-fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a transport of this module's.
+unsafe fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `received_end` queues this step, with the transport that it is called for.
     let pipe = unsafe { base::state::<ReadPipe>(slf.bind(py)) };
     let told = pipe.end.tell(py, "eof_received", &[]);
     // Whatever came of that, the file is closed.
-    connection_lost::<ReadPipe>(py, slf).and(told)
+    // SAFETY: this function's caller vouches for `slf`.
+    unsafe { connection_lost::<ReadPipe>(py, slf) }.and(told)
 }
 
 impl ReadPipe {

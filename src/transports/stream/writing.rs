@@ -27,7 +27,11 @@ const BYTES_LIKE: &str =
     if cfg!(Py_3_14) { "a bytes, bytearray, or memoryview object" } else { "a bytes-like object" };
 
 /// Sends what the turn's writes left in a transport.
-fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a stream transport.
+unsafe fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `wrote` lists this, with the transport that it is called for.
     let stream = unsafe { base::state::<Stream>(slf) };

@@ -21,7 +21,11 @@ pub(super) const HIGH_WATER: usize = 512 * 1024;
 const MOST_DEFERRED: usize = 64 * 1024;
 
 /// Sends what the turn's writes left in a transport.
-fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+///
+/// # Safety
+///
+/// `slf` is a TLS transport.
+unsafe fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `encrypted` lists this, with the transport that it is called for.
     let this = unsafe { base::state::<Tls>(slf) };
