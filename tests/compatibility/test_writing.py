@@ -131,3 +131,27 @@ run(main())
     theirs, ours = both_programs(source, check=False)
     assert theirs.returncode == -signal.SIGPIPE
     assert ours.returncode == 0
+
+
+@row("`writelines()` of more than the kernel takes, 3.12 and 3.13 before their correction")
+def test_lines_that_the_kernel_does_not_take(both):
+    class Paused(Recorder):
+        paused = False
+
+        def pause_writing(self):
+            self.paused = True
+
+    async def look(loop):
+        near, far = socket.socketpair()
+        transport, protocol = await loop.create_connection(Paused, sock=near)
+        transport.writelines([bytes(8 << 20)])
+        paused = protocol.paused
+        buffered = transport.get_write_buffer_size() > 64 * 1024
+        transport.abort()
+        await protocol.lost()
+        far.close()
+        return buffered, paused
+
+    theirs, ours = both(look)
+    assert ours == (True, True)
+    assert theirs == ours or (3, 12) <= sys.version_info < (3, 13, 2)

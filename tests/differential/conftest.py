@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import selector_events
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,22 @@ def contexts(certificates):
     from differential.tls import Contexts  # late: its tests are skipped without trustme
 
     return Contexts(certificates)
+
+
+@pytest.fixture(autouse=True)
+def bounded_lines(monkeypatch):
+    """Corrects asyncio's `writelines()` where it tells no protocol to pause, as newer ones do.
+
+    Without it nothing that follows could be compared.
+    """
+    transport = selector_events._SelectorSocketTransport
+    uncorrected = vars(transport).get("writelines")
+    if uncorrected is None or "_maybe_pause_protocol" in uncorrected.__code__.co_names:
+        return
+
+    def writelines(self, list_of_data):
+        uncorrected(self, list_of_data)
+        if self._buffer:
+            self._maybe_pause_protocol()
+
+    monkeypatch.setattr(transport, "writelines", writelines)
