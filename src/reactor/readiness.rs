@@ -6,7 +6,8 @@
 //!
 //! tokio does not give out its instance's number. A fresh descriptor is registered with the runtime,
 //! and the numbers that the runtime's descriptors can have are asked for it: changing the entry of
-//! a descriptor succeeds in the one instance that has it, and changes nothing anywhere else.
+//! a descriptor succeeds in the one instance that has it, and changes nothing anywhere else. So it
+//! does no harm to ask any number.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,9 +16,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 
-/// Numbers to ask. The runtime's descriptors get the lowest free ones, so usually the first is it;
-/// other threads may open and close descriptors meanwhile.
-const CANDIDATES: RawFd = 16;
+/// Numbers to ask from the lowest free one on, which the runtime usually gets.
+const CANDIDATES: RawFd = 1024;
 
 pub(super) struct Readiness(OwnedFd);
 
@@ -41,7 +41,11 @@ impl Readiness {
         let registered =
             unsafe { AsyncFd::register_with_interest(probe.as_raw_fd(), Interest::READABLE) };
         let _registered = registered.ok()?;
-        let fd = (lowest_free..lowest_free + CANDIDATES).find(|fd| has_member(*fd, probe))?;
+        // Other threads open and close descriptors meanwhile: what was the lowest free number is
+        // neither free nor the lowest for certain.
+        let mut candidates =
+            (lowest_free..lowest_free.saturating_add(CANDIDATES)).chain((0..lowest_free).rev());
+        let fd = candidates.find(|fd| has_member(*fd, probe))?;
         // SAFETY: no pointers; the result is checked.
         let outer = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).ok()?;
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
@@ -106,6 +110,27 @@ mod tests {
         assert!(readiness.has_events());
         runtime.block_on(far.readable()).unwrap();
         assert!(!readiness.has_events());
+    }
+
+    /// The runtime gets lower numbers than those that were free, or much higher ones.
+    #[test]
+    fn what_other_threads_do_to_descriptors_does_not_hide_the_runtimes() {
+        // SAFETY: no pointers.
+        let open = || owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }).unwrap();
+        let mut below: Vec<_> = (0..40).map(|_| open()).collect();
+        let (_runtime, found) = Readiness::with_runtime(|| {
+            below.clear();
+            build()
+        })
+        .unwrap();
+        assert!(found.is_some());
+        let mut above = Vec::new();
+        let (_runtime, found) = Readiness::with_runtime(|| {
+            above.extend((0..40).map(|_| open()));
+            build()
+        })
+        .unwrap();
+        assert!(found.is_some());
     }
 
     #[test]
