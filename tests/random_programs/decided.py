@@ -841,15 +841,13 @@ class World:
         async def run():
             self.waits += 1
             try:
+                killed = step.b % 3 == 0
+                # Whether a process that ends by itself does so before it is killed is up to chance.
+                kinds = ["cat"], ["false"], ["sh", "-c", "echo out; echo err >&2; exit 3"]
                 process = await asyncio.create_subprocess_exec(
-                    *(["cat"], ["false"], ["sh", "-c", "echo out; echo err >&2; exit 3"])[
-                        step.a % 3
-                    ],
-                    stdin=-1,
-                    stdout=-1,
-                    stderr=-1,
+                    *kinds[0 if killed else step.a % 3], stdin=-1, stdout=-1, stderr=-1
                 )
-                if step.b % 3 == 0:
+                if killed:
                     process.kill()
                     return await process.wait()
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
