@@ -43,6 +43,8 @@ def run(argv: list[str]) -> int:
     if not available:
         print("benchmarks: none of the loops can be imported", file=sys.stderr)
         return 2
+    if args.before:
+        available[loops.BEFORE] = str(args.before)
     rows = possible(select(args.rows), list(available))
 
     settings = chosen_settings(args)
@@ -53,7 +55,7 @@ def run(argv: list[str]) -> int:
     if any(isinstance(row, Bridged) for row in rows):
         extension = bridging.build_extension()
         machine[bridging.UPSTREAM] = bridging.upstream_version()
-    runner = Runner(settings, system.choose_cores(), loadgen, extension)
+    runner = Runner(settings, system.choose_cores(), loadgen, extension, args.before)
 
     results: Results = {}
     interrupted = False
@@ -182,6 +184,13 @@ def run_parser() -> argparse.ArgumentParser:
         default=[],
         help=f"names with commas (default: {','.join(loops.FACTORIES)}), "
         "or module:callable for any other loop",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="PYTHON",
+        help="the python of an environment with another build of tokioloop: a column beside this "
+        "one's, and a rival like the others",
     )
     parser.add_argument("--rounds", type=positive, help=f"default: {FULL.rounds}")
     parser.add_argument("--seconds", type=float, help=f"a server row's span ({FULL.seconds})")

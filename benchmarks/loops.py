@@ -12,6 +12,8 @@ from typing import cast
 OURS = "tokioloop"
 # The load generator's own server, in a column beside the loops.
 LIMIT = "limit"
+# Our loop as another environment has it: an earlier version, measured side by side with this one.
+BEFORE = "before"
 # The module that the rows of the group `bridge` import, and the loop that it has of its own.
 EXTENSION = "bench_extension"
 EXTENSIONS_LOOP = f"{EXTENSION}:new_event_loop"

@@ -30,8 +30,9 @@ def cargo(folder: Path, *command: str) -> None:
     subprocess.run([found, *command], cwd=folder, env=environment, check=True)
 
 
-def module(name: str) -> list[str]:
-    return [sys.executable, "-m", f"benchmarks.{name}"]
+def module(name: str, python: Path | None = None) -> list[str]:
+    """The command that runs a module of ours, on this interpreter or on another environment's."""
+    return [str(python or sys.executable), "-m", f"benchmarks.{name}"]
 
 
 def finish(command: list[str]) -> str:

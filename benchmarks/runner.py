@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import certificates
 from benchmarks.bridging import WAYS
 from benchmarks.kinds import MIB, Bridged, Micro, Row, Service
-from benchmarks.loops import LIMIT
+from benchmarks.loops import BEFORE, LIMIT, OURS
 from benchmarks.processes import ROOT, Failure, cargo, finish, module, server
 from benchmarks.progress import Progress
 from benchmarks.results import Results, Sample, Series
@@ -51,11 +51,13 @@ class Runner:
         cores: Cores,
         loadgen: Path | None,
         extension: Path | None = None,
+        before: Path | None = None,
     ) -> None:
         self.settings = settings
         self.cores = cores
         self.loadgen = loadgen
         self.extension = extension
+        self.before = before
         self._certificate: certificates.Certificate | None = None
 
     def steps(self, rows: list[Row], loops: list[str]) -> int:
@@ -83,6 +85,10 @@ class Runner:
     def _measure(self, row: Row, column: str) -> Sample:
         return self._micro(row, column) if isinstance(row, Micro) else self._service(row, column)
 
+    def _on(self, name: str, loop: str) -> list[str]:
+        """The command that runs a module of ours on a loop."""
+        return [*module(name, self.before), OURS] if loop == BEFORE else [*module(name), loop]
+
     def _micro(self, row: Micro, column: str) -> Sample:
         loop, operations, more = column, row.operations, list[str]()
         if isinstance(row, Bridged):
@@ -91,7 +97,7 @@ class Runner:
             if way.through == "upstream":
                 operations = row.upstream_operations or operations
         count = operations if row.fixed else max(int(operations * self.settings.scale), 1)
-        command = [*module("micro"), loop, row.operation or row.id, str(count), *more]
+        command = [*self._on("micro", loop), row.operation or row.id, str(count), *more]
         command += ["--repeats", str(self.settings.repeats), "--core", str(self.cores.server)]
         if row.native:
             command.append("--native")
@@ -121,7 +127,7 @@ class Runner:
                 where = f"unix:{unix}" if unix else row.transport
                 command = [str(self.loadgen), "serve", str(row.limit), where]
             else:
-                command = [*module("servers"), column, row.server]
+                command = [*self._on("servers", column), row.server]
                 if unix:
                     command += ["--unix", unix]
                 if row.transport == "tls" and self._certificate is not None:
