@@ -189,8 +189,8 @@ def run_parser() -> argparse.ArgumentParser:
         "--before",
         type=Path,
         metavar="PYTHON",
-        help="the python of an environment with another build of tokioloop: a column beside this "
-        "one's, and a rival like the others",
+        help="the python of an environment with another build of tokioloop, for a column beside "
+        "this one's",
     )
     parser.add_argument("--rounds", type=positive, help=f"default: {FULL.rounds}")
     parser.add_argument("--seconds", type=float, help=f"a server row's span ({FULL.seconds})")

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 from benchmarks.goals import speedup
 from benchmarks.kinds import Row
-from benchmarks.loops import LIMIT, OURS
+from benchmarks.loops import BEFORE, LIMIT, OURS
 from benchmarks.report import rows_of, value
 from benchmarks.results import Run
 from benchmarks.rows import GROUPS
@@ -24,6 +24,7 @@ COLORS = {
     "zuvloop": "#9b6fb0",
     "zloop": "#c78a6a",
     OURS: "#d1495b",
+    BEFORE: "#e3a6ae",
     LIMIT: "#444444",
     f"{UPSTREAM} on asyncio": "#9aa0a6",
     f"{UPSTREAM} on uvloop": "#f2b632",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 from benchmarks.results import Series
@@ -44,6 +45,12 @@ MET, NEAR, MISSED = "✓", "≈", "✗"
 def speedup(one: Series, other: Series, higher_is_better: bool) -> float:
     """How many times as fast as ``other`` is ``one``, by their medians."""
     return _faster(one.median, other.median, higher_is_better)
+
+
+def paired_speedup(one: Series, other: Series, higher_is_better: bool) -> float:
+    """The median of the rounds' speed-ups: what disturbs a round disturbs both in it."""
+    rounds = zip(one.values, other.values, strict=True)
+    return statistics.median(_faster(mine, theirs, higher_is_better) for mine, theirs in rounds)
 
 
 def overlap(one: Series, other: Series) -> bool:

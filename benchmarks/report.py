@@ -6,9 +6,20 @@ import statistics
 from dataclasses import replace
 
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS
-from benchmarks.goals import MET, MISSED, NEAR, Above, AtMost, OfLimit, overlap, speedup, verdict
+from benchmarks.goals import (
+    MET,
+    MISSED,
+    NEAR,
+    Above,
+    AtMost,
+    OfLimit,
+    overlap,
+    paired_speedup,
+    speedup,
+    verdict,
+)
 from benchmarks.kinds import BYTES, MEBIBYTES, REQUESTS, Bridged, Row
-from benchmarks.loops import LIMIT, OURS
+from benchmarks.loops import BEFORE, LIMIT, OURS
 from benchmarks.results import Run, Series
 from benchmarks.rows import ROWS
 
@@ -44,24 +55,30 @@ def tables(run: Run) -> str:
 
 
 def table(run: Run) -> str:
-    """A row a line: every loop's median, our ratio to the best rival, and the row's goal."""
+    """A row a line: every loop's median, our ratios to the best rival and to what was before, and
+    the row's goal.
+    """
     loops = list(run.loops)
-    rated = OURS in loops and len(loops) > 1
+    rated = OURS in loops and bool(set(loops) - {OURS, BEFORE})
+    moved = OURS in loops and BEFORE in loops
     limited = any(LIMIT in series for series in run.results.values())
     heads = ["row", *loops] + [LIMIT] * limited
-    heads += [f"{OURS} / best rival"] * rated + ["goal"] * (OURS in loops)
+    heads += [f"{OURS} / best rival"] * rated + [f"{OURS} / {BEFORE}"] * moved
+    heads += ["goal"] * (OURS in loops)
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     for row in rows_of(run):
         if isinstance(row, Bridged):
             continue
         series = run.results[row.id]
-        best = best_of(row, series, loops)
+        best = best_of(row, series, [loop for loop in loops if loop != BEFORE])
         line = [row.title]
         for loop in loops:
             cell = _cell(row, series.get(loop))
             line.append(f"**{cell}**" if loop == best else cell)
         line += [_cell(row, series.get(LIMIT))] * limited
         line += [_ratio(row, series, OURS)] * rated
+        if moved:
+            line.append(_change(row, series))
         line += [_goal(run, row, OURS)] * (OURS in loops)
         lines.append(line)
     return _markdown(lines)
@@ -151,6 +168,8 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
             "difference within the spread of the rounds. Goals: a ratio to the best rival unless "
             f"said otherwise; {MET} met, {MISSED} missed, {NEAR} missed by less than the spread."
         )
+    if BEFORE in run.loops:
+        lines.append(f"What {BEFORE} is compared with: the median of the rounds' ratios.")
     return "\n".join(lines)
 
 
@@ -203,7 +222,7 @@ def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str |
 
 
 def best_rival(row: Row, series: dict[str, Series]) -> str | None:
-    others = [loop for loop in series if loop not in (OURS, BESIDE, EMBEDDED, LIMIT)]
+    others = [loop for loop in series if loop not in (OURS, BEFORE, BESIDE, EMBEDDED, LIMIT)]
     return best_of(row, series, others)
 
 
@@ -227,6 +246,13 @@ def _ratio(row: Row, series: dict[str, Series], column: str) -> str:
     if rival is None or not ours.usable:
         return ABSENT
     return f"{_mark(row, ours, series[rival])} {WAYS[rival].of if rival in WAYS else rival}"
+
+
+def _change(row: Row, series: dict[str, Series]) -> str:
+    after, before = series[OURS], series[BEFORE]
+    if not (after.usable and before.usable):
+        return ABSENT
+    return f"{paired_speedup(after, before, row.higher_is_better):.2f}x"
 
 
 def _goal(run: Run, row: Row, column: str) -> str:

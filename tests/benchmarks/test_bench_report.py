@@ -52,6 +52,15 @@ def test_a_difference_within_the_spread_is_marked():
     assert goal.endswith("✗")
 
 
+def test_an_earlier_build_is_no_rival_and_is_compared_round_by_round():
+    run = echo_run(ours=(100_000, 50_000, 102_000))
+    run.loops["before"] = "/env/bin/python"
+    run.results["protocol-10"]["before"] = series(50_000, 100_000, 51_000, cpu_us=[5.0])
+    heads, _, row = lines(report.table(run))
+    assert heads[-3:] == ["tokioloop / best rival", "tokioloop / before", "goal"]
+    assert row[-3:-1] == ["2.44x asyncio", "2.00x"]
+
+
 def test_rows_without_a_limit_leave_their_cell_empty():
     run = echo_run()
     run.results["gather-native"] = {
