@@ -890,6 +890,9 @@ class World:
         for ear in self.ears:
             if ear.actor.transport is not None:
                 with contextlib.suppress(Exception):
+                    if ear.secure:
+                        # asyncio's ends no connection whose peer's end waits behind a pause.
+                        ear.actor.transport.resume_reading()
                     ear.actor.transport.close()
         self.settle()
         for ear in self.ears:
