@@ -114,5 +114,6 @@ def show(options, group):
     for (where, why), values in found.items():
         print(f"-- {where} = {' '.join(values)}\n{why}")
     wrong = sum(map(len, found.values()))
-    print(f"{group}: {len(got)} cases, {known} differ for a known reason, {wrong} wrong", flush=True)
+    counts = f"{len(got)} cases, {known} differ for a known reason, {wrong} wrong"
+    print(f"{group}: {counts}", flush=True)
     return wrong
