@@ -16,6 +16,9 @@ DEBUG_ARGS ?=
 ASAN_ARGS ?=
 STRESS_ARGS ?= --seconds 120
 SOAK_ARGS ?= --cycles 500
+# Seeds of other programs than those that `make test` runs.
+RANDOM_ARGS ?= --seeds 2000-4000
+HOSTILE_ARGS ?=
 # Which of the libraries' suites; none means all.
 ECOSYSTEM_ARGS ?=
 # Another Linux's root folder to run the benchmarks in, on the CPython that is there.
@@ -48,11 +51,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo test test-rust test-loom test-python conformance lint bench check-rust clean
-.PHONY: test-debug test-asan test-tsan test-miri stress soak ecosystem
+.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -120,6 +123,14 @@ stress: $(VENV)/.built ## Let threads at loops that open, run, close, fork and a
 soak: $(VENV)/.built ## Serve clients that misbehave, for hundreds of cycles
 	$(call say,"Soak: $(SOAK_ARGS)")
 	@$(BIN)/python tests/machines/soak.py $(SOAK_ARGS)
+
+random: $(VENV)/.built ## Run random programs here and on asyncio's loop
+	$(call say,"Random programs: $(RANDOM_ARGS)")
+	@PYTHONPATH=tests $(BIN)/python -m random_programs $(RANDOM_ARGS)
+
+hostile: $(VENV)/.built ## Give every public method wrong arguments and objects that lie
+	$(call say,"Hostile objects")
+	@PYTHONPATH=tests $(BIN)/python -m hostile $(HOSTILE_ARGS)
 
 # In an environment of its own below target/, which is kept.
 ecosystem: $(VENV)/.built ## Run the suites of AnyIO, Tornado and Twisted here and on asyncio's loop

@@ -264,6 +264,13 @@ pub(crate) fn within<R>(
     }
 }
 
+/// Whether an object is a context of CPython's, which has no subclasses. A program may pass anything
+/// that has a `run` for one.
+pub(crate) fn is_context(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object, of which only the type is looked at.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
 /// # Safety
 /// `context` must be a live context object, and `Layout::comparable` true.
 #[inline]

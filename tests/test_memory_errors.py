@@ -91,3 +91,78 @@ except (TypeError, PermissionError):
     done = programs.run(source, timeout=60)
     assert done.stderr == ""
     assert done.stdout.partition("\n")[0] in ("out of memory", "refused", "[1]")
+
+
+FULL_QUEUE = """
+import asyncio, resource, socket
+
+loop = new_event_loop()
+asyncio.set_event_loop(loop)
+near, far = socket.socketpair()
+near.setblocking(False)
+told = []
+
+
+class Protocol(asyncio.Protocol):
+    def data_received(self, data):
+        told.append(data)
+        loop.stop()
+
+
+def readable():
+    told.append(near.recv(10))
+    loop.stop()
+
+
+async def prepared():
+    {prepare}
+
+
+def callback():
+    pass
+
+
+kept = loop.run_until_complete(prepared())
+far.send(b"x")
+for _ in range(1 << 20):  # as many as fill the queue's room
+    loop.call_soon(callback)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
+{then}
+loop.run_forever()
+print(told)
+loop.close()
+"""
+
+EVENTS = {
+    "a reader": ("loop.add_reader(near, readable)", "pass"),
+    "a transport": ("return await loop.create_connection(Protocol, sock=near)", "pass"),
+    "a timer": ("pass", "loop.call_later(0, told.append, b'x'), loop.call_later(0, loop.stop)"),
+    "the end of a connection": (
+        "return await loop.create_connection(Protocol, sock=near)",
+        "Protocol.connection_lost = lambda self, exc: (told.append(b'x'), loop.stop())\n"
+        "kept[0].abort()",
+    ),
+    "a waiting call": (
+        "loop.create_task(received()); await asyncio.sleep(0)",
+        "pass",
+    ),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_events_while_the_queue_is_full_and_memory_short(programs, event):
+    prepare, then = EVENTS[event]
+    source = FULL_QUEUE.format(prepare=prepare, then=then)
+    source = source.replace(
+        "async def prepared",
+        """async def received():
+    told.append(await loop.sock_recv(near, 10))
+    loop.stop()
+
+
+async def prepared""",
+    )
+    done = programs.run(source, timeout=60)
+    assert (done.stdout, done.stderr) == ("[b'x']\n", "")

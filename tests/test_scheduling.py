@@ -247,6 +247,85 @@ def test_many_callbacks_can_share_one_context(loop):
     assert context[name] == "unset " + " ".join(map(str, range(10)))
 
 
+class ContextOfOnesOwn:
+    """Has what asyncio asks of a context, and nothing else."""
+
+    def __init__(self):
+        self.ran = 0
+
+    def run(self, callback, *args):
+        self.ran += 1
+        return callback(*args)
+
+
+@pytest.mark.parametrize("count", (0, 2, 3, 4, 9))
+@pytest.mark.parametrize("keep", (False, True))
+@pytest.mark.parametrize("method", ("call_soon", "call_later", "call_at", "call_soon_threadsafe"))
+def test_an_object_with_a_run_will_do_for_a_context(loop, method, keep, count):
+    context, calls, handles = ContextOfOnesOwn(), [], []
+    when = {"call_later": (0,), "call_at": (loop.time(),)}.get(method, ())
+    callback = lambda *args: calls.append(args)  # noqa: E731
+    handle = getattr(loop, method)(*when, callback, *range(count), context=context)
+    if keep:
+        handles.append(handle)
+    del handle
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert calls == [tuple(range(count))]
+    assert context.ran == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks take no context")
+def test_a_task_runs_in_an_object_with_a_run(loop):
+    context = ContextOfOnesOwn()
+
+    async def steps():
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+        return "done"
+
+    assert loop.run_until_complete(loop.create_task(steps(), context=context)) == "done"
+    assert context.ran == 5
+
+
+@pytest.mark.parametrize("keep", (False, True))
+def test_what_is_no_context_is_reported_when_it_is_asked_to_run(loop, caplog, keep):
+    ran = []
+    handle = loop.call_soon(ran.append, "never", context=5)
+    if not keep:
+        del handle
+    one_turn(loop)
+    assert ran == []
+    assert "'int' object has no attribute 'run'" in caplog.text
+
+
+@pytest.mark.parametrize("keep", (False, True))
+def test_an_error_out_of_an_object_with_a_run_is_reported(loop, caplog, keep):
+    handle = loop.call_soon(lambda: 1 / 0, context=ContextOfOnesOwn())
+    if not keep:
+        del handle
+    one_turn(loop)
+    assert "ZeroDivisionError" in caplog.text
+    with pytest.raises(SystemExit):
+        loop.call_soon(sys.exit, 3, context=ContextOfOnesOwn())
+        loop.run_forever()
+
+
+def test_a_call_in_an_object_with_a_run_may_cancel_itself(loop):
+    seen = []
+
+    class Cancels(ContextOfOnesOwn):
+        def run(self, callback, *args):
+            handle.cancel()
+            return super().run(callback, *args)
+
+    handle = loop.call_soon(seen.append, "called", context=Cancels())
+    one_turn(loop)
+    assert seen == ["called"]
+    assert handle.cancelled()
+
+
 def test_a_context_that_is_none_means_a_copy_of_the_current_one(loop):
     seen = []
     token = name.set("current")

@@ -193,7 +193,7 @@ impl<'py> Awaitable<'py> {
                         "can't send non-None value to a just-started coroutine",
                     ));
                 }
-                // SAFETY: our layout.
+                // SAFETY: an awaitable, which `self` keeps alive, with the GIL held.
                 unsafe { (*self.fields()).phase = Phase::Running };
                 if let Err(error) = self.bind() {
                     self.end(Phase::Done);

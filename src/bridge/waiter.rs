@@ -151,7 +151,7 @@ impl<'py> Waiter<'py> {
     #[inline]
     fn wake_up(&self) -> PyResult<()> {
         let py = self.0.py();
-        // SAFETY: our layout.
+        // SAFETY: a waiter, which `self` keeps alive, with the GIL held.
         unsafe { (*self.fields()).woken = true };
         let owner = self.owner();
         if let Some(owner) = &owner {
@@ -168,7 +168,13 @@ impl<'py> Waiter<'py> {
             }
         };
         let result = match &context {
-            Some(context) => contexts::within(context, call),
+            Some(context) => match contexts::within(context, call) {
+                // It could not be entered, so nothing was called.
+                Err(_) if !contexts::is_context(context) => {
+                    context.call_method1(intern!(py, "run"), (&callback, &self.0)).map(drop)
+                }
+                result => result,
+            },
             None => call(),
         };
         result.or_else(|error| self.report(&callback, error))
@@ -235,11 +241,11 @@ impl<'py> Waiter<'py> {
             [] => args.only(intern!(py, "msg")),
             [message, ..] => Some(*message),
         };
-        // SAFETY: our layout.
+        // SAFETY: a waiter, which `self` keeps alive, with the GIL held.
         let over = unsafe { (*this).cancelled };
         let owner = self.owner().filter(|it| it.phase() == Phase::Suspended);
         // Somebody closed what a task waits for; nothing else would ever wake that task.
-        // SAFETY: our layout.
+        // SAFETY: a waiter, which `self` keeps alive, with the GIL held.
         let left = owner.is_none() && unsafe { is_waited_for(self.0.as_ptr()) };
         if over || (owner.is_none() && !left) {
             return Ok(false);
@@ -267,7 +273,7 @@ impl<'py> Waiter<'py> {
     /// What a woken task asks: whether it goes on, or was cancelled.
     fn result(&self) -> PyResult<()> {
         let (py, this) = (self.0.py(), self.fields());
-        // SAFETY: our layout.
+        // SAFETY: a waiter, which `self` keeps alive, with the GIL held.
         unsafe {
             if (*this).cancelled {
                 let message = Bound::from_borrowed_ptr_or_opt(py, (*this).message);

@@ -41,6 +41,9 @@ pub enum Entry {
     Native(Py<PyAny>, Step),
 }
 
+/// Room for this many entries more is little.
+const LITTLE: usize = 256;
+
 pub(super) struct Ready {
     entries: VecDeque<Entry>,
     /// The ticket of the entry that was taken out last.
@@ -52,9 +55,21 @@ impl Ready {
         Self { entries: VecDeque::new(), served: 0 }
     }
 
+    /// Takes something of the loop's own, which cannot be refused.
     #[inline]
     pub(super) fn push(&mut self, entry: Entry) {
+        if !self.make_room() {
+            self.grow_a_little();
+        }
         self.entries.push_back(entry);
+    }
+
+    /// Where there is no memory for twice the room (a program scheduled that many calls) there is
+    /// some for a little more: as large as it is then, the C library lets it grow in place. If not
+    /// even that much is left, `push_back` ends the process.
+    #[cold]
+    fn grow_a_little(&mut self) {
+        drop(self.entries.try_reserve_exact(LITTLE));
     }
 
     /// Makes room for one more entry; whether there is memory for it.

@@ -375,19 +375,19 @@ impl Handle {
     }
 
     pub fn is_cancelled(&self, _py: Python<'_>) -> bool {
-        // SAFETY: our layout, GIL held.
+        // SAFETY: a handle, which this reference keeps alive; the GIL is held, as `_py` says.
         unsafe { (*self.object()).cancelled }
     }
 
     /// The heap has this timer.
     pub fn scheduled(&self, _py: Python<'_>) {
-        // SAFETY: our layout, GIL held.
+        // SAFETY: a handle, which this reference keeps alive; the GIL is held, as `_py` says.
         unsafe { (*self.object()).scheduled = true };
     }
 
     /// The heap let go of this timer.
     pub fn unscheduled(&self, _py: Python<'_>) {
-        // SAFETY: our layout, GIL held.
+        // SAFETY: a handle, which this reference keeps alive; the GIL is held, as `_py` says.
         unsafe { (*self.object()).scheduled = false };
     }
 
@@ -449,14 +449,20 @@ impl Handle {
             if (*object).callback.is_null() {
                 return Err(nothing_to_call());
             }
+            let mut entering = Ok(());
             if ffi::PyContext_Enter((*object).context) != 0 {
-                return Err(object::fetch(py));
+                entering = Err(object::fetch(py));
+                if ffi::PyContext_CheckExact((*object).context) != 0 {
+                    return entering;
+                }
             }
             (*object).run = Run::Running;
             if (*object).thread_safe {
                 (*object).runner = libc::pthread_self();
             }
-            let result = if (*object).many.is_null() {
+            let result = if entering.is_err() {
+                call_whole_by_run(py, object)
+            } else if (*object).many.is_null() {
                 ffi::PyObject_Vectorcall(
                     (*object).callback,
                     (&raw const (*object).inline).cast(),
@@ -471,7 +477,7 @@ impl Handle {
             if (*object).thread_safe {
                 others::finished();
             }
-            let exited = ffi::PyContext_Exit((*object).context);
+            let exited = if entering.is_ok() { ffi::PyContext_Exit((*object).context) } else { 0 };
             if (*object).cancelled {
                 release_call(object);
             }
@@ -483,6 +489,51 @@ impl Handle {
                 return Err(object::fetch(py));
             }
             Ok(())
+        }
+    }
+}
+
+/// Has an object of the program's, passed for a context, call the callback: asyncio asks no more of
+/// it than a `run`.
+///
+/// # Safety
+/// `callback` must be alive until this returns, the GIL held.
+unsafe fn call_by_run(
+    context: &Bound<'_, PyAny>,
+    callback: Object,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<()> {
+    let py = context.py();
+    let run = context.getattr(pyo3::intern!(py, "run"))?;
+    // SAFETY: the caller's promise.
+    let callback = unsafe { Bound::from_borrowed_ptr(py, callback) };
+    let all = PyTuple::new(py, [callback])?.add(args)?.cast_into::<PyTuple>()?;
+    run.call1(all).map(drop)
+}
+
+/// The same for a handle's call: a new reference, or null with an exception set.
+///
+/// # Safety
+/// `handle` must be alive throughout the call, with a callback that stays until it returns.
+#[cold]
+unsafe fn call_whole_by_run(py: Python<'_>, handle: *mut HandleObject) -> Object {
+    // SAFETY: the caller's promise; `many` is a tuple or null.
+    let called = unsafe {
+        let args = if (*handle).many.is_null() {
+            object::owned(py, tuple_of(&(&(*handle).inline)[..(*handle).count as usize]))
+        } else {
+            Ok(Bound::from_borrowed_ptr(py, (*handle).many))
+        };
+        args.and_then(|args| {
+            let context = Bound::from_borrowed_ptr(py, (*handle).context);
+            call_by_run(&context, (*handle).callback, args.cast_unchecked())
+        })
+    };
+    match called {
+        Ok(()) => py.None().into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            null_mut()
         }
     }
 }

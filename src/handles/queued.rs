@@ -16,8 +16,8 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::types;
-use super::{Call, Handle, HandleObject, INLINE, State};
-use crate::contexts::within;
+use super::{Call, Handle, HandleObject, INLINE, State, tuple_of};
+use crate::contexts::{is_context, within};
 use crate::event_loop::NativeLoop;
 use crate::object::{self, Object};
 
@@ -126,7 +126,11 @@ impl Queued {
         // SAFETY: the call holds its context.
         let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
         if !self.shared {
-            return self.call_in(&context);
+            return match self.call_in(&context) {
+                // It could not be entered, so nothing was called.
+                Err(_) if !is_context(&context) => self.call_by_run(&context),
+                result => result,
+            };
         }
         let copy = event_loop.contexts.lend(py, &context)?;
         let result = self.call_in(&copy);
@@ -156,6 +160,16 @@ impl Queued {
             drop(result);
             Ok(())
         })
+    }
+
+    /// Has an object of the program's call the callback, as asyncio has every context do it.
+    #[cold]
+    fn call_by_run(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: what the call holds lives until it is dropped, which is after this.
+        unsafe {
+            let args = object::owned(context.py(), tuple_of(&self.args[..self.count as usize]))?;
+            super::call_by_run(context, self.callback, &args.cast_into_unchecked())
+        }
     }
 
     /// A reference to the handle, if somebody has it.

@@ -143,7 +143,7 @@ fn gather<'py>(
     {
         let current = originals(py)?.current_task.bind(py).call1((event_loop.bind(py),))?;
         if !current.is_none() {
-            // SAFETY: our layout, and nothing there yet.
+            // SAFETY: made just now, and kept by `gathering`; the field is null yet.
             unsafe { (*this).waiter = current.into_ptr() };
         }
     }
@@ -175,7 +175,7 @@ fn gather<'py>(
             // Nobody else can wait for it, so nobody is to be warned.
             child.setattr(intern!(py, "_log_destroy_pending"), false)?;
         }
-        // SAFETY: our layout.
+        // SAFETY: a gathering, which `gathering` keeps alive, with the GIL held.
         unsafe { (*this).total += 1 };
         children.push(child.clone());
         if cfg!(Py_3_12) && !is_new && types.done.ask(&child)? {
@@ -189,14 +189,15 @@ fn gather<'py>(
     let outer = types.new_gathering_future(py, on_loop.options())?;
     let children = PyList::new(py, children)?;
     outer.setattr(intern!(py, "_children"), &children)?;
-    // SAFETY: our layout, and nothing there yet.
+    // SAFETY: a gathering, which `gathering` keeps alive, with the GIL held; both fields are null yet,
+    // and nothing but this function sets them.
     unsafe {
         (*this).children = children.into_ptr();
         (*this).outer = outer.clone().into_ptr();
     }
     outer.setattr(intern!(py, "_cancel_requested"), false)?;
     #[cfg(Py_3_14)]
-    // SAFETY: our layout.
+    // SAFETY: a gathering, which `gathering` keeps alive, with the GIL held.
     if unsafe { !(*this).waiter.is_null() } && originals(py)?.discard_awaited_by.is_some() {
         gathering.add_forgetting(types, &outer, &context)?;
     }
@@ -263,7 +264,7 @@ impl<'py> Gathering<'py> {
     /// The call graph's edge from a child to the task that waits for it.
     #[cfg(Py_3_14)]
     fn record_waiter(&self, child: &Bound<'py, PyAny>, edge: Edge) -> PyResult<()> {
-        // SAFETY: our layout.
+        // SAFETY: a gathering, which `self` keeps alive, with the GIL held.
         let waiter = unsafe { (*self.fields()).waiter };
         if waiter.is_null() {
             return Ok(());
@@ -312,7 +313,7 @@ impl<'py> Gathering<'py> {
                 return self.finish(&outer, "set_exception", &error);
             }
         }
-        // SAFETY: our layout.
+        // SAFETY: a gathering, which `self` keeps alive, with the GIL held.
         if unsafe { (*this).finished != (*this).total } {
             return Ok(());
         }
@@ -339,7 +340,8 @@ impl<'py> Gathering<'py> {
     #[cfg(Py_3_14)]
     fn forget_children(&self) -> PyResult<()> {
         let this = self.fields();
-        // SAFETY: our layout. Those that called back are forgotten already.
+        // Those that called back are forgotten already.
+        // SAFETY: a gathering, which `self` keeps alive, with the GIL held.
         if unsafe { (*this).finished == (*this).total } {
             return Ok(());
         }
@@ -360,7 +362,7 @@ impl<'py> Gathering<'py> {
         context: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let callback = Self::new(self.0.py(), false)?;
-        // SAFETY: our layout, and nothing there yet.
+        // SAFETY: made just now, and kept by `callback`; the field is null yet.
         unsafe { (*callback.fields()).forgets = self.0.clone().into_ptr() };
         callback.watch(types, outer, context)
     }

@@ -210,7 +210,7 @@ impl<'py> Sleep<'py> {
             }
         };
         if delay <= 0.0 {
-            // SAFETY: our layout.
+            // SAFETY: a sleep, alive for this step, which runs with the GIL held.
             unsafe { (*this).phase = Phase::Yielded };
             return Ok(Started::Yields);
         }
@@ -478,7 +478,8 @@ unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_vo
 unsafe extern "C" fn clear(slf: Object) -> c_int {
     finalizing::guard();
     let this = slf.cast::<SleepObject>();
-    // SAFETY: our layout; only called on garbage, which no heap holds any more.
+    // SAFETY: a sleep; only called on garbage. A heap that still holds it is that of a loop that is
+    // garbage as well, and `fire` finds it done.
     unsafe {
         (*this).phase = Phase::Done;
         ffi::Py_CLEAR(&raw mut (*this).steps);

@@ -156,7 +156,7 @@ impl<'py> Submission<'py> {
             originals(py)?.chain_future.bind(py).call1((task, future))?;
             return Ok(());
         }
-        // SAFETY: our layout, and nothing there yet.
+        // SAFETY: a submission, which `self` keeps alive, with the GIL held; no task is there yet.
         unsafe { (*this).task = task.clone().into_ptr() };
         // Calls back at once if somebody cancelled it before the loop came here.
         future.call_method1(intern!(py, "add_done_callback"), (&self.0,))?;

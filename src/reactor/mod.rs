@@ -273,7 +273,8 @@ impl Registration {
         }
     }
 
-    /// Asks for the key at the next readiness; `true` if the descriptor is ready already.
+    /// Asks for the key at the next readiness, and says whether the descriptor is ready already: then
+    /// no key comes.
     pub fn arm(&self, direction: Direction) -> bool {
         let mut context = Context::from_waker(&self.waker);
         match direction {

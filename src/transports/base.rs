@@ -220,10 +220,7 @@ unsafe fn take_apart<T: Transport>(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         clear_base(this);
-        enter(Python::assume_attached(), (), |_py| {
-            ManuallyDrop::drop(&mut (*this).state);
-            Ok(())
-        });
+        object::destroy(|_py| ManuallyDrop::drop(&mut (*this).state));
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
     }

@@ -478,6 +478,22 @@ def test_keyboard_interrupt_leaves_the_loop(inline, extension):
         inline.run(main)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks take no context")
+def test_the_awaiting_task_may_have_an_object_with_a_run_for_a_context(loops, extension):
+    class Context:
+        def run(self, callback, *args):
+            return callback(*args)
+
+    async def waits():
+        await extension.sleeps(0.001)
+        return "done"
+
+    async def main():
+        return await asyncio.get_running_loop().create_task(waits(), context=Context())
+
+    assert loops.run(main) == "done"
+
+
 def test_the_awaiting_tasks_context_is_current(inline, extension):
     variable = contextvars.ContextVar("variable", default="unset")
 

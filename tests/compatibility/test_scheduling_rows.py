@@ -106,19 +106,3 @@ def test_private_containers(both):
         )
 
     assert both(look) == [(True, True, True), (False, False, False)]
-
-
-@row("An object of one's own for `context=`")
-def test_a_context_of_ones_own(both):
-    class Mine:
-        def run(self, callback, *args):
-            return callback(*args)
-
-    async def look(loop):
-        reports, ran = [], []
-        loop.set_exception_handler(lambda _loop, context: reports.append(context["exception"]))
-        loop.call_soon(ran.append, "soon", context=Mine())
-        await asyncio.sleep(0)
-        return ran, [type(error) for error in reports]
-
-    assert both(look) == [(["soon"], []), ([], [TypeError])]

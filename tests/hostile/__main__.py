@@ -56,7 +56,7 @@ def child(options):
     os.dup2(null, 1)
     quiet()
     factory = loop_factory(options.loop)
-    group = cases.GROUPS[options.group]
+    group = cases.GROUPS[options.group[0]]
     waiting = options.after is not None
     for subject in options.subjects:
         for number, (name, perform) in enumerate(group(factory, subject, stock)):
@@ -87,7 +87,7 @@ def child(options):
 def main():
     parser = argparse.ArgumentParser(prog="python -m hostile")
     parser.add_argument("--loop", default="tokioloop")
-    parser.add_argument("--group", choices=cases.GROUPS, default="arguments")
+    parser.add_argument("--group", choices=cases.GROUPS, action="append")
     parser.add_argument("--subjects", nargs="*", default=list(SUBJECTS))
     parser.add_argument("--only", default="")
     parser.add_argument("--every", type=int, default=1)
@@ -101,7 +101,8 @@ def main():
         return
     from hostile import children
 
-    children.show(options)
+    wrong = sum(children.show(options, group) for group in options.group or cases.GROUPS)
+    raise SystemExit(wrong > 0)
 
 
 main()

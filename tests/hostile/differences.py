@@ -9,7 +9,6 @@ KNOWN = {
     r"call_(at|later)\((when|delay)=": "what is no time is refused at once; asyncio's loop dies",
     r"gather(_one)?\(return_exceptions=(released|dead_proxy)": "looked at when it is passed",
     r"sleep\(delay=(nan|float_subclass)": "NaN is no time; a millisecond may be enough",
-    r"\(context=": "a context must be one; asyncio's only needs a `run`",
     r"sock_sendall\(data=(integers_view|two_dimensions|array)": "asyncio counts items, for ever",
     r"ssl_handshake_timeout=float_subclass": "a millisecond may be enough",
     r"set_debug\(enabled=": "looked at when it is set",

@@ -51,7 +51,7 @@ class Actor:
         self.lines = []
         self.handles, self.futures, self.tasks, self.contexts = [], [], [], []
         self.transport = None
-        self.lost = False
+        self.lost, self.closes = False, 0
         self.received = 0
 
     def note(self, *words):
@@ -731,7 +731,7 @@ class World:
         # What asyncio's pipes do then differs from version to version, and from ours.
         if kind in (5, 6) and (self.loop.is_closed() or actor.lost):
             return
-        if actor.lost and hasattr(transport, "_ssl_protocol"):
+        if (actor.lost or actor.closes > 1) and hasattr(transport, "_ssl_protocol"):
             return  # asyncio's has forgotten what it needs to answer
         if kind == 12 and step.c % 4 == 0 and hasattr(transport, "_ssl_protocol"):
             return  # asyncio's pauses the protocol for ever
@@ -756,6 +756,7 @@ class World:
         if kind == 4:
             return transport.write_eof()
         if kind == 5:
+            actor.closes += 1
             return transport.close()
         if kind == 6:
             return transport.abort()
@@ -890,6 +891,9 @@ class World:
         for ear in self.ears:
             if ear.actor.transport is not None:
                 with contextlib.suppress(Exception):
+                    if ear.secure:
+                        # asyncio's ends no connection whose peer's end waits behind a pause.
+                        ear.actor.transport.resume_reading()
                     ear.actor.transport.close()
         self.settle()
         for ear in self.ears:
