@@ -10,6 +10,7 @@ import logging
 import os
 import selectors
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -101,6 +102,9 @@ def run_chaos(program, factory, native, quiet):
     release_signal_pairs()
     for _ in range(20):  # a thread may hold what it just let go of
         gc.collect()
+        # `Popen` keeps one whose child was killed and is not quite dead, with pipes that no
+        # transport had yet.
+        subprocess._cleanup()
         left = {fd: what for fd, what in descriptors().items() if fd not in before}
         if not left:
             break
