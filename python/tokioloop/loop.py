@@ -109,6 +109,8 @@ class Loop(
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
+            # A Ctrl-C may have kept the first call from it.
+            self._give_wakeup_fd_back()
             return
         self._leave_children()
         try:
