@@ -333,7 +333,8 @@ impl Call {
         let fd = number::now(socket)?;
         // Of nothing, too: it is a datagram, and says whether the socket is connected.
         loop {
-            let left = &buffer.as_slice()[sent..];
+            // An object may give a shorter buffer to the view than it gave to the first attempt.
+            let left = buffer.as_slice().get(sent..).unwrap_or_default();
             match retrying(|| send(fd, left))? {
                 Some(count) => sent += count,
                 None => break,
