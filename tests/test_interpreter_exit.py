@@ -67,7 +67,7 @@ def test_a_destructor_writes_to_a_peer_that_is_gone(programs, kind):
                 try:
                     self.write(b"late")
                 except (AttributeError, RuntimeError, TypeError) as error:
-                    # The loop's own destructor may have come first, or half of what is used is gone.
+                    # The loop's destructor may have come first, or half of what is used be gone.
                     print(error, flush=True)
                 print("used", flush=True)
 

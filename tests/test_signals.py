@@ -621,7 +621,8 @@ def test_ctrl_c_in_any_line_of_adding_and_removing_a_handler(programs, interrupt
                     loop.add_signal_handler(signal.SIGUSR1, int)
                     found = interrupt(line, lambda: loop.remove_signal_handler(signal.SIGUSR1))
                 handled = loop.create_future()
-                loop.add_signal_handler(signal.SIGUSR1, lambda: handled.done() or handled.set_result(1))
+                hears = lambda: handled.done() or handled.set_result(1)
+                loop.add_signal_handler(signal.SIGUSR1, hears)
                 os.kill(os.getpid(), signal.SIGUSR1)
                 loop.run_until_complete(asyncio.wait_for(handled, 10))
                 loop.close()
@@ -679,11 +680,18 @@ def test_loops_that_are_closed_in_another_thread_leave_no_descriptors(programs):
 
 
 @pytest.mark.native_only(reason="asyncio takes it away for good")
-def test_a_loop_closed_in_another_thread_hands_on_what_it_had_displaced(loop, loop_factory, foreign):
+def test_a_loop_closed_in_another_thread_hands_on_what_it_had_displaced(
+    loop, loop_factory, foreign
+):
     signal.set_wakeup_fd(foreign.fileno())
     other = loop_factory()
     other.add_signal_handler(signal.SIGUSR1, lambda: None)
-    thread = threading.Thread(target=lambda: pytest.raises(ValueError, other.close))
+
+    def close():
+        with pytest.raises(ValueError, match="main thread"):
+            other.close()
+
+    thread = threading.Thread(target=close)
     thread.start()
     thread.join()
     loop.add_signal_handler(signal.SIGUSR1, lambda: None)

@@ -60,8 +60,8 @@ def file_of(fd: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-#: The pairs of this process's loops, with the process that made them: a forked child has copies of
-#: its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes between:
+#: The pairs of this process's loops, with the process that made them: a forked child has copies
+#: of its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes between:
 #: else it would write into whatever gets the number next.
 _own_pairs: dict[tuple[int, int] | None, tuple[int, Pair]] = {}
 #: Those of loops that were closed outside of the main thread, and what they had displaced. One of
@@ -70,7 +70,7 @@ _left_open: list[tuple[Pair, Displaced | None]] = []
 
 
 def is_own(file: tuple[int, int] | None) -> bool:
-    """Whether a loop of this process, and not of its parent, made the pair that this is an end of."""
+    """Whether this is an end of a pair that a loop of this very process made."""
     return file in _own_pairs and _own_pairs[file][0] == os.getpid()
 
 
@@ -116,12 +116,12 @@ class SignalHandling(HookedLoop):
         while _left_open:
             left, displaced = _left_open.pop()
             if previous == left[1].fileno():
-                # Nobody reads there. Who waited before it waits for this loop now.
+                # No loop reads there. What that loop had displaced gets its signals from this one.
                 previous, self._displaced = -1, displaced
             _disown(left)
             _close(left)
-        # A number that was closed may be one of the pair's by now, and what the parent's loop has is
-        # no business of its child's.
+        # A number that was closed may be one of the pair's by now, and what the parent's loop has
+        # is no business of its child's.
         file = file_of(previous)
         if file is not None and file not in map(_file_of_end, pair) and not is_inherited(file):
             self._displaced = Displaced(previous)
@@ -139,14 +139,14 @@ class SignalHandling(HookedLoop):
             self._signal_pair = self._displaced = None
             return
         if is_own(_file_of_end(pair[1])):
-            # What is in the pair is for those who wait behind. A handler that was cancelled is the
-            # last one, perhaps: then this comes here again.
+            # The displaced descriptor gets what is in the pair. A handler that was cancelled may be
+            # the last one: then this method is called again from in there.
             self._read_signals_from(pair[0])
         if self._signal_pair is pair:
             self._end_pair(pair)
 
     def _end_pair(self, pair: Pair) -> None:
-        """The interpreter does not write there: who drops the pair closes it."""
+        """Close a pair that the interpreter does not write to any more."""
         self._remove_reader(pair[0].fileno())
         _disown(pair)
         self._signal_pair = self._displaced = None
@@ -248,7 +248,7 @@ def _close(pair: Pair) -> None:
 
 
 def _replace_wakeup_fd(fd: int, before: int) -> bool:
-    """Put ``before`` in the place of ``fd``, which may be somebody else's by now; whether it could."""
+    """Put ``before`` in the place of ``fd``, unless that was replaced; whether it could."""
     try:
         current = signal.set_wakeup_fd(before)
     except (ValueError, OSError):
