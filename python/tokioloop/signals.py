@@ -61,8 +61,8 @@ def file_of(fd: int) -> tuple[int, int] | None:
 
 
 #: The pairs of this process's loops, with the process that made them: a forked child has copies
-#: of its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes between:
-#: else it would write into whatever gets the number next.
+#: of its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes
+#: between: else it would write into whatever gets the number next.
 _own_pairs: dict[tuple[int, int] | None, tuple[int, Pair]] = {}
 #: Those of loops that were closed outside of the main thread, and what they had displaced. One of
 #: them may be the wake-up descriptor.
