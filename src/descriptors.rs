@@ -322,7 +322,7 @@ fn admit(
     let (result, removed) =
         event_loop.descriptors.with(py, |descriptors| descriptors.admit(fd, direction, watcher));
     removed.settle(py, event_loop)?;
-    result.map_err(|error| os_error(&error))
+    result.map_err(|error| os_error(py, &error))
 }
 
 /// Puts another handle in the place of one whose file was closed.
@@ -340,7 +340,7 @@ pub(crate) fn replace(
         }
     });
     if refused.is_some() {
-        return Err(os_error(&io::Error::from_raw_os_error(libc::EBADF)));
+        return Err(os_error(py, &io::Error::from_raw_os_error(libc::EBADF)));
     }
     replaced.map_or(Ok(()), |replaced| replaced.cancel(py).map(drop))
 }

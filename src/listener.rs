@@ -126,7 +126,7 @@ impl Listener {
     /// Registers with the reactor, at first or after `stop`.
     pub fn resume(listener: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
         let (py, this) = (listener.py(), listener.get());
-        let fd = this.file.open(py).map_err(|error| os_error(&error))?;
+        let fd = this.file.open(py).map_err(|error| os_error(py, &error))?;
         let source = Source::Object(listener.clone().into_any().unbind(), &KIND);
         let (key, registration) = event_loop.add_source(py, fd, source)?;
         this.key.set(py, Some(key));
@@ -162,8 +162,8 @@ impl Listener {
 
     fn move_to(&self, py: Python<'_>, reactor: &Arc<Reactor>) -> PyResult<()> {
         let Some(key) = self.key.get(py) else { return Ok(()) };
-        let fd = self.file.open(py).map_err(|error| os_error(&error))?;
-        let registration = reactor.register(fd, key).map_err(|error| os_error(&error))?;
+        let fd = self.file.open(py).map_err(|error| os_error(py, &error))?;
+        let registration = reactor.register(fd, key).map_err(|error| os_error(py, &error))?;
         registration.arm(Direction::Read);
         drop(self.registration.with(py, |slot| slot.replace(registration)));
         Ok(())
@@ -279,7 +279,7 @@ impl Listener {
             error.raw_os_error(),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
         );
-        let raised = os_error(error);
+        let raised = os_error(py, error);
         if exhausted {
             let raised = raised.into_value(py);
             event_loop.bind(py).call_method1("_accept_exhausted", (self.file.number(), raised))?;

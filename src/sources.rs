@@ -171,7 +171,7 @@ pub(crate) fn dispatch(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyR
 /// Makes the alarm that timers need, if there is none yet.
 pub(crate) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if event_loop.sources.with(py, |sources| sources.alarm.is_none()) {
-        let alarm = Alarm::new().map_err(|error| os_error(&error))?;
+        let alarm = Alarm::new().map_err(|error| os_error(py, &error))?;
         let (_, registration) = event_loop.add_source(py, alarm.as_raw_fd(), Source::Alarm)?;
         registration.arm(Direction::Read);
         event_loop.sources.with(py, |sources| sources.alarm = Some((alarm, registration)));
@@ -182,10 +182,11 @@ pub(crate) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult
 /// Makes sure that a parked loop wakes within `seconds`.
 pub(crate) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
     prepare_alarm(py, event_loop)?;
-    event_loop.sources.with(py, |sources| match &mut sources.alarm {
-        Some((alarm, _)) => alarm.wake_within(seconds).map_err(|error| os_error(&error)),
+    let armed = event_loop.sources.with(py, |sources| match &mut sources.alarm {
+        Some((alarm, _)) => alarm.wake_within(seconds),
         None => Ok(()),
-    })
+    });
+    armed.map_err(|error| os_error(py, &error))
 }
 
 pub(crate) fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {

@@ -118,6 +118,35 @@ def test_an_argument_that_interferes_with_a_call_that_waits(loop, pair, make, st
             task.result()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no class in Python has a __buffer__")
+@pytest.mark.parametrize("later", [0, 10, 1 << 23])
+def test_data_whose_size_changes_after_the_first_attempt(loop, pair, later):
+    """More than the kernel takes at once; what is left of it is that of the last size."""
+    near, far = pair
+    sizes = iter([1 << 22])
+
+    class Data:
+        def __len__(self):
+            return 1 << 22
+
+        def __buffer__(self, flags):
+            return memoryview(bytes(next(sizes, later)))
+
+    async def scenario():
+        sending = asyncio.ensure_future(call(loop.sock_sendall(near, Data())))
+        received = 0
+        while not sending.done():
+            try:
+                received += len(await asyncio.wait_for(loop.sock_recv(far, 1 << 20), 0.1))
+            except asyncio.TimeoutError:
+                # asyncio's loop goes on sending nothing for ever.
+                sending.cancel()
+                await asyncio.wait([sending])
+        assert later != 1 << 23 or received == later
+
+    loop.run_until_complete(scenario())
+
+
 def test_a_long_chain_of_calls_is_freed(programs):
     done = programs.run(
         """

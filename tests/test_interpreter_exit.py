@@ -51,6 +51,58 @@ def test_a_destructor_uses_the_loop(programs, use):
     assert "panicked" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["stream", "datagram", "pipe"])
+def test_a_destructor_writes_to_a_peer_that_is_gone(programs, kind):
+    """Errors of the operating system are told then as at any other time."""
+    done = programs.run(
+        f"""
+        import asyncio, os, socket, warnings
+        warnings.simplefilter("ignore")
+
+        class Last:
+            def __init__(self, write):
+                self.write = write
+
+            def __del__(self):
+                try:
+                    self.write(b"late")
+                except (AttributeError, RuntimeError, TypeError) as error:
+                    # The loop's destructor may have come first, or half of what is used be gone.
+                    print(error, flush=True)
+                print("used", flush=True)
+
+        async def stream():
+            left, right = socket.socketpair()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+            transport.pause_reading()
+            right.close()
+            return transport.write
+
+        async def datagram():
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, sock=left
+            )
+            right.close()
+            return transport.sendto
+
+        async def pipe():
+            reading, writing = os.pipe()
+            transport, _ = await loop.connect_write_pipe(
+                asyncio.BaseProtocol, os.fdopen(writing, "wb", 0)
+            )
+            os.close(reading)
+            return transport.write
+
+        loop = new_event_loop()
+        last = Last(loop.run_until_complete({kind}()))
+        """
+    )
+    assert done.stdout.endswith("used\n")
+    assert "internal error" not in done.stdout
+    assert "panicked" not in done.stderr
+
+
 def test_what_was_never_closed_is_told_at_exit(programs):
     done = programs.run(
         """

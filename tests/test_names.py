@@ -313,3 +313,12 @@ def test_getnameinfo_needs_no_flags(loop):
     address = ("127.0.0.1", 80)
     expected = socket.getnameinfo(address, 0)
     assert loop.run_until_complete(loop.getnameinfo(address)) == expected
+
+
+@pytest.mark.parametrize("odd", [{"flags": -1}, {"flags": 1 << 31}, {"family": 1 << 40}])
+def test_numbers_that_are_no_flags_fail_as_the_sockets_function_does(loop, odd):
+    with pytest.raises((OSError, OverflowError)) as expected:
+        socket.getaddrinfo("127.0.0.1", 80, **odd)
+    with pytest.raises(expected.type) as raised:
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80, **odd))
+    assert str(raised.value) == str(expected.value)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import textwrap
 import threading
 import time
 
@@ -532,3 +533,177 @@ def test_closing_a_loop_with_signal_handlers_in_another_thread(programs):
         """
     )
     assert done.stdout == "True True\nheard\n"
+
+
+def test_a_closed_wake_up_descriptor_whose_number_the_loop_gets(programs):
+    """It must not be taken for the one to pass signals on to."""
+    done = programs.run(
+        """
+        import asyncio, os, signal, socket
+
+        loop = new_event_loop()
+        for end in 0, 1:
+            ends = socket.socketpair()
+            ends[end].setblocking(False)
+            signal.set_wakeup_fd(ends[end].fileno())
+            for each in ends:
+                each.close()
+            loop.add_signal_handler(signal.SIGUSR1, print, "handled")
+            os.kill(os.getpid(), signal.SIGUSR1)
+            loop.run_until_complete(asyncio.sleep(0.05))
+            loop.remove_signal_handler(signal.SIGUSR1)
+            assert signal.set_wakeup_fd(-1) == -1
+        loop.close()
+        """
+    )
+    assert done.stdout == "handled\nhandled\n"
+
+
+@pytest.mark.native_only(reason="a child that closes asyncio's loop ends its parent's, too")
+def test_a_child_that_closes_its_copy_leaves_the_parent_its_signals(programs):
+    done = programs.run(
+        """
+        import asyncio, os, signal
+
+        loop = new_event_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print, "handled")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        child = os.fork()
+        if child == 0:
+            loop.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+        """
+    )
+    assert done.stdout == "handled\n"
+
+
+@pytest.mark.parametrize("interrupted", ["add", "remove"])
+def test_ctrl_c_in_any_line_of_adding_and_removing_a_handler(programs, interrupted):
+    """The next handler hears, no descriptor is left over, and the interpreter writes into none."""
+    done = programs.run(
+        f"interrupted = {interrupted!r}\n"
+        + textwrap.dedent(
+            """
+            import asyncio, os, signal, sys
+
+            FILES = "signals.py", "unix_events.py"
+
+            def interrupt(line, call):
+                lines = 0
+
+                def trace(frame, event, arg):
+                    nonlocal lines
+                    ours = os.path.basename(frame.f_code.co_filename) in FILES
+                    if event == "line" and ours:
+                        lines += 1
+                        if lines == line:
+                            sys.settrace(None)
+                            raise KeyboardInterrupt
+                    return trace
+
+                sys.settrace(trace)
+                try:
+                    call()
+                except KeyboardInterrupt:
+                    return True
+                finally:
+                    sys.settrace(None)
+                return False
+
+            def attempt(line):
+                loop = new_event_loop()
+                if interrupted == "add":
+                    found = interrupt(line, lambda: loop.add_signal_handler(signal.SIGUSR1, int))
+                else:
+                    loop.add_signal_handler(signal.SIGUSR1, int)
+                    found = interrupt(line, lambda: loop.remove_signal_handler(signal.SIGUSR1))
+                handled = loop.create_future()
+                hears = lambda: handled.done() or handled.set_result(1)
+                loop.add_signal_handler(signal.SIGUSR1, hears)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                loop.run_until_complete(asyncio.wait_for(handled, 10))
+                loop.close()
+                assert signal.set_wakeup_fd(-1) == -1, line
+                return found
+
+            def opened():
+                return len(os.listdir("/proc/self/fd"))
+
+            attempt(1)
+            before = opened()
+            line = 1
+            while attempt(line):
+                line += 1
+            assert line > 5
+            assert opened() <= before, (opened(), before)
+            """
+        )
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_loops_that_are_closed_in_another_thread_leave_no_descriptors(programs):
+    done = programs.run(
+        """
+        import os, signal, threading
+
+        def closed_elsewhere():
+            loop = new_event_loop()
+            loop.add_signal_handler(signal.SIGUSR1, print)
+
+            def close():
+                try:
+                    loop.close()
+                except ValueError:
+                    pass
+
+            thread = threading.Thread(target=close)
+            thread.start()
+            thread.join()
+
+        def opened():
+            return len(os.listdir("/proc/self/fd"))
+
+        for _ in range(3):
+            closed_elsewhere()
+        before = opened()
+        for _ in range(10):
+            closed_elsewhere()
+        print(opened() - before)
+        """
+    )
+    assert done.stdout == "0\n"
+
+
+@pytest.mark.native_only(reason="asyncio takes it away for good")
+def test_a_loop_closed_in_another_thread_hands_on_what_it_had_displaced(
+    loop, loop_factory, foreign
+):
+    signal.set_wakeup_fd(foreign.fileno())
+    other = loop_factory()
+    other.add_signal_handler(signal.SIGUSR1, lambda: None)
+
+    def close():
+        with pytest.raises(ValueError, match="main thread"):
+            other.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+    run_with_signals(loop, signal.SIGUSR1, 1)
+    assert foreign.heard() == [signal.SIGUSR1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert current_wakeup_fd() == foreign.fileno()
+
+
+def test_a_wake_up_descriptor_that_blocks_by_now_is_not_put_back(loop, foreign):
+    signal.set_wakeup_fd(foreign.fileno())
+    loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+    foreign.writing.setblocking(True)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert current_wakeup_fd() == -1

@@ -109,6 +109,8 @@ class Loop(
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
+            # A Ctrl-C may have kept the first call from it.
+            self._give_wakeup_fd_back()
             return
         self._leave_children()
         try:
@@ -258,14 +260,18 @@ class Loop(
         Literal addresses are answered at once, names by the default executor. Raises
         ``socket.gaierror`` for what cannot be resolved.
         """
-        answer = _core.literal_addrinfo(host, port, family, type, proto, flags)
+        try:
+            answer = _core.literal_addrinfo(host, port, family, type, proto, flags)
+        except OverflowError:
+            # Said in the words of Python's function below.
+            answer = None
         if answer is not None:
             return answer
         if host is None or _core.looks_numeric(host):
             try:
-                return socket.getaddrinfo(
-                    host, port, family, type, proto, flags | socket.AI_NUMERICHOST
-                )
+                # As a number: an enumeration drops what it does not know.
+                numeric = flags | int(socket.AI_NUMERICHOST)
+                return socket.getaddrinfo(host, port, family, type, proto, numeric)
             except socket.gaierror as error:
                 if error.errno != socket.EAI_NONAME:
                     raise

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 else:
     HookedLoop = object
 
+#: Where signals are read, and where the interpreter writes them.
+Pair = tuple[socket.socket, socket.socket]
+
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """Makes the interpreter write the signal's number to the wake-up descriptor."""
@@ -57,10 +60,23 @@ def file_of(fd: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-#: The pairs of this process's loops. A forked child has copies of its parent's.
-_own_pairs: dict[tuple[int, int], int] = {}
-#: Pairs of closed loops, of which one is the wake-up descriptor perhaps.
-_left_open: list[tuple[socket.socket, socket.socket]] = []
+#: The pairs of this process's loops, with the process that made them: a forked child has copies
+#: of its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes
+#: between: else it would write into whatever gets the number next.
+_own_pairs: dict[tuple[int, int] | None, tuple[int, Pair]] = {}
+#: Those of loops that were closed outside of the main thread, and what they had displaced. One of
+#: them may be the wake-up descriptor.
+_left_open: list[tuple[Pair, Displaced | None]] = []
+
+
+def is_own(file: tuple[int, int] | None) -> bool:
+    """Whether this is an end of a pair that a loop of this very process made."""
+    return file in _own_pairs and _own_pairs[file][0] == os.getpid()
+
+
+def is_inherited(file: tuple[int, int] | None) -> bool:
+    """Whether a loop of a process that this one was forked from made it."""
+    return file in _own_pairs and not is_own(file)
 
 
 class SignalHandling(HookedLoop):
@@ -69,65 +85,72 @@ class SignalHandling(HookedLoop):
     Then it is the process's wake-up descriptor, and the one that was there before gets the numbers
     from the loop. Without handlers the loop leaves that alone, as asyncio's does: a signal that
     lands on the loop's thread ends its sleep.
+
+    A Ctrl-C may end each method between any two of its lines; the next call of it then does what
+    is left to do.
     """
 
-    _signal_pair: tuple[socket.socket, socket.socket] | None = None
+    _signal_pair: Pair | None = None
     _displaced: Displaced | None = None
 
     def _take_wakeup_fd(self) -> None:
         """Raises ``ValueError`` outside of the main thread of the main interpreter."""
+        fresh = self._signal_pair is None
         pair = self._signal_pair or socket.socketpair()
+        self._signal_pair = pair
         for end in pair:
             end.setblocking(False)
-        fd = pair[1].fileno()
+            _own_pairs.setdefault(_file_of_end(end), (os.getpid(), pair))
+        reading, writing = pair
+        if not self._watched(reading.fileno()):
+            self._add_reader(reading.fileno(), self._read_signals)
         try:
             # A full pair means that the loop is woken anyway.
-            previous = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-            if pair is self._signal_pair:
-                return
+            previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         except (ValueError, OSError):
-            if pair is not self._signal_pair:
-                for end in pair:
-                    end.close()
+            if fresh:
+                self._end_pair(pair)
             raise
-        self._signal_pair = pair
-        file = file_of(fd)
-        assert file is not None
-        # What the parent's loop has is no business of its child's.
-        inherited = _own_pairs.get(file_of(previous) or file, os.getpid()) != os.getpid()
-        if previous >= 0 and not inherited:
+        if not fresh:
+            return
+        while _left_open:
+            left, displaced = _left_open.pop()
+            if previous == left[1].fileno():
+                # No loop reads there. What that loop had displaced gets its signals from this one.
+                previous, self._displaced = -1, displaced
+            _disown(left)
+            _close(left)
+        # A number that was closed may be one of the pair's by now, and what the parent's loop has
+        # is no business of its child's.
+        file = file_of(previous)
+        if file is not None and file not in map(_file_of_end, pair) and not is_inherited(file):
             self._displaced = Displaced(previous)
-        _own_pairs[file] = os.getpid()
-        self._add_reader(pair[0].fileno(), self._read_signals)
 
     def _give_wakeup_fd_back(self) -> None:
         """There are no signal handlers any more."""
-        pair, self._signal_pair = self._signal_pair, None
+        pair, displaced = self._signal_pair, self._displaced
         if pair is None:
             return
-        displaced = self._displaced
-        self._remove_reader(pair[0].fileno())
-        fd = pair[1].fileno()
         before = displaced.fd if displaced is not None and displaced.is_there() else -1
-        try:
-            current = signal.set_wakeup_fd(before)
-            if current != fd:
-                # Somebody else took it meanwhile: it stays theirs.
-                signal.set_wakeup_fd(current)
-        except OSError:
-            # That one is closed.
-            signal.set_wakeup_fd(-1)
-        except ValueError:
-            # Closed in another thread than the main thread, which alone may change it. The
-            # interpreter would write into whatever gets the number next.
-            _left_open.append(pair)
+        if not _replace_wakeup_fd(pair[1].fileno(), before):
+            # The interpreter would write into whatever gets the number next.
+            self._remove_reader(pair[0].fileno())
+            _left_open.append((pair, displaced))
+            self._signal_pair = self._displaced = None
             return
-        # What is in the pair is for those who wait behind.
-        self._read_signals_from(pair[0])
-        self._displaced = None
-        _own_pairs.pop(file_of(fd) or (0, 0), None)
-        for end in pair:
-            end.close()
+        if is_own(_file_of_end(pair[1])):
+            # The displaced descriptor gets what is in the pair. A handler that was cancelled may be
+            # the last one: then this method is called again from in there.
+            self._read_signals_from(pair[0])
+        if self._signal_pair is pair:
+            self._end_pair(pair)
+
+    def _end_pair(self, pair: Pair) -> None:
+        """Close a pair that the interpreter does not write to any more."""
+        self._remove_reader(pair[0].fileno())
+        _disown(pair)
+        self._signal_pair = self._displaced = None
+        _close(pair)
 
     def _read_signals(self) -> None:
         if self._signal_pair is not None:
@@ -208,3 +231,35 @@ class SignalHandling(HookedLoop):
         if not self._signal_handlers:
             self._give_wakeup_fd_back()
         return True
+
+
+def _file_of_end(end: socket.socket) -> tuple[int, int] | None:
+    return file_of(end.fileno())
+
+
+def _disown(pair: Pair) -> None:
+    for end in pair:
+        _own_pairs.pop(_file_of_end(end), None)
+
+
+def _close(pair: Pair) -> None:
+    for end in pair:
+        end.close()
+
+
+def _replace_wakeup_fd(fd: int, before: int) -> bool:
+    """Put ``before`` in the place of ``fd``, unless that was replaced; whether it could."""
+    try:
+        current = signal.set_wakeup_fd(before)
+    except (ValueError, OSError):
+        # That one is closed, or blocks by now.
+        try:
+            current = signal.set_wakeup_fd(-1)
+        except ValueError:
+            # Only the main thread can.
+            return False
+    if current != fd:
+        # Somebody else took it meanwhile: it stays theirs.
+        with contextlib.suppress(ValueError, OSError):
+            signal.set_wakeup_fd(current)
+    return True

@@ -46,7 +46,7 @@ impl Epoll {
     pub(super) fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
         // SAFETY: no pointers; the result is checked.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)
-            .map_err(|error| os_error(&error))?;
+            .map_err(|error| os_error(py, &error))?;
         // SAFETY: a descriptor that was made above, which nothing else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
         let (key, registration) = event_loop.add_source(py, fd.as_raw_fd(), Source::Descriptors)?;

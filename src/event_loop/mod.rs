@@ -48,7 +48,7 @@ pub(crate) use reference::{LoopRef, LoopSlot};
 use crate::cached;
 use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
-use crate::errors::os_error;
+use crate::errors::{made, os_error};
 use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::{Handle, Queued, Ticket};
@@ -570,7 +570,7 @@ impl NativeLoop {
             return Ok(reactor);
         }
         self.check_closed(py)?;
-        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(&error))?);
+        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(py, &error))?);
         self.mailbox.attach(&reactor.events);
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
@@ -602,7 +602,7 @@ impl NativeLoop {
             Ok(registration) => Ok((key, registration)),
             Err(error) => {
                 drop(self.sources.with(py, |sources| sources.remove(key)));
-                Err(os_error(&error))
+                Err(os_error(py, &error))
             }
         }
     }
@@ -677,6 +677,7 @@ impl NativeLoop {
         context: &[(&str, &Bound<'_, PyAny>)],
     ) -> PyResult<()> {
         let py = message.py();
+        let error = made(py, error);
         if ends_loop(py, &error) {
             return Err(error);
         }

@@ -178,13 +178,13 @@ pub(crate) fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
     check(unsafe { libc::send(fd, start, length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
-fn retrying<R>(mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
+fn retrying<R>(py: Python<'_>, mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
     loop {
         match call() {
             Ok(value) => return Ok(Some(value)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(os_error(&error)),
+            Err(error) => return Err(os_error(py, &error)),
         }
     }
 }
@@ -241,7 +241,7 @@ impl Call {
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // Also where it is there already, as on the same machine, mostly: a listener of this
         // loop is to hear of it before whoever connects goes on.
-        let connected = start_connecting(number::now(socket)?, &raw)?;
+        let connected = start_connecting(py, number::now(socket)?, &raw)?;
         Ok(Some(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked }))
     }
 
@@ -261,7 +261,7 @@ impl Call {
             Kind::SendAll => self.send_all(py, socket),
             Kind::Connect => {
                 let error = option(number::now(socket)?, libc::SO_ERROR)
-                    .map_err(|error| os_error(&error))?;
+                    .map_err(|error| os_error(py, &error))?;
                 if error == 0 {
                     return Ok(Attempt::Done(py.None()));
                 }
@@ -292,7 +292,7 @@ impl Call {
         let fd = number::now(socket)?;
         event_loop.with_scratch(py, |scratch| {
             // SAFETY: `room` was found to be no more than the buffer that is lent holds.
-            Ok(match retrying(|| unsafe { receive(fd, scratch.as_mut_ptr(), room) })? {
+            Ok(match retrying(py, || unsafe { receive(fd, scratch.as_mut_ptr(), room) })? {
                 Some(length) => {
                     Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
                 }
@@ -313,7 +313,7 @@ impl Call {
             room => {
                 let fd = number::now(socket)?;
                 // SAFETY: a writable buffer of that size, held until after the call.
-                retrying(|| unsafe { receive(fd, buffer.as_ptr(), room) })?
+                retrying(py, || unsafe { receive(fd, buffer.as_ptr(), room) })?
             }
         };
         Ok(match received {
@@ -333,8 +333,9 @@ impl Call {
         let fd = number::now(socket)?;
         // Of nothing, too: it is a datagram, and says whether the socket is connected.
         loop {
-            let left = &buffer.as_slice()[sent..];
-            match retrying(|| send(fd, left))? {
+            // An object may give a shorter buffer to the view than it gave to the first attempt.
+            let left = buffer.as_slice().get(sent..).unwrap_or_default();
+            match retrying(py, || send(fd, left))? {
                 Some(count) => sent += count,
                 None => break,
             }
@@ -377,7 +378,7 @@ fn through_socket<'py>(
 }
 
 /// Whether the connection was there at once; else the kernel goes on by itself.
-fn start_connecting(fd: RawFd, to: &Raw) -> PyResult<bool> {
+fn start_connecting(py: Python<'_>, fd: RawFd, to: &Raw) -> PyResult<bool> {
     let to = to.as_bytes();
     // SAFETY: the kernel only reads the address, before the call returns; a bad descriptor is an
     // error.
@@ -393,6 +394,6 @@ fn start_connecting(fd: RawFd, to: &Raw) -> PyResult<bool> {
         {
             Ok(false)
         }
-        Err(error) => Err(os_error(&error)),
+        Err(error) => Err(os_error(py, &error)),
     }
 }

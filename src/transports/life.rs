@@ -364,7 +364,7 @@ unsafe fn move_to<T: SocketTransport>(
     // What the parent has received is the parent's.
     this.stop_receiving();
     if this.registration.take().is_some() && this.file.open(py).is_ok() {
-        let registration = this.register_with(reactor).map_err(|error| os_error(&error))?;
+        let registration = this.register_with(reactor).map_err(|error| os_error(py, &error))?;
         this.moved(&registration);
         this.registration.replace(Some(registration));
         this.read_on(py, native);
@@ -384,7 +384,7 @@ pub(crate) fn register<T: SocketTransport>(this: &T, py: Python<'_>) -> PyResult
         Ok(_) => this.register_with(&*native.reactor(py)?),
         Err(error) => Err(error),
     };
-    this.registration.replace(Some(registration.map_err(|error| os_error(&error))?));
+    this.registration.replace(Some(registration.map_err(|error| os_error(py, &error))?));
     Ok(())
 }
 

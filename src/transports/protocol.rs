@@ -9,6 +9,7 @@ use pyo3::{PyTypeInfo, ffi};
 
 use super::feed;
 use crate::cached;
+use crate::errors::made;
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::handles::{Call, Handle};
 use crate::memory;
@@ -160,6 +161,7 @@ pub(crate) fn report_fatal(
     error: PyErr,
     message: &str,
 ) -> PyResult<Py<PyAny>> {
+    let error = made(py, error);
     if ends_loop(py, &error) {
         return Err(error);
     }

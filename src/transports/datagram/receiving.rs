@@ -251,7 +251,7 @@ impl Datagram {
         let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
         };
-        let error = os_error(error).into_value(py).into_bound(py).into_any();
+        let error = os_error(py, error).into_value(py).into_bound(py).into_any();
         let name = pyo3::intern!(py, "error_received");
         match self.call_protocol(native, &protocol, name, &[&error]) {
             Ok(_) => Ok(()),

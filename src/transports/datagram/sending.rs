@@ -157,7 +157,7 @@ impl Datagram {
             }
         };
         // Last: the buffer's owner may be written in Python.
-        let fd = self.file.open(data.py()).map_err(|error| os_error(&error))?;
+        let fd = self.file.open(data.py()).map_err(|error| os_error(data.py(), &error))?;
         // SAFETY: the kernel only reads both, of these lengths, before the call returns: the bytes are
         // an object's, or a buffer's that is held until then, and the address is the caller's.
         let sent = check(unsafe {
@@ -174,7 +174,7 @@ impl Datagram {
             Ok(_) => Ok(Sent::Whole),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Sent::Full),
-                _ => Err(os_error(&error)),
+                _ => Err(os_error(data.py(), &error)),
             },
         }
     }
@@ -241,7 +241,7 @@ impl Datagram {
             return Ok(());
         };
         let callback = slf.getattr(pyo3::intern!(py, "_sendto_ready"))?;
-        let fd = self.file.open(py).map_err(|error| os_error(&error))?;
+        let fd = self.file.open(py).map_err(|error| os_error(py, &error))?;
         let call = Call { callback: callback.as_borrowed(), args: &[], context: None };
         let handle = Handle::with_source(py, &native, &call)?;
         match self.file.socket(py) {

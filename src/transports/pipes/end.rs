@@ -41,12 +41,12 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    fn of(fd: RawFd) -> PyResult<Option<Self>> {
+    fn of(py: Python<'_>, fd: RawFd) -> PyResult<Option<Self>> {
         let mut status = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: room for what the kernel writes, which is read only if it did.
         let mode = unsafe {
             check(libc::fstat(fd, status.as_mut_ptr()) as isize)
-                .map_err(|error| os_error(&error))?;
+                .map_err(|error| os_error(py, &error))?;
             status.assume_init().st_mode
         };
         Ok(match mode & libc::S_IFMT {
@@ -101,10 +101,10 @@ pub(crate) fn new<'py, P: Pipe>(
 ) -> PyResult<Bound<'py, PyAny>> {
     native.check_closed(py)?;
     let fd = new.pipe.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
-    let Some(kind) = FileKind::of(fd)? else {
+    let Some(kind) = FileKind::of(py, fd)? else {
         return Err(PyValueError::new_err(P::REFUSAL));
     };
-    set_non_blocking(fd)?;
+    set_non_blocking(py, fd)?;
     let extra = match new.extra {
         Some(extra) => extra,
         None => PyDict::new(py).into_any(),
@@ -138,7 +138,7 @@ pub(crate) fn new<'py, P: Pipe>(
     Ok(made)
 }
 
-fn set_non_blocking(fd: RawFd) -> PyResult<()> {
+fn set_non_blocking(py: Python<'_>, fd: RawFd) -> PyResult<()> {
     // SAFETY: flags of a descriptor; no pointers.
     let result = unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
@@ -148,7 +148,7 @@ fn set_non_blocking(fd: RawFd) -> PyResult<()> {
             libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK)
         }
     };
-    check(result as isize).map(drop).map_err(|error| os_error(&error))
+    check(result as isize).map(drop).map_err(|error| os_error(py, &error))
 }
 
 /// Calls `connection_made`, then starts, then wakes who waits for the connection. What ends the

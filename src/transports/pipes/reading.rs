@@ -207,7 +207,7 @@ impl ReadPipe {
     fn failed(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: &io::Error) -> PyResult<()> {
         const MESSAGE: &str = "Fatal read error on pipe transport";
         let hung_up = error.raw_os_error() == Some(libc::EIO);
-        let error = os_error(error);
+        let error = os_error(py, error);
         debug_assert!(error.is_instance_of::<PyOSError>(py));
         let value = error.clone_ref(py).into_value(py).into_any();
         if let Some(native) = self.end.native(py) {

@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 
 use super::end::{End, FileKind, Pipe, pipe_field};
-use crate::errors::{check, os_error};
+use crate::errors::{check, made, os_error};
 use crate::gil::PySlot;
 use crate::memory;
 use crate::object::{fast_method, getter, plain_method};
@@ -189,8 +189,8 @@ impl WritePipe {
     /// The reader is gone.
     fn read_ready(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.end.log_in_debug(slf, "info", "%r was closed by peer")?;
-        let error =
-            (self.size() > 0).then(|| PyBrokenPipeError::new_err(()).into_value(py).into_any());
+        let broken = || made(py, PyBrokenPipeError::new_err(())).into_value(py).into_any();
+        let error = (self.size() > 0).then(broken);
         self.force_close(py, slf, error)
     }
 
@@ -198,7 +198,7 @@ impl WritePipe {
     fn fatal(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: &io::Error) -> PyResult<()> {
         let (protocol, event_loop) = (self.end.protocol.get(py), self.end.native(py));
         let native = event_loop.as_deref();
-        let error = os_error(error);
+        let error = os_error(py, error);
         let value = report_fatal(py, native, slf, protocol.as_ref(), error, FATAL)?;
         self.force_close(py, slf, Some(value))
     }

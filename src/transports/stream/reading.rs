@@ -320,7 +320,7 @@ impl Stream {
             Ok(Received::Nothing) => Ok(()),
             Ok(Received::End) => self.received_end(slf.py(), slf, native, protocol),
             Err(error) => {
-                let error = crate::errors::os_error(&error);
+                let error = crate::errors::os_error(slf.py(), &error);
                 self.fatal(slf, error, "Fatal read error on socket transport")
             }
         }

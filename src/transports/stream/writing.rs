@@ -91,7 +91,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.discard(py)?;
-                    let error = os_error(&error);
+                    let error = os_error(py, &error);
                     let waiter = self.drained.get(py);
                     let for_waiter = waiter.is_some().then(|| error.clone_ref(py));
                     self.write_failed(slf, error, sender)?;
@@ -316,7 +316,7 @@ impl Stream {
             self.eof_written.set(true);
         } else if !self.is_closing() {
             self.eof_written.set(true);
-            self.shut_down_writing(py).map_err(|error| os_error(&error))?;
+            self.shut_down_writing(py).map_err(|error| os_error(py, &error))?;
         }
         Ok(())
     }
