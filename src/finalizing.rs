@@ -61,6 +61,16 @@ pub(crate) fn has_begun() -> bool {
     unsafe { ffi::Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0 }
 }
 
+/// Whether this thread holds the GIL. `PyGILState_Check` says so of every thread once the process
+/// has had a sub-interpreter.
+fn is_attached() -> bool {
+    // SAFETY: may be asked at any time, in any thread; what they give is only compared.
+    unsafe {
+        let own = ffi::PyGILState_GetThisThreadState();
+        !own.is_null() && own == ffi::compat::PyThreadState_GetUnchecked()
+    }
+}
+
 /// [`Python::try_attach`] for threads that nothing else guards, such as tokio's; None once the
 /// interpreter goes down.
 ///
@@ -70,8 +80,7 @@ pub(crate) fn has_begun() -> bool {
 /// look; such a thread passes the GIL on, for which the main thread may wait, and hangs.
 pub(crate) fn try_attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     guard();
-    // SAFETY: may be asked at any time, in any thread.
-    if unsafe { ffi::Py_IsInitialized() != 0 && ffi::PyGILState_Check() != 0 } {
+    if is_attached() {
         // Perhaps the thread that takes the interpreter down, which may run Python code.
         return Python::try_attach(body);
     }

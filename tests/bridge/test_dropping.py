@@ -520,13 +520,20 @@ def test_the_interpreter_exits_while_threads_wake(extension_programs, factory, t
         assert "panicked" not in done.stderr
 
 
+@pytest.mark.parametrize("others", ["alone", "after a sub-interpreter"])
 @pytest.mark.parametrize("factory", LOOPS)
-def test_the_interpreter_exits_while_futures_end(extension_programs, factory):
+def test_the_interpreter_exits_while_futures_end(extension_programs, factory, others):
     """A daemon thread's loop, whose futures end all the time, in Rust and in Python."""
     for _ in range(3):
         done = extension_programs(
             f"""
-            import asyncio, threading, time, tokioloop
+            import asyncio, sys, threading, time, tokioloop
+            if {others!r} != "alone":
+                if sys.version_info >= (3, 13):
+                    import _interpreters as interpreters
+                else:
+                    import _xxsubinterpreters as interpreters
+                interpreters.destroy(interpreters.create())
             started = threading.Event()
 
             async def naps():
