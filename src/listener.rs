@@ -84,7 +84,7 @@ impl Listener {
         py: Python<'_>,
         event_loop: &NativeLoop,
         socket: &Bound<'_, PyAny>,
-        backlog: usize,
+        backlog: i64,
         protocol_factory: Bound<'_, PyAny>,
         server: Bound<'_, PyAny>,
     ) -> PyResult<Py<Self>> {
@@ -109,7 +109,8 @@ impl Listener {
             py,
             Self {
                 file: Descriptor::of(socket, fd)?,
-                backlog: backlog.max(1),
+                // The kernel takes less than one for the least that it queues.
+                backlog: usize::try_from(backlog).unwrap_or(0).max(1),
                 protocol_factory: PySlot::new(protocol_factory.unbind()),
                 server: PySlot::new(server.unbind()),
                 context: PySlot::new(context.unbind()),

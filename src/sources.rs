@@ -181,6 +181,9 @@ pub(crate) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult
 
 /// Makes sure that a parked loop wakes within `seconds`.
 pub(crate) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
+    // First: a callback may have forked, and this be the child. Its own reactor has an alarm of its
+    // own; the one that is here until then is the parent's too.
+    event_loop.reactor(py)?;
     prepare_alarm(py, event_loop)?;
     let armed = event_loop.sources.with(py, |sources| match &mut sources.alarm {
         Some((alarm, _)) => alarm.wake_within(seconds),

@@ -311,3 +311,51 @@ def test_a_buffered_protocol_may_serve(loop):
         await server.wait_closed()
 
     loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("way", ["close", "abort"])
+def test_a_get_buffer_that_ends_the_connection_is_still_filled(loop, way):
+    class Ends(Buffered):
+        def get_buffer(self, sizehint):
+            getattr(self.transport, way)()
+            return super().get_buffer(sizehint)
+
+    async def scenario():
+        protocol = Ends()
+        _, _, far = await transport_pair(loop, protocol)
+        with far:
+            far.sendall(b"hello")
+            assert await protocol.lost() is None
+        assert bytes(protocol.received) == b"hello"
+        assert protocol.calls == ["connection_made", "buffer_updated", "connection_lost"]
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_get_buffer_that_sets_another_protocol(loop, reports):
+    """The buffer is filled, and it is the other one that is told."""
+
+    class Passes(Buffered):
+        def get_buffer(self, sizehint):
+            self.transport.set_protocol(self.next)
+            return super().get_buffer(sizehint)
+
+    async def scenario(following):
+        protocol = Passes()
+        protocol.next = following
+        transport, _, far = await transport_pair(loop, protocol)
+        with far:
+            far.sendall(b"hello")
+            if isinstance(following, Buffered):
+                await following.called("buffer_updated")
+                assert following.counts == [5]
+                transport.abort()
+            assert (await following.lost() is None) == isinstance(following, Buffered)
+        assert bytes(protocol.offered[:5]) == b"hello"
+        assert protocol.counts == []
+
+    loop.run_until_complete(scenario(Buffered()))
+    assert reports.contexts == []
+    loop.run_until_complete(scenario(Recorder()))
+    message = "Fatal error: protocol.buffer_updated() call failed."
+    assert [context["message"] for context in reports.contexts] == [message]

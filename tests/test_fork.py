@@ -326,3 +326,106 @@ def test_a_child_waits_for_a_callback_that_forked(programs):
     loop.close()
     """,
     )
+
+
+# What a child may do with a connection that its parent has written to in the same callback.
+CHILDS = {
+    "goes on": "pass",
+    "writes": "transport.write(b'')",
+    "closes": "transport.close()",
+    "aborts": "transport.abort()",
+    "looks": "transport.get_write_buffer_size()",
+}
+
+
+@pytest.mark.parametrize("end", CHILDS.values(), ids=CHILDS)
+def test_what_was_written_before_a_fork_is_sent_once(programs, end):
+    check(
+        programs,
+        f"""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = new_event_loop()
+
+    class Forks(asyncio.Protocol):
+        def data_received(self, data):
+            transport.write(b"once")
+            transport.writelines([b"and", b"only"])
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                {end}
+                loop.call_later(0.02, os._exit, 0)
+                return
+            wait(pid)
+            loop.stop()
+
+    async def connect():
+        return (await loop.create_connection(Forks, sock=near))[0]
+
+    transport = loop.run_until_complete(connect())
+    far.send(b"x")
+    loop.run_forever()
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    received = b""
+    while data := far.recv(100):
+        received += data
+    assert received == b"onceandonly", received
+    """,
+    )
+
+
+@pytest.mark.parametrize("end", ["pass", "transport.abort()"])
+def test_what_was_encrypted_before_a_fork_is_sent_once(programs, certificates, end):
+    """Records that come twice are a forgery to the peer."""
+    server, authority = certificates.server, certificates.authority
+    check(
+        programs,
+        f"""
+    import ssl
+
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.settimeout(20)
+    loop = new_event_loop()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain({server.certificate!r}, {server.key!r})
+    received = []
+
+    def peer():
+        context = ssl.create_default_context(cafile={str(authority)!r})
+        with context.wrap_socket(far, server_hostname="localhost") as secure:
+            secure.sendall(b"x")
+            while sum(map(len, received)) < 8:
+                received.append(secure.recv(100))
+
+    class Forks(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            transport = self.transport
+            transport.write(b"once")
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                {end}
+                loop.call_later(0.02, os._exit, 0)
+                return
+            wait(pid)
+            transport.write(b"more")
+            loop.call_later(0.02, loop.stop)
+
+    thread = threading.Thread(target=peer)
+    thread.start()
+    task = loop.create_task(loop.connect_accepted_socket(Forks, near, ssl=context))
+    loop.run_forever()
+    task.result()[0].abort()
+    thread.join()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert b"".join(received) == b"oncemore", received
+    """,
+    )

@@ -455,3 +455,18 @@ def test_a_handler_of_the_loop_that_reaps_everything(programs):
         """
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_child_that_a_thread_waits_for_is_closed_at_once(loop):
+    """The thread holds the lock of ``Popen`` until the child is dead."""
+
+    async def main():
+        transport, witness = await loop.subprocess_exec(Witness, *SLEEPER)
+        popen = transport.get_extra_info("subprocess")
+        waiting = asyncio.ensure_future(in_thread(popen.wait))
+        await asyncio.sleep(0.05)
+        transport.close()
+        await asyncio.wait_for(waiting, 20)  # for a status that others may have taken
+        await asyncio.wait_for(witness.lost, 20)
+
+    loop.run_until_complete(main())

@@ -670,3 +670,14 @@ def test_a_server_calls_a_make_socket_transport_of_a_program(loop):
         assert mine.made == 3
     finally:
         mine.close()
+
+
+@pytest.mark.native_only(reason="some releases of asyncio accept none, again and again")
+@pytest.mark.parametrize("backlog", [0, -1, -(1 << 31)])
+def test_a_server_without_a_backlog_accepts(loop, backlog):
+    async def scenario():
+        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=backlog)
+        assert await answered(server.sockets[0].getsockname())
+        await ended(server)
+
+    loop.run_until_complete(scenario())

@@ -8,7 +8,7 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, in_thread, read_all
+from recording import Recorder, Reports, in_thread, read_all
 
 # More than the kernel buffers for both ends of a connection together.
 TOO_MUCH = 32 << 20
@@ -389,5 +389,17 @@ def test_methods_that_have_nothing_to_say_give_none(on_pair):
         assert transport.set_protocol(transport.get_protocol()) is None
         assert transport.close() is None
         assert transport.abort() is None
+
+    on_pair(scenario)
+
+
+def test_a_view_of_bytes_that_do_not_lie_in_a_row_ends_the_connection(loop, on_pair):
+    reports = Reports(loop)
+
+    async def scenario(transport, protocol, far):
+        transport.write(memoryview(b"gaps")[::2])
+        assert isinstance(await protocol.lost(), BufferError)
+        assert reports.only()["message"] == "Fatal write error on socket transport"
+        assert await in_thread(read_all, far) == b""
 
     on_pair(scenario)

@@ -245,3 +245,56 @@ def test_a_class_of_sockets_of_its_own(loop):
                 assert silent(other)
 
     loop.run_until_complete(scenario())
+
+
+def turned_deaf(loop, deafen):
+    """An endpoint whose first datagram has ``deafen(sock)`` called, while others wait."""
+
+    class Deafens(Datagrams):
+        def datagram_received(self, data, address):
+            super().datagram_received(data, address)
+            if len(self.received) == 1:
+                deafen(self.transport.get_extra_info("socket")._sock)
+
+    async def scenario():
+        transport, protocol = await loop.create_datagram_endpoint(
+            Deafens, local_addr=("127.0.0.1", 0)
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            for _ in range(8):
+                far.sendto(b"x", transport.get_extra_info("sockname"))
+            await protocol.called("datagram_received")
+            await asyncio.sleep(0.02)
+            transport.abort()
+            assert await protocol.lost() is None
+        return protocol
+
+    return loop.run_until_complete(scenario())
+
+
+def test_a_protocol_that_closes_its_socket_hears_no_more(loop):
+    protocol = turned_deaf(loop, socket.socket.close)
+    assert protocol.received == b"x"
+    assert protocol.errors == []
+
+
+@pytest.mark.native_only(reason="asyncio asks the detached socket again and again")
+def test_a_protocol_that_detaches_its_socket_hears_no_more(loop):
+    detached = []
+    protocol = turned_deaf(loop, lambda sock: detached.append(sock.detach()))
+    os.close(*detached)
+    assert protocol.received == b"x"
+    assert protocol.errors == []
+
+
+@pytest.mark.parametrize("kind", ["file", "socket"])
+def test_another_file_in_the_place_of_an_endpoints_socket(loop, kind):
+    """What it answers when it is asked for datagrams is told once at most."""
+
+    def deafen(sock):
+        is_file = kind == "file"
+        other = os.open(os.devnull, os.O_RDWR) if is_file else socket.socket().detach()
+        os.dup2(other, sock.fileno())
+        os.close(other)
+
+    assert len(turned_deaf(loop, deafen).errors) <= 1

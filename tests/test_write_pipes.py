@@ -346,3 +346,16 @@ def test_a_pipe_that_somebody_else_made_blocking(loop, pipe):
         return len(received[0])
 
     assert loop.run_until_complete(main()) == 1 << 20
+
+
+def test_a_view_of_bytes_that_do_not_lie_in_a_row_ends_it(loop, pipe):
+    _, far = pipe
+    reports = Reports(loop)
+
+    async def main():
+        transport, protocol = await writing(loop, far)
+        transport.write(memoryview(b"gaps")[::2])
+        assert isinstance(await protocol.lost(), BufferError)
+        assert reports.only()["message"] == "Fatal write error on pipe transport"
+
+    loop.run_until_complete(main())

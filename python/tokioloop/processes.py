@@ -114,11 +114,17 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             # After what its pipes have for this turn.
             self._loop.call_soon(self._process_exited, returncode)
 
-    def _reap(self) -> int | None:
-        """The exit status of a dead child, ``None`` if it lives."""
+    def _reap(self, *, blocking: bool = True) -> int | None:
+        """The exit status of a dead child, ``None`` if it lives.
+
+        A thread in ``Popen.wait()`` holds the lock until the child is dead, and has set
+        ``returncode`` when it lets go. For a child that may live, do not wait for that.
+        """
         proc = self._proc
-        # Whoever holds the lock will have set `returncode` when it is free again.
-        with proc._waitpid_lock:  # type: ignore[attr-defined]
+        lock = proc._waitpid_lock  # type: ignore[attr-defined]
+        if not lock.acquire(blocking):
+            return None
+        try:
             if proc.returncode is None:
                 pidfd = self._pidfd
                 kind, number = (os.P_PID, proc.pid) if pidfd is None else (os.P_PIDFD, pidfd)
@@ -132,6 +138,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
                         normal = end.si_code == os.CLD_EXITED
                         proc.returncode = end.si_status if normal else -end.si_status
             return proc.returncode
+        finally:
+            lock.release()
 
     async def _wait_until_reaped(self) -> None:
         """For a child whose protocol was not connected to it.
@@ -162,7 +170,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         if not self._closed and self._proc is not None:
             # asyncio is about to ask `Popen`, to which a child that somebody else reaped is a
             # success.
-            self._reap()
+            self._reap(blocking=False)
         super().close()
 
 

@@ -252,7 +252,7 @@ impl NativeLoop {
     fn _listen<'py>(
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
-        backlog: usize,
+        backlog: i64,
         protocol_factory: Bound<'py, PyAny>,
         server: Bound<'py, PyAny>,
     ) -> PyResult<Py<Listener>> {

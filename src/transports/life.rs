@@ -730,7 +730,10 @@ impl Common {
     }
 
     fn hold(&self, py: Python<'_>, source: Source) {
-        if let Some(native) = self.native(py) {
+        // A closed one has given its key back, which may be another transport's by now.
+        if self.life.get() < Life::Closed
+            && let Some(native) = self.native(py)
+        {
             let before = native.sources.with(py, |sources| sources.replace(self.key, source));
             drop(before);
         }

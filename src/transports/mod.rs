@@ -11,6 +11,7 @@
 //! | [`base`] | the Python object that every kind is |
 //! | [`protocol`] | how a transport speaks to its protocol |
 //! | [`feed`] | received bytes straight into an `asyncio.StreamReader` |
+//! | [`listing`] | its place among those that have something to send |
 //! | [`outgoing`] | what waits to be sent |
 //! | [`flow`] | high- and low-water marks |
 
@@ -19,6 +20,7 @@ pub(crate) mod datagram;
 pub(crate) mod feed;
 pub(crate) mod flow;
 pub(crate) mod life;
+pub(crate) mod listing;
 pub(crate) mod outgoing;
 pub(crate) mod pipes;
 pub(crate) mod protocol;

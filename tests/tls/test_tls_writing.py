@@ -8,7 +8,7 @@ import logging
 import random
 
 import pytest
-from recording import Recorder, in_thread
+from recording import Recorder, Reports, in_thread
 from tls_peers import OLDER_DESIGN, tls_pair
 
 MEGABYTE = 1 << 20
@@ -373,5 +373,16 @@ def test_methods_that_have_nothing_to_say_give_none(on_tls):
         assert transport.set_protocol(transport.get_protocol()) is None
         assert transport.abort() is None
         await protocol.lost()
+
+    on_tls(scenario)
+
+
+def test_a_view_of_bytes_that_do_not_lie_in_a_row_ends_the_connection(loop, on_tls):
+    reports = Reports(loop)
+
+    async def scenario(transport, protocol, _peer):
+        transport.write(memoryview(b"gaps")[::2])
+        assert isinstance(await protocol.lost(), BufferError)
+        assert reports.only()["message"] == "Fatal error on SSL protocol"
 
     on_tls(scenario)

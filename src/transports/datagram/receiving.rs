@@ -112,7 +112,7 @@ pub(super) unsafe fn ready(
     let slf = slf.bind(py);
     // SAFETY: the caller's promise.
     let this = unsafe { base::state::<Datagram>(slf) };
-    if this.life.get() == Life::Open && !this.paused.get() {
+    if this.is_receiving(py) {
         let result = this.read(py, event_loop);
         this.ask_for_more(py, event_loop);
         return result;
@@ -149,6 +149,11 @@ impl Datagram {
         let received = self.file.open(py).and_then(|fd| slots.receive(fd));
         let emptied = match &received {
             Ok(count) => *count < BUSY,
+            // Another file has been put in the socket's place: no news of the network's, and what the
+            // reactor knows of the old one would be told for ever.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::ENOTCONN)) => {
+                true
+            }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
         if emptied && let Some(registration) = &*self.registration.borrow() {
@@ -166,6 +171,7 @@ impl Datagram {
         let mut result = Ok(());
         let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
         for at in 0..count {
+            // (Taken also if it is dropped: the slot must be as it was.)
             let (data, from) = match slots.take(py, at) {
                 Ok(received) => received,
                 // As if the network had lost this one.
@@ -176,7 +182,7 @@ impl Datagram {
             };
             if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
                 result = self.deliver(py, native, data, from);
-            } else if self.life.get() == Life::Open {
+            } else if self.life.get() == Life::Open && self.file.open(py).is_ok() {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
             }
         }
@@ -207,14 +213,20 @@ impl Datagram {
         }
     }
 
+    /// Whether the protocol wants datagrams, and the socket is there to receive them: asyncio hears
+    /// no more of one that the program has closed.
+    fn is_receiving(&self, py: Python<'_>) -> bool {
+        self.life.get() == Life::Open && !self.paused.get() && self.file.open(py).is_ok()
+    }
+
     /// Whether the next datagram may follow at once.
     fn goes_on(&self, py: Python<'_>, native: &NativeLoop) -> bool {
-        self.life.get() == Life::Open && !self.paused.get() && !native.others_wait(py)
+        self.is_receiving(py) && !native.others_wait(py)
     }
 
     /// Sees to it that the next datagrams are heard of.
     pub(super) fn ask_for_more(&self, py: Python<'_>, native: &NativeLoop) {
-        if self.life.get() != Life::Open || self.paused.get() {
+        if !self.is_receiving(py) {
             return;
         }
         let ready = match &*self.registration.borrow() {

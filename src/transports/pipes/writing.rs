@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::io;
 
-use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError};
+use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyBufferError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -91,7 +91,16 @@ impl WritePipe {
                 if self.refused.get() > 0 || self.end.closing.get() {
                     return self.refuse(py);
                 }
-                copy = memory::bytes(py, Buffer::readable(data)?.as_slice())?;
+                let view = match Buffer::readable(data) {
+                    Ok(view) => view,
+                    // Bytes that do not lie in a row: as on asyncio a write that fails.
+                    Err(error) if self.size() == 0 && error.is_instance_of::<PyBufferError>(py) => {
+                        self.refused.set(1);
+                        return self.fatal(py, slf, error);
+                    }
+                    Err(error) => return Err(error),
+                };
+                copy = memory::bytes(py, view.as_slice())?;
                 &copy
             }
         };
@@ -109,7 +118,7 @@ impl WritePipe {
                 Err(error) if is_temporary(&error) => {}
                 Err(error) => {
                     self.refused.set(1);
-                    return self.fatal(py, slf, &error);
+                    return self.fatal(py, slf, os_error(&error));
                 }
             }
             if taken == length {
@@ -161,7 +170,7 @@ impl WritePipe {
                 Err(error) if is_temporary(&error) => return Ok(()),
                 Err(error) => {
                     self.refused.set(self.refused.get() + 1);
-                    return self.fatal(py, slf, &error);
+                    return self.fatal(py, slf, os_error(&error));
                 }
             };
             let all = taken == data.len();
@@ -195,10 +204,9 @@ impl WritePipe {
     }
 
     #[cold]
-    fn fatal(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: &io::Error) -> PyResult<()> {
+    fn fatal(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
         let (protocol, event_loop) = (self.end.protocol.get(py), self.end.native(py));
         let native = event_loop.as_deref();
-        let error = os_error(py, error);
         let value = report_fatal(py, native, slf, protocol.as_ref(), error, FATAL)?;
         self.force_close(py, slf, Some(value))
     }

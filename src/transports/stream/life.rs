@@ -37,7 +37,7 @@ pub(crate) fn new<'py>(
         ended: false.into(),
         eof_written: false.into(),
         bulk: false.into(),
-        listed: false.into(),
+        listed: Default::default(),
         blocked: false.into(),
         outgoing: Default::default(),
         server: PySlot::empty(),
@@ -90,6 +90,7 @@ impl SocketTransport for Stream {
     }
 
     fn unsent(&self) -> usize {
+        self.leave_to_parent();
         self.outgoing.borrow().size()
     }
 
@@ -149,7 +150,9 @@ impl SocketTransport for Stream {
                 self.send_last_words(slf.py());
                 Ok(())
             }
-            Cause::Abort if self.listed.get() => self.send_pending(slf.py(), slf, Sender::Caller),
+            Cause::Abort if self.listed.is_listed() => {
+                self.send_pending(slf.py(), slf, Sender::Caller)
+            }
             Cause::Abort => Ok(()),
         }
     }

@@ -15,7 +15,8 @@
 //!   protocol that the transport has, and any other protocol comes with another delivery: so what
 //!   `Layer` reads goes to an object of the kind that the sink is for.
 //! - `listed`: the transport is in the loop's `unflushed` once, and `flush` clears the mark before it
-//!   sends, because that may write again.
+//!   sends, because that may write again. In the child of a fork `outgoing` is forgotten while it is
+//!   `listed`, and not `blocked`: the parent sends it.
 //! - `blocked`: the kernel took less than it was given; nothing is sent until the reactor says that
 //!   there is room. Cleared with the buffer.
 //! - `outgoing` holds `bytes` only, which run no Python code when they are dropped: it may be
@@ -42,6 +43,7 @@ pub(crate) use writing::send;
 
 use super::base;
 use super::life::Common;
+use super::listing::Listing;
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use crate::gil::PySlot;
@@ -57,7 +59,7 @@ pub(crate) struct Stream {
     /// The last read was a large one.
     bulk: Cell<bool>,
     /// In the loop's list of transports to flush.
-    listed: Cell<bool>,
+    listed: Listing,
     /// The kernel took less than it was given; its word is awaited.
     blocked: Cell<bool>,
     outgoing: RefCell<Outgoing>,

@@ -233,17 +233,17 @@ impl Stream {
                 return self.fatal(slf, error, "Fatal read error on socket transport");
             }
         };
-        // `get_buffer` may have closed or paused the transport.
-        if self.life.get() != Life::Open {
+        // Whatever `get_buffer` has closed or set, asyncio goes on with what the transport has now.
+        let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
-        }
+        };
         // SAFETY: a writable buffer of the protocol's, which is held until after the call.
         let received = unsafe { self.receive(py, buffer.as_ptr(), buffer.len(), false) };
         drop(buffer);
-        self.conclude(slf, native, protocol, received, |count| {
+        self.conclude(slf, native, &protocol, received, |count| {
             let count = count.into_pyobject(py)?.into_any();
             let name = pyo3::intern!(py, "buffer_updated");
-            self.hand_over(slf, native, protocol, name, &count)
+            self.hand_over(slf, native, &protocol, name, &count)
         })
     }
 
@@ -286,6 +286,10 @@ impl Stream {
             Target::Reader(reader) => Some(reader),
             Target::Nobody => None,
             Target::Protocol => {
+                // The reader's attributes may be code that sets another protocol.
+                if !self.protocol.holds(protocol) {
+                    return Ok(());
+                }
                 self.delivery.set(Delivery::Data);
                 return self.read_bytes(py, slf, native, protocol);
             }

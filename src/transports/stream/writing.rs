@@ -7,7 +7,7 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
@@ -35,7 +35,8 @@ unsafe fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `wrote` lists this, with the transport that it is called for.
     let stream = unsafe { base::state::<Stream>(slf) };
-    stream.listed.set(false);
+    stream.leave_to_parent();
+    stream.listed.leave();
     stream.send_pending(py, slf, Sender::Batch)
 }
 
@@ -60,6 +61,18 @@ pub(crate) fn send(
 }
 
 impl Stream {
+    /// In the child of a fork: forgets what was written before, which the parent sends.
+    #[inline]
+    pub(super) fn leave_to_parent(&self) {
+        if self.listed.is_parents() {
+            self.listed.leave();
+            // What the kernel did not take is in the buffer of either, as on asyncio.
+            if !self.blocked.get() {
+                self.outgoing.borrow_mut().clear();
+            }
+        }
+    }
+
     /// Sends until the buffer is empty or the kernel takes no more.
     pub(super) fn send_pending(
         &self,
@@ -70,6 +83,7 @@ impl Stream {
         if self.blocked.get() || self.life.get() >= Life::Losing {
             return Ok(());
         }
+        self.leave_to_parent();
         loop {
             if self.outgoing.borrow().is_empty() {
                 self.outgoing.borrow_mut().relax(py);
@@ -107,7 +121,8 @@ impl Stream {
     /// Sends this turn's writes before an error ends the connection. Whether that works makes no
     /// difference any more: the first error is the one to tell.
     pub(super) fn send_last_words(&self, py: Python<'_>) {
-        while self.listed.get() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
+        self.leave_to_parent();
+        while self.listed.is_listed() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
             let fd = self.file.open(py);
             let sent = fd.and_then(|fd| self.outgoing.borrow().send(py, fd));
             let Ok((offered, taken)) = sent else { return };
@@ -220,7 +235,10 @@ impl Stream {
                 if data.len()? == 0 || self.refuses(py)? {
                     return Ok(());
                 }
-                copy = copied(data)?;
+                copy = match copied(data) {
+                    Ok(copy) => copy,
+                    Err(error) => return self.not_copied(py, slf, error),
+                };
                 &copy
             }
         };
@@ -229,6 +247,17 @@ impl Stream {
         }
         self.outgoing.borrow_mut().push(bytes)?;
         self.wrote(py, slf)
+    }
+
+    /// A view whose bytes do not lie in a row cannot be sent, which ends the connection where asyncio
+    /// would have sent it at once (and from 3.12 on later where not).
+    #[cold]
+    fn not_copied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let sends = self.buffered(py, slf)? == 0 || cfg!(Py_3_12);
+        if sends && error.is_instance_of::<PyBufferError>(py) {
+            return self.write_failed(slf, error, Sender::Caller);
+        }
+        Err(error)
     }
 
     /// `writelines(list_of_data)`
@@ -280,6 +309,7 @@ impl Stream {
 
     /// After a loss data is dropped.
     fn refuses(&self, py: Python<'_>) -> PyResult<bool> {
+        self.leave_to_parent();
         let lost = self.life.get() >= Life::Losing;
         if lost {
             self.write_after_loss(py)?;
@@ -298,7 +328,7 @@ impl Stream {
         if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
             return self.send_pending(py, slf, Sender::Caller);
         }
-        if !self.listed.replace(true) {
+        if self.listed.enter() {
             let transport = slf.clone().unbind();
             native.unflushed.with(py, |unflushed| unflushed.push((transport, flush)));
             native.wake(py);
@@ -323,7 +353,7 @@ impl Stream {
 
     /// `get_write_buffer_size()`: bytes that the kernel has not taken.
     pub(super) fn buffered(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<usize> {
-        if self.listed.get() {
+        if self.listed.is_listed() {
             self.send_pending(py, slf, Sender::Caller)?;
         }
         Ok(self.outgoing.borrow().size())

@@ -33,6 +33,7 @@ impl Tls {
     }
 
     pub(super) fn start_shutdown(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.leave_to_parent(slf.py())?;
         match self.state.get() {
             State::Flushing if self.ended.get() && self.reading_paused.get() => {
                 // The peer's end waits behind what the application does not read any more.
@@ -176,7 +177,7 @@ impl Tls {
 
     fn abort(&self, slf: &Bound<'_, PyAny>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        if self.listed.get() {
+        if self.listed.is_listed() {
             // asyncio would have sent this turn's writes before it came to the abort.
             self.flush(slf)?;
         }
@@ -199,7 +200,7 @@ impl Tls {
             return Err(error);
         }
         // Whether this turn's writes still leave makes no difference: the first error is the one.
-        if self.listed.get()
+        if self.listed.is_listed()
             && let Err(error) = self.flush(slf)
             && ends_loop(py, &error)
         {

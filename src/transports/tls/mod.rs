@@ -52,6 +52,7 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyFloat};
 
 use super::flow::{Flow, Limits};
+use super::listing::Listing;
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use super::stream;
@@ -108,7 +109,7 @@ pub(crate) struct Tls {
     /// Bytes that the engine wanted to send unasked while the peer takes none.
     unasked: Cell<usize>,
     /// In the loop's list of transports to flush.
-    listed: Cell<bool>,
+    listed: Listing,
     writes_after_loss: Cell<u32>,
     flow: Flow,
     read_limits: Limits,
@@ -175,7 +176,7 @@ pub(crate) fn new<'py>(
             lower_paused: false.into(),
             writing_paused: false.into(),
             unasked: 0.into(),
-            listed: false.into(),
+            listed: Listing::default(),
             writes_after_loss: 0.into(),
             flow: Flow::of(writing::HIGH_WATER),
             read_limits: Limits::of(reading::HIGH_WATER),

@@ -59,6 +59,7 @@ pub(super) unsafe fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 impl Tls {
     /// Ciphertext has come.
     pub(super) fn process(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.leave_to_parent(slf.py())?;
         match self.state.get() {
             State::Handshake => self.shake_hands(slf),
             State::Wrapped => self.read(slf),

@@ -3,7 +3,7 @@
 //! What is written is encrypted at once, from where it lies; the ciphertext of a turn leaves in
 //! one piece at its end.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
@@ -53,7 +53,16 @@ impl Tls {
             let taken = self.encrypt_directly(slf, bytes.as_bytes())?;
             return self.keep(slf, bytes, taken);
         }
-        let buffer = Buffer::readable(data)?;
+        let buffer = match Buffer::readable(data) {
+            Ok(buffer) => buffer,
+            // Bytes that do not lie in a row: as on asyncio a write that fails.
+            Err(error)
+                if self.encrypts_at_once() && error.is_instance_of::<PyBufferError>(slf.py()) =>
+            {
+                return self.write_failed(slf, error);
+            }
+            Err(error) => return Err(error),
+        };
         let taken = self.encrypt_directly(slf, buffer.as_slice())?;
         if taken == buffer.len() {
             return Ok(());
@@ -165,6 +174,7 @@ impl Tls {
 
     /// After the end data is dropped, with asyncio's warning from the fifth time on.
     fn refuses(&self, py: Python<'_>) -> PyResult<bool> {
+        self.leave_to_parent(py)?;
         if matches!(self.state.get(), State::Handshake | State::Wrapped) {
             return Ok(false);
         }
@@ -198,10 +208,22 @@ impl Tls {
         if self.writing_paused.get() || !native.is_running(py) || self.unsent(py) >= most {
             return self.flush(slf);
         }
-        if !self.listed.replace(true) {
+        if self.listed.enter() {
             let transport = slf.clone().unbind();
             native.unflushed.with(py, |unflushed| unflushed.push((transport, flush_turn)));
             native.wake(py);
+        }
+        Ok(())
+    }
+
+    /// In the child of a fork: forgets the ciphertext of before, which the parent sends.
+    pub(super) fn leave_to_parent(&self, py: Python<'_>) -> PyResult<()> {
+        if self.listed.is_parents() {
+            self.listed.leave();
+            // What the transport below did not want is in the buffer of either, as on asyncio.
+            if !self.writing_paused.get() {
+                drop(self.engine.take(py)?);
+            }
         }
         Ok(())
     }
@@ -212,7 +234,8 @@ impl Tls {
     }
 
     fn flush_for(&self, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
-        self.listed.set(false);
+        self.leave_to_parent(slf.py())?;
+        self.listed.leave();
         if !self.writing_paused.get() {
             self.hand_down(slf.py(), sender)?;
         }
@@ -242,7 +265,7 @@ impl Tls {
 
     /// `get_write_buffer_size()`
     pub(super) fn buffered(&self, slf: &Bound<'_, PyAny>) -> PyResult<usize> {
-        if self.listed.get() {
+        if self.listed.is_listed() {
             self.flush(slf)?;
         }
         Ok(self.unsent(slf.py()))
