@@ -12,9 +12,71 @@
 //! others while it was tracked, so that nothing is allocated. Each thread has a list of its own,
 //! which is empty again before the outermost destructor of that thread returns.
 
+use std::cell::RefCell;
+use std::thread::LocalKey;
+
 use pyo3::ffi;
 
 use crate::object::Object;
+
+/// Values of a thread that wait while one of their kind is being dropped, in which they were: for
+/// objects whose class is PyO3's, which free themselves.
+pub(crate) struct Turns<T>(RefCell<Option<Vec<T>>>);
+
+impl<T> Turns<T> {
+    pub(crate) const fn new() -> Self {
+        Self(RefCell::new(None))
+    }
+
+    /// Has `value` wait if another one is being dropped; else it comes back, to be dropped.
+    fn wait(&self, value: T) -> Option<T> {
+        let mut turns = self.0.borrow_mut();
+        let Some(waiting) = &mut *turns else { return Some(value) };
+        // Without memory for the list it is dropped inside of the other one.
+        if waiting.try_reserve(1).is_err() {
+            return Some(value);
+        }
+        waiting.push(value);
+        None
+    }
+
+    /// Whether this is the outermost drop, which the others then wait for.
+    fn begin(&self) -> bool {
+        let mut turns = self.0.borrow_mut();
+        let outermost = turns.is_none();
+        turns.get_or_insert_default();
+        outermost
+    }
+
+    fn next(&self) -> Option<T> {
+        self.0.borrow_mut().as_mut()?.pop()
+    }
+}
+
+/// Drops a value, or puts it off while another one is being dropped: the value may own what owns
+/// another one, and that too, and dropped one inside the other a long chain overflows the stack.
+pub(crate) fn drop_in_turn<T>(turns: &'static LocalKey<Turns<T>>, value: T) {
+    /// The end of the outermost drop, also where a destructor panics.
+    struct End<T: 'static>(&'static LocalKey<Turns<T>>);
+
+    impl<T> Drop for End<T> {
+        fn drop(&mut self) {
+            let left = self.0.with(|turns| turns.0.borrow_mut().take());
+            drop(left);
+        }
+    }
+
+    // In a thread that ends, and has dropped the list already, it is dropped here and now.
+    let mut value = Some(value);
+    let _ = turns.try_with(|turns| value = value.take().and_then(|value| turns.wait(value)));
+    let Some(value) = value else { return };
+    let outermost = turns.try_with(Turns::begin) == Ok(true);
+    let _end = outermost.then(|| End(turns));
+    drop(value);
+    while outermost && let Some(value) = turns.with(Turns::next) {
+        drop(value);
+    }
+}
 
 /// Takes a dead object apart, now or, if this thread is deep inside of such calls, soon.
 ///

@@ -11,7 +11,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::object;
 
@@ -72,13 +72,35 @@ pub(crate) fn reserve<T>(queue: &mut VecDeque<T>, more: usize) -> PyResult<()> {
     queue.try_reserve(more).map_err(|_| exhausted())
 }
 
+/// A list of as many items as a program likes.
+pub(crate) fn list<'py>(
+    py: Python<'py>,
+    items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let length = ffi::Py_ssize_t::try_from(items.len()).map_err(|_| exhausted())?;
+    // SAFETY: a new reference to a list of that length, or null with an exception set. Its places
+    // are empty, and each gets one reference; if the iterator gives fewer the rest stays empty, and
+    // `zip` takes no more.
+    unsafe {
+        let list = object::owned(py, ffi::PyList_New(length))?;
+        for (at, item) in (0..length).zip(items) {
+            ffi::PyList_SET_ITEM(list.as_ptr(), at, item.into_ptr());
+        }
+        Ok(list.cast_into_unchecked())
+    }
+}
+
 /// `template.format(...)`: names, representations and addresses are as long as a program likes.
 pub(crate) fn text<'py>(
     py: Python<'py>,
     template: &str,
     arguments: impl PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyString>> {
-    let template = PyString::new(py, template);
+    // SAFETY: UTF-8 of that length. A new reference to a `str`, or null with an exception set.
+    let template = unsafe {
+        let length = template.len() as ffi::Py_ssize_t;
+        object::owned(py, ffi::PyUnicode_FromStringAndSize(template.as_ptr().cast(), length))?
+    };
     let text = template.call_method1(pyo3::intern!(py, "format"), arguments)?;
     Ok(text.cast_into::<PyString>()?)
 }

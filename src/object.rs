@@ -32,14 +32,18 @@ pub(crate) fn enter<R>(
 ) -> R {
     let attached = |py: Python<'_>| {
         finalizing::guard();
-        match catch_unwind(AssertUnwindSafe(|| body(py))) {
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => {
+        // To raise an error may panic as well: its text is made then, of a Python string.
+        let raised = || match body(py) {
+            Ok(value) => Some(value),
+            Err(error) => {
                 error.restore(py);
-                failed
+                None
             }
+        };
+        match catch_unwind(AssertUnwindSafe(raised)) {
+            Ok(value) => value.unwrap_or(failed),
             Err(payload) => {
-                panic_error(&*payload).restore(py);
+                raise_panic(py, &*payload);
                 failed
             }
         }
@@ -61,7 +65,9 @@ pub(crate) unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
     let attached = |py: Python<'_>| {
         finalizing::guard();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(py))) {
-            panic_error(&*payload).write_unraisable(py, None);
+            raise_panic(py, &*payload);
+            // SAFETY: the GIL is held, and an exception set; there is no object to name.
+            unsafe { ffi::PyErr_WriteUnraisable(null_mut()) };
         }
     };
     // SAFETY: the caller's promise. What is fetched is put back, references and all.
@@ -70,6 +76,34 @@ pub(crate) unsafe fn destroy(body: impl FnOnce(Python<'_>)) {
         ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
         Python::attach_unchecked(attached);
         ffi::PyErr_Restore(kind, value, traceback);
+    }
+}
+
+/// Runs the body of a method of PyO3's as `enter` does: PyO3 would raise a `PanicException`, which
+/// `except Exception` does not catch.
+pub(crate) fn without_panics<R>(py: Python<'_>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        raise_panic(py, &*payload);
+        Err(PyErr::fetch(py))
+    })
+}
+
+/// Raises what a panic stands for.
+///
+/// Where CPython cannot make an object, for want of memory most of all, PyO3 often panics instead of
+/// giving an error, and leaves CPython's exception set. Then that is what has happened. To make
+/// another one would fail in the same way, outside of everything that catches a panic.
+#[cold]
+fn raise_panic(py: Python<'_>, payload: &(dyn std::any::Any + Send)) {
+    // SAFETY: the GIL is held.
+    let is_raised = || unsafe { !ffi::PyErr_Occurred().is_null() };
+    if is_raised() {
+        return;
+    }
+    let raised = catch_unwind(AssertUnwindSafe(|| panic_error(payload).restore(py)));
+    if raised.is_err() && !is_raised() {
+        // SAFETY: the GIL is held. Needs no memory: CPython keeps some of these ready.
+        unsafe { ffi::PyErr_NoMemory() };
     }
 }
 

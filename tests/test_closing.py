@@ -413,6 +413,23 @@ def test_a_long_chain_in_a_cycle_is_collected(loop_factory):
     assert gone() is None
 
 
+@pytest.mark.native_only(reason="asyncio's loops are Python objects through and through")
+def test_a_long_chain_of_loops_is_freed_without_end_of_stack():
+    """The core's own class needs no descriptors, so there may be any number of loops."""
+    from tokioloop._core import NativeLoop
+
+    ended = []
+    loop = NativeLoop()
+    loop.call_soon(AtEnd(functools.partial(ended.append, "first")))
+    for _ in range(100_000):
+        before, loop = loop, NativeLoop()
+        loop.call_soon(callback, before)
+        del before
+    loop.call_soon(AtEnd(functools.partial(ended.append, "last")))
+    del loop
+    assert ended == ["last", "first"]
+
+
 def test_destructors_in_a_chain_run_each_once(loop_factory):
     loop, last, ended = loop_factory(), None, []
     for i in range(1000):

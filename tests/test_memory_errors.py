@@ -166,3 +166,125 @@ async def prepared""",
     )
     done = programs.run(source, timeout=60)
     assert (done.stdout, done.stderr) == ("[b'x']\n", "")
+
+
+@pytest.mark.native_only(reason="asyncio's gather has lists of its own")
+@pytest.mark.parametrize("megabytes", [60, 90, 100, 110, 140])
+def test_more_children_than_there_is_memory_for(programs, megabytes):
+    """A list that CPython has no memory for is an error, and not a panic that needs more of it."""
+    source = f"""
+import resource
+
+
+async def main():
+    future = loop.create_future()
+    future.set_result(1)
+    many = [future] * 2_000_000
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ({megabytes} << 20), resource.RLIM_INFINITY))
+    try:
+        end = len(await tokioloop.gather(*many))
+    except MemoryError:
+        end = "out of memory"
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return end
+
+
+loop = new_event_loop()
+print(loop.run_until_complete(main()))
+loop.close()
+"""
+    done = programs.run(source, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout in ("out of memory\n", "2000000\n")
+
+
+def failing_allocations(last):
+    """A program's function that runs `action` without memory from its n-th allocation to `last`."""
+    return f"""
+import sys
+import warnings
+
+import _testcapi
+
+warnings.simplefilter("ignore")
+sys.unraisablehook = lambda unraisable: None
+
+
+def ends(action):
+    found = set()
+    for n in range(100):
+        _testcapi.set_nomemory(n, {last})
+        try:
+            action()
+        except BaseException as error:
+            _testcapi.remove_mem_hooks()
+            found.add(type(error).__name__)
+        else:
+            _testcapi.remove_mem_hooks()
+            found.add("fine")
+    return found
+"""
+
+
+ERRORS = {
+    "a closed loop": ("closed.call_soon(callback)", "RuntimeError"),
+    "an unknown keyword": ("loop.call_soon(callback, wrong=1)", "TypeError"),
+    "not a number": ("loop.call_later(float_nan, callback)", "ValueError"),
+    "no delay": ("loop.call_later(None, callback)", "TypeError"),
+    "no callback": ("loop.call_later(1)", "TypeError"),
+    "equal timers": ("timer == timer", "fine"),
+    "a coroutine that sleeps": ("tokioloop.sleep(1, 2, 3)", "TypeError"),
+}
+
+
+@pytest.mark.native_only(reason="CPython itself does not always survive this in Python code")
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_that_there_is_no_memory_for(programs, case):
+    """PyO3 panics where it cannot make the text of an error: the process must live on."""
+    pytest.importorskip("_testcapi")
+    action, error = ERRORS[case]
+    source = f"""
+{failing_allocations(0)}
+callback, float_nan = print, float("nan")
+loop, closed = new_event_loop(), new_event_loop()
+closed.close()
+timer = loop.call_at(1e9, callback)
+print(sorted(ends(lambda: {action})))
+loop.close()
+"""
+    done = programs.run(source, timeout=60)
+    assert done.stdout == f"{sorted(['MemoryError', error])}\n", done.stderr
+
+
+@pytest.mark.native_only(reason="asyncio's own loop is left half made as well")
+def test_a_loop_that_there_is_no_memory_for(programs):
+    """CPython may free the object before any of it was made, and calls its finalizer."""
+    pytest.importorskip("_testcapi")
+    source = f"""
+{failing_allocations("n + 1")}
+class Loop(tokioloop.Loop):
+    def __del__(self):
+        if not hasattr(self, "_children"):
+            closed.append(self.is_closed())
+            self._dispose()
+            self._closed = False
+            repr(self)
+        super().__del__()
+
+
+# What is made once a process is made by now.
+Loop().close()
+closed = []
+loops = []
+found = ends(lambda: loops.append(Loop()))
+for loop in loops:
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+# os.environ has an error of its own.
+print(sorted(found - {{"MemoryError", "SystemError", "fine"}}), len(loops) > 1)
+"""
+    done = programs.run(source, timeout=60)
+    assert done.stdout == "[] True\n", done.stderr

@@ -6,7 +6,6 @@
 //! stream's code runs, and a stream that panics or ends does not come back. Whoever drops the last
 //! reference drops the stream; those that own one another are dropped in turn.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
+use crate::dismantle::{Turns, drop_in_turn};
 use crate::finalizing;
 use crate::forks::Mutex;
 use crate::gil::PySlot;
@@ -213,46 +213,14 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let source = self.source.get_mut().take();
         if let Some(source) = source {
-            drop_in_turn(source);
+            drop_in_turn(&DROPPING, source);
         }
     }
 }
 
 thread_local! {
-    /// The stream whose drop drops others, and those that wait for its end.
-    static DROPPING: RefCell<Option<Vec<Source>>> = const { RefCell::new(None) };
-}
-
-/// Drops a stream, or puts it off while another one is being dropped. A stream may own the iterator
-/// over another one, and that one too: dropped one inside the other a long chain overflows the
-/// stack. (The iterator's class is PyO3's; those made by hand have `dismantle`.)
-fn drop_in_turn(source: Source) {
-    let mut next = Some(source);
-    // Not in a thread that ends, and has dropped the list already: then it is dropped here.
-    let outermost = DROPPING.try_with(|dropping| match &mut *dropping.borrow_mut() {
-        Some(waiting) => {
-            waiting.extend(next.take());
-            false
-        }
-        nothing => nothing.replace(Vec::new()).is_none(),
-    });
-    let _end = (outermost == Ok(true)).then(|| End);
-    while let Some(source) = next {
-        drop(source);
-        next = DROPPING
-            .try_with(|dropping| dropping.borrow_mut().as_mut().and_then(Vec::pop))
-            .unwrap_or_default();
-    }
-}
-
-/// The end of the outermost drop, also where a destructor panics.
-struct End;
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let left = DROPPING.with(|dropping| dropping.borrow_mut().take());
-        drop(left);
-    }
+    /// A stream may own the iterator over another one.
+    static DROPPING: Turns<Source> = const { Turns::new() };
 }
 
 /// One waits at a time; whoever stops waiting leaves the stream to the next.

@@ -34,6 +34,7 @@ use crate::contexts;
 use crate::dismantle::dismantle;
 use crate::event_loop::ends_loop;
 use crate::finalizing;
+use crate::memory;
 use crate::object::{self, Args, Object, enter};
 
 #[repr(C)]
@@ -187,7 +188,7 @@ impl<'py> Waiter<'py> {
             return Err(error);
         }
         let about = PyDict::new(py);
-        about.set_item("message", format!("Exception in callback {callback}"))?;
+        about.set_item("message", memory::text(py, "Exception in callback {}", (callback,))?)?;
         about.set_item("exception", error.into_value(py))?;
         self.event_loop().call_method1(intern!(py, "call_exception_handler"), (about,))?;
         Ok(())

@@ -35,6 +35,9 @@ mod ready;
 mod reference;
 mod run;
 
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PySystemExit};
@@ -48,11 +51,13 @@ pub(crate) use reference::{LoopRef, LoopSlot};
 use crate::cached;
 use crate::contexts::Contexts;
 use crate::descriptors::Descriptors;
+use crate::dismantle::{Turns, drop_in_turn};
 use crate::errors::{made, os_error};
 use crate::finalizing;
 use crate::gil::{GilCell, GilFlag, PySlot};
 use crate::handles::{Handle, Queued, Ticket};
-use crate::object::Object;
+use crate::memory;
+use crate::object::{self, Object};
 use crate::reactor::{Key, Reactor};
 use crate::sources::{Source, Sources};
 use crate::targets::{Mailbox, Target};
@@ -67,7 +72,17 @@ const SCRATCH: usize = 256 * 1024;
 pub struct NativeLoop {
     /// Borrowed pointer to the Python object that this struct is part of.
     this: GilFlag<Object>,
-    pub closed: GilFlag<bool>,
+    made: GilFlag<bool>,
+    pub closed: Closed,
+    core: ManuallyDrop<Core>,
+}
+
+/// What a loop is made of.
+///
+/// CPython's `object.__new__`, which makes the object before PyO3 fills it, may find no memory for
+/// its `__dict__`, and frees it again: finalizers and destructors see a loop whose memory is all
+/// zeros. It is not `made`, it is closed, and nothing else of it is touched or dropped.
+pub struct Core {
     pub debug: GilFlag<bool>,
     pub stopping: GilFlag<bool>,
     /// `threading.get_ident()` of the running thread, or 0.
@@ -104,10 +119,51 @@ pub struct NativeLoop {
     pub woken: GilCell<Vec<Arc<Target>>>,
 }
 
+impl Deref for NativeLoop {
+    type Target = Core;
+
+    #[inline]
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
 impl Drop for NativeLoop {
     fn drop(&mut self) {
         // Before the fields, whose destructors may run Python code.
         finalizing::guard();
+        // SAFETY: who drops a Python object holds the GIL.
+        let py = unsafe { Python::assume_attached() };
+        if !self.made.get(py) {
+            return;
+        }
+        let entries = self.ready.with(py, Ready::take_at_the_end);
+        if !entries.is_empty() {
+            drop_in_turn(&DROPPING, entries);
+        }
+        // SAFETY: made, and dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.core) };
+    }
+}
+
+thread_local! {
+    /// What waits in a loop that is freed may be all that another loop is kept by.
+    static DROPPING: Turns<VecDeque<Entry>> = const { Turns::new() };
+}
+
+/// Whether a loop is closed. All zeros mean that it is.
+pub struct Closed {
+    open: GilFlag<bool>,
+}
+
+impl Closed {
+    #[inline]
+    pub fn get(&self, py: Python<'_>) -> bool {
+        !self.open.get(py)
+    }
+
+    fn set(&self, py: Python<'_>, closed: bool) {
+        self.open.set(py, !closed);
     }
 }
 
@@ -139,10 +195,10 @@ impl NativeLoop {
         _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
     ) -> PyResult<Self> {
         finalizing::guard();
-        let native = |name| py.get_type::<Self>().getattr(name).map(|it| PySlot::new(it.unbind()));
-        Ok(Self {
-            this: GilFlag::new(std::ptr::null_mut()),
-            closed: GilFlag::new(false),
+        let native = |name: &Bound<'_, PyString>| {
+            py.get_type::<Self>().getattr(name).map(|it| PySlot::new(it.unbind()))
+        };
+        let core = Core {
             debug: GilFlag::new(false),
             stopping: GilFlag::new(false),
             thread: GilFlag::new(0),
@@ -153,8 +209,8 @@ impl NativeLoop {
             clock: Clock {
                 type_version: GilFlag::new(0),
                 custom: GilFlag::new(Custom::default()),
-                native_time: native("time")?,
-                native_call_at: native("call_at")?,
+                native_time: native(pyo3::intern!(py, "time"))?,
+                native_call_at: native(pyo3::intern!(py, "call_at"))?,
             },
             contexts: Contexts::default(),
             reactor: GilCell::new(None),
@@ -172,6 +228,13 @@ impl NativeLoop {
             mailbox: Arc::default(),
             parked: GilCell::new(Vec::new()),
             woken: GilCell::new(Vec::new()),
+        };
+        let closed = Closed { open: GilFlag::new(true) };
+        Ok(Self {
+            this: GilFlag::new(std::ptr::null_mut()),
+            made: GilFlag::new(true),
+            closed,
+            core: ManuallyDrop::new(core),
         })
     }
 
@@ -182,7 +245,9 @@ impl NativeLoop {
 
     #[setter(_closed)]
     fn set_closed(&self, py: Python<'_>, closed: bool) {
-        self.closed.set(py, closed);
+        if self.made.get(py) {
+            self.closed.set(py, closed);
+        }
     }
 
     #[getter(_debug)]
@@ -223,7 +288,7 @@ impl NativeLoop {
         let (py, this) = (slf.py(), Self::entered(slf));
         if this.closed.get(py) {
             // asyncio's `close()` clears it; what is in it yet `_dispose` drops, without a list.
-            return Ok(PyList::empty(py));
+            return list_of(py, &[]);
         }
         // Made outside of the borrow: to allocate may run the garbage collector, and so anything.
         // What comes into the queue meanwhile may be left out.
@@ -246,7 +311,7 @@ impl NativeLoop {
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         finalizing::guard();
         if self.closed.get(py) {
-            return Ok(PyList::empty(py));
+            return list_of(py, &[]);
         }
         let mut found = room_for(self.timers.with(py, |timers| timers.len()))?;
         self.timers.with(py, |timers| {
@@ -261,18 +326,26 @@ impl NativeLoop {
 
     /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::entered(slf).run_once(slf.py())
+        let this = Self::entered(slf);
+        object::without_panics(slf.py(), || {
+            this.check_made(slf.py())?;
+            this.run_once(slf.py())
+        })
     }
 
     /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::entered(slf).run(slf.py())
+        let this = Self::entered(slf);
+        object::without_panics(slf.py(), || {
+            this.check_made(slf.py())?;
+            this.run(slf.py())
+        })
     }
 
     /// Lets go of everything, once the loop is closed; called by `close()`.
     fn _dispose(slf: &Bound<'_, Self>) {
         let this = Self::entered(slf);
-        if this.closed.get(slf.py()) {
+        if this.closed.get(slf.py()) && this.made.get(slf.py()) {
             this.release_all(slf.py());
         }
     }
@@ -304,6 +377,10 @@ impl NativeLoop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector holds the GIL.
+        if !self.made.get(unsafe { Python::assume_attached() }) {
+            return Ok(());
+        }
         // A cell that is borrowed right now is skipped: what is not visited is only kept alive.
         if let Some(ready) = self.ready.peek(&visit) {
             ready.traverse(&visit)?;
@@ -327,6 +404,9 @@ impl NativeLoop {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let this = Self::entered(slf);
+        if !this.made.get(slf.py()) {
+            return;
+        }
         // The finalizer had its time to close the loop. What still reaches it, out of the
         // destructors of its own garbage, finds it closed.
         this.closed.set(slf.py(), true);
@@ -380,6 +460,11 @@ impl NativeLoop {
     /// `threading.get_ident()` of the thread that is inside `run_forever`.
     pub fn running_thread(&self, py: Python<'_>) -> Option<u64> {
         Some(self.thread.get(py)).filter(|id| *id != 0)
+    }
+
+    /// One that was not made must not be run.
+    fn check_made(&self, py: Python<'_>) -> PyResult<()> {
+        if self.made.get(py) { Ok(()) } else { self.check_closed(py) }
     }
 
     #[inline]
@@ -723,11 +808,7 @@ fn room_for(count: usize) -> PyResult<Vec<Handle>> {
 }
 
 fn list_of<'py>(py: Python<'py>, handles: &[Handle]) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for handle in handles {
-        list.append(handle.bind(py))?;
-    }
-    Ok(list)
+    memory::list(py, handles.iter().map(|handle| handle.bind(py).clone()))
 }
 
 /// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.

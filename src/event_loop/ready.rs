@@ -15,7 +15,8 @@
 //!   come out to be run or dropped, and spare handles go in ready made. To drop an entry runs
 //!   destructors, which may schedule, cancel and drop handles, close the loop, or hand the GIL to a
 //!   thread that does.
-//! - When the loop itself is freed no ticket is left: each would keep the loop.
+//! - When the loop itself is freed no ticket is left: each would keep the loop. Only then all
+//!   entries are taken at once.
 
 use std::collections::VecDeque;
 
@@ -100,6 +101,11 @@ impl Ready {
         settle(py, self.entries.front_mut()?);
         self.served += 1;
         self.entries.pop_front()
+    }
+
+    /// What a loop leaves that is freed, when no ticket is left.
+    pub(super) fn take_at_the_end(&mut self) -> VecDeque<Entry> {
+        std::mem::take(&mut self.entries)
     }
 
     #[inline]

@@ -6,9 +6,10 @@ use std::ptr::{NonNull, null_mut};
 
 use pyo3::basic::CompareOp;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::others::wait_until_done;
 use super::queued::{claim, give_up};
@@ -389,9 +390,14 @@ unsafe extern "C" fn timer_compare(left: Object, right: Object, op: c_int) -> Ob
         // As asyncio writes it: by the times, and by all the rest where that asks for equality.
         // SAFETY: both are live timer handles.
         let (a, b) = unsafe { (when(py, left.as_ptr().cast())?, when(py, right.as_ptr().cast())?) };
-        let same = |name| -> PyResult<bool> { left.getattr(name)?.eq(right.getattr(name)?) };
+        let same = |name: &Bound<'_, PyString>| -> PyResult<bool> {
+            left.getattr(name)?.eq(right.getattr(name)?)
+        };
         let equal = || -> PyResult<bool> {
-            Ok(a.eq(&b)? && same("_callback")? && same("_args")? && same("_cancelled")?)
+            Ok(a.eq(&b)?
+                && same(intern!(py, "_callback"))?
+                && same(intern!(py, "_args"))?
+                && same(intern!(py, "_cancelled"))?)
         };
         let or_equal = |op| -> PyResult<Bound<'_, PyAny>> {
             let before = a.rich_compare(&b, op)?;

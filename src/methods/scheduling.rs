@@ -5,10 +5,10 @@ use std::ptr::null_mut;
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyTuple, PyType};
+use pyo3::types::{IntoPyDict, PyType};
 
 use crate::event_loop::NativeLoop;
-use crate::handles::{Call, Handle, Queued};
+use crate::handles::{Call, Handle, Queued, arguments};
 use crate::object::{
     Arg, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
@@ -253,7 +253,7 @@ fn at_by_method(
     let options = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
     let timer = event_loop.bind(py).call_method(
         pyo3::intern!(py, "call_at"),
-        PyTuple::new(py, args)?,
+        arguments(py, &args)?,
         Some(&options),
     )?;
     let source = timer.getattr(pyo3::intern!(py, "_source_traceback"))?;

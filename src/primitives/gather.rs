@@ -33,13 +33,14 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
+use crate::memory;
 use crate::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
 use crate::visit;
 
@@ -123,7 +124,10 @@ fn all_are_known(types: &CTypes, event_loop: &NativeLoop, args: &[Arg<'_, '_>]) 
         if object.get_type_ptr() != gathering && !ctypes::is_exact(object)? {
             return Ok(false);
         }
-        if types.get_loop.call(object, &[], None)?.as_ptr() != event_loop.object() {
+        // One that was never initialised has none. asyncio finds that out when it has made tasks of
+        // the coroutines before it.
+        let its_loop = types.get_loop.call(object, &[], None);
+        if !its_loop.is_ok_and(|it| it.as_ptr() == event_loop.object()) {
             return Ok(false);
         }
     }
@@ -179,7 +183,7 @@ fn gather<'py>(
         unsafe { (*this).total += 1 };
         children.push(child.clone());
         if cfg!(Py_3_12) && !is_new && types.done.ask(&child)? {
-            done_already.push(child);
+            memory::push(&mut done_already, child)?;
             continue;
         }
         #[cfg(Py_3_14)]
@@ -187,7 +191,7 @@ fn gather<'py>(
         gathering.watch(types, &child, &context)?;
     }
     let outer = types.new_gathering_future(py, on_loop.options())?;
-    let children = PyList::new(py, children)?;
+    let children = memory::list(py, children.into_iter())?;
     outer.setattr(intern!(py, "_children"), &children)?;
     // SAFETY: a gathering, which `gathering` keeps alive, with the GIL held; both fields are null yet,
     // and nothing but this function sets them.
@@ -401,7 +405,7 @@ impl<'py> Gathering<'py> {
             results.push(result);
             last = child;
         }
-        Ok((PyList::new(self.0.py(), results)?.into_any(), last))
+        Ok((memory::list(self.0.py(), results.into_iter())?.into_any(), last))
     }
 }
 

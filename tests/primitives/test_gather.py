@@ -289,6 +289,25 @@ def test_a_future_of_another_loop(both):
     both(script)
 
 
+@pytest.mark.parametrize("kind", [asyncio.Future, asyncio.Task])
+def test_a_future_that_was_never_initialised(both, kind):
+    """What comes before it runs, as it does on asyncio."""
+
+    async def script(api):
+        ran = []
+
+        async def child():
+            ran.append(1)
+
+        try:
+            api.gather(child(), kind.__new__(kind))
+        except RuntimeError as error:
+            await asyncio.sleep(0)
+            return error, ran
+
+    both(script)
+
+
 def test_options_it_does_not_know(both):
     async def script(api):
         with pytest.raises(TypeError) as info:

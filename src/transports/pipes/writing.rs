@@ -118,7 +118,7 @@ impl WritePipe {
                 Err(error) if is_temporary(&error) => {}
                 Err(error) => {
                     self.refused.set(1);
-                    return self.fatal(py, slf, os_error(&error));
+                    return self.fatal(py, slf, os_error(py, &error));
                 }
             }
             if taken == length {
@@ -170,7 +170,7 @@ impl WritePipe {
                 Err(error) if is_temporary(&error) => return Ok(()),
                 Err(error) => {
                     self.refused.set(self.refused.get() + 1);
-                    return self.fatal(py, slf, os_error(&error));
+                    return self.fatal(py, slf, os_error(py, &error));
                 }
             };
             let all = taken == data.len();
