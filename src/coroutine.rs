@@ -150,6 +150,7 @@ pub(crate) unsafe fn new_class<K: Coroutine>(
 /// A coroutine of Python's own says which, in this CPython's words.
 pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
     let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    nothing.call_method1(intern!(py, "send"), (py.None(),))?;
     uncaught_by(&nothing, args)
 }
 

@@ -313,7 +313,7 @@ def test_a_long_chain_of_closed_transports_is_freed(programs, kind):
 
         chain = loop.run_until_complete(chain())
         gc.collect()
-        threading.stack_size(128 * 1024)
+        threading.stack_size(256 * 1024)
         thread = threading.Thread(target=chain.clear)
         thread.start()
         thread.join()

@@ -8,7 +8,10 @@ import sys
 import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FORMAT_TAKES_DEBUG = (
     "debug" in inspect.signature(format_helpers._format_callback_source).parameters
@@ -79,8 +82,20 @@ def check_socket(loop: Any, sock: Any) -> None:
         raise ValueError("the socket must be non-blocking")
 
 
+class _Pause:
+    """Awaited, it yields once. What is thrown at it is raised where it is awaited."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter((None,))
+
+
 async def nothing() -> None:
-    """A coroutine for what is thrown into one that has nothing to catch it."""
+    """A coroutine for what is thrown into one that has nothing to catch it.
+
+    It is started first: a CPython with assertions does not survive a ``StopIteration`` thrown into
+    a coroutine that has not begun.
+    """
+    await _Pause()
 
 
 def attach(server: Any, transport: Any) -> None:

@@ -155,3 +155,21 @@ def test_lines_that_the_kernel_does_not_take(both):
     theirs, ours = both(look)
     assert ours == (True, True)
     assert theirs == ours or (3, 12) <= sys.version_info < (3, 13, 2)
+
+
+@row("`writelines()` on a connection that is lost, 3.12 and 3.13 before their correction")
+def test_lines_on_a_connection_that_is_lost(both):
+    async def look(loop):
+        near, far = socket.socketpair()
+        transport, protocol = await loop.create_connection(Recorder, sock=near)
+        transport.abort()
+        await protocol.lost()
+        far.close()
+        try:
+            return transport.writelines([b"words"])
+        except TypeError as error:
+            return str(error)
+
+    theirs, ours = both(look)
+    assert ours is None
+    assert theirs is None or (3, 12) <= sys.version_info < (3, 14)

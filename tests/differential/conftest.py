@@ -26,17 +26,20 @@ def contexts(certificates):
 
 
 @pytest.fixture(autouse=True)
-def bounded_lines(monkeypatch):
-    """Corrects asyncio's `writelines()` where it tells no protocol to pause, as newer ones do.
+def corrected_lines(monkeypatch):
+    """Corrects asyncio's `writelines()` where it tells no protocol to pause, and where it stumbles
+    over a lost connection, as newer ones do.
 
     Without it nothing that follows could be compared.
     """
     transport = selector_events._SelectorSocketTransport
     uncorrected = vars(transport).get("writelines")
-    if uncorrected is None or "_maybe_pause_protocol" in uncorrected.__code__.co_names:
+    if uncorrected is None or "_conn_lost" in uncorrected.__code__.co_names:
         return
 
     def writelines(self, list_of_data):
+        if self._conn_lost and not self._eof and self._empty_waiter is None:
+            list_of_data = []
         uncorrected(self, list_of_data)
         if self._buffer:
             self._maybe_pause_protocol()
