@@ -1,6 +1,6 @@
 //! Write flow control: the marks, and telling the protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,44 +27,43 @@ impl Marks {
 /// The high mark of transports other than TLS ones, in bytes.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 
-/// Marks as a program sets them and asks for them.
-pub(crate) struct Limits {
+/// Marks as a program sets them and asks for them; `HIGH` is the high one until it does. Few do, so
+/// that a transport has room for no more than a pointer.
+#[derive(Default)]
+pub(crate) struct Limits<const HIGH: usize>(OnceCell<Box<Chosen>>);
+
+/// What a program has set.
+struct Chosen {
     marks: Cell<Marks>,
     /// The low and the high one as they were given, where they are no plain integers of bytes:
     /// asyncio only compares with them, and gives them back.
     given: PySlot,
 }
 
-impl Limits {
-    pub(crate) const fn of(high: usize) -> Self {
-        Self { marks: Cell::new(Marks::of(high)), given: PySlot::empty() }
-    }
-
+impl<const HIGH: usize> Limits<HIGH> {
     #[inline]
     pub(crate) fn get(&self) -> Marks {
-        self.marks.get()
+        self.0.get().map_or(Marks::of(HIGH), |chosen| chosen.marks.get())
     }
 
-    pub(crate) const fn slot(&self) -> &PySlot {
-        &self.given
+    pub(crate) fn slot(&self) -> Option<&PySlot> {
+        self.0.get().map(|chosen| &chosen.given)
     }
 
     /// As `get_write_buffer_limits` gives them: the low one first.
     pub(crate) fn pair<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.given.get(py) {
+        match self.slot().and_then(|given| given.get(py)) {
             Some(given) => Ok(given),
             None => Ok((self.get().low, self.get().high).into_pyobject(py)?.into_any()),
         }
     }
 
-    /// Sets them with asyncio's defaults for what is not given, and its check. `default` is the
-    /// high mark.
+    /// Sets them with asyncio's defaults for what is not given, and its check.
     pub(crate) fn set<'py>(
         &self,
         py: Python<'py>,
         high: Option<Bound<'py, PyAny>>,
         low: Option<Bound<'py, PyAny>>,
-        default: usize,
     ) -> PyResult<()> {
         let given = |mark: Option<Bound<'py, PyAny>>| mark.filter(|mark| !mark.is_none());
         let (high, low) = (given(high), given(low));
@@ -72,7 +71,7 @@ impl Limits {
         let high = match (high, &low) {
             (Some(high), _) => high,
             (None, Some(low)) => 4_i32.into_pyobject(py)?.into_any().mul(low)?,
-            (None, None) => default.into_pyobject(py)?.into_any(),
+            (None, None) => HIGH.into_pyobject(py)?.into_any(),
         };
         let low = match low {
             Some(low) => low,
@@ -92,8 +91,11 @@ impl Limits {
                 (marks, Some((low, high).into_pyobject(py)?.into_any().unbind()))
             }
         };
-        self.marks.set(marks);
-        self.given.set(py, given);
+        let chosen = self
+            .0
+            .get_or_init(|| Box::new(Chosen { marks: Cell::new(marks), given: PySlot::empty() }));
+        chosen.marks.set(marks);
+        chosen.given.set(py, given);
         Ok(())
     }
 }
@@ -111,21 +113,10 @@ fn whole(mark: &Bound<'_, PyAny>) -> PyResult<usize> {
 }
 
 /// The marks of a transport, and whether its protocol was told to pause.
-pub(crate) struct Flow {
-    pub limits: Limits,
+#[derive(Default)]
+pub(crate) struct Flow<const HIGH: usize = HIGH_WATER> {
+    pub limits: Limits<HIGH>,
     pub paused: Cell<bool>,
-}
-
-impl Flow {
-    pub(crate) const fn of(high: usize) -> Self {
-        Self { limits: Limits::of(high), paused: Cell::new(false) }
-    }
-}
-
-impl Default for Flow {
-    fn default() -> Self {
-        Self::of(HIGH_WATER)
-    }
 }
 
 /// What a change of the buffer's size asks for.
@@ -135,7 +126,7 @@ pub(crate) enum Signal {
     Resume,
 }
 
-impl Flow {
+impl<const HIGH: usize> Flow<HIGH> {
     /// Pauses the protocol if more is buffered than it should; whom to tell what, then.
     pub(crate) fn grown(&self, size: usize) -> Option<Signal> {
         (!self.paused.get() && size > self.limits.get().high).then(|| {

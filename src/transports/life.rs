@@ -86,7 +86,6 @@ pub(crate) struct Common {
     greeting: PySlot,
     pub context: Ground,
     rare: OnceCell<Box<Rare>>,
-    writes_after_loss: Cell<u32>,
 }
 
 /// What most transports never have, or not for long.
@@ -104,6 +103,9 @@ struct Rare {
     writer: Ground,
     /// What the protocol is fed through if it is a layer of ours.
     sink: Cell<Option<&'static Sink>>,
+    /// `sendfile` waits for the buffer to drain.
+    drained: PySlot,
+    writes_after_loss: Cell<u32>,
 }
 
 /// Who has a transport send, and so in whose context it speaks of what comes of that.
@@ -217,7 +219,6 @@ pub(crate) fn make<'py, T: SocketTransport>(
             greeting: PySlot::empty(),
             context,
             rare,
-            writes_after_loss: 0.into(),
         }),
     );
     if made.is_ok()
@@ -580,19 +581,19 @@ impl Common {
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        let rare = self
-            .rare
-            .get()
-            .map(|rare| [&rare.extra, &rare.waiter, &rare.loss, &rare.source, rare.writer.slot()]);
+        let rare = self.rare.get().map(|rare| {
+            let context = rare.writer.slot();
+            [&rare.extra, &rare.waiter, &rare.loss, &rare.source, context, &rare.drained]
+        });
         [
             self.event_loop.slot(),
             &self.protocol,
             &self.greeting,
             self.file.slot(),
             self.context.slot(),
-            self.flow.limits.slot(),
         ]
         .into_iter()
+        .chain(self.flow.limits.slot())
         .chain(rare.into_iter().flatten())
     }
 
@@ -615,6 +616,22 @@ impl Common {
 
     pub(crate) fn set_extra(&self, extra: Bound<'_, PyAny>) {
         self.rare().extra.set(extra.py(), Some(extra.unbind()));
+    }
+
+    /// The future that `sendfile` waits for until the buffer is empty.
+    pub(crate) fn drained<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.rare.get()?.drained.get(py)
+    }
+
+    pub(crate) fn set_drained(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
+        if waiter.is_some() || self.rare.get().is_some() {
+            self.rare().drained.set(py, waiter);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn awaits_drain(&self, py: Python<'_>) -> bool {
+        self.rare.get().is_some_and(|rare| rare.drained.is_set(py))
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -719,9 +736,9 @@ impl Common {
     /// After a loss data is dropped, with asyncio's warning from the fifth time on.
     #[cold]
     pub(crate) fn write_after_loss(&self, py: Python<'_>) -> PyResult<()> {
-        let count = self.writes_after_loss.get() + 1;
-        self.writes_after_loss.set(count);
-        if count >= 5 {
+        let count = &self.rare().writes_after_loss;
+        count.set(count.get().saturating_add(1));
+        if count.get() >= 5 {
             py.import("asyncio.log")?
                 .getattr("logger")?
                 .call_method1("warning", ("socket.send() raised exception.",))?;

@@ -6,7 +6,6 @@ use pyo3::types::PyDict;
 
 use super::Datagram;
 use crate::object::{fast_method, getter, plain_method};
-use crate::transports::flow::HIGH_WATER;
 use crate::transports::life;
 use crate::{transport_binary, transport_field, transport_plain};
 
@@ -32,7 +31,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, this, high, low| {
-        this.flow.limits.set(py, high, low, HIGH_WATER)?;
+        this.flow.limits.set(py, high, low)?;
         life::maybe_pause(this, slf)
     }
 );

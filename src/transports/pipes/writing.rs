@@ -18,7 +18,7 @@ use crate::object::{fast_method, getter, plain_method};
 use crate::reactor::Direction;
 use crate::sockets::{Buffer, send};
 use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::flow::{Flow, HIGH_WATER, Signal};
+use crate::transports::flow::{Flow, Signal};
 use crate::transports::outgoing::Outgoing;
 use crate::transports::protocol::report_fatal;
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
@@ -288,7 +288,7 @@ impl Transport for WritePipe {
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.end.slots().chain([self.flow.limits.slot()])
+        self.end.slots().chain(self.flow.limits.slot())
     }
 
     fn is_closed(&self, py: Python<'_>) -> bool {
@@ -334,7 +334,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, pipe, high, low| {
-        pipe.flow.limits.set(py, high, low, HIGH_WATER)?;
+        pipe.flow.limits.set(py, high, low)?;
         let signal = pipe.flow.grown(pipe.size());
         pipe.tell(py, slf, signal)
     }

@@ -41,7 +41,6 @@ pub(crate) fn new<'py>(
         blocked: false.into(),
         outgoing: Default::default(),
         server: PySlot::empty(),
-        drained: PySlot::empty(),
         names: Names { sock: Address::Unknown, peer: new.peername }.into(),
     })?;
     // SAFETY: made just now, of this kind.
@@ -164,7 +163,7 @@ impl SocketTransport for Stream {
     }
 
     fn after_loss(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(waiter) = self.drained.get(py)
+        if let Some(waiter) = self.drained(py)
             && !waiter.call_method0("done")?.is_truthy()?
         {
             let error = PyConnectionError::new_err("Connection is closed by peer");

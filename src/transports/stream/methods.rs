@@ -8,7 +8,6 @@ use pyo3::types::{IntoPyDict, PyDict, PyString};
 use super::Stream;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::address::Address;
-use crate::transports::flow::HIGH_WATER;
 use crate::transports::life::{self, Life, Sender};
 use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
 
@@ -20,7 +19,7 @@ transport_plain!(can_write_eof, Stream, |_py, _slf, _stream| PyResult::Ok(true))
 transport_plain!(get_write_buffer_size, Stream, |py, slf, stream| stream.buffered(py, slf));
 transport_plain!(make_empty_waiter, Stream, |py, slf, stream| stream.make_drained(py, slf));
 transport_plain!(reset_empty_waiter, Stream, |py, _slf, stream| {
-    stream.drained.set(py, None);
+    stream.set_drained(py, None);
     PyResult::Ok(py.None())
 });
 
@@ -30,7 +29,7 @@ transport_binary!(
     ["high", "low"],
     0,
     |py, slf, stream, high, low| {
-        stream.flow.limits.set(py, high, low, HIGH_WATER)?;
+        stream.flow.limits.set(py, high, low)?;
         // What only waits for the end of the turn is not what the marks are for.
         stream.buffered(py, slf)?;
         life::maybe_pause(stream, slf)
@@ -206,14 +205,14 @@ impl Stream {
 
     /// A future that is done when the buffer is empty; `write` is refused meanwhile.
     fn make_drained(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        if self.drained.is_set(py) {
+        if self.awaits_drain(py) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
         let Some(event_loop) = self.native(py) else {
             return Err(PyRuntimeError::new_err("the transport is closed"));
         };
         let waiter = event_loop.as_any().call_method0("create_future")?;
-        self.drained.set(py, Some(waiter.clone().unbind()));
+        self.set_drained(py, Some(waiter.clone().unbind()));
         if self.outgoing.borrow().is_empty() {
             waiter.call_method1("set_result", (py.None(),))?;
         } else {

@@ -64,8 +64,6 @@ pub(crate) struct Stream {
     blocked: Cell<bool>,
     outgoing: RefCell<Outgoing>,
     server: PySlot,
-    /// `sendfile` waits for the buffer to drain.
-    drained: PySlot,
     names: RefCell<Names>,
 }
 

@@ -38,7 +38,7 @@ impl Transport for Stream {
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.common.slots().chain([&self.server, &self.drained])
+        self.common.slots().chain([&self.server])
     }
 
     fn is_closed(&self, _py: Python<'_>) -> bool {

@@ -106,7 +106,7 @@ impl Stream {
                 Err(error) => {
                     self.discard(py)?;
                     let error = os_error(py, &error);
-                    let waiter = self.drained.get(py);
+                    let waiter = self.drained(py);
                     let for_waiter = waiter.is_some().then(|| error.clone_ref(py));
                     self.write_failed(slf, error, sender)?;
                     if let (Some(waiter), Some(error)) = (waiter, for_waiter) {
@@ -186,7 +186,7 @@ impl Stream {
         if !self.outgoing.borrow().is_empty() {
             return Ok(());
         }
-        if let Some(waiter) = self.drained.get(py)
+        if let Some(waiter) = self.drained(py)
             && !waiter.call_method0("done")?.is_truthy()?
         {
             waiter.call_method1("set_result", (py.None(),))?;
@@ -299,7 +299,7 @@ impl Stream {
                 "Cannot call {method}() after write_eof()"
             )));
         }
-        if self.drained.is_set(py) {
+        if self.awaits_drain(py) {
             return Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
             )));

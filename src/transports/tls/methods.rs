@@ -5,7 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{State, Tls, reading, writing};
+use super::{State, Tls};
 use crate::event_loop::LoopRef;
 use crate::object::{fast_method, getter, plain_method};
 use crate::sockets::Buffer;
@@ -40,13 +40,13 @@ transport_plain!(get_write_buffer_limits, Tls, |py, _slf, tls| { tls.flow.limits
 transport_binary!(set_write_buffer_limits, Tls, ["high", "low"], 0, |py, slf, tls, high, low| {
     // What only waits for the end of the turn is not what the marks are for.
     tls.buffered(slf)?;
-    tls.flow.limits.set(py, high, low, writing::HIGH_WATER)?;
+    tls.flow.limits.set(py, high, low)?;
     tls.control_writing(slf, Sender::Caller)
 });
 transport_plain!(get_read_buffer_size, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.waiting(py)));
 transport_plain!(get_read_buffer_limits, Tls, |py, _slf, tls| { tls.read_limits.pair(py) });
 transport_binary!(set_read_buffer_limits, Tls, ["high", "low"], 0, |py, _slf, tls, high, low| {
-    tls.read_limits.set(py, high, low, reading::HIGH_WATER)?;
+    tls.read_limits.set(py, high, low)?;
     tls.control_lower_reading(py)
 });
 transport_binary!(get_extra_info, Tls, ["name", "default"], 1, |py, _slf, tls, name, default| {

@@ -111,8 +111,8 @@ pub(crate) struct Tls {
     /// In the loop's list of transports to flush.
     listed: Listing,
     writes_after_loss: Cell<u32>,
-    flow: Flow,
-    read_limits: Limits,
+    flow: Flow<{ writing::HIGH_WATER }>,
+    read_limits: Limits<{ reading::HIGH_WATER }>,
     /// Plaintext that the engine did not take yet.
     backlog: RefCell<Outgoing>,
     engine: Engine,
@@ -178,8 +178,8 @@ pub(crate) fn new<'py>(
             unasked: 0.into(),
             listed: Listing::default(),
             writes_after_loss: 0.into(),
-            flow: Flow::of(writing::HIGH_WATER),
-            read_limits: Limits::of(reading::HIGH_WATER),
+            flow: Flow::default(),
+            read_limits: Limits::default(),
             backlog: RefCell::default(),
             engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
             handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),

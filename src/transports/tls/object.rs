@@ -49,10 +49,9 @@ impl Transport for Tls {
             &self.waiter,
             &self.timer,
             &self.context,
-            self.flow.limits.slot(),
-            self.read_limits.slot(),
         ];
-        own.into_iter().chain(self.engine.slots())
+        let limits = [self.flow.limits.slot(), self.read_limits.slot()];
+        own.into_iter().chain(limits.into_iter().flatten()).chain(self.engine.slots())
     }
 
     fn is_closed(&self, _py: Python<'_>) -> bool {
