@@ -205,6 +205,26 @@ def test_reports_of_accept(both_programs):
     assert len(theirs) in (1, 7, 8)
 
 
+@row("A `backlog` of less than 1, before its correction for 0")
+def test_a_server_without_a_backlog(both):
+    async def look(loop):
+        protocol = Recorder()
+        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, backlog=-1)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            try:
+                await asyncio.wait_for(protocol.called("connection_made"), 0.2)
+            except asyncio.TimeoutError:
+                return "waits"
+            finally:
+                server.close()
+            protocol.transport.abort()
+            await protocol.lost()
+            return "accepted"
+
+    theirs, ours = both(look)
+    assert (theirs, ours) == ("waits", "accepted")
+
+
 @row("A protocol factory that raises for an accepted connection")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_factory_that_raises(both):
