@@ -8,10 +8,10 @@ import sys
 import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _FORMAT_TAKES_DEBUG = (
     "debug" in inspect.signature(format_helpers._format_callback_source).parameters
@@ -83,10 +83,12 @@ def check_socket(loop: Any, sock: Any) -> None:
 
 
 class _Pause:
-    """Awaited, it yields once. What is thrown at it is raised where it is awaited."""
+    """Awaited, it yields once. What is thrown at it is raised where it is awaited: the iterator has
+    no ``throw()`` of its own.
+    """
 
-    def __await__(self) -> Iterator[None]:
-        return iter((None,))
+    def __await__(self) -> Generator[None, None, None]:
+        return cast("Generator[None, None, None]", iter((None,)))
 
 
 async def nothing() -> None:
