@@ -150,8 +150,16 @@ pub(crate) unsafe fn new_class<K: Coroutine>(
 /// A coroutine of Python's own says which, in this CPython's words.
 pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
     let nothing = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
-    nothing.call_method1(intern!(py, "send"), (py.None(),))?;
     uncaught_by(&nothing, args)
+}
+
+/// What `throw()` raises once the coroutine is over. Nothing is thrown into one that has not begun: a
+/// CPython with assertions does not survive a `StopIteration` there.
+pub(crate) fn thrown_at_the_end<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
+    let over = crate::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    // It returns, which `send()` raises.
+    drop(over.call_method1(intern!(py, "send"), (py.None(),)));
+    uncaught_by(&over, args)
 }
 
 /// The same for what is thrown into `coro`, a coroutine of Python's own.

@@ -8,10 +8,7 @@ import sys
 import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from typing import Any
 
 _FORMAT_TAKES_DEBUG = (
     "debug" in inspect.signature(format_helpers._format_callback_source).parameters
@@ -82,22 +79,8 @@ def check_socket(loop: Any, sock: Any) -> None:
         raise ValueError("the socket must be non-blocking")
 
 
-class _Pause:
-    """Awaited, it yields once. What is thrown at it is raised where it is awaited: the iterator has
-    no ``throw()`` of its own.
-    """
-
-    def __await__(self) -> Generator[None, None, None]:
-        return cast("Generator[None, None, None]", iter((None,)))
-
-
 async def nothing() -> None:
-    """A coroutine for what is thrown into one that has nothing to catch it.
-
-    It is started first: a CPython with assertions does not survive a ``StopIteration`` thrown into
-    a coroutine that has not begun.
-    """
-    await _Pause()
+    """A coroutine for what is thrown into one that has nothing to catch it."""
 
 
 def attach(server: Any, transport: Any) -> None:

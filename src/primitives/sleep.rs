@@ -339,6 +339,9 @@ impl<'py> Sleep<'py> {
     fn thrown(&self, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         let Some(steps) = self.steps() else {
+            if self.phase() == Phase::Done {
+                return Err(coroutine::thrown_at_the_end(py, args)?);
+            }
             // What cannot be thrown at all leaves everything as it is.
             let error = if self.phase() == Phase::Yielded {
                 // Where asyncio's has a generator inside.
@@ -350,9 +353,6 @@ impl<'py> Sleep<'py> {
             } else {
                 coroutine::uncaught(py, args)?
             };
-            if self.phase() == Phase::Done {
-                return Err(reused());
-            }
             self.stop();
             return Err(error);
         };
