@@ -181,6 +181,9 @@ class Lent:
         return self.stage, SUBJECTS[self.subject](self.stage)
 
     def __exit__(self, *_):
+        # A private method may have set the scene for a run and left it so.
+        asyncio._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
         self.stage.dispose()
 
 
