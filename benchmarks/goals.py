@@ -48,8 +48,10 @@ def speedup(one: Series, other: Series, higher_is_better: bool) -> float:
 
 
 def paired_speedup(one: Series, other: Series, higher_is_better: bool) -> float:
-    """The median of the rounds' speed-ups: what disturbs a round disturbs both in it."""
-    rounds = zip(one.values, other.values, strict=True)
+    """The median of the rounds' speed-ups: what disturbs a round disturbs both in it. A round that
+    was interrupted has only one of them.
+    """
+    rounds = zip(one.values, other.values, strict=False)
     return statistics.median(_faster(mine, theirs, higher_is_better) for mine, theirs in rounds)
 
 

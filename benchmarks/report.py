@@ -169,7 +169,7 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
             f"said otherwise; {MET} met, {MISSED} missed, {NEAR} missed by less than the spread."
         )
     if BEFORE in run.loops:
-        lines.append(f"What {BEFORE} is compared with: the median of the rounds' ratios.")
+        lines.append(f"The ratio to {BEFORE} is the median of the rounds' ratios.")
     return "\n".join(lines)
 
 

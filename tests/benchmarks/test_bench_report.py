@@ -61,6 +61,13 @@ def test_an_earlier_build_is_no_rival_and_is_compared_round_by_round():
     assert row[-3:-1] == ["2.44x asyncio", "2.00x"]
 
 
+def test_an_interrupted_round_is_not_compared_with_an_earlier_build():
+    run = echo_run(ours=(100_000, 100_000, 100_000))
+    run.loops["before"] = "/env/bin/python"
+    run.results["protocol-10"]["before"] = series(50_000, 50_000, cpu_us=[5.0])
+    assert lines(report.table(run))[2][-2] == "2.00x"
+
+
 def test_rows_without_a_limit_leave_their_cell_empty():
     run = echo_run()
     run.results["gather-native"] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
-import itertools
 import logging
 import os
 import selectors
@@ -81,8 +80,9 @@ def release_signal_pairs():
     signals = sys.modules.get("tokioloop.signals")
     if signals is not None and signals._left_open:
         signal.set_wakeup_fd(-1)
-        for end in itertools.chain(*signals._left_open):
-            end.close()
+        for pair, _displaced in signals._left_open:
+            signals._disown(pair)
+            signals._close(pair)
         signals._left_open.clear()
 
 
