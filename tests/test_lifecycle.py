@@ -464,6 +464,33 @@ def test_a_generator_started_after_the_shutdown_is_reported(loop):
     loop.run_until_complete(main())
 
 
+def test_only_generators_that_are_open_are_kept_in_mind(loop):
+    async def generator():
+        yield 1
+
+    @contextlib.asynccontextmanager
+    async def manager():
+        yield 2
+
+    async def main():
+        kept = [generator() for _ in range(3)]
+        for each in kept:
+            await anext(each)
+        async for _ in generator():
+            pass
+        async with manager():
+            assert len(loop._asyncgens) == 4
+        await kept[0].aclose()
+        assert set(loop._asyncgens) == set(kept)
+        loop._asyncgens.discard(kept[0])
+        del kept[1:], each
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert list(loop._asyncgens) == []
+
+    loop.run_until_complete(main())
+
+
 def test_the_generator_hooks_are_set_while_running_and_restored(loop):
     def firstiter(gen):
         pass

@@ -9,7 +9,15 @@ import asyncio
 import concurrent.futures
 import socket
 from asyncio import constants, transports
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextvars import Context
 from socket import _GetAddrInfoResult
 from traceback import StackSummary
@@ -34,6 +42,7 @@ _Outcome: TypeAlias = _T | BaseException
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "AsyncGenerators",
     "Clients",
     "DatagramTransport",
     "Handle",
@@ -287,6 +296,7 @@ class NativeLoop:
     def _registered_fd(self, file: Any) -> int | None:
         """The number that a file was registered by, which may be closed by now."""
 
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
     def _fd_owner(self, fd: int) -> SocketTransport | DatagramTransport | None:
         """The transport of ours that uses ``fd``."""
 
@@ -1033,6 +1043,17 @@ class Clients:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[asyncio.BaseTransport]: ...
     def __contains__(self, transport: object, /) -> bool: ...
+
+@final
+class AsyncGenerators:
+    """The asynchronous generators that a loop closes: what asyncio uses of a ``WeakSet``."""
+
+    def __new__(cls) -> Self: ...
+    def add(self, generator: AsyncGenerator[Any, Any]) -> None: ...
+    def discard(self, generator: AsyncGenerator[Any, Any]) -> None: ...
+    def clear(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[AsyncGenerator[Any, Any]]: ...
 
 @final
 class Listener:

@@ -13,6 +13,7 @@ from tokioloop import _core
 class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
     """The core over asyncio's loop, with the private names that the package uses."""
 
+    _asyncgens: _core.AsyncGenerators
     _csock: socket.socket | None
     _internal_fds: int
     _signal_handlers: dict[int, asyncio.Handle]
@@ -20,7 +21,6 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
     _transports: MutableMapping[int, Any]
 
     def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
-    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
     async def _create_connection_transport(
         self,
         sock: socket.socket,

@@ -60,6 +60,7 @@ class Loop(
         super().__init__(NativeSelector(self))
         self._open()
         self._transports = TransportMap(self)
+        self._asyncgens = _core.AsyncGenerators()
 
     # -- running and closing ------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 //! Each does asyncio's work only where the outcome is the same by construction (see `ctypes`), and
 //! calls asyncio's own function for the rest.
 
+mod asyncgens;
 pub(crate) mod ctypes;
 mod function;
 mod gather;
@@ -171,7 +172,7 @@ static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([
     METHODS_END,
 ]);
 
-/// Puts the functions and the class of sleeps into the extension module.
+/// Puts the functions and the classes into the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     originals(py)?;
@@ -186,6 +187,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let name = unsafe { CStr::from_ptr(function.ml_name) };
         module.add(name.to_string_lossy().as_ref(), made)?;
     }
+    module.add_class::<asyncgens::AsyncGenerators>()?;
     module.add("sleep", function::make(py)?)?;
     module.add("Sleep", sleep::class(py)?.clone_ref(py))
 }

@@ -1,0 +1,76 @@
+//! The asynchronous generators that a loop has to close: every `async for` over a generator function
+//! and every `asynccontextmanager` begins one.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PySet, PyWeakrefReference};
+
+use crate::event_loop::NativeLoop;
+
+/// What asyncio uses of a `weakref.WeakSet`, without Python code when a generator begins or is freed.
+#[pyclass(frozen, module = "tokioloop._core")]
+pub(crate) struct AsyncGenerators {
+    references: Py<PySet>,
+    /// The references' callback, `references.discard`: what is freed leaves at once.
+    forget: Py<PyAny>,
+}
+
+#[pymethods]
+impl AsyncGenerators {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let references = PySet::empty(py)?;
+        let forget = references.getattr(intern!(py, "discard"))?.unbind();
+        Ok(Self { references: references.unbind(), forget })
+    }
+
+    fn add(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        let forget = self.forget.bind(generator.py());
+        let reference = PyWeakrefReference::new_with(generator, forget)?;
+        self.references.bind(generator.py()).add(reference)
+    }
+
+    fn discard(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        let reference = PyWeakrefReference::new(generator)?;
+        self.references.bind(generator.py()).discard(reference).map(drop)
+    }
+
+    fn clear(&self, py: Python<'_>) {
+        self.references.bind(py).clear();
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.references.bind(py).len()
+    }
+
+    /// Of a copy: generators begin and are freed meanwhile.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let alive = PyList::empty(py);
+        for reference in self.references.bind(py).call_method0(intern!(py, "copy"))?.try_iter()? {
+            let generator = reference?.call0()?;
+            if !generator.is_none() {
+                alive.append(generator)?;
+            }
+        }
+        alive.as_any().try_iter().map(Bound::into_any)
+    }
+}
+
+#[pymethods]
+impl NativeLoop {
+    /// `sys.set_asyncgen_hooks`' `firstiter` while the loop runs.
+    fn _asyncgen_firstiter_hook(slf: &Bound<'_, Self>, agen: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.getattr(intern!(py, "_asyncgens_shutdown_called"))?.is_truthy()? {
+            // asyncio's own, which warns.
+            let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+            base.call_method1("_asyncgen_firstiter_hook", (slf, agen))?;
+            return Ok(());
+        }
+        let generators = slf.getattr(intern!(py, "_asyncgens"))?;
+        match generators.cast::<AsyncGenerators>() {
+            Ok(generators) => generators.get().add(agen),
+            Err(_) => generators.call_method1(intern!(py, "add"), (agen,)).map(drop),
+        }
+    }
+}
