@@ -89,6 +89,7 @@ ROWS: tuple[Row, ...] = (
         goal=OfRival(1.8),
     ),
     Micro("queues", "a queue between two tasks, an item", "tasks", 50_000),
+    Micro("asyncgen", "an asynchronous generator begun and ended", "tasks", 50_000),
     Micro("wait-for", "`wait_for` of a trivial coroutine", "tasks", 50_000),
     Micro("timeout", "`timeout` around a trivial coroutine", "tasks", 50_000, since=(3, 11)),
     # Threads.

@@ -168,6 +168,59 @@ async def prepared""",
     assert (done.stdout, done.stderr) == ("[b'x']\n", "")
 
 
+def test_calls_on_both_sides_of_the_end_of_memory_keep_their_order(programs):
+    """What came before there was no memory for more in one piece is first, and can be cancelled."""
+    source = """
+import asyncio, gc, resource, socket
+
+loop = new_event_loop()
+asyncio.set_event_loop(loop)
+near, far = socket.socketpair()
+told = []
+
+
+class Protocol(asyncio.Protocol):
+    def connection_lost(self, exc):
+        told.append("lost")
+
+
+async def connect():
+    return await loop.create_connection(Protocol, sock=near)
+
+
+def callback():
+    pass
+
+
+transport, _ = loop.run_until_complete(connect())
+handles = [loop.call_soon(told.append, n) for n in range(3)]
+for _ in range((1 << 20) - 4):
+    loop.call_soon(callback)
+handles.append(loop.call_soon(told.append, "last"))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
+transport.abort()
+handles += [loop.call_soon(told.append, n) for n in (10, 11, 12)]
+loop.call_soon(told.append, 13)
+handles[1].cancel()
+handles[5].cancel()
+gc.collect()
+assert "append" in repr(handles[0]) and "append" in repr(handles[4])
+del handles
+loop.call_soon(loop.stop)
+loop.run_forever()
+loop.call_soon(told.append, "after")
+loop.call_soon(loop.stop)
+loop.run_forever()
+print(told)
+loop.close()
+"""
+    done = programs.run(source, timeout=60)
+    told = [0, 2, "last", "lost", 10, 12, 13, "after"]
+    assert (done.stdout, done.stderr) == (f"{told}\n", "")
+
+
 @pytest.mark.native_only(reason="asyncio's gather has lists of its own")
 @pytest.mark.parametrize("megabytes", [60, 90, 100, 110, 140])
 def test_more_children_than_there_is_memory_for(programs, megabytes):

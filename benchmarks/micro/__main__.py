@@ -31,6 +31,7 @@ OPERATIONS: dict[str, Operation] = {
     "task": tasks.task,
     "gather": tasks.gather,
     "queues": tasks.queues,
+    "asyncgen": tasks.asyncgen,
     "wait-for": tasks.wait_for,
     "timeout": tasks.timeout,
     "thread-flood": threads.flood,

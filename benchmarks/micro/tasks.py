@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from benchmarks.micro.context import Context, trivial
@@ -65,6 +65,16 @@ async def queues(context: Context) -> None:
     for _ in range(context.count):
         await queue.get()
     await producer
+
+
+@timed
+async def asyncgen(context: Context) -> None:
+    async def once() -> AsyncGenerator[None, None]:
+        yield
+
+    for _ in range(context.count):
+        async for _ in once():
+            pass
 
 
 @timed

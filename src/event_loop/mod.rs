@@ -138,7 +138,7 @@ impl Drop for NativeLoop {
             return;
         }
         let entries = self.ready.with(py, Ready::take_at_the_end);
-        if !entries.is_empty() {
+        if entries.iter().any(|entries| !entries.is_empty()) {
             drop_in_turn(&DROPPING, entries);
         }
         // SAFETY: made, and dropped once, here.
@@ -148,7 +148,7 @@ impl Drop for NativeLoop {
 
 thread_local! {
     /// What waits in a loop that is freed may be all that another loop is kept by.
-    static DROPPING: Turns<VecDeque<Entry>> = const { Turns::new() };
+    static DROPPING: Turns<[VecDeque<Entry>; 2]> = const { Turns::new() };
 }
 
 /// Whether a loop is closed. All zeros mean that it is.

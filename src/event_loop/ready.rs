@@ -42,10 +42,13 @@ pub enum Entry {
     Native(Py<PyAny>, Step),
 }
 
-/// Room for this many entries more is little.
+/// Room for this many entries is little.
 const LITTLE: usize = 256;
 
 pub(super) struct Ready {
+    /// What came before there was no memory for twice the room, which is in one piece. Nearly always
+    /// empty; else these are first.
+    earlier: VecDeque<Entry>,
     entries: VecDeque<Entry>,
     /// The ticket of the entry that was taken out last.
     served: Ticket,
@@ -53,24 +56,29 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn new() -> Self {
-        Self { entries: VecDeque::new(), served: 0 }
+        Self { earlier: VecDeque::new(), entries: VecDeque::new(), served: 0 }
     }
 
     /// Takes something of the loop's own, which cannot be refused.
     #[inline]
     pub(super) fn push(&mut self, entry: Entry) {
         if !self.make_room() {
-            self.grow_a_little();
+            self.begin_anew();
         }
         self.entries.push_back(entry);
     }
 
     /// Where there is no memory for twice the room (a program scheduled that many calls) there is
-    /// some for a little more: as large as it is then, the C library lets it grow in place. If not
-    /// even that much is left, `push_back` ends the process.
+    /// some for a queue of its own for what comes now. If not even that much is left, `push_back`
+    /// ends the process.
     #[cold]
-    fn grow_a_little(&mut self) {
-        drop(self.entries.try_reserve_exact(LITTLE));
+    fn begin_anew(&mut self) {
+        let mut fresh = VecDeque::new();
+        if self.earlier.is_empty() && fresh.try_reserve_exact(LITTLE).is_ok() {
+            self.earlier = std::mem::replace(&mut self.entries, fresh);
+        } else {
+            drop(self.entries.try_reserve_exact(LITTLE));
+        }
     }
 
     /// Makes room for one more entry; whether there is memory for it.
@@ -90,7 +98,7 @@ impl Ready {
         if !self.make_room() {
             return Some(call);
         }
-        call.tie(py, handle, self.served + self.entries.len() as Ticket + 1);
+        call.tie(py, handle, self.served + self.len() as Ticket + 1);
         self.entries.push_back(Entry::Call(call));
         None
     }
@@ -98,24 +106,46 @@ impl Ready {
     /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
     #[inline]
     pub(super) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+        if !self.earlier.is_empty() {
+            return self.pop_earlier(py);
+        }
         settle(py, self.entries.front_mut()?);
         self.served += 1;
         self.entries.pop_front()
     }
 
+    #[cold]
+    fn pop_earlier(&mut self, py: Python<'_>) -> Option<Entry> {
+        settle(py, self.earlier.front_mut()?);
+        self.served += 1;
+        let entry = self.earlier.pop_front();
+        if self.earlier.is_empty() {
+            self.earlier = VecDeque::new();
+        }
+        entry
+    }
+
     /// What a loop leaves that is freed, when no ticket is left.
-    pub(super) fn take_at_the_end(&mut self) -> VecDeque<Entry> {
-        std::mem::take(&mut self.entries)
+    pub(super) fn take_at_the_end(&mut self) -> [VecDeque<Entry>; 2] {
+        [std::mem::take(&mut self.earlier), std::mem::take(&mut self.entries)]
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.earlier.len() + self.entries.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.earlier.iter().chain(&self.entries)
     }
 
     #[inline]
     fn at(&mut self, ticket: Ticket) -> Option<&mut Entry> {
-        self.entries.get_mut(ticket.wrapping_sub(self.served + 1) as usize)
+        let place = ticket.wrapping_sub(self.served + 1) as usize;
+        match place.checked_sub(self.earlier.len()) {
+            Some(place) => self.entries.get_mut(place),
+            None => self.earlier.get_mut(place),
+        }
     }
 
     /// Has the handle of the call at this place take it over.
@@ -135,17 +165,15 @@ impl Ready {
 
     /// How many calls have no handle any more.
     pub(super) fn without_handle(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|entry| matches!(entry, Entry::Call(call) if !call.has_handle()))
-            .count()
+        self.iter().filter(|entry| matches!(entry, Entry::Call(call) if !call.has_handle())).count()
     }
 
     /// Adds the handles of what is to be called to `found`, as many as it has room for; `spare`
     /// ones for calls without. A call that came since the spare ones were made may be left out.
     pub(super) fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
         let mut spare = spare.iter();
-        for (entry, ticket) in self.entries.iter_mut().zip(self.served + 1..) {
+        let entries = self.earlier.iter_mut().chain(&mut self.entries);
+        for (entry, ticket) in entries.zip(self.served + 1..) {
             if let Entry::Call(call) = entry
                 && !call.has_handle()
                 && let Some(handle) = spare.next()
@@ -159,12 +187,12 @@ impl Ready {
             Entry::Io(_) | Entry::Native(..) => None,
         };
         let room = found.capacity() - found.len();
-        found.extend(self.entries.iter().filter_map(handle).take(room));
+        found.extend(self.iter().filter_map(handle).take(room));
     }
 
     /// Makes handles that somebody has objects of their own to the collector.
     pub(super) fn track_shared(&self) {
-        for entry in &self.entries {
+        for entry in self.iter() {
             match entry {
                 Entry::Call(call) => call.track_handle(),
                 Entry::Handle(handle) => handle.track_if_shared(),
@@ -181,7 +209,7 @@ impl Ready {
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for entry in &self.entries {
+        for entry in self.iter() {
             match entry {
                 Entry::Call(call) => call.traverse(visit)?,
                 Entry::Handle(handle) => handle.traverse(visit)?,
