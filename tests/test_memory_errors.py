@@ -1,5 +1,7 @@
 """Memory that runs out is a ``MemoryError``, and never the end of the process."""
 
+import sys
+
 import pytest
 
 LIMITED = """
@@ -297,6 +299,8 @@ ERRORS = {
 def test_an_error_that_there_is_no_memory_for(programs, case):
     """PyO3 panics where it cannot make the text of an error: the process must live on."""
     pytest.importorskip("_testcapi")
+    if hasattr(sys, "gettotalrefcount"):
+        pytest.skip("a debug build asserts at an error without memory, even of 1 / 0")
     action, error = ERRORS[case]
     source = f"""
 {failing_allocations(0)}

@@ -397,7 +397,8 @@ def test_the_repr_names_the_sockets(loop):
     async def scenario():
         server = await loop.create_server(Echo, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        assert re.match(rf"<Server sockets=.*'127.0.0.1', {port}.*>$", repr(server))
+        assert repr(server).startswith("<Server sockets=")
+        assert f"'127.0.0.1', {port})" in repr(server)
         await ended(server)
 
     loop.run_until_complete(scenario())

@@ -99,7 +99,8 @@ class Peer:
 
     def recv_exactly(self, size):
         data = bytearray()
-        while len(data) < size and (chunk := self.recv(size - len(data))):
+        # In pieces: `read` makes room for all that it is asked for.
+        while len(data) < size and (chunk := self.recv(min(size - len(data), 1 << 16))):
             data += chunk
         return bytes(data)
 
