@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import selector_events
+from asyncio import constants, selector_events
 from pathlib import Path
 
 import pytest
@@ -38,8 +38,13 @@ def corrected_lines(monkeypatch):
         return
 
     def writelines(self, list_of_data):
-        if self._conn_lost and not self._eof and self._empty_waiter is None:
-            list_of_data = []
+        list_of_data = list(list_of_data)
+        if list_of_data and self._conn_lost and not self._eof and self._empty_waiter is None:
+            # As `write()` does it.
+            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                selector_events.logger.warning("socket.send() raised exception.")
+            self._conn_lost += 1
+            return
         uncorrected(self, list_of_data)
         if self._buffer:
             self._maybe_pause_protocol()
