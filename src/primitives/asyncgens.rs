@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PySet, PyWeakrefReference};
 
 use crate::event_loop::NativeLoop;
+use crate::finalizing;
 
 /// What asyncio uses of a `weakref.WeakSet`, without Python code when a generator begins or is freed.
 #[pyclass(frozen, module = "tokioloop._core")]
@@ -15,36 +16,49 @@ pub(crate) struct AsyncGenerators {
     forget: Py<PyAny>,
 }
 
+impl Drop for AsyncGenerators {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+    }
+}
+
 #[pymethods]
 impl AsyncGenerators {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
+        finalizing::guard();
         let references = PySet::empty(py)?;
         let forget = references.getattr(intern!(py, "discard"))?.unbind();
         Ok(Self { references: references.unbind(), forget })
     }
 
     fn add(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         let forget = self.forget.bind(generator.py());
         let reference = PyWeakrefReference::new_with(generator, forget)?;
         self.references.bind(generator.py()).add(reference)
     }
 
     fn discard(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         let reference = PyWeakrefReference::new(generator)?;
         self.references.bind(generator.py()).discard(reference).map(drop)
     }
 
     fn clear(&self, py: Python<'_>) {
+        finalizing::guard();
         self.references.bind(py).clear();
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
+        finalizing::guard();
         self.references.bind(py).len()
     }
 
     /// Of a copy: generators begin and are freed meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
         let alive = PyList::empty(py);
         for reference in self.references.bind(py).call_method0(intern!(py, "copy"))?.try_iter()? {
             let generator = reference?.call0()?;
@@ -60,6 +74,7 @@ impl AsyncGenerators {
 impl NativeLoop {
     /// `sys.set_asyncgen_hooks`' `firstiter` while the loop runs.
     fn _asyncgen_firstiter_hook(slf: &Bound<'_, Self>, agen: &Bound<'_, PyAny>) -> PyResult<()> {
+        finalizing::guard();
         let py = slf.py();
         if slf.getattr(intern!(py, "_asyncgens_shutdown_called"))?.is_truthy()? {
             // asyncio's own, which warns.
