@@ -491,6 +491,22 @@ def test_only_generators_that_are_open_are_kept_in_mind(loop):
     loop.run_until_complete(main())
 
 
+def test_generators_are_noted_in_a_set_of_the_programs_own(loop):
+    async def generator():
+        yield 1
+
+    async def main():
+        loop._asyncgens = weakref.WeakSet()
+        gen = generator()
+        await anext(gen)
+        assert list(loop._asyncgens) == [gen]
+        await loop.shutdown_asyncgens()
+        with pytest.raises(StopAsyncIteration):
+            await anext(gen)
+
+    loop.run_until_complete(main())
+
+
 def test_the_generator_hooks_are_set_while_running_and_restored(loop):
     def firstiter(gen):
         pass

@@ -170,10 +170,8 @@ async def prepared""",
     assert (done.stdout, done.stderr) == ("[b'x']\n", "")
 
 
-def test_calls_on_both_sides_of_the_end_of_memory_keep_their_order(programs):
-    """What came before there was no memory for more in one piece is first, and can be cancelled."""
-    source = """
-import asyncio, gc, resource, socket
+TWO_PIECES = """
+import asyncio, gc, resource, socket, weakref
 
 loop = new_event_loop()
 asyncio.set_event_loop(loop)
@@ -186,17 +184,25 @@ class Protocol(asyncio.Protocol):
         told.append("lost")
 
 
+class Argument:
+    def __del__(self):
+        told.append("freed")
+        if not loop.is_closed():
+            loop.call_soon(callback)
+
+
 async def connect():
     return await loop.create_connection(Protocol, sock=near)
 
 
-def callback():
+def callback(*args):
     pass
 
 
 transport, _ = loop.run_until_complete(connect())
 handles = [loop.call_soon(told.append, n) for n in range(3)]
-for _ in range((1 << 20) - 4):
+loop.call_soon(callback, Argument())
+for _ in range((1 << 20) - 5):
     loop.call_soon(callback)
 handles.append(loop.call_soon(told.append, "last"))
 with open("/proc/self/statm") as file:
@@ -204,7 +210,14 @@ with open("/proc/self/statm") as file:
 resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
 transport.abort()
 handles += [loop.call_soon(told.append, n) for n in (10, 11, 12)]
+loop.call_soon(callback, Argument())
 loop.call_soon(told.append, 13)
+"""
+
+
+def test_calls_on_both_sides_of_the_end_of_memory_keep_their_order(programs):
+    """What came before there was no memory for more in one piece is first, and can be cancelled."""
+    source = f"""{TWO_PIECES}
 handles[1].cancel()
 handles[5].cancel()
 gc.collect()
@@ -219,8 +232,29 @@ print(told)
 loop.close()
 """
     done = programs.run(source, timeout=60)
-    told = [0, 2, "last", "lost", 10, 12, 13, "after"]
+    told = [0, 2, "freed", "last", "lost", 10, 12, "freed", 13, "after"]
     assert (done.stdout, done.stderr) == (f"{told}\n", "")
+
+
+ENDS_OF_BOTH = {
+    "listed": "ready = list(loop._ready)\nprint(ready[0] is handles[0], '13' in repr(ready[-1]))\n"
+    "del ready, handles\nloop.close()",
+    "closed": "loop.close()\nhandles[0].cancel(), handles[-1].cancel()\ndel handles",
+    "collected": "kept = weakref.ref(loop)\nasyncio.set_event_loop(None)\n"
+    "del handles, transport, loop\ngc.collect()\nprint(kept())",
+}
+
+
+@pytest.mark.parametrize("end", ENDS_OF_BOTH)
+def test_a_loop_ends_with_calls_on_both_sides_of_the_end_of_memory(programs, end):
+    source = f"""{TWO_PIECES}
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+    if end == "collected":  # whose destructors know of no loop any more
+        source = source.replace("if not loop.is_closed()", "if 'loop' in globals()")
+    done = programs.run(f"{source}{ENDS_OF_BOTH[end]}\nprint(told.count('freed'))\n", timeout=60)
+    first = {"listed": "True True\n", "closed": "", "collected": "None\n"}[end]
+    assert (done.stdout, "Error" in done.stderr) == (f"{first}2\n", False)
 
 
 @pytest.mark.native_only(reason="asyncio's gather has lists of its own")

@@ -398,7 +398,8 @@ def test_the_repr_names_the_sockets(loop):
         server = await loop.create_server(Echo, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         assert repr(server).startswith("<Server sockets=")
-        assert f"'127.0.0.1', {port})" in repr(server)
+        assert f"'127.0.0.1', {port}" in repr(server)
+        assert repr(server).endswith(">")
         await ended(server)
 
     loop.run_until_complete(scenario())

@@ -296,7 +296,9 @@ class NativeLoop:
     def _registered_fd(self, file: Any) -> int | None:
         """The number that a file was registered by, which may be closed by now."""
 
-    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        """``sys.set_asyncgen_hooks``' ``firstiter`` while the loop runs."""
+
     def _fd_owner(self, fd: int) -> SocketTransport | DatagramTransport | None:
         """The transport of ours that uses ``fd``."""
 

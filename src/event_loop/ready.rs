@@ -10,7 +10,8 @@
 //!   entry (`give_up`), whichever thread or destructor lets go of it, at whichever moment.
 //! - **The queue is never taken, replaced or cleared as a whole.** It has no `Default`, so that
 //!   `GilCell::take` does not compile. Closing a loop pops entry by entry. Tickets count from the
-//!   loop's first entry and are never given twice.
+//!   loop's first entry and are never given twice. Where memory is short the queue is in two pieces,
+//!   and tickets count through both: moving its entries aside changes none.
 //! - **Nothing here runs Python code**, because the loop's `GilCell` is borrowed meanwhile. Entries
 //!   come out to be run or dropped, and spare handles go in ready made. To drop an entry runs
 //!   destructors, which may schedule, cancel and drop handles, close the loop, or hand the GIL to a
@@ -42,7 +43,7 @@ pub enum Entry {
     Native(Py<PyAny>, Step),
 }
 
-/// Room for this many entries is little.
+/// Room for this many entries takes little memory.
 const LITTLE: usize = 256;
 
 pub(super) struct Ready {
@@ -106,20 +107,11 @@ impl Ready {
     /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
     #[inline]
     pub(super) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
-        if !self.earlier.is_empty() {
-            return self.pop_earlier(py);
-        }
-        settle(py, self.entries.front_mut()?);
+        let first = if self.earlier.is_empty() { &mut self.entries } else { &mut self.earlier };
+        settle(py, first.front_mut()?);
         self.served += 1;
-        self.entries.pop_front()
-    }
-
-    #[cold]
-    fn pop_earlier(&mut self, py: Python<'_>) -> Option<Entry> {
-        settle(py, self.earlier.front_mut()?);
-        self.served += 1;
-        let entry = self.earlier.pop_front();
-        if self.earlier.is_empty() {
+        let entry = first.pop_front();
+        if self.earlier.is_empty() && self.earlier.capacity() > 0 {
             self.earlier = VecDeque::new();
         }
         entry

@@ -3,12 +3,15 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PySet, PyWeakrefReference};
+use pyo3::types::{PySet, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::event_loop::NativeLoop;
 use crate::finalizing;
+use crate::memory;
 
 /// What asyncio uses of a `weakref.WeakSet`, without Python code when a generator begins or is freed.
+///
+/// Holds no generator, and nothing that refers to the loop: the collector need not see it.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub(crate) struct AsyncGenerators {
     references: Py<PySet>,
@@ -59,14 +62,13 @@ impl AsyncGenerators {
     /// Of a copy: generators begin and are freed meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         finalizing::guard();
-        let alive = PyList::empty(py);
+        let mut alive = Vec::new();
         for reference in self.references.bind(py).call_method0(intern!(py, "copy"))?.try_iter()? {
-            let generator = reference?.call0()?;
-            if !generator.is_none() {
-                alive.append(generator)?;
+            if let Some(generator) = reference?.cast::<PyWeakrefReference>()?.upgrade() {
+                memory::push(&mut alive, generator)?;
             }
         }
-        alive.as_any().try_iter().map(Bound::into_any)
+        memory::list(py, alive.into_iter())?.as_any().try_iter().map(Bound::into_any)
     }
 }
 
