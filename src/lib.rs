@@ -9,60 +9,29 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `methods` | what Python calls on the loop |
-//! | `event_loop` | the loop: ready queue, turns, running |
-//! | `handles` | `Handle` and `TimerHandle` |
-//! | `contexts` | the contexts that callbacks run in |
-//! | `coroutine` | how Python steps coroutines of the core's own |
-//! | `timers` | the timer heap, the clock, the alarm |
-//! | `reactor` | the tokio runtime and registrations with it |
-//! | `sources` | who gets a registration's events |
-//! | `descriptors` | descriptors that the user owns |
-//! | `sockets` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect` |
-//! | `transports` | stream and datagram transports |
-//! | `listener` | accepting connections |
-//! | `memory` | memory that can run out |
-//! | `names` | literal addresses |
-//! | `events` | what happened while nobody looked; the end of the loop's sleep |
-//! | `wakes`, `targets` | what wakers touch on any thread; whom they wake on the loop |
+//! | `event_loop` | the loop: ready queue, timers, iterations, handles, descriptors that the user owns |
+//! | `transports` | stream, datagram, pipe and TLS transports; accepting connections |
+//! | `net` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect`; addresses |
+//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
 //! | `embedding` | the loop inside of another extension module |
-//! | `forks` | how many there were; a lock that no fork catches locked |
-//! | `finalizing` | threads that CPython ends while the interpreter goes down |
-//! | `interpreters` | sub-interpreters, which are refused |
-//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
+//! | `driver` | the tokio runtime, registrations with it, wakes from other threads, forks |
+//! | `ffi` | CPython's C API: objects, contexts, coroutines, the ends of threads |
+//!
+//! Arrows point down that list: `driver` and `ffi` know nothing of the loop, and the loop knows none
+//! of what is built on it.
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
 
 pub mod bridge;
-mod cached;
-mod contexts;
-mod coroutine;
-mod descriptors;
-mod dismantle;
+mod driver;
 mod embedding;
-mod errors;
 mod event_loop;
-mod events;
-mod finalizing;
-mod forks;
-mod gil;
-mod handles;
-mod interpreters;
-mod listener;
-mod memory;
-mod methods;
-mod names;
-mod object;
+mod ffi;
+mod net;
 mod primitives;
-mod reactor;
-mod sockets;
-mod sources;
-mod targets;
-mod timers;
 mod transports;
-mod wakes;
 
 use pyo3::prelude::*;
 
@@ -76,21 +45,18 @@ mod guide {}
 /// The extension module `tokioloop._core`.
 #[pymodule]
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    interpreters::only_main(module.py())?;
+    ffi::subinterpreters::only_main(module.py())?;
     let name = module.name()?.to_string();
-    cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
+    ffi::cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
     fill(module)
 }
 
 /// Puts everything into a core module, which may be another extension's own.
 fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    methods::register(module)?;
-    handles::register(module)?;
+    event_loop::register(module)?;
     transports::register(module)?;
-    sockets::register(module)?;
+    net::register(module)?;
     primitives::register(module)?;
-    module.add_class::<listener::Listener>()?;
-    module.add_function(wrap_pyfunction!(names::literal_addrinfo, module)?)?;
-    module.add_function(wrap_pyfunction!(names::looks_numeric, module)?)?;
+    bridge::table::offer(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

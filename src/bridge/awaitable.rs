@@ -48,9 +48,9 @@ use super::link::{self, Link};
 use super::stepped::{Stepped, drop_quietly};
 use super::table::Handle;
 use super::{class, waiter};
-use crate::coroutine::{self, Sent, This};
-use crate::dismantle::dismantle;
-use crate::object::{self, Arg, Object};
+use crate::ffi::coroutine::{self, Sent, This};
+use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::trashcan::dismantle;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Phase {

@@ -15,8 +15,8 @@ use pyo3::types::{PyString, PyType};
 
 use super::awaitable::{self, Awaitable, AwaitableObject, Phase};
 use super::waiter::{self, WaiterObject};
-use crate::coroutine::{self, Coroutine, Sent};
-use crate::object::{
+use crate::ffi::coroutine::{self, Coroutine, Sent};
+use crate::ffi::object::{
     self, Arg, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
     slot,
 };

@@ -13,9 +13,9 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::link;
 use super::table::{self, Handle, Table};
-use crate::finalizing;
-use crate::object::{Object, enter};
-use crate::targets::{Carrier, Target};
+use crate::event_loop::targets::{Carrier, Target};
+use crate::ffi::finalizing;
+use crate::ffi::object::{Object, enter};
 
 pub(super) static TABLE: Table = Table::with(new_target, park, release, runs_here);
 

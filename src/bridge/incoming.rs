@@ -13,11 +13,11 @@ use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::link::Link;
-use crate::cached;
-use crate::contexts;
-use crate::finalizing;
-use crate::forks::Mutex;
-use crate::object;
+use crate::driver::fork::Mutex;
+use crate::ffi::cached;
+use crate::ffi::contexts;
+use crate::ffi::finalizing;
+use crate::ffi::object;
 
 type Outcome = PyResult<Py<PyAny>>;
 

@@ -13,7 +13,7 @@ use pyo3_async_runtimes::tokio as upstream;
 use super::foreign;
 use super::table::{self, Table};
 use crate::event_loop::NativeLoop;
-use crate::gil::{GilFlag, PySlot};
+use crate::ffi::gil::{GilFlag, PySlot};
 use crate::primitives::ctypes;
 
 /// How a loop is reached.

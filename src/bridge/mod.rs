@@ -103,8 +103,8 @@ pub use streams::{
     stream_into_py_with_locals,
 };
 
-use crate::object::Arg;
-use crate::{finalizing, interpreters};
+use crate::ffi::object::Arg;
+use crate::ffi::{finalizing, subinterpreters};
 use link::Link;
 
 /// Makes a Rust future awaitable in Python.
@@ -208,7 +208,7 @@ where
 /// What every function that an extension calls begins with.
 fn admit(py: Python<'_>) -> PyResult<()> {
     finalizing::guard();
-    interpreters::only_main(py)
+    subinterpreters::only_main(py)
 }
 
 /// `extension::function` for what its `async` block makes.

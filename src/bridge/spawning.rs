@@ -16,7 +16,7 @@ use super::link::{self, Link};
 use super::stepped::LocalFuture;
 use super::tasks;
 use crate::event_loop::NativeLoop;
-use crate::finalizing;
+use crate::ffi::finalizing;
 
 /// Spawns a task on the runtime at hand.
 ///

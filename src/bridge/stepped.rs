@@ -12,8 +12,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 
-use crate::finalizing;
-use crate::forks::Mutex;
+use crate::driver::fork::Mutex;
+use crate::ffi::finalizing;
 
 /// A future whose result has become a Python object. Not `Send` to the compiler: see `LocalFuture`
 /// for how those that are not stay in their thread.

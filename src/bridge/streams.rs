@@ -22,10 +22,10 @@ use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::incoming::into_future_with_locals;
-use crate::dismantle::{Turns, drop_in_turn};
-use crate::finalizing;
-use crate::forks::Mutex;
-use crate::gil::PySlot;
+use crate::driver::fork::Mutex;
+use crate::ffi::finalizing;
+use crate::ffi::gil::PySlot;
+use crate::ffi::trashcan::{Turns, drop_in_turn};
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
 ///

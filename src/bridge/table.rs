@@ -28,8 +28,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::event_loop::NativeLoop;
-use crate::object::{self, Object, enter};
-use crate::targets::{TableAddress, Target};
+use crate::event_loop::targets::{TableAddress, Target};
+use crate::ffi::object::{self, Object, enter};
 
 /// Raised with each change of `Table` or of what its functions promise.
 pub(crate) const ABI: u32 = 1;
@@ -224,12 +224,11 @@ unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
 }
 
 /// Puts the capsule on the class of loops.
-pub(crate) fn offer(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(crate) fn offer(py: Python<'_>) -> PyResult<()> {
     let table = std::ptr::from_ref(&OWN).cast_mut().cast::<c_void>();
     // SAFETY: a static, and a static name; a new reference or null with an exception set.
-    let capsule =
-        unsafe { object::owned(class.py(), ffi::PyCapsule_New(table, CAPSULE.as_ptr(), None))? };
-    class.setattr(ATTRIBUTE, capsule)
+    let capsule = unsafe { object::owned(py, ffi::PyCapsule_New(table, CAPSULE.as_ptr(), None))? };
+    py.get_type::<NativeLoop>().setattr(ATTRIBUTE, capsule)
 }
 
 /// The table in the capsule that a loop's class has; `None` if it has none.

@@ -14,7 +14,7 @@ use pyo3_async_runtimes::generic::{self, ContextExt, Runtime};
 use pyo3_async_runtimes::tokio as upstream;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::finalizing;
+use crate::ffi::finalizing;
 
 /// Makes a future awaitable on a loop that knows nothing of this crate.
 pub(super) fn awaitable<F, T>(

@@ -29,13 +29,13 @@ use pyo3::types::PyDict;
 
 use super::awaitable::{Awaitable, AwaitableObject, Phase};
 use super::class;
-use crate::cached;
-use crate::contexts;
-use crate::dismantle::dismantle;
 use crate::event_loop::ends_loop;
-use crate::finalizing;
-use crate::memory;
-use crate::object::{self, Args, Object, enter};
+use crate::ffi::cached;
+use crate::ffi::contexts;
+use crate::ffi::finalizing;
+use crate::ffi::memory;
+use crate::ffi::object::{self, Args, Object, enter};
+use crate::ffi::trashcan::dismantle;
 
 #[repr(C)]
 pub(super) struct WaiterObject {

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
 
-use crate::{cached, interpreters};
+use crate::ffi::{cached, subinterpreters};
 
 /// The modules of the package; the empty name is the package itself.
 const SOURCES: &[(&str, &str)] = &[
@@ -59,7 +59,7 @@ const NAMES: [&str; 4] = ["EventLoopPolicy", "Loop", "new_event_loop", "run"];
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     static PACKAGE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let py = module.py();
-    interpreters::only_main(py)?;
+    subinterpreters::only_main(py)?;
     let package = PACKAGE.get_or_try_init(py, || import(module).map(Bound::unbind))?.bind(py);
     for name in NAMES {
         module.add(name, package.getattr(name)?)?;

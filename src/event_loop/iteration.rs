@@ -11,13 +11,13 @@ use pyo3::prelude::*;
 
 use super::run::Next;
 use super::{Entry, NativeLoop};
-use crate::cached;
-use crate::descriptors;
-use crate::handles::Handle;
-use crate::reactor::{Patience, Poll};
-use crate::sources::{self, Event};
-use crate::timers::Timers;
-use crate::timers::alarm::monotonic;
+use crate::driver::reactor::{Patience, Poll};
+use crate::event_loop::descriptors;
+use crate::event_loop::handles::Handle;
+use crate::event_loop::sources::{self, Event};
+use crate::event_loop::timers::Timers;
+use crate::event_loop::timers::alarm::monotonic;
+use crate::ffi::cached;
 
 /// Callbacks after which the clock is read, to see whether the driver has to be polled.
 const CALLBACKS_PER_CLOCK: usize = 32;

@@ -30,10 +30,16 @@
 //! there are none any more that could ask for it. A loop that nobody closed is closed by its
 //! finalizer, in Python, before the collector clears it.
 
+pub(crate) mod descriptors;
+pub(crate) mod handles;
 mod iteration;
+mod methods;
 mod ready;
 mod reference;
 mod run;
+pub(crate) mod sources;
+pub(crate) mod targets;
+pub(crate) mod timers;
 
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -48,22 +54,30 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 pub(crate) use ready::{Entry, Step};
 pub(crate) use reference::{LoopRef, LoopSlot};
 
-use crate::cached;
-use crate::contexts::Contexts;
-use crate::descriptors::Descriptors;
-use crate::dismantle::{Turns, drop_in_turn};
-use crate::errors::{made, os_error};
-use crate::finalizing;
-use crate::gil::{GilCell, GilFlag, PySlot};
-use crate::handles::{Handle, Queued, Ticket};
-use crate::memory;
-use crate::object::{self, Object};
-use crate::reactor::{Key, Reactor};
-use crate::sources::{Source, Sources};
-use crate::targets::{Mailbox, Target};
-use crate::timers::alarm::monotonic;
-use crate::timers::{Timer, Timers};
+use crate::driver::reactor::{Key, Reactor};
+use crate::event_loop::descriptors::Descriptors;
+use crate::event_loop::handles::{Handle, Queued, Ticket};
+use crate::event_loop::sources::{Source, Sources};
+use crate::event_loop::targets::{Mailbox, Target};
+use crate::event_loop::timers::alarm::monotonic;
+use crate::event_loop::timers::{Timer, Timers};
+use crate::ffi::cached;
+use crate::ffi::contexts::Contexts;
+use crate::ffi::errors::{made, os_error};
+use crate::ffi::finalizing;
+use crate::ffi::gil::{GilCell, GilFlag, PySlot};
+use crate::ffi::memory;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trashcan::{Turns, drop_in_turn};
 use ready::Ready;
+
+/// Gives the loop's class its methods, and puts it and the handles' classes into the extension module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let class = module.py().get_type::<NativeLoop>();
+    methods::install(&class)?;
+    handles::register(module)?;
+    module.add("NativeLoop", class)
+}
 
 /// The size of the buffer that reads go through; asyncio's `max_size`.
 const SCRATCH: usize = 256 * 1024;
@@ -660,11 +674,11 @@ impl NativeLoop {
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
             drop(inherited);
-            crate::sources::move_to(py, self, &reactor)?;
+            crate::event_loop::sources::move_to(py, self, &reactor)?;
         }
         // A loop that has run out of descriptors needs timers, to go on later. If there is none
         // left now, the first timer tries again.
-        drop(crate::sources::prepare_alarm(py, self));
+        drop(crate::event_loop::sources::prepare_alarm(py, self));
         Ok(reactor)
     }
 
@@ -680,7 +694,7 @@ impl NativeLoop {
         py: Python<'_>,
         fd: i32,
         source: Source,
-    ) -> PyResult<(Key, crate::reactor::Registration)> {
+    ) -> PyResult<(Key, crate::driver::reactor::Registration)> {
         let reactor = self.reactor(py)?;
         let key = self.sources.with(py, |sources| sources.insert(source));
         match reactor.register(fd, key) {
@@ -792,7 +806,7 @@ impl NativeLoop {
         drop(self.unflushed.take(py));
         // Out of reach first: nothing is registered any more. It goes last.
         let reactor = self.reactor.take(py);
-        crate::sources::detach_all(py, self);
+        crate::event_loop::sources::detach_all(py, self);
         drop(self.sources.take(py));
         drop(self.descriptors.take(py));
         drop(reactor);

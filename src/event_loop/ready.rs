@@ -24,8 +24,8 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::handles::{Handle, Queued, Ticket};
-use crate::reactor::Key;
+use crate::driver::reactor::Key;
+use crate::event_loop::handles::{Handle, Queued, Ticket};
 
 /// Something of the core's own that waits for its turn.
 ///

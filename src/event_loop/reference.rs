@@ -5,7 +5,7 @@ use std::ops::Deref;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
-use crate::gil::PySlot;
+use crate::ffi::gil::PySlot;
 
 /// A loop, and the reference that keeps it alive.
 pub(crate) struct LoopRef<'py>(Bound<'py, PyAny>);

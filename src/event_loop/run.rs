@@ -8,8 +8,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
-use crate::handles::Handle;
-use crate::reactor::{Patience, Poll, Reactor};
+use crate::driver::reactor::{Patience, Poll, Reactor};
+use crate::event_loop::handles::Handle;
 
 /// What follows an iteration.
 pub(super) enum Next {

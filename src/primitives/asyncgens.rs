@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PySet, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::event_loop::NativeLoop;
-use crate::finalizing;
-use crate::memory;
+use crate::ffi::finalizing;
+use crate::ffi::memory;
 
 /// What asyncio uses of a `weakref.WeakSet`, without Python code when a generator begins or is freed.
 ///

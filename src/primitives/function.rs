@@ -14,8 +14,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use crate::finalizing;
-use crate::object::{self, Args, GETTERS_END, Object, Table, enter, slot};
+use crate::ffi::finalizing;
+use crate::ffi::object::{self, Args, GETTERS_END, Object, Table, enter, slot};
 use crate::visit;
 
 #[repr(C)]

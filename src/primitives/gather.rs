@@ -37,11 +37,11 @@ use pyo3::types::{PyTuple, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
-use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
-use crate::finalizing;
-use crate::memory;
-use crate::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::finalizing;
+use crate::ffi::memory;
+use crate::ffi::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::trashcan::dismantle;
 use crate::visit;
 
 #[repr(C)]
@@ -419,7 +419,7 @@ fn outcome<'py>(types: &CTypes, child: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     if types.cancelled.ask(child)? {
         let message = child.getattr(intern!(py, "_cancel_message"))?;
         let message = if message.is_none() { intern!(py, "").clone().into_any() } else { message };
-        return crate::cached::asyncio(py)?.cancelled_error.bind(py).call1((message,));
+        return crate::ffi::cached::asyncio(py)?.cancelled_error.bind(py).call1((message,));
     }
     let error = types.exception.call(child, &[], None)?;
     if error.is_none() { types.result.call(child, &[], None) } else { Ok(error) }

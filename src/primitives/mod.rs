@@ -23,9 +23,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-pub(crate) use tasks::{create_future, create_task};
-
-use crate::object::{self, Args, METHODS_END, Object, Table, enter, fast_method};
+use crate::event_loop::NativeLoop;
+use crate::ffi::object::{
+    self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
+};
+use tasks::{create_future, create_task};
 
 /// asyncio's own functions, as they were when the package was imported.
 pub(crate) struct Originals {
@@ -172,10 +174,19 @@ static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([
     METHODS_END,
 ]);
 
-/// Puts the functions and the classes into the extension module.
+static METHODS: Table<[ffi::PyMethodDef; 3]> = Table([
+    plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
+    fast_method(c"create_task", create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
+    METHODS_END,
+]);
+
+/// Puts the functions and the classes into the extension module, and gives the loop's class its
+/// methods.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     originals(py)?;
+    // SAFETY: functions of the kinds that the table says, for the class of loops.
+    unsafe { add_methods(&py.get_type::<NativeLoop>(), &METHODS.0)? };
     let name = intern!(py, "tokioloop");
     for function in &FUNCTIONS.0[..2] {
         // SAFETY: the definition is static; a new reference or null with an exception set.

@@ -7,7 +7,7 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::object;
+use crate::ffi::object;
 
 #[cfg(not(Py_3_12))]
 pub(super) use before_3_12::running_loop;
@@ -33,8 +33,8 @@ mod before_3_12 {
     use pyo3::intern;
 
     use super::*;
-    use crate::gil::GilFlag;
-    use crate::object::Object;
+    use crate::ffi::gil::GilFlag;
+    use crate::ffi::object::Object;
 
     /// What the thread's dict holds: made anew each time a loop starts or ends, never changed.
     #[repr(C)]

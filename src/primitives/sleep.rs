@@ -34,13 +34,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
-use crate::coroutine::{self, Coroutine, Sent, This};
-use crate::dismantle::dismantle;
 use crate::event_loop::NativeLoop;
-use crate::finalizing;
-use crate::gil::GilCell;
-use crate::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
-use crate::timers::{NativeTimer, Timer};
+use crate::event_loop::timers::{NativeTimer, Timer};
+use crate::ffi::coroutine::{self, Coroutine, Sent, This};
+use crate::ffi::finalizing;
+use crate::ffi::gil::GilCell;
+use crate::ffi::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::trashcan::dismantle;
 use crate::visit;
 
 /// Memory kept for the next sleep, in objects; none under AddressSanitizer, which would not notice
@@ -356,7 +356,7 @@ impl<'py> Sleep<'py> {
             self.stop();
             return Err(error);
         };
-        let args = crate::handles::arguments(py, args)?;
+        let args = crate::event_loop::handles::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
             Ok(value) => Ok(value),
             Err(error) => {

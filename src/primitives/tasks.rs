@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::ctypes::{self, CTypes, OnLoop, is_plain_class};
-use crate::cached;
 use crate::event_loop::NativeLoop;
-use crate::object::{Arg, Args, Object, enter};
+use crate::ffi::cached;
+use crate::ffi::object::{Arg, Args, Object, enter};
 
 /// What asyncio's method hands on to the task.
 const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {

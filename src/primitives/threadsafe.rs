@@ -30,10 +30,10 @@ use pyo3::types::PyType;
 use super::ctypes::{self, CTypes, is_plain_class};
 use super::gather::is_coroutine;
 use super::{originals, tasks};
-use crate::dismantle::dismantle;
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::finalizing;
-use crate::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::finalizing;
+use crate::ffi::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::trashcan::dismantle;
 use crate::visit;
 
 #[repr(C)]

@@ -38,11 +38,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
-use crate::cached;
-use crate::dismantle::dismantle;
-use crate::gil::PySlot;
-use crate::memory;
-use crate::object::{self, Object, Table, enter, slot};
+use crate::ffi::cached;
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
+use crate::ffi::object::{self, Object, Table, enter, slot};
+use crate::ffi::trashcan::dismantle;
 use crate::visit;
 
 /// A kind of transport: the state behind its Python objects, and what its class is made of.
@@ -339,12 +339,12 @@ macro_rules! transport_plain {
     ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
      |$py:ident, $slf:ident, $this:ident| $body:expr) => {
         unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::object::Object,
-            _: $crate::object::Object,
-        ) -> $crate::object::Object {
+            slf: $crate::ffi::object::Object,
+            _: $crate::ffi::object::Object,
+        ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
@@ -363,20 +363,20 @@ macro_rules! transport_unary {
     ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?, $parameter:literal,
      |$py:ident, $slf:ident, $this:ident, $value:ident| $body:expr) => {
         unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::object::Object,
-            args: *const $crate::object::Object,
+            slf: $crate::ffi::object::Object,
+            args: *const $crate::ffi::object::Object,
             count: pyo3::ffi::Py_ssize_t,
-            names: $crate::object::Object,
-        ) -> $crate::object::Object {
+            names: $crate::ffi::object::Object,
+        ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::object::Args::new($py, args, count, names),
+                        $crate::ffi::object::Args::new($py, args, count, names),
                     )
                 };
                 let value = match args.positional {
@@ -408,21 +408,21 @@ macro_rules! transport_binary {
     ($name:ident, $kind:ty, [$first:literal, $second:literal], $required:literal,
      |$py:ident, $slf:ident, $this:ident, $one:ident, $two:ident| $body:expr) => {
         unsafe extern "C" fn $name(
-            slf: $crate::object::Object,
-            args: *const $crate::object::Object,
+            slf: $crate::ffi::object::Object,
+            args: *const $crate::ffi::object::Object,
             count: pyo3::ffi::Py_ssize_t,
-            names: $crate::object::Object,
-        ) -> $crate::object::Object {
+            names: $crate::ffi::object::Object,
+        ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::object::Args::new($py, args, count, names),
+                        $crate::ffi::object::Args::new($py, args, count, names),
                     )
                 };
                 args.at_most(name, 2)?;
@@ -445,12 +445,12 @@ macro_rules! transport_field {
     ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
      |$py:ident, $slf:ident, $this:ident| $body:expr) => {
         unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::object::Object,
+            slf: $crate::ffi::object::Object,
             _closure: *mut std::ffi::c_void,
-        ) -> $crate::object::Object {
+        ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::cached;
+use crate::ffi::cached;
 
 /// The functions that this file stands in for, as asyncio has them.
 struct Originals {

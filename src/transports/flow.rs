@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::event_loop::NativeLoop;
-use crate::gil::PySlot;
-use crate::memory;
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
 
 /// Bytes. Above `high` the protocol is paused, at or below `low` resumed.
 #[derive(Clone, Copy)]

@@ -38,14 +38,14 @@ use pyo3::types::PyString;
 use super::base::{self, Transport};
 use super::flow::{Flow, Signal};
 use super::protocol::{self, Sink, log_in_debug, report_fatal};
-use crate::contexts::Ground;
-use crate::errors::os_error;
+use crate::driver::reactor::{Key, Reactor, Registration};
+use crate::event_loop::handles::{self, Handle};
+use crate::event_loop::sources::{self, Kind, Source};
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
-use crate::gil::PySlot;
-use crate::handles::{self, Handle};
-use crate::reactor::{Key, Reactor, Registration};
-use crate::sockets::number::Descriptor;
-use crate::sources::{self, Kind, Source};
+use crate::ffi::contexts::Ground;
+use crate::ffi::errors::os_error;
+use crate::ffi::gil::PySlot;
+use crate::ffi::socket_fd::Descriptor;
 
 /// Where in its life a transport is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

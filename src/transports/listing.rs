@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::forks;
+use crate::driver::fork;
 
 /// A transport's mark that it is in the loop's list, with the number of forks at that moment.
 ///
@@ -22,7 +22,7 @@ impl Listing {
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
         !self.is_listed() && {
-            self.0.set(Some(forks::count()));
+            self.0.set(Some(fork::count()));
             true
         }
     }
@@ -35,6 +35,6 @@ impl Listing {
     /// Whether this is the copy of a transport that was listed before the process forked.
     #[inline]
     pub(crate) fn is_parents(&self) -> bool {
-        self.0.get().is_some_and(|listed| listed != forks::count())
+        self.0.get().is_some_and(|listed| listed != fork::count())
     }
 }

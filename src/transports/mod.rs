@@ -6,6 +6,7 @@
 //! | [`datagram`] | UDP and Unix datagrams |
 //! | [`pipes`] | the two ends of pipes, FIFOs and character devices |
 //! | [`tls`] | TLS between a protocol and a transport |
+//! | [`listener`] | accepting connections |
 //! | [`life`] | what streams and datagrams have in common: made, closed, lost |
 //! | [`socket_methods`] | and what Python calls of it |
 //! | [`base`] | the Python object that every kind is |
@@ -20,7 +21,9 @@ pub(crate) mod datagram;
 pub(crate) mod feed;
 pub(crate) mod flow;
 pub(crate) mod life;
+pub(crate) mod listener;
 pub(crate) mod listing;
+mod loop_methods;
 pub(crate) mod outgoing;
 pub(crate) mod pipes;
 pub(crate) mod protocol;
@@ -30,7 +33,7 @@ pub(crate) mod tls;
 
 use pyo3::prelude::*;
 
-use crate::cached;
+use crate::ffi::cached;
 
 /// Puts the transports' classes into the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,5 +44,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::Clients>()?;
     base::register::<datagram::Datagram>(module)?;
     pipes::register(module)?;
-    base::register::<tls::Tls>(module)
+    base::register::<tls::Tls>(module)?;
+    module.add_class::<listener::Listener>()
 }

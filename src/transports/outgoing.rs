@@ -7,10 +7,10 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::errors::check;
-use crate::gil::GilCell;
-use crate::memory;
-use crate::sockets::send;
+use crate::ffi::errors::check;
+use crate::ffi::gil::GilCell;
+use crate::ffi::memory;
+use crate::net::send;
 
 const VECTORS: usize = 64;
 

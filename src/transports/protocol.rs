@@ -8,12 +8,12 @@ use pyo3::types::PyString;
 use pyo3::{PyTypeInfo, ffi};
 
 use super::feed;
-use crate::cached;
-use crate::errors::made;
+use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::handles::{Call, Handle};
-use crate::memory;
-use crate::object;
+use crate::ffi::cached;
+use crate::ffi::errors::made;
+use crate::ffi::memory;
+use crate::ffi::object;
 
 /// How a protocol takes what was read.
 #[derive(Clone, Copy)]

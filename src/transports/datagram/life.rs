@@ -9,11 +9,11 @@ use pyo3::types::PyDict;
 
 use super::Datagram;
 use super::receiving::ready;
-use crate::cached;
+use crate::driver::reactor::{Reactor, Registration};
 use crate::event_loop::NativeLoop;
-use crate::gil::PySlot;
-use crate::reactor::{Reactor, Registration};
-use crate::sources::Kind;
+use crate::event_loop::sources::Kind;
+use crate::ffi::cached;
+use crate::ffi::gil::PySlot;
 use crate::transports::life::{self, Parts, Socket, SocketTransport};
 
 /// `SO_SELECT_ERR_QUEUE` of `asm-generic/socket.h`, which `libc` leaves out.

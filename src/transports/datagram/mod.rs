@@ -38,8 +38,8 @@ use pyo3::types::PyBytes;
 pub(crate) use life::{New, new};
 
 use super::life::Common;
-use crate::gil::PySlot;
-use crate::sockets::address::Raw;
+use crate::ffi::gil::PySlot;
+use crate::net::address::Raw;
 use peers::Peers;
 
 /// The state of a transport. Only reached with the GIL held.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::sockets::address::Raw;
+use crate::net::address::Raw;
 
 /// Shelves for addresses that datagrams came from: at first, and at most; and the room on each.
 const FEW: usize = 4;

@@ -11,13 +11,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::Datagram;
-use crate::errors::{check, os_error};
+use crate::driver::reactor::Direction;
+use crate::event_loop::timers::alarm::monotonic;
 use crate::event_loop::{Entry, NativeLoop};
-use crate::gil::GilCell;
-use crate::memory;
-use crate::reactor::Direction;
-use crate::sockets::address::Raw;
-use crate::timers::alarm::monotonic;
+use crate::ffi::errors::{check, os_error};
+use crate::ffi::gil::GilCell;
+use crate::ffi::memory;
+use crate::net::address::Raw;
 use crate::transports::life::Life;
 use crate::transports::{base, protocol};
 

@@ -12,15 +12,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::Datagram;
-use crate::descriptors;
-use crate::errors::{check, os_error};
+use crate::driver::reactor::Direction;
+use crate::event_loop::descriptors;
 use crate::event_loop::ends_loop;
-use crate::handles::{Call, Handle};
-use crate::memory;
-use crate::object;
-use crate::reactor::Direction;
-use crate::sockets::Buffer;
-use crate::sockets::address::parse;
+use crate::event_loop::handles::{Call, Handle};
+use crate::ffi::errors::{check, os_error};
+use crate::ffi::memory;
+use crate::ffi::object;
+use crate::net::Buffer;
+use crate::net::address::parse;
 use crate::transports::life::{self, Life};
 
 unsafe extern "C" {

@@ -12,14 +12,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::contexts::Ground;
-use crate::descriptors;
-use crate::errors::{check, os_error};
+use crate::driver::reactor::Direction;
+use crate::event_loop::descriptors;
+use crate::event_loop::handles::{self, Call, Handle};
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop, Step};
-use crate::gil::PySlot;
-use crate::handles::{self, Call, Handle};
-use crate::object::{Object, enter, getter};
-use crate::reactor::Direction;
+use crate::ffi::contexts::Ground;
+use crate::ffi::errors::{check, os_error};
+use crate::ffi::gil::PySlot;
+use crate::ffi::object::{Object, enter, getter};
 use crate::transports::base::{self, Transport};
 use crate::transports::protocol;
 

@@ -11,15 +11,16 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
 
 use super::end::{End, Pipe, connection_lost, pipe_field};
-use crate::errors::{check, os_error};
+use crate::driver::reactor::Direction;
 use crate::event_loop::NativeLoop;
-use crate::gil::PySlot;
-use crate::memory;
-use crate::object::{Object, fast_method, getter, plain_method};
-use crate::reactor::Direction;
+use crate::ffi::cached;
+use crate::ffi::errors::{check, os_error};
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
+use crate::ffi::object::{Object, fast_method, getter, plain_method};
 use crate::transports::base::{self, Transport};
 use crate::transports::feed::{self, Target};
-use crate::{cached, transport_field, transport_plain, transport_unary};
+use crate::{transport_field, transport_plain, transport_unary};
 
 /// Reads of this size are worth receiving in place.
 const BULK: usize = 32 * 1024;

@@ -11,17 +11,18 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 
 use super::end::{End, FileKind, Pipe, pipe_field};
-use crate::errors::{check, made, os_error};
-use crate::gil::PySlot;
-use crate::memory;
-use crate::object::{fast_method, getter, plain_method};
-use crate::reactor::Direction;
-use crate::sockets::{Buffer, send};
+use crate::driver::reactor::Direction;
+use crate::ffi::cached;
+use crate::ffi::errors::{check, made, os_error};
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
+use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::net::{Buffer, send};
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::flow::{Flow, Signal};
 use crate::transports::outgoing::Outgoing;
 use crate::transports::protocol::report_fatal;
-use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
+use crate::{transport_binary, transport_field, transport_plain, transport_unary};
 
 const FATAL: &str = "Fatal write error on pipe transport";
 /// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.

@@ -11,11 +11,11 @@ use pyo3::types::{PyList, PySet, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::Stream;
-use crate::cached;
 use crate::event_loop::NativeLoop;
-use crate::finalizing;
-use crate::gil::{GilFlag, PySlot};
-use crate::object::Object;
+use crate::ffi::cached;
+use crate::ffi::finalizing;
+use crate::ffi::gil::{GilFlag, PySlot};
+use crate::ffi::object::Object;
 use crate::transports::base;
 
 /// The connections of a server, in the place of `Server._clients`.

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 
 use super::reading::ready;
 use super::{Names, Stream, clients};
+use crate::driver::reactor::{Direction, Reactor, Registration};
 use crate::event_loop::NativeLoop;
-use crate::gil::PySlot;
-use crate::reactor::{Direction, Reactor, Registration};
-use crate::sockets::address::{self, Address};
-use crate::sources::Kind;
+use crate::event_loop::sources::Kind;
+use crate::ffi::gil::PySlot;
+use crate::net::address::{self, Address};
 use crate::transports::base;
 use crate::transports::life::{self, Cause, Life, Parts, Sender, SocketTransport};
 use crate::transports::protocol::Delivery;

@@ -6,10 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use super::Stream;
-use crate::object::{fast_method, getter, plain_method};
-use crate::sockets::address::Address;
+use crate::ffi::cached;
+use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::net::address::Address;
 use crate::transports::life::{self, Life, Sender};
-use crate::{cached, transport_binary, transport_field, transport_plain, transport_unary};
+use crate::{transport_binary, transport_field, transport_plain, transport_unary};
 
 transport_unary!(write, Stream, "data", |py, slf, stream, data| stream.write(py, slf, data));
 transport_unary!(writelines, Stream, "list_of_data", |py, slf, stream, lines| stream

@@ -46,8 +46,8 @@ use super::life::Common;
 use super::listing::Listing;
 use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
-use crate::gil::PySlot;
-use crate::sockets::address::Address;
+use crate::ffi::gil::PySlot;
+use crate::net::address::Address;
 
 /// The state of a transport. Only reached with the GIL held.
 pub(crate) struct Stream {

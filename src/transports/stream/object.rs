@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::{Stream, methods};
-use crate::cached;
-use crate::gil::PySlot;
+use crate::ffi::cached;
+use crate::ffi::gil::PySlot;
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::life::{self, Life};
 use crate::transports::socket_methods::Shared;

@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::Stream;
+use crate::driver::reactor::{After, Direction};
 use crate::event_loop::{Entry, NativeLoop};
-use crate::memory;
-use crate::reactor::{After, Direction};
-use crate::sockets::{Buffer, receive};
+use crate::ffi::memory;
+use crate::net::{Buffer, receive};
 use crate::transports::base;
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
@@ -324,7 +324,7 @@ impl Stream {
             Ok(Received::Nothing) => Ok(()),
             Ok(Received::End) => self.received_end(slf.py(), slf, native, protocol),
             Err(error) => {
-                let error = crate::errors::os_error(slf.py(), &error);
+                let error = crate::ffi::errors::os_error(slf.py(), &error);
                 self.fatal(slf, error, "Fatal read error on socket transport")
             }
         }

@@ -12,10 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::Stream;
-use crate::errors::{check, os_error};
-use crate::memory;
-use crate::reactor::Direction;
-use crate::sockets::Buffer;
+use crate::driver::reactor::Direction;
+use crate::ffi::errors::{check, os_error};
+use crate::ffi::memory;
+use crate::net::Buffer;
 use crate::transports::base;
 use crate::transports::life::{self, Life, Sender, SocketTransport};
 

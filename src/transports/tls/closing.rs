@@ -5,8 +5,8 @@ use pyo3::types::PyDict;
 
 use super::engine::{Step, is_tls_error};
 use super::{State, Tls, Told};
-use crate::cached;
 use crate::event_loop::ends_loop;
+use crate::ffi::cached;
 use crate::transports::protocol::{log_in_debug, report_fatal};
 
 impl Tls {

@@ -14,9 +14,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
 use super::window::lend;
-use crate::gil::PySlot;
-use crate::memory;
-use crate::sockets::Buffer;
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
+use crate::net::Buffer;
 
 /// The longest plaintext of one TLS record.
 const RECORD: usize = 16 * 1024;

@@ -6,7 +6,7 @@ use pyo3::types::{IntoPyDict, PyDict};
 
 use super::engine::{Step, is_certificate_error, is_tls_error};
 use super::{State, Tls, Told};
-use crate::memory;
+use crate::ffi::memory;
 use crate::transports::protocol::log_in_debug;
 
 impl Tls {

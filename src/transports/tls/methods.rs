@@ -7,8 +7,8 @@ use pyo3::types::PyDict;
 
 use super::{State, Tls};
 use crate::event_loop::LoopRef;
-use crate::object::{fast_method, getter, plain_method};
-use crate::sockets::Buffer;
+use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::net::Buffer;
 use crate::transports::life::Sender;
 
 use crate::{transport_binary, transport_field, transport_plain, transport_unary};

@@ -57,10 +57,10 @@ use super::outgoing::Outgoing;
 use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
-use crate::cached;
-use crate::contexts::within;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
-use crate::gil::PySlot;
+use crate::ffi::cached;
+use crate::ffi::contexts::within;
+use crate::ffi::gil::PySlot;
 use engine::Engine;
 
 /// Where in its life the TLS layer is; the names are asyncio's.

@@ -8,9 +8,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::{Tls, methods};
-use crate::cached;
-use crate::gil::PySlot;
-use crate::memory;
+use crate::ffi::cached;
+use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
 use crate::transports::base::{FlowControlSlots, Transport};
 
 impl Transport for Tls {

@@ -6,8 +6,8 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::engine::Stop;
 use super::{State, Tls};
-use crate::memory;
-use crate::sockets::Buffer;
+use crate::ffi::memory;
+use crate::net::Buffer;
 use crate::transports::base;
 use crate::transports::feed::{self, Target};
 use crate::transports::protocol::Delivery;

@@ -13,7 +13,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::gil::PySlot;
+use crate::ffi::gil::PySlot;
 
 /// A buffer object over memory that it does not own. Empty but while it is lent.
 #[pyclass(frozen, module = "tokioloop._core")]

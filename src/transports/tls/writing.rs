@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::{State, Tls};
-use crate::memory;
-use crate::sockets::Buffer;
+use crate::ffi::memory;
+use crate::net::Buffer;
 use crate::transports::flow::Signal;
 use crate::transports::life::Sender;
 use crate::transports::{base, stream};

@@ -4,11 +4,11 @@
 //! threads' steps (up to so many preemptions), weak memory included. A wake that is lost shows as a
 //! deadlock of the sleeping loop.
 
-#[path = "../../../src/events.rs"]
+#[path = "../../../src/driver/events.rs"]
 pub mod events;
-#[path = "../../../src/forks.rs"]
-mod forks;
-#[path = "../../../src/wakes.rs"]
+#[path = "../../../src/driver/fork.rs"]
+mod fork;
+#[path = "../../../src/driver/wakes.rs"]
 pub mod wakes;
 
 #[cfg(test)]

@@ -11,11 +11,11 @@
 
 extern crate self as loom;
 
-#[path = "../../../../src/events.rs"]
+#[path = "../../../../src/driver/events.rs"]
 pub mod events;
-#[path = "../../../../src/forks.rs"]
-mod forks;
-#[path = "../../../../src/wakes.rs"]
+#[path = "../../../../src/driver/fork.rs"]
+mod fork;
+#[path = "../../../../src/driver/wakes.rs"]
 pub mod wakes;
 
 #[cfg(test)]

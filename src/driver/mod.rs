@@ -1,0 +1,9 @@
+//! The driver: tokio's runtime and reactor, the events it collects, and wakes from other threads.
+//!
+//! Knows nothing of Python objects: what is here runs without the GIL.
+
+pub(crate) mod events;
+pub(crate) mod fork;
+pub(crate) mod reactor;
+mod readiness;
+pub(crate) mod wakes;

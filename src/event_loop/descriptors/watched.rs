@@ -1,0 +1,150 @@
+//! Who waits for a file: readers and writers that are called while it is ready, and waiters.
+
+use std::collections::VecDeque;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::epoll::{ONCE, READ, Token, WRITE};
+use crate::driver::reactor::Direction;
+use crate::event_loop::Step;
+use crate::event_loop::handles::Handle;
+
+/// Who waits for one file.
+#[derive(Default)]
+pub(super) struct Watched {
+    /// What the reader or the writer was added by, if that was not the number.
+    pub object: Option<Py<PyAny>>,
+    pub reader: Option<Handle>,
+    pub writer: Option<Handle>,
+    pub receiving: VecDeque<Waiter>,
+    pub sending: VecDeque<Waiter>,
+    /// What the kernel was asked for last; 0 once a `ONCE` was delivered.
+    pub armed: u32,
+    /// The kernel's entry of the file; `None` once it has none, because the file was closed.
+    pub token: Option<Token>,
+    /// It counts as one that the kernel may report to somebody.
+    counted: bool,
+}
+
+/// Something that tries again when its descriptor is ready.
+pub(crate) struct Waiter {
+    pub object: Py<PyAny>,
+    /// Tries again. May be called with the object beside it only.
+    pub retry: unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
+    /// Its entry in the ready queue, which has to call `descriptors::resume`.
+    pub resume: Step,
+}
+
+/// What another try of a waiter came to.
+pub(crate) enum Tried {
+    /// It waits on.
+    Blocked,
+    /// It is finished, one way or the other.
+    Over,
+}
+
+/// One more that waits for a file.
+pub(super) enum Watcher {
+    /// Called while the file is ready. With the object that it was added by.
+    Handle(Handle, Option<Py<PyAny>>),
+    /// Tries again, once the file is ready.
+    Waiter(Waiter),
+}
+
+/// Who hears of an event in one direction.
+pub(super) struct Due {
+    pub handle: Option<Handle>,
+    /// The first that waits, with its entry in the ready queue.
+    pub waiter: Option<(Py<PyAny>, Step)>,
+}
+
+impl Watched {
+    pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> Due {
+        let first = self.waiters(direction).front();
+        Due {
+            waiter: first.map(|first| (first.object.clone_ref(py), first.resume)),
+            handle: self.handle(direction).as_ref().map(|handle| handle.clone_ref(py)),
+        }
+    }
+
+    /// What the kernel is to report, with one more watcher.
+    pub(super) fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> u32 {
+        let mut mask = 0;
+        let mut lasting = self.reader.is_some() || self.writer.is_some();
+        if self.reader.is_some() || !self.receiving.is_empty() {
+            mask |= READ;
+        }
+        if self.writer.is_some() || !self.sending.is_empty() {
+            mask |= WRITE;
+        }
+        if let Some((direction, watcher)) = more {
+            mask |= if direction == Direction::Read { READ } else { WRITE };
+            lasting |= matches!(watcher, Watcher::Handle(..));
+        }
+        if mask != 0 && !lasting {
+            mask |= ONCE;
+        }
+        mask
+    }
+
+    /// Keeps the number of files that the kernel may report to somebody.
+    pub(super) fn count(&mut self, awaited: &mut usize, counts: bool) {
+        if std::mem::replace(&mut self.counted, counts) != counts {
+            *awaited = if counts { *awaited + 1 } else { *awaited - 1 };
+        }
+    }
+
+    pub(super) fn wanted(&self) -> u32 {
+        self.wanted_with(None)
+    }
+
+    pub(super) fn handle(&mut self, direction: Direction) -> &mut Option<Handle> {
+        match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        }
+    }
+
+    pub(super) fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
+        match direction {
+            Direction::Read => &mut self.receiving,
+            Direction::Write => &mut self.sending,
+        }
+    }
+
+    /// Takes a watcher in; the handle whose place it took.
+    pub(super) fn put(&mut self, direction: Direction, watcher: Watcher) -> Option<Handle> {
+        match watcher {
+            Watcher::Handle(handle, object) => {
+                if self.reader.is_none() && self.writer.is_none() {
+                    // As asyncio's selector, which keeps the first.
+                    self.object = object;
+                }
+                self.handle(direction).replace(handle)
+            }
+            Watcher::Waiter(waiter) => {
+                self.waiters(direction).push_back(waiter);
+                None
+            }
+        }
+    }
+
+    /// Takes a handle out, and the object with the last one.
+    pub(super) fn take(&mut self, direction: Direction) -> (Option<Handle>, Option<Py<PyAny>>) {
+        let handle = self.handle(direction).take();
+        let last = self.reader.is_none() && self.writer.is_none();
+        (handle, if last { self.object.take() } else { None })
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        for handle in [&self.reader, &self.writer].into_iter().flatten() {
+            handle.traverse(visit)?;
+        }
+        for waiter in self.receiving.iter().chain(&self.sending) {
+            visit.call(&waiter.object)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! Calls in the ready queue, and handles that are only tickets for one.
+//!
+//! `call_soon` puts what it is to call into the queue's own memory. The handle that it gives out
+//! knows the number of that place, and the place borrows the handle. Whoever looks at the handle
+//! makes it take the call over (`claim`), and so does the loop when the call's turn comes and the
+//! handle is still there: from then on it is a handle like any other. One that is dropped before,
+//! as most are, leaves the call to the queue (`give_up`).
+//!
+//! `tie` and `untie` are the only two functions that write both ends of the tie, and only
+//! `event_loop::ready` calls them, on entries in the queue; it says why a borrowed handle is alive.
+
+use std::ptr::null_mut;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::class::types;
+use super::{Call, Handle, HandleObject, INLINE, State, tuple_of};
+use crate::event_loop::NativeLoop;
+use crate::ffi::contexts::{is_context, within};
+use crate::ffi::object::{self, Object};
+
+/// The number of a place in the ready queue; places are numbered from 1, first in first out.
+pub(crate) type Ticket = u64;
+
+/// A call that the ready queue owns.
+pub struct Queued {
+    /// Never null, save after `fill`.
+    callback: Object,
+    context: Object,
+    args: [Object; INLINE],
+    /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue.
+    handle: *mut HandleObject,
+    count: u8,
+    shared: bool,
+}
+
+impl Queued {
+    /// As many arguments as a place has room for.
+    pub const MOST_ARGUMENTS: usize = INLINE;
+
+    /// A call for the queue, and the handle to give out, which holds nothing until it is tied.
+    #[inline]
+    pub fn new(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+        thread_safe: bool,
+    ) -> PyResult<(Self, Handle)> {
+        debug_assert!(call.args.len() <= INLINE);
+        let types = types(py)?;
+        let (class, thread_safe) = match &types.thread_safe {
+            Some(class) if thread_safe => (class, true),
+            _ => (&types.handle, false),
+        };
+        let handle = Handle::bare(py, class, event_loop)?;
+        let (context, shared) = call.take_context(py, event_loop)?;
+        let mut args = [null_mut(); INLINE];
+        for (to, from) in args.iter_mut().zip(call.args) {
+            *to = (*from).to_owned().into_ptr();
+        }
+        // SAFETY: the handle was just made, of our layout.
+        unsafe { (*handle.object()).thread_safe = thread_safe };
+        let callback = call.callback.to_owned().into_ptr();
+        let count = call.args.len() as u8;
+        Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
+    }
+
+    /// Ties the call to a handle that holds nothing; the queue has it at this place.
+    #[inline]
+    pub fn tie(&mut self, _py: Python<'_>, handle: &Handle, ticket: Ticket) {
+        debug_assert!(self.handle.is_null());
+        self.handle = handle.object();
+        // SAFETY: alive, `handle` is a reference to it; the GIL is held.
+        unsafe {
+            (*self.handle).place = ticket;
+            (*self.handle).state = State::Ticket;
+        }
+    }
+
+    /// Moves the call into the handle that it is tied to, if there is one. The call is left empty.
+    #[inline]
+    pub fn untie(&mut self, py: Python<'_>) -> Option<Handle> {
+        let handle = std::mem::replace(&mut self.handle, null_mut());
+        if handle.is_null() {
+            return None;
+        }
+        // SAFETY: alive: a ticket that dies takes itself out of the queue, where this call is. In
+        // a destructor, for the sake of weak references, the handle comes back to life by this.
+        let handle = unsafe { Handle(Bound::from_borrowed_ptr(py, handle.cast()).unbind()) };
+        self.fill(&handle);
+        Some(handle)
+    }
+
+    /// The call as a handle, to report it. Not for one that is tied.
+    pub fn into_new_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
+        debug_assert!(self.handle.is_null());
+        let handle = Handle::blank(py, event_loop)?;
+        self.fill(&handle);
+        Ok(handle)
+    }
+
+    /// Moves the call into a handle that holds none.
+    fn fill(&mut self, handle: &Handle) {
+        // SAFETY: alive, this is a reference to it, and who has one holds the GIL. A ticket or a
+        // blank handle holds nothing, so nothing is overwritten; each reference moves once, as the
+        // call is left empty.
+        unsafe {
+            let whole = &mut *handle.object();
+            whole.state = State::Whole;
+            whole.place = 0;
+            whole.callback = std::mem::replace(&mut self.callback, null_mut());
+            whole.context = std::mem::replace(&mut self.context, null_mut());
+            whole.inline = std::mem::replace(&mut self.args, [null_mut(); INLINE]);
+            whole.count = self.count;
+            whole.shared = self.shared;
+        }
+    }
+
+    /// Calls the callback in its context; the error is whatever it raised.
+    ///
+    /// Only for a call whose handle is gone: nobody can cancel it or look at it.
+    #[inline]
+    pub fn call(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+        // SAFETY: the call holds its context.
+        let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
+        if !self.shared {
+            return match self.call_in(&context) {
+                // It could not be entered, so nothing was called.
+                Err(_) if !is_context(&context) => self.call_by_run(&context),
+                result => result,
+            };
+        }
+        let copy = event_loop.contexts.lend(py, &context)?;
+        let result = self.call_in(&copy);
+        drop(event_loop.contexts.take_back(&context, copy));
+        result
+    }
+
+    #[inline]
+    fn call_in(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = context.py();
+        // In front of the arguments room for a bound method's `self`.
+        let mut stack = [null_mut(); INLINE + 1];
+        stack[1..].copy_from_slice(&self.args);
+        within(context, || {
+            // SAFETY: what the call holds lives until it is dropped, which is after this.
+            let result = unsafe {
+                object::owned(
+                    py,
+                    ffi::PyObject_Vectorcall(
+                        self.callback,
+                        stack.as_ptr().add(1),
+                        self.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                        null_mut(),
+                    ),
+                )?
+            };
+            drop(result);
+            Ok(())
+        })
+    }
+
+    /// Has an object of the program's call the callback, as asyncio has every context do it.
+    #[cold]
+    fn call_by_run(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: what the call holds lives until it is dropped, which is after this.
+        unsafe {
+            let args = object::owned(context.py(), tuple_of(&self.args[..self.count as usize]))?;
+            super::call_by_run(context, self.callback, &args.cast_into_unchecked())
+        }
+    }
+
+    /// A reference to the handle, if somebody has it.
+    pub fn handle(&self, py: Python<'_>) -> Option<Handle> {
+        // SAFETY: alive while it is tied: one that dies takes itself out.
+        let handle = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.handle.cast()) };
+        handle.map(|handle| Handle(handle.unbind()))
+    }
+
+    #[inline]
+    pub fn has_handle(&self) -> bool {
+        !self.handle.is_null()
+    }
+
+    /// Leaves the call to the queue: the handle dies.
+    #[inline]
+    pub fn forget_handle(&mut self) {
+        self.handle = null_mut();
+    }
+
+    /// Makes the handle, if somebody has it, an object of its own to the collector.
+    pub fn track_handle(&self) {
+        if !self.handle.is_null() {
+            // SAFETY: alive while it is tied; the queue is only looked at with the GIL held.
+            unsafe { super::track(self.handle) };
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for field in [&self.callback, &self.context].into_iter().chain(&self.args) {
+            // SAFETY: a nullable pointer to an object is what `Option<Py>` is; the collector holds
+            // the GIL and runs no other code meanwhile.
+            visit.call(unsafe { &*std::ptr::from_ref(field).cast::<Option<Py<PyAny>>>() })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Queued {
+    #[inline]
+    fn drop(&mut self) {
+        debug_assert!(self.handle.is_null(), "a call leaves the queue untied");
+        // SAFETY: whoever drops an entry of the ready queue holds the GIL. Each reference is ours,
+        // or null after `fill`. What their destructors do they cannot do to this call: nobody can
+        // reach it any more.
+        unsafe {
+            ffi::Py_XDECREF(self.callback);
+            for arg in &self.args[..self.count as usize] {
+                ffi::Py_XDECREF(*arg);
+            }
+            ffi::Py_XDECREF(self.context);
+        }
+    }
+}
+
+/// Has a handle take its call over, if that is still in the ready queue.
+///
+/// # Safety
+/// `handle` must be alive, the GIL held.
+#[inline]
+pub(super) unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
+    // SAFETY: the caller's promise; a handle holds its loop.
+    unsafe {
+        if (*handle).state == State::Ticket {
+            NativeLoop::of((*handle).event_loop).claim(py, (*handle).place);
+            debug_assert!((*handle).state != State::Ticket, "a ticket finds its call");
+        }
+    }
+}
+
+/// Leaves the call of a handle that dies to the ready queue.
+///
+/// # Safety
+/// `handle` must be a ticket whose last reference is gone, not freed yet, the GIL held.
+#[inline]
+pub(super) unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
+    // SAFETY: the caller's promise; a handle holds its loop.
+    unsafe {
+        (*handle).state = State::Whole;
+        NativeLoop::of((*handle).event_loop).give_up(py, (*handle).place);
+    }
+}

@@ -1,0 +1,202 @@
+//! Targets: Python objects that wakers of Rust futures call back on a loop, from any thread.
+//!
+//! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
+//! GIL. The object it stands for is only borrowed. Its owner takes it back (`NativeLoop::release`)
+//! before it goes, so a waker that outlives it wakes nobody.
+//!
+//! `table`, `marks` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
+//! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
+//! `place` is its index there, or `usize::MAX`. Closing takes the whole list, and from each target its
+//! object, before that is called.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::driver::wakes::{self, Marks, Park, Wake};
+use crate::event_loop::{Entry, NativeLoop};
+use crate::ffi::gil::GilFlag;
+use crate::ffi::object::{self, Object};
+
+/// Lists that grew beyond this many are given back after a burst.
+const WORTH_KEEPING: usize = 1024;
+
+/// Who carries a woken target to the thread that it belongs to.
+pub trait Carrier: Send + Sync {
+    fn carry(&self, target: &Arc<Target>);
+}
+
+/// The address of the functions that a target is used through; see `bridge::table`.
+#[derive(Clone, Copy)]
+pub struct TableAddress(pub *const c_void);
+
+// SAFETY: the address of an immutable static, which is there for all threads.
+unsafe impl Send for TableAddress {}
+// SAFETY: a shared address can only be copied, and points to an immutable static.
+unsafe impl Sync for TableAddress {}
+
+/// What a waker refers to. The table's address comes first: code compiled apart reads it.
+#[repr(C)]
+pub struct Target {
+    table: TableAddress,
+    pub marks: Marks,
+    carrier: Arc<dyn Carrier>,
+    /// Borrowed; null unless parked.
+    object: GilFlag<Object>,
+    /// Where the loop's list of parked targets has it.
+    place: GilFlag<usize>,
+}
+
+impl Target {
+    pub fn new(table: TableAddress, carrier: Arc<dyn Carrier>) -> Arc<Self> {
+        Arc::new(Self {
+            table,
+            marks: Marks::default(),
+            carrier,
+            object: GilFlag::new(std::ptr::null_mut()),
+            place: GilFlag::new(usize::MAX),
+        })
+    }
+
+    /// From any thread, with or without the GIL.
+    pub fn wake(self: &Arc<Self>) {
+        if self.marks.wake() == Wake::Notify {
+            self.carrier.carry(self);
+        }
+    }
+
+    /// The object to call, if it is there still.
+    pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: null, or alive: whoever set it promised that it stays until another one is set.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.object.get(py)) }
+    }
+
+    /// In the loop's list of parked targets.
+    pub fn is_listed(&self, py: Python<'_>) -> bool {
+        self.place.get(py) != usize::MAX
+    }
+
+    pub fn forget_object(&self, py: Python<'_>) {
+        self.object.set(py, std::ptr::null_mut());
+    }
+
+    /// # Safety
+    /// `object` must be null, or stay alive until another one takes its place.
+    pub unsafe fn set_object(&self, py: Python<'_>, object: Object) {
+        self.object.set(py, object);
+    }
+}
+
+/// The targets that are woken on a loop.
+pub(crate) type Mailbox = wakes::Mailbox<Arc<Target>>;
+
+impl Carrier for Mailbox {
+    fn carry(&self, target: &Arc<Target>) {
+        self.post(Arc::clone(target));
+    }
+}
+
+impl NativeLoop {
+    /// Woken targets become ready entries.
+    #[inline]
+    pub fn collect_woken(&self, py: Python<'_>) {
+        if self.has_targets.get(py) {
+            self.collect_mail(py);
+        }
+    }
+
+    fn collect_mail(&self, py: Python<'_>) {
+        let mut woken = self.woken.take(py);
+        if self.mailbox.take(&mut woken) {
+            // Who woke may be asked again, and wake again at once.
+            self.answered.set(py, true);
+            for target in woken.drain(..) {
+                if let Some(object) = target.object(py) {
+                    self.push(py, Entry::Native(object.unbind(), call));
+                }
+            }
+        }
+        if woken.capacity() <= WORTH_KEEPING {
+            self.woken.with(py, |slot| *slot = woken);
+        }
+    }
+
+    /// Whether the loop may sleep: nobody was woken meanwhile.
+    #[inline]
+    pub fn park_mailbox(&self, py: Python<'_>) -> bool {
+        !self.has_targets.get(py) || self.mailbox.park() == Park::Sleep
+    }
+
+    #[inline]
+    pub fn unpark_mailbox(&self, py: Python<'_>) {
+        if self.has_targets.get(py) {
+            self.mailbox.unpark();
+        }
+    }
+
+    /// A target whose wakes this loop carries.
+    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<Target>> {
+        self.check_closed(py)?;
+        self.has_targets.set(py, true);
+        let carrier: Arc<Mailbox> = Arc::clone(&self.mailbox);
+        Ok(Target::new(table, carrier))
+    }
+
+    /// From now on a wake calls `object`, which is borrowed until `release`.
+    ///
+    /// # Safety
+    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
+    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+        // SAFETY: the caller's promise; both take the object out.
+        unsafe { target.set_object(py, object) };
+        if target.place.get(py) == usize::MAX {
+            self.parked.with(py, |parked| {
+                target.place.set(py, parked.len());
+                parked.push(Arc::clone(target));
+            });
+        }
+    }
+
+    /// The object goes; wakes from now on call nobody.
+    pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
+        target.forget_object(py);
+        let place = target.place.get(py);
+        target.place.set(py, usize::MAX);
+        self.parked.with(py, |parked| {
+            if place < parked.len() && Arc::ptr_eq(&parked[place], target) {
+                parked.swap_remove(place);
+                match parked.get(place) {
+                    Some(moved) => moved.place.set(py, place),
+                    None if parked.is_empty() => parked.shrink_to(WORTH_KEEPING),
+                    None => {}
+                }
+            }
+        });
+    }
+
+    pub fn runs_in_this_thread(&self, py: Python<'_>) -> bool {
+        // SAFETY: no arguments; answers in any thread.
+        self.running_thread(py) == Some(unsafe { ffi::PyThread_get_thread_ident() } as u64)
+    }
+
+    /// Tells everybody who is parked that nobody will be woken any more.
+    pub fn close_targets(&self, py: Python<'_>) {
+        self.mailbox.close();
+        for target in self.parked.take(py) {
+            target.place.set(py, usize::MAX);
+            let Some(object) = target.object(py) else { continue };
+            target.forget_object(py);
+            if let Err(error) = object.call1((self.bind(py),)) {
+                error.write_unraisable(py, Some(&object));
+            }
+        }
+    }
+}
+
+/// A woken target's turn has come.
+fn call(py: Python<'_>, object: &Py<PyAny>) -> PyResult<()> {
+    // SAFETY: a live object; a new reference or null with an exception set.
+    unsafe { object::owned(py, ffi::PyObject_CallNoArgs(object.as_ptr())).map(drop) }
+}

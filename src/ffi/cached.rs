@@ -1,0 +1,138 @@
+//! Python objects looked up once and kept: asyncio's classes, our helper module.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::ffi::gil::GilFlag;
+
+pub(crate) struct Asyncio {
+    pub handle: Py<PyAny>,
+    pub timer_handle: Py<PyAny>,
+    /// CPython 3.14 and later.
+    pub thread_safe_handle: Option<Py<PyAny>>,
+    pub future: Py<PyAny>,
+    pub server: Py<PyAny>,
+    pub cancelled_error: Py<PyAny>,
+    /// The base of asyncio's transports with flow control, a `Transport` itself.
+    pub transport: Py<PyType>,
+    pub protocol: Py<PyType>,
+    pub buffered_protocol: Py<PyAny>,
+    pub stream_reader_protocol: Py<PyAny>,
+    pub stream_reader: Py<PyAny>,
+}
+
+pub(crate) fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
+    static CACHE: PyOnceLock<Asyncio> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        let module = py.import("asyncio")?;
+        let get = |name: &str| module.getattr(name).map(Bound::unbind);
+        Ok(Asyncio {
+            handle: get("Handle")?,
+            timer_handle: get("TimerHandle")?,
+            thread_safe_handle: py
+                .import("asyncio.events")?
+                .getattr_opt("_ThreadSafeHandle")?
+                .map(Bound::unbind),
+            future: get("Future")?,
+            server: py.import("asyncio.base_events")?.getattr("Server")?.unbind(),
+            cancelled_error: get("CancelledError")?,
+            transport: py
+                .import("asyncio.transports")?
+                .getattr("_FlowControlMixin")?
+                .cast_into::<PyType>()?
+                .unbind(),
+            protocol: module.getattr("Protocol")?.cast_into::<PyType>()?.unbind(),
+            buffered_protocol: get("BufferedProtocol")?,
+            stream_reader_protocol: get("StreamReaderProtocol")?,
+            stream_reader: get("StreamReader")?,
+        })
+    })
+}
+
+/// The package that this core belongs to.
+static PACKAGE: OnceLock<String> = OnceLock::new();
+
+/// Said before anything of the core is used. A core has one Python side: it keeps pieces of it.
+pub(crate) fn set_package(name: &str) -> PyResult<()> {
+    if PACKAGE.get_or_init(|| name.to_owned()) == name {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(format!(
+        "this event loop is a part of {} already, and cannot be one of {name}, too",
+        PACKAGE.get().map_or("another package", String::as_str),
+    )))
+}
+
+/// `tokioloop._helpers`: what reads better in Python and runs once an error or a connection.
+pub(crate) fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+    static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        let package = PACKAGE.get().map_or("tokioloop", String::as_str);
+        Ok(py.import(format!("{package}._helpers"))?.unbind())
+    })
+}
+
+/// `socket.socket`.
+pub(crate) fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "socket", "socket")
+}
+
+/// `_socket.socket.detach`: takes the descriptor out of a socket object, whatever its class.
+pub(crate) fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.get_or_try_init(py, || {
+        Ok(py.import("_socket")?.getattr("socket")?.getattr("detach")?.unbind())
+    })
+}
+
+/// `warnings.warn`, as it was when the core was loaded: asyncio's destructors keep theirs like that.
+/// When the interpreter exits transports may outlive the module.
+pub(crate) fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.import(py, "warnings", "warn")
+}
+
+/// `sys.audit`.
+pub(crate) fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CACHE.import(py, "sys", "audit")
+}
+
+/// Whether `socket.socket` has the methods that the core goes past, and not those of a tool that
+/// forbids connections in tests, counts bytes or records.
+pub(crate) fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
+    /// The version that CPython gives the class, anew whenever it is changed, and the answer then.
+    static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
+    const METHODS: [&str; 6] = ["connect", "fileno", "getsockopt", "recv", "recv_into", "send"];
+    let class = socket_class(py)?;
+    // SAFETY: a type object; the GIL is held.
+    let version = || unsafe { (*class.as_type_ptr()).tp_version_tag } as u32;
+    let (seen, as_ever) = SEEN.get(py);
+    if seen != 0 && seen == version() {
+        return Ok(as_ever);
+    }
+    let base = py.import("_socket")?.getattr("socket")?;
+    let mut as_ever = true;
+    for method in METHODS {
+        as_ever &= class.getattr(method)?.is(&base.getattr(method)?);
+    }
+    SEEN.set(py, (version(), as_ever));
+    Ok(as_ever)
+}
+
+/// asyncio's own loop over selectors, by a name that nobody gives to another loop.
+pub(crate) fn selector_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "asyncio.selector_events", "BaseSelectorEventLoop")
+}
+
+/// `asyncio.trsock.TransportSocket`.
+pub(crate) fn transport_socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CACHE.import(py, "asyncio.trsock", "TransportSocket")
+}

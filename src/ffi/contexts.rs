@@ -1,0 +1,363 @@
+//! Contexts for callbacks: shared until one of them is changed.
+//!
+//! asyncio copies the current context for every `call_soon` and every connection. A copy is an
+//! object that the garbage collector tracks, and most are never changed. Here consecutive calls
+//! from an unchanged context keep one pristine snapshot, which nobody enters. A callback runs in
+//! the loop's working copy of it, which becomes the callback's (or the transport's) own if it was
+//! changed meanwhile, or if somebody holds on to it. Whether a context changed is told by its
+//! immutable map of values, whose place in the object is probed once, as is the place of the
+//! current context in the thread's state; where a probe fails calls copy, as in asyncio.
+
+use std::cell::Cell;
+use std::ptr::null_mut;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::ffi::gil::PySlot;
+use crate::ffi::object::{self, Object};
+
+/// `PyContext`: the head, the previous context, the map of values.
+const VALUES: usize = size_of::<ffi::PyObject>() + size_of::<Object>();
+
+/// What the loop keeps: the last snapshot, for the length of a turn, and the working copy.
+#[derive(Default)]
+pub struct Contexts {
+    last: PySlot,
+    /// What `working` is an unchanged copy of.
+    pristine: PySlot,
+    working: PySlot,
+}
+
+impl Contexts {
+    /// A context equal to the current one, and whether others may share it (then copy it).
+    #[inline]
+    pub fn take(&self, py: Python<'_>) -> PyResult<(Object, bool)> {
+        let layout = Layout::get(py);
+        let last = self.last.as_ptr(py);
+        // SAFETY: both are contexts, and the probe found the map where it is read.
+        unsafe {
+            let current = layout.current(py);
+            if !current.is_null() && !last.is_null() && values(last) == values(current) {
+                return Ok((ffi::Py_NewRef(last), true));
+            }
+        }
+        self.copy_current(py, layout.comparable)
+    }
+
+    fn copy_current(&self, py: Python<'_>, comparable: bool) -> PyResult<(Object, bool)> {
+        // SAFETY: the GIL is held; a new reference or null with an exception set.
+        let copy = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
+        if !comparable {
+            return Ok((copy.into_ptr(), false));
+        }
+        let last = self.last.as_ptr(py);
+        // SAFETY: both are contexts, and the probe found the map where it is read.
+        unsafe {
+            if !last.is_null() && values(last) == values(copy.as_ptr()) {
+                return Ok((ffi::Py_NewRef(last), true));
+            }
+        }
+        self.last.set(py, Some(copy.clone().unbind()));
+        Ok((copy.into_ptr(), true))
+    }
+
+    /// Takes a context that nobody enters for the last snapshot.
+    pub fn expect(&self, py: Python<'_>, pristine: &Bound<'_, PyAny>) {
+        if Layout::get(py).comparable && !self.last.holds(pristine) {
+            self.last.set(py, Some(pristine.clone().unbind()));
+        }
+    }
+
+    /// A copy of a snapshot, to be entered and handed back.
+    #[inline]
+    pub fn lend<'py>(
+        &self,
+        py: Python<'py>,
+        pristine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.pristine.holds(pristine)
+            && let Some(copy) = self.working.take(py)
+        {
+            return Ok(copy.into_bound(py));
+        }
+        // SAFETY: a context; a new reference or null with an exception set.
+        unsafe { object::owned(py, ffi::PyContext_Copy(pristine.as_ptr())) }
+    }
+
+    /// Takes a lent copy back. If it was changed, or somebody holds it, it is the borrower's.
+    #[inline]
+    pub fn take_back<'py>(
+        &self,
+        pristine: &Bound<'py, PyAny>,
+        copy: Bound<'py, PyAny>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let py = copy.py();
+        // SAFETY: contexts, and only where they can be compared anything is shared and lent.
+        let changed = unsafe { values(copy.as_ptr()) != values(pristine.as_ptr()) };
+        // SAFETY: alive.
+        if changed || unsafe { ffi::Py_REFCNT(copy.as_ptr()) } > 1 {
+            return Some(copy);
+        }
+        if !self.pristine.holds(pristine) {
+            // Dropped in between: destructors may borrow and hand back, too.
+            self.working.set(py, None);
+            self.pristine.set(py, Some(pristine.clone().unbind()));
+        }
+        self.working.set(py, Some(copy.unbind()));
+        None
+    }
+
+    /// Lets go of the snapshot: its values must not outlive the turn, nor the last who needs them.
+    pub fn forget(&self, py: Python<'_>) {
+        if self.last.is_set(py) {
+            self.last.set(py, None);
+        }
+        let pristine = self.pristine.as_ptr(py);
+        // SAFETY: alive, it is in our slot.
+        if !pristine.is_null() && unsafe { ffi::Py_REFCNT(pristine) } == 1 {
+            self.working.set(py, None);
+            self.pristine.set(py, None);
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.last, &self.pristine, &self.working]
+            .into_iter()
+            .try_for_each(|slot| slot.traverse(visit))
+    }
+}
+
+/// The context that somebody's callbacks run in: a shared snapshot until one of them changes it.
+#[derive(Default)]
+pub(crate) struct Ground {
+    context: PySlot,
+    shared: Cell<bool>,
+}
+
+impl Ground {
+    /// The current context as it is now.
+    pub(crate) fn current(py: Python<'_>, contexts: &Contexts) -> PyResult<Self> {
+        let (context, shared) = contexts.take(py)?;
+        // SAFETY: a new reference.
+        let context = unsafe { Bound::from_owned_ptr(py, context) };
+        Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
+    }
+
+    /// Takes the current context, as it is now, for what is called from here on.
+    ///
+    /// Before CPython 3.15 asyncio schedules what is left of a connection's life in the context of
+    /// whoever ends it, pauses or resumes it; since then a transport keeps the context it was made
+    /// in.
+    pub(crate) fn follow_caller(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
+        if !cfg!(Py_3_15) {
+            let Self { context, shared } = Self::current(py, contexts)?;
+            self.shared.set(shared.get());
+            self.context.set(py, context.take(py));
+        }
+        Ok(())
+    }
+
+    /// Takes the context out, if there is one.
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Self> {
+        let context = self.context.take(py)?;
+        Some(Self { context: PySlot::new(context), shared: self.shared.get().into() })
+    }
+
+    pub(crate) fn slot(&self) -> &PySlot {
+        &self.context
+    }
+
+    pub(crate) fn forget(&self, py: Python<'_>) {
+        self.context.set(py, None);
+    }
+
+    /// The context as an object, for who enters it on his own.
+    pub(crate) fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(context) = self.context.get(py) else {
+            return Ok(None);
+        };
+        if !self.shared.replace(false) {
+            return Ok(Some(context));
+        }
+        // SAFETY: a context; a new reference or null with an exception set.
+        let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+        self.context.set(py, Some(copy.clone().unbind()));
+        Ok(Some(copy))
+    }
+
+    /// Runs `f` in the context; as it is, if there is none any more.
+    #[inline]
+    pub(crate) fn run<R>(
+        &self,
+        py: Python<'_>,
+        contexts: &Contexts,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let Some(context) = self.context.get(py) else {
+            return f();
+        };
+        if !self.shared.get() {
+            return within(&context, f);
+        }
+        // While it runs the copy is ours: somebody may ask for it, or let go of it.
+        let copy = contexts.lend(py, &context)?;
+        self.context.set(py, Some(copy.clone().unbind()));
+        self.shared.set(false);
+        let result = within(&copy, f);
+        if self.context.holds(&copy) {
+            self.context.set(py, None);
+            let kept = contexts.take_back(&context, copy);
+            self.shared.set(kept.is_none());
+            self.context.set(py, Some(kept.unwrap_or(context).unbind()));
+        }
+        result
+    }
+
+    /// Runs `f` in a context like this one, whose changes are for `f` alone: before CPython 3.15
+    /// asyncio's transports call `connection_made` and read in contexts of their own.
+    pub(crate) fn run_apart<R>(
+        &self,
+        py: Python<'_>,
+        contexts: &Contexts,
+        f: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        if cfg!(Py_3_15) {
+            return self.run(py, contexts, f);
+        }
+        let Some(context) = self.context.get(py) else {
+            return f();
+        };
+        if !self.shared.get() {
+            // SAFETY: a context; a new reference or null with an exception set.
+            let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
+            return within(&copy, f);
+        }
+        let copy = contexts.lend(py, &context)?;
+        let result = within(&copy, f);
+        drop(contexts.take_back(&context, copy));
+        result
+    }
+}
+
+/// Runs `f` with a context entered.
+#[inline]
+pub(crate) fn within<R>(
+    context: &Bound<'_, PyAny>,
+    f: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    let py = context.py();
+    // SAFETY: a context object; what is entered is left again.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            return Err(object::fetch(py));
+        }
+        let result = f();
+        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+            let error = object::fetch(py);
+            return result.and(Err(error));
+        }
+        result
+    }
+}
+
+/// Whether an object is a context of CPython's, which has no subclasses. A program may pass anything
+/// that has a `run` for one.
+pub(crate) fn is_context(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object, of which only the type is looked at.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// # Safety
+/// `context` must be a live context object, and `Layout::comparable` true.
+#[inline]
+unsafe fn values(context: Object) -> Object {
+    // SAFETY: the caller's promise.
+    unsafe { context.cast::<u8>().add(VALUES).cast::<Object>().read() }
+}
+
+/// What was found out about this interpreter's objects.
+#[derive(Clone, Copy, Default)]
+struct Layout {
+    /// A context's map of values is where this file thinks.
+    comparable: bool,
+    /// Which word of the thread's state is the current context. None if 0, or nothing comparable.
+    current: usize,
+}
+
+/// Words of a thread's state that are there in every CPython from 3.10 on (280 bytes and more).
+const THREAD_STATE_WORDS: usize = 34;
+
+impl Layout {
+    #[inline]
+    fn get(py: Python<'_>) -> Self {
+        static PROBED: PyOnceLock<Layout> = PyOnceLock::new();
+        *PROBED.get_or_init(py, || Layout {
+            comparable: can_compare(py).unwrap_or(false),
+            current: find_current(py).unwrap_or(0),
+        })
+    }
+
+    /// The current context, borrowed; null if there is none, or its place is not known.
+    #[inline]
+    fn current(self, py: Python<'_>) -> Object {
+        if self.current == 0 || !self.comparable {
+            return null_mut();
+        }
+        // SAFETY: the probe found it in this word.
+        unsafe { thread_state(py).add(self.current).read() }
+    }
+}
+
+#[inline]
+fn thread_state(_py: Python<'_>) -> *const Object {
+    // SAFETY: the GIL is held, so there is one.
+    unsafe { ffi::PyThreadState_Get() }.cast()
+}
+
+fn can_compare(py: Python<'_>) -> PyResult<bool> {
+    let module = py.import("contextvars")?;
+    let context = module.getattr("Context")?.call0()?;
+    let size = context.get_type().getattr("__basicsize__")?.extract::<usize>()?;
+    if size < VALUES + size_of::<Object>() {
+        return Ok(false);
+    }
+    let copy = context.call_method0("copy")?;
+    // SAFETY: within the object, as checked; only compared, not followed, until it is known to be
+    // the same non-null pointer in a context and its copy.
+    let (original, copied) = unsafe { (values(context.as_ptr()), values(copy.as_ptr())) };
+    if original != copied || original.is_null() {
+        return Ok(false);
+    }
+    // A change must show in the one that changed and nowhere else.
+    let variable = module.getattr("ContextVar")?.call1(("probe",))?;
+    let arguments = PyDict::new(py);
+    copy.call_method("run", (variable.getattr("set")?, 1), Some(&arguments))?;
+    // SAFETY: the same two objects, which are as large as was found above; only compared.
+    let (unchanged, changed) = unsafe { (values(context.as_ptr()), values(copy.as_ptr())) };
+    Ok(unchanged == original && changed != original && !changed.is_null())
+}
+
+/// The one word of the thread's state that is a context exactly while that context is entered.
+fn find_current(py: Python<'_>) -> PyResult<usize> {
+    let state = thread_state(py);
+    // SAFETY: within the thread's state; words are compared, not followed.
+    let word = |at: usize| unsafe { state.add(at).read() };
+    let mut found: Vec<usize> = (1..THREAD_STATE_WORDS).collect();
+    for _ in 0..2 {
+        // SAFETY: the GIL is held; a new reference or null with an exception set.
+        let context = unsafe { object::owned(py, ffi::PyContext_New())? };
+        found.retain(|at| word(*at) != context.as_ptr());
+        let mut inside = Vec::new();
+        within(&context, || {
+            inside.extend(found.iter().filter(|at| word(**at) == context.as_ptr()));
+            Ok(())
+        })?;
+        found = inside;
+        found.retain(|at| word(*at) != context.as_ptr());
+    }
+    Ok(if let [at] = found[..] { at } else { 0 })
+}

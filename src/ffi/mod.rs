@@ -1,0 +1,16 @@
+//! What touches CPython's C API by hand: objects and their types, contexts, the state that the GIL
+//! guards, memory that can run out, and the ends of threads and interpreters.
+//!
+//! Knows nothing of event loops. PyO3 does the rest of the crate's talk with Python.
+
+pub(crate) mod cached;
+pub(crate) mod contexts;
+pub(crate) mod coroutine;
+pub(crate) mod errors;
+pub(crate) mod finalizing;
+pub(crate) mod gil;
+pub(crate) mod memory;
+pub(crate) mod object;
+pub(crate) mod socket_fd;
+pub(crate) mod subinterpreters;
+pub(crate) mod trashcan;
