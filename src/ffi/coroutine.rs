@@ -15,11 +15,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::event_loop::handles::arguments;
 use crate::ffi::object::{
     self, Arg, Args, METHODS_END, Object, Table, enter, fast_method, plain_method, slot,
     unary_method,
 };
+use crate::ffi::tuples::arguments;
 
 /// A kind of coroutines.
 ///

@@ -14,3 +14,4 @@ pub(crate) mod object;
 pub(crate) mod socket_fd;
 pub(crate) mod subinterpreters;
 pub(crate) mod trashcan;
+pub(crate) mod tuples;

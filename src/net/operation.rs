@@ -265,7 +265,7 @@ impl<'py> Operation<'py> {
             return Err(coroutine::uncaught(py, args)?);
         }
         let steps = self.steps()?;
-        let args = crate::event_loop::handles::arguments(py, args)?;
+        let args = crate::ffi::tuples::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
             Ok(value) => Ok(value),
             Err(error) => {

@@ -356,7 +356,7 @@ impl<'py> Sleep<'py> {
             self.stop();
             return Err(error);
         };
-        let args = crate::event_loop::handles::arguments(py, args)?;
+        let args = crate::ffi::tuples::arguments(py, args)?;
         match steps.call_method1(pyo3::intern!(py, "throw"), args) {
             Ok(value) => Ok(value),
             Err(error) => {

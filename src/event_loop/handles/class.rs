@@ -15,7 +15,7 @@ use super::others::wait_until_done;
 use super::queued::{claim, give_up};
 use super::{
     Handle, HandleObject, INLINE, RECYCLED, Run, State, cancel, nothing_to_call, own_context,
-    release_call, track, tuple_of,
+    release_call, track,
 };
 use crate::event_loop::NativeLoop;
 use crate::ffi::cached;
@@ -24,6 +24,7 @@ use crate::ffi::object::{
     self, GETTERS_END, METHODS_END, Object, Table, enter, getter, plain_method, slot,
 };
 use crate::ffi::trashcan::dismantle;
+use crate::ffi::tuples::tuple_of;
 use crate::visit;
 
 /// Memory kept for the next handle, in objects; none under AddressSanitizer, which would not notice

@@ -65,6 +65,7 @@ use crate::event_loop::NativeLoop;
 use crate::ffi::cached;
 use crate::ffi::gil::GilCell;
 use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::tuples::{arguments, tuple_of};
 use class::types;
 
 const INLINE: usize = 3;
@@ -616,23 +617,6 @@ unsafe fn own_context(py: Python<'_>, handle: *mut HandleObject) -> PyResult<()>
     Ok(())
 }
 
-/// A new reference to a tuple, or null with an exception set.
-///
-/// # Safety
-/// `values` must be live objects, the GIL held.
-unsafe fn tuple_of(values: &[Object]) -> Object {
-    // SAFETY: the caller's promise; the tuple is as long as `values`, and each item is filled once.
-    unsafe {
-        let tuple = ffi::PyTuple_New(values.len() as isize);
-        if !tuple.is_null() {
-            for (at, value) in values.iter().enumerate() {
-                ffi::PyTuple_SET_ITEM(tuple, at as isize, ffi::Py_NewRef(*value));
-            }
-        }
-        tuple
-    }
-}
-
 /// asyncio's `Handle.cancel()`.
 ///
 /// # Safety
@@ -692,18 +676,5 @@ unsafe fn release_call(handle: *mut HandleObject) {
         for at in usize::from((*handle).keeps_time)..INLINE {
             ffi::Py_CLEAR(&raw mut (*handle).inline[at]);
         }
-    }
-}
-
-/// `asyncio`'s argument tuple, for messages.
-pub(crate) fn arguments<'py>(
-    py: Python<'py>,
-    args: &[Arg<'_, 'py>],
-) -> PyResult<Bound<'py, PyTuple>> {
-    // SAFETY: a borrowed object is a pointer to a live one, and nothing else; a new reference or
-    // null with an exception set, and a tuple.
-    unsafe {
-        let values = std::slice::from_raw_parts(args.as_ptr().cast::<Object>(), args.len());
-        Ok(object::owned(py, tuple_of(values))?.cast_into_unchecked())
     }
 }

@@ -16,10 +16,11 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::types;
-use super::{Call, Handle, HandleObject, INLINE, State, tuple_of};
+use super::{Call, Handle, HandleObject, INLINE, State};
 use crate::event_loop::NativeLoop;
 use crate::ffi::contexts::{is_context, within};
 use crate::ffi::object::{self, Object};
+use crate::ffi::tuples::tuple_of;
 
 /// The number of a place in the ready queue; places are numbered from 1, first in first out.
 pub(crate) type Ticket = u64;

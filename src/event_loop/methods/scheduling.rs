@@ -8,12 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyType};
 
 use crate::event_loop::NativeLoop;
-use crate::event_loop::handles::{Call, Handle, Queued, arguments};
+use crate::event_loop::handles::{Call, Handle, Queued};
 use crate::event_loop::timers::Timer;
 use crate::event_loop::timers::alarm::monotonic;
 use crate::ffi::object::{
     Arg, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
 };
+use crate::ffi::tuples::arguments;
 
 /// Where a method's own parameters end and the callback's arguments begin.
 struct Scheduled<'a, 'py> {
