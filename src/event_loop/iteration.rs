@@ -9,12 +9,13 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::dispatch;
 use super::run::Next;
+use super::sources::Event;
 use super::{Entry, NativeLoop};
 use crate::driver::reactor::{Patience, Poll};
 use crate::event_loop::descriptors;
 use crate::event_loop::handles::Handle;
-use crate::event_loop::sources::{self, Event};
 use crate::event_loop::timers::Timers;
 use crate::event_loop::timers::alarm::monotonic;
 use crate::ffi::cached;
@@ -166,7 +167,7 @@ impl NativeLoop {
     #[inline]
     fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
-            Entry::Io(key) => sources::dispatch(py, self, key),
+            Entry::Io(key) => dispatch::deliver(py, self, key),
             // SAFETY: the two were queued together.
             Entry::Native(object, step) => unsafe { step(py, &object) },
             Entry::Handle(handle) => self.run_handle(py, &handle),
@@ -200,7 +201,7 @@ impl NativeLoop {
         for key in &fired {
             match self.sources.with(py, |sources| sources.event(*key)) {
                 None => {}
-                Some(Event::Alarm) => sources::alarm_fired(py, self),
+                Some(Event::Alarm) => dispatch::alarm_fired(py, self),
                 Some(Event::Descriptors) => {
                     self.descriptors.with(py, |descriptors| descriptors.set_pending());
                 }
@@ -264,7 +265,7 @@ impl NativeLoop {
         if wait <= 0.0 {
             return Ok(false);
         }
-        sources::arm_alarm(py, self, wait)?;
+        dispatch::arm_alarm(py, self, wait)?;
         Ok(true)
     }
 }

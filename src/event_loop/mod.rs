@@ -31,13 +31,14 @@
 //! finalizer, in Python, before the collector clears it.
 
 pub(crate) mod descriptors;
+mod dispatch;
 pub(crate) mod handles;
 mod iteration;
 mod methods;
-mod ready;
+mod queue;
 mod reference;
 mod run;
-pub(crate) mod sources;
+mod sources;
 pub(crate) mod targets;
 pub(crate) mod timers;
 
@@ -51,13 +52,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
-pub(crate) use ready::{Entry, Step};
+pub(crate) use dispatch::deregister;
+pub(crate) use queue::{Callback, Entry, Queued};
 pub(crate) use reference::{LoopRef, LoopSlot};
+
+/// An entry of the loop's table of sources.
+pub(crate) type Source = sources::Source<NativeLoop>;
+/// What the loop does with one kind of source.
+pub(crate) type SourceVTable = sources::SourceVTable<NativeLoop>;
 
 use crate::driver::reactor::{Key, Reactor};
 use crate::event_loop::descriptors::Descriptors;
-use crate::event_loop::handles::{Handle, Queued, Ticket};
-use crate::event_loop::sources::{Source, Sources};
+use crate::event_loop::handles::Handle;
 use crate::event_loop::targets::{Mailbox, Target};
 use crate::event_loop::timers::alarm::monotonic;
 use crate::event_loop::timers::{Timer, Timers};
@@ -69,7 +75,8 @@ use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::memory;
 use crate::ffi::object::{self, Object};
 use crate::ffi::trashcan::{Turns, drop_in_turn};
-use ready::Ready;
+use queue::{Ready, Ticket};
+use sources::Sources;
 
 /// Gives the loop's class its methods, and puts it and the handles' classes into the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -104,16 +111,14 @@ pub struct Core {
     ready: GilCell<Ready>,
     /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
     pub in_run: GilFlag<bool>,
-    /// The handle given out last while the loop did not run, or null; see `handles`.
-    pub shown: GilFlag<Object>,
     timers: GilCell<Timers>,
     clock: Clock,
     pub contexts: Contexts,
     reactor: GilCell<Option<Arc<Reactor>>>,
-    pub sources: GilCell<Sources>,
+    pub sources: GilCell<Sources<NativeLoop>>,
     pub descriptors: GilCell<Descriptors>,
     /// Transports with unsent writes of this batch.
-    pub unflushed: GilCell<Vec<(Py<PyAny>, Step)>>,
+    pub unflushed: GilCell<Vec<(Py<PyAny>, Callback)>>,
     scratch: GilCell<Vec<u8>>,
     /// The loop sleeps; whoever makes something ready must wake it.
     idle: GilFlag<bool>,
@@ -218,7 +223,6 @@ impl NativeLoop {
             thread: GilFlag::new(0),
             ready: GilCell::new(Ready::new()),
             in_run: GilFlag::new(false),
-            shown: GilFlag::new(std::ptr::null_mut()),
             timers: GilCell::new(Timers::default()),
             clock: Clock {
                 type_version: GilFlag::new(0),
@@ -674,11 +678,11 @@ impl NativeLoop {
         let inherited = self.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
         if inherited.is_some() {
             drop(inherited);
-            crate::event_loop::sources::move_to(py, self, &reactor)?;
+            dispatch::move_to(py, self, &reactor)?;
         }
         // A loop that has run out of descriptors needs timers, to go on later. If there is none
         // left now, the first timer tries again.
-        drop(crate::event_loop::sources::prepare_alarm(py, self));
+        drop(dispatch::prepare_alarm(py, self));
         Ok(reactor)
     }
 
@@ -735,7 +739,7 @@ impl NativeLoop {
     /// Runs a call of the ready queue that has no handle.
     #[inline]
     fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
-        match call.call(py, self) {
+        match call.call(py, &self.contexts) {
             Ok(()) => Ok(()),
             Err(error) => {
                 let handle = call.into_new_handle(py, self)?;
@@ -806,7 +810,7 @@ impl NativeLoop {
         drop(self.unflushed.take(py));
         // Out of reach first: nothing is registered any more. It goes last.
         let reactor = self.reactor.take(py);
-        crate::event_loop::sources::detach_all(py, self);
+        dispatch::detach_all(py, self);
         drop(self.sources.take(py));
         drop(self.descriptors.take(py));
         drop(reactor);

@@ -15,7 +15,7 @@
 //!
 //! - The descriptor is the caller's until the transport exists; from then on the transport closes
 //!   it, once, in `release`. If a socket object has it, that is what is closed.
-//! - The registration is dropped before the descriptor is closed (`sources::take_back` knows what
+//! - The registration is dropped before the descriptor is closed (`deregister` knows what
 //!   to do where the program was faster).
 //! - The loop's table holds the transport (`Source::Object`), save while it is open, does not read and
 //!   has nothing to send: then it is only borrowed (`Source::Quiet`), so that it can be collected, and
@@ -40,8 +40,8 @@ use super::flow::{Flow, Signal};
 use super::protocol::{self, Sink, log_in_debug, report_fatal};
 use crate::driver::reactor::{Key, Reactor, Registration};
 use crate::event_loop::handles::{self, Handle};
-use crate::event_loop::sources::{self, Kind, Source};
 use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop};
+use crate::event_loop::{Source, SourceVTable, deregister};
 use crate::ffi::contexts::Ground;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
@@ -141,7 +141,7 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
     const NOUN: &'static str;
 
     /// What the loop does with it: [`kind`].
-    fn kind() -> &'static Kind;
+    fn kind() -> &'static SourceVTable;
     /// Bytes that wait to be sent, as flow control counts them.
     fn unsent(&self) -> usize;
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration>;
@@ -176,8 +176,8 @@ pub(crate) trait SocketTransport: Transport + Deref<Target = Common> {
 /// What the loop does with transports of a kind, whose events `ready` takes.
 pub(crate) const fn kind<T: SocketTransport>(
     ready: unsafe fn(Python<'_>, &NativeLoop, &Py<PyAny>) -> PyResult<()>,
-) -> Kind {
-    Kind { ready, move_to: move_to::<T>, detach: detach::<T> }
+) -> SourceVTable {
+    SourceVTable { ready, move_to: move_to::<T>, detach: detach::<T> }
 }
 
 /// Makes a transport, which owns the socket from then on. It begins with [`begin`].
@@ -548,7 +548,7 @@ pub(crate) fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> P
     // Before the descriptor closes, or its registration could never be taken back.
     let registration = this.registration.take();
     match this.native(py) {
-        Some(native) => sources::take_back(py, &native, registration, &this.file),
+        Some(native) => deregister(py, &native, registration, &this.file),
         None => drop(registration),
     }
     this.stop_receiving();

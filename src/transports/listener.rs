@@ -26,8 +26,8 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
-use crate::event_loop::sources::{self, Kind, Source};
 use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
+use crate::event_loop::{Source, SourceVTable, deregister};
 use crate::ffi::cached;
 use crate::ffi::contexts::within;
 use crate::ffi::errors::{check, os_error};
@@ -66,7 +66,7 @@ impl Drop for Listener {
 }
 
 /// What the loop does with listeners.
-static KIND: Kind = Kind {
+static KIND: SourceVTable = SourceVTable {
     ready: |py, event_loop, slf| Listener::accept(slf.cast_bound::<Listener>(py)?, event_loop),
     move_to: |py, _event_loop, slf, reactor| {
         slf.cast_bound::<Listener>(py)?.get().move_to(py, reactor)
@@ -148,7 +148,7 @@ impl Listener {
     /// Stops accepting; the socket stays open, and connections that were accepted live on.
     pub fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) {
         let registration = self.registration.with(py, Option::take);
-        sources::take_back(py, event_loop, registration, &self.file);
+        deregister(py, event_loop, registration, &self.file);
         if let Some(key) = self.key.get(py) {
             self.key.set(py, None);
             drop(event_loop.sources.with(py, |sources| sources.remove(key)));

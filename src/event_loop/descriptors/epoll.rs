@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use crate::driver::reactor::{Direction, Key, Registration};
 use crate::event_loop::NativeLoop;
-use crate::event_loop::sources::Source;
+use crate::event_loop::Source;
 use crate::ffi::errors::{check, os_error};
 
 pub(super) const READ: u32 = libc::EPOLLIN as u32;

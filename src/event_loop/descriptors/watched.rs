@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::epoll::{ONCE, READ, Token, WRITE};
 use crate::driver::reactor::Direction;
-use crate::event_loop::Step;
+use crate::event_loop::Callback;
 use crate::event_loop::handles::Handle;
 
 /// Who waits for one file.
@@ -33,7 +33,7 @@ pub(crate) struct Waiter {
     /// Tries again. May be called with the object beside it only.
     pub retry: unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
     /// Its entry in the ready queue, which has to call `descriptors::resume`.
-    pub resume: Step,
+    pub resume: Callback,
 }
 
 /// What another try of a waiter came to.
@@ -56,7 +56,7 @@ pub(super) enum Watcher {
 pub(super) struct Due {
     pub handle: Option<Handle>,
     /// The first that waits, with its entry in the ready queue.
-    pub waiter: Option<(Py<PyAny>, Step)>,
+    pub waiter: Option<(Py<PyAny>, Callback)>,
 }
 
 impl Watched {

@@ -11,13 +11,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::others::wait_until_done;
-use super::queued::{claim, give_up};
-use super::{
-    Handle, HandleObject, INLINE, RECYCLED, Run, State, cancel, nothing_to_call, own_context,
-    release_call, track,
-};
+use super::calling::{cancel, claim, give_up, nothing_to_call, own_context, release_call};
+use super::making::RECYCLED;
+use super::thread_safe::wait_until_done;
 use crate::event_loop::NativeLoop;
+use crate::event_loop::queue::{Handle, HandleObject, INLINE, Run, State, track};
 use crate::ffi::cached;
 use crate::ffi::finalizing;
 use crate::ffi::object::{

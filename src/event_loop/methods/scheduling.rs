@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyType};
 
 use crate::event_loop::NativeLoop;
-use crate::event_loop::handles::{Call, Handle, Queued};
+use crate::event_loop::Queued;
+use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::timers::Timer;
 use crate::event_loop::timers::alarm::monotonic;
 use crate::ffi::object::{

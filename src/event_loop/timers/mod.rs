@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::handles::Handle;
-use crate::event_loop::{Entry as ReadyEntry, Step};
+use crate::event_loop::{Callback, Entry as ReadyEntry};
 
 /// Below this many entries cancelled ones are left to expire.
 const WORTH_COMPACTING: usize = 64;
@@ -21,7 +21,7 @@ const WORTH_SHRINKING: usize = 1024;
 ///
 /// Each may be called with an object that came into the heap with it only, and with the GIL held.
 pub struct NativeTimer {
-    pub fire: Step,
+    pub fire: Callback,
     pub is_cancelled: unsafe fn(&Py<PyAny>) -> bool,
     /// The heap has it.
     pub scheduled: unsafe fn(&Py<PyAny>),

@@ -11,7 +11,7 @@ use super::Datagram;
 use super::receiving::ready;
 use crate::driver::reactor::{Reactor, Registration};
 use crate::event_loop::NativeLoop;
-use crate::event_loop::sources::Kind;
+use crate::event_loop::SourceVTable;
 use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
 use crate::transports::life::{self, Parts, Socket, SocketTransport};
@@ -108,8 +108,8 @@ fn tell_of_errors(fd: RawFd) {
 impl SocketTransport for Datagram {
     const NOUN: &'static str = "datagram transport";
 
-    fn kind() -> &'static Kind {
-        static KIND: Kind = life::kind::<Datagram>(ready);
+    fn kind() -> &'static SourceVTable {
+        static KIND: SourceVTable = life::kind::<Datagram>(ready);
         &KIND
     }
 

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::driver::reactor::Direction;
 use crate::event_loop::descriptors;
 use crate::event_loop::handles::{self, Call, Handle};
-use crate::event_loop::{Entry, LoopRef, LoopSlot, NativeLoop, Step};
+use crate::event_loop::{Callback, Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::ffi::contexts::Ground;
 use crate::ffi::errors::{check, os_error};
 use crate::ffi::gil::PySlot;
@@ -373,7 +373,12 @@ impl End {
     }
 
     /// Schedules `step`, which ends with `connection_lost`.
-    pub(crate) fn lose_after(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>, step: Step) {
+    pub(crate) fn lose_after(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: Option<Py<PyAny>>,
+        step: Callback,
+    ) {
         let py = slf.py();
         self.closing.set(true);
         if let Some(native) = self.native(py)

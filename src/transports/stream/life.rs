@@ -9,7 +9,7 @@ use super::reading::ready;
 use super::{Names, Stream, clients};
 use crate::driver::reactor::{Direction, Reactor, Registration};
 use crate::event_loop::NativeLoop;
-use crate::event_loop::sources::Kind;
+use crate::event_loop::SourceVTable;
 use crate::ffi::gil::PySlot;
 use crate::net::address::{self, Address};
 use crate::transports::base;
@@ -83,8 +83,8 @@ pub(crate) fn claim(
 impl SocketTransport for Stream {
     const NOUN: &'static str = "socket transport";
 
-    fn kind() -> &'static Kind {
-        static KIND: Kind = life::kind::<Stream>(ready);
+    fn kind() -> &'static SourceVTable {
+        static KIND: SourceVTable = life::kind::<Stream>(ready);
         &KIND
     }
 

@@ -1,7 +1,7 @@
 //! The ready queue: what runs in the next batch, first in, first out.
 //!
 //! A call of `call_soon` lies in the queue itself ([`Entry::Call`]), and its handle is a ticket: it
-//! knows the number of its place, and the place borrows the handle (see `handles`). What keeps that
+//! knows the number of its place, and the place borrows the handle (see `event_loop::handles`). What keeps that
 //! sound:
 //!
 //! - **Both sides of the tie are written together**, by `push_call` and `handles`, inside of the
@@ -24,15 +24,16 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::handle::Handle;
+use super::queued::{Queued, Ticket};
 use crate::driver::reactor::Key;
-use crate::event_loop::handles::{Handle, Queued, Ticket};
 
 /// Something of the core's own that waits for its turn.
 ///
 /// # Safety
 ///
 /// It is called with the object that it was queued, listed or armed with: it may rely on its type.
-pub(crate) type Step = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
+pub(crate) type Callback = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
     /// A call whose handle nobody has looked at. Out of the queue: one without a handle.
@@ -40,13 +41,13 @@ pub enum Entry {
     Handle(Handle),
     /// A source is ready (or may be: handlers check).
     Io(Key),
-    Native(Py<PyAny>, Step),
+    Native(Py<PyAny>, Callback),
 }
 
 /// Room for this many entries takes little memory.
 const LITTLE: usize = 256;
 
-pub(super) struct Ready {
+pub(in crate::event_loop) struct Ready {
     /// What came before there was no memory for twice the room, which is in one piece. Nearly always
     /// empty; else these are first.
     earlier: VecDeque<Entry>,
@@ -56,13 +57,13 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new() -> Self {
+    pub(in crate::event_loop) fn new() -> Self {
         Self { earlier: VecDeque::new(), entries: VecDeque::new(), served: 0 }
     }
 
     /// Takes something of the loop's own, which cannot be refused.
     #[inline]
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(in crate::event_loop) fn push(&mut self, entry: Entry) {
         if !self.make_room() {
             self.begin_anew();
         }
@@ -84,13 +85,13 @@ impl Ready {
 
     /// Makes room for one more entry; whether there is memory for it.
     #[inline]
-    pub(super) fn make_room(&mut self) -> bool {
+    pub(in crate::event_loop) fn make_room(&mut self) -> bool {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
     /// Takes a call and ties it to its handle. It comes back if there is no memory for it.
     #[inline]
-    pub(super) fn push_call(
+    pub(in crate::event_loop) fn push_call(
         &mut self,
         py: Python<'_>,
         mut call: Queued,
@@ -106,7 +107,7 @@ impl Ready {
 
     /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
     #[inline]
-    pub(super) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+    pub(in crate::event_loop) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
         let first = if self.earlier.is_empty() { &mut self.entries } else { &mut self.earlier };
         settle(py, first.front_mut()?);
         self.served += 1;
@@ -118,12 +119,12 @@ impl Ready {
     }
 
     /// What a loop leaves that is freed, when no ticket is left.
-    pub(super) fn take_at_the_end(&mut self) -> [VecDeque<Entry>; 2] {
+    pub(in crate::event_loop) fn take_at_the_end(&mut self) -> [VecDeque<Entry>; 2] {
         [std::mem::take(&mut self.earlier), std::mem::take(&mut self.entries)]
     }
 
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::event_loop) fn len(&self) -> usize {
         self.earlier.len() + self.entries.len()
     }
 
@@ -141,7 +142,7 @@ impl Ready {
     }
 
     /// Has the handle of the call at this place take it over.
-    pub(super) fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
+    pub(in crate::event_loop) fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
         if let Some(entry) = self.at(ticket) {
             settle(py, entry);
         }
@@ -149,20 +150,25 @@ impl Ready {
 
     /// The handle of the call at this place dies.
     #[inline]
-    pub(super) fn give_up(&mut self, ticket: Ticket) {
+    pub(in crate::event_loop) fn give_up(&mut self, ticket: Ticket) {
         if let Some(Entry::Call(call)) = self.at(ticket) {
             call.forget_handle();
         }
     }
 
     /// How many calls have no handle any more.
-    pub(super) fn without_handle(&self) -> usize {
+    pub(in crate::event_loop) fn without_handle(&self) -> usize {
         self.iter().filter(|entry| matches!(entry, Entry::Call(call) if !call.has_handle())).count()
     }
 
     /// Adds the handles of what is to be called to `found`, as many as it has room for; `spare`
     /// ones for calls without. A call that came since the spare ones were made may be left out.
-    pub(super) fn handles(&mut self, py: Python<'_>, spare: &[Handle], found: &mut Vec<Handle>) {
+    pub(in crate::event_loop) fn handles(
+        &mut self,
+        py: Python<'_>,
+        spare: &[Handle],
+        found: &mut Vec<Handle>,
+    ) {
         let mut spare = spare.iter();
         let entries = self.earlier.iter_mut().chain(&mut self.entries);
         for (entry, ticket) in entries.zip(self.served + 1..) {
@@ -183,7 +189,7 @@ impl Ready {
     }
 
     /// Makes handles that somebody has objects of their own to the collector.
-    pub(super) fn track_shared(&self) {
+    pub(in crate::event_loop) fn track_shared(&self) {
         for entry in self.iter() {
             match entry {
                 Entry::Call(call) => call.track_handle(),
@@ -194,13 +200,16 @@ impl Ready {
     }
 
     /// Gives back the memory of a burst.
-    pub(super) fn trim(&mut self) {
+    pub(in crate::event_loop) fn trim(&mut self) {
         if self.entries.is_empty() && self.entries.capacity() > 16_384 {
             self.entries.shrink_to(1024);
         }
     }
 
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(in crate::event_loop) fn traverse(
+        &self,
+        visit: &PyVisit<'_>,
+    ) -> Result<(), PyTraverseError> {
         for entry in self.iter() {
             match entry {
                 Entry::Call(call) => call.traverse(visit)?,

@@ -13,12 +13,11 @@ use std::ptr::null_mut;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::class::types;
-use super::{Call, Handle, HandleObject, INLINE, State};
-use crate::event_loop::NativeLoop;
-use crate::ffi::contexts::{is_context, within};
+use super::handle::{Handle, HandleObject, INLINE, State, track};
+use crate::ffi::contexts::{Contexts, is_context, within};
 use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::tuple_of;
 
@@ -28,45 +27,18 @@ pub(crate) type Ticket = u64;
 /// A call that the ready queue owns.
 pub struct Queued {
     /// Never null, save after `fill`.
-    callback: Object,
-    context: Object,
-    args: [Object; INLINE],
+    pub(in crate::event_loop) callback: Object,
+    pub(in crate::event_loop) context: Object,
+    pub(in crate::event_loop) args: [Object; INLINE],
     /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue.
-    handle: *mut HandleObject,
-    count: u8,
-    shared: bool,
+    pub(in crate::event_loop) handle: *mut HandleObject,
+    pub(in crate::event_loop) count: u8,
+    pub(in crate::event_loop) shared: bool,
 }
 
 impl Queued {
     /// As many arguments as a place has room for.
     pub const MOST_ARGUMENTS: usize = INLINE;
-
-    /// A call for the queue, and the handle to give out, which holds nothing until it is tied.
-    #[inline]
-    pub fn new(
-        py: Python<'_>,
-        event_loop: &NativeLoop,
-        call: &Call<'_, '_>,
-        thread_safe: bool,
-    ) -> PyResult<(Self, Handle)> {
-        debug_assert!(call.args.len() <= INLINE);
-        let types = types(py)?;
-        let (class, thread_safe) = match &types.thread_safe {
-            Some(class) if thread_safe => (class, true),
-            _ => (&types.handle, false),
-        };
-        let handle = Handle::bare(py, class, event_loop)?;
-        let (context, shared) = call.take_context(py, event_loop)?;
-        let mut args = [null_mut(); INLINE];
-        for (to, from) in args.iter_mut().zip(call.args) {
-            *to = (*from).to_owned().into_ptr();
-        }
-        // SAFETY: the handle was just made, of our layout.
-        unsafe { (*handle.object()).thread_safe = thread_safe };
-        let callback = call.callback.to_owned().into_ptr();
-        let count = call.args.len() as u8;
-        Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
-    }
 
     /// Ties the call to a handle that holds nothing; the queue has it at this place.
     #[inline]
@@ -94,16 +66,8 @@ impl Queued {
         Some(handle)
     }
 
-    /// The call as a handle, to report it. Not for one that is tied.
-    pub fn into_new_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
-        debug_assert!(self.handle.is_null());
-        let handle = Handle::blank(py, event_loop)?;
-        self.fill(&handle);
-        Ok(handle)
-    }
-
     /// Moves the call into a handle that holds none.
-    fn fill(&mut self, handle: &Handle) {
+    pub(in crate::event_loop) fn fill(&mut self, handle: &Handle) {
         // SAFETY: alive, this is a reference to it, and who has one holds the GIL. A ticket or a
         // blank handle holds nothing, so nothing is overwritten; each reference moves once, as the
         // call is left empty.
@@ -123,7 +87,7 @@ impl Queued {
     ///
     /// Only for a call whose handle is gone: nobody can cancel it or look at it.
     #[inline]
-    pub fn call(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+    pub fn call(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
         // SAFETY: the call holds its context.
         let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
         if !self.shared {
@@ -133,9 +97,9 @@ impl Queued {
                 result => result,
             };
         }
-        let copy = event_loop.contexts.lend(py, &context)?;
+        let copy = contexts.lend(py, &context)?;
         let result = self.call_in(&copy);
-        drop(event_loop.contexts.take_back(&context, copy));
+        drop(contexts.take_back(&context, copy));
         result
     }
 
@@ -169,7 +133,7 @@ impl Queued {
         // SAFETY: what the call holds lives until it is dropped, which is after this.
         unsafe {
             let args = object::owned(context.py(), tuple_of(&self.args[..self.count as usize]))?;
-            super::call_by_run(context, self.callback, &args.cast_into_unchecked())
+            call_by_run(context, self.callback, &args.cast_into_unchecked())
         }
     }
 
@@ -195,7 +159,7 @@ impl Queued {
     pub fn track_handle(&self) {
         if !self.handle.is_null() {
             // SAFETY: alive while it is tied; the queue is only looked at with the GIL held.
-            unsafe { super::track(self.handle) };
+            unsafe { track(self.handle) };
         }
     }
 
@@ -226,30 +190,20 @@ impl Drop for Queued {
     }
 }
 
-/// Has a handle take its call over, if that is still in the ready queue.
+/// Has an object of the program's, passed for a context, call the callback: asyncio asks no more of
+/// it than a `run`.
 ///
 /// # Safety
-/// `handle` must be alive, the GIL held.
-#[inline]
-pub(super) unsafe fn claim(py: Python<'_>, handle: *mut HandleObject) {
-    // SAFETY: the caller's promise; a handle holds its loop.
-    unsafe {
-        if (*handle).state == State::Ticket {
-            NativeLoop::of((*handle).event_loop).claim(py, (*handle).place);
-            debug_assert!((*handle).state != State::Ticket, "a ticket finds its call");
-        }
-    }
-}
-
-/// Leaves the call of a handle that dies to the ready queue.
-///
-/// # Safety
-/// `handle` must be a ticket whose last reference is gone, not freed yet, the GIL held.
-#[inline]
-pub(super) unsafe fn give_up(py: Python<'_>, handle: *mut HandleObject) {
-    // SAFETY: the caller's promise; a handle holds its loop.
-    unsafe {
-        (*handle).state = State::Whole;
-        NativeLoop::of((*handle).event_loop).give_up(py, (*handle).place);
-    }
+/// `callback` must be alive until this returns, the GIL held.
+pub(in crate::event_loop) unsafe fn call_by_run(
+    context: &Bound<'_, PyAny>,
+    callback: Object,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<()> {
+    let py = context.py();
+    let run = context.getattr(pyo3::intern!(py, "run"))?;
+    // SAFETY: the caller's promise.
+    let callback = unsafe { Bound::from_borrowed_ptr(py, callback) };
+    let all = PyTuple::new(py, [callback])?.add(args)?.cast_into::<PyTuple>()?;
+    run.call1(all).map(drop)
 }

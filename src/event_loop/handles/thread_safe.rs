@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::{HandleObject, Run};
+use crate::event_loop::queue::{HandleObject, Run};
 
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Mutex<()> = Mutex::new(());

@@ -1,0 +1,107 @@
+//! The loop's registrations with the reactor: events are delivered to their objects, the alarm is
+//! armed, and a fork or the end of the loop takes registrations along.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::NativeLoop;
+use super::sources::Source;
+use crate::driver::reactor::{Direction, Key, Reactor, Registration};
+use crate::event_loop::descriptors;
+use crate::event_loop::timers::alarm::Alarm;
+use crate::ffi::errors::os_error;
+use crate::ffi::socket_fd::Descriptor;
+
+/// Delivers an event to the object that the key stands for.
+#[inline]
+pub(super) fn deliver(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
+    match event_loop.sources.with(py, |sources| sources.object(py, key)) {
+        // SAFETY: the two were in the table together.
+        Some((object, kind)) => unsafe { (kind.ready)(py, event_loop, &object) },
+        None => Ok(()),
+    }
+}
+
+/// Makes the alarm that timers need, if there is none yet.
+pub(super) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+    if event_loop.sources.with(py, |sources| sources.alarm.is_none()) {
+        let alarm = Alarm::new().map_err(|error| os_error(py, &error))?;
+        let (_, registration) = event_loop.add_source(py, alarm.as_raw_fd(), Source::Alarm)?;
+        registration.arm(Direction::Read);
+        event_loop.sources.with(py, |sources| sources.alarm = Some((alarm, registration)));
+    }
+    Ok(())
+}
+
+/// Makes sure that a parked loop wakes within `seconds`.
+pub(super) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
+    // First: a callback may have forked, and this be the child. Its own reactor has an alarm of its
+    // own; the one that is here until then is the parent's too.
+    event_loop.reactor(py)?;
+    prepare_alarm(py, event_loop)?;
+    let armed = event_loop.sources.with(py, |sources| match &mut sources.alarm {
+        Some((alarm, _)) => alarm.wake_within(seconds),
+        None => Ok(()),
+    });
+    armed.map_err(|error| os_error(py, &error))
+}
+
+pub(super) fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
+    event_loop.sources.with(py, |sources| {
+        if let Some((alarm, registration)) = &mut sources.alarm {
+            alarm.fired();
+            registration.blocked(Direction::Read);
+        }
+    });
+}
+
+/// After a fork: registers everything anew, with the child's own reactor.
+pub(super) fn move_to(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    reactor: &Arc<Reactor>,
+) -> PyResult<()> {
+    let objects = event_loop.sources.with(py, |sources| {
+        sources.forget_own();
+        sources.objects(py)
+    });
+    for (object, kind) in objects {
+        // SAFETY: the two were in the table together.
+        unsafe { (kind.move_to)(py, event_loop, &object, reactor)? };
+    }
+    descriptors::move_to(py, event_loop)
+}
+
+/// Takes a registration back. Its file may have been closed before, behind the loop's back: then the
+/// kernel has taken it back already, and the reactor would have it do so again by the number, which
+/// another file may have that is registered as well. So it waits for the end of the runtime. (It
+/// cannot be forgotten: it keeps the runtime's own descriptors open.)
+pub(crate) fn deregister(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    registration: Option<Registration>,
+    file: &Descriptor,
+) {
+    // SAFETY: no pointers; a number that is not in use is an error.
+    let in_use = || unsafe { libc::fcntl(file.number(), libc::F_GETFD) } >= 0;
+    match registration {
+        Some(registration) if file.open(py).is_err() && in_use() => {
+            event_loop.sources.with(py, |sources| sources.orphans.push(registration));
+        }
+        registration => drop(registration),
+    }
+}
+
+/// Before the runtime goes: takes every registration back, leaving the objects as they are.
+pub(super) fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
+    let (own, objects) = event_loop.sources.with(py, |sources| {
+        ((sources.alarm.take(), std::mem::take(&mut sources.orphans)), sources.objects(py))
+    });
+    drop(own);
+    for (object, kind) in objects {
+        // SAFETY: the two were in the table together.
+        unsafe { (kind.detach)(py, &object) };
+    }
+}

@@ -1,0 +1,222 @@
+//! Handles are made: from the arguments of `call_soon` and its like, in recycled memory.
+
+use std::ptr::{NonNull, null_mut};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::class::types;
+use crate::event_loop::NativeLoop;
+use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, Run, State};
+use crate::ffi::cached;
+use crate::ffi::gil::GilCell;
+use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::tuples::arguments;
+
+/// Freed handles, for the next ones. All that they hold is null.
+pub(super) static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
+
+/// What a new handle is to call.
+pub struct Call<'a, 'py> {
+    pub callback: Arg<'a, 'py>,
+    pub args: &'a [Arg<'a, 'py>],
+    /// `None`: a copy of the current context.
+    pub context: Option<Arg<'a, 'py>>,
+}
+
+impl Call<'_, '_> {
+    /// The context to run in, a new reference, and whether it is a snapshot that others have too.
+    #[inline]
+    fn take_context(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<(Object, bool)> {
+        match self.context {
+            None => event_loop.contexts.take(py),
+            Some(context) => Ok((context.to_owned().into_ptr(), false)),
+        }
+    }
+}
+
+impl Handle {
+    pub fn new(py: Python<'_>, event_loop: &NativeLoop, call: &Call<'_, '_>) -> PyResult<Self> {
+        Self::build(py, &types(py)?.handle, event_loop, call, None)
+    }
+
+    /// For `call_soon_threadsafe`: from CPython 3.14 on a kind of its own.
+    pub fn thread_safe(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+    ) -> PyResult<Self> {
+        let Some(class) = &types(py)?.thread_safe else {
+            return Self::new(py, event_loop, call);
+        };
+        let handle = Self::build(py, class, event_loop, call, None)?;
+        // SAFETY: just made, of our layout; the GIL is held.
+        unsafe { (*handle.object()).thread_safe = true };
+        Ok(handle)
+    }
+
+    /// `time`: what the deadline was given as, if that is not exactly a `float`.
+    pub fn timer(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+        when: f64,
+        time: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let handle = Self::build(py, &types(py)?.timer, event_loop, call, time)?;
+        // SAFETY: just made, of our layout; the GIL is held.
+        unsafe { (*handle.object()).place = when.to_bits() };
+        Ok(handle)
+    }
+
+    fn build(
+        py: Python<'_>,
+        class: &Py<PyType>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+        time: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let many = if call.args.len() > INLINE || time.is_some() {
+            Some(arguments(py, call.args)?)
+        } else {
+            None
+        };
+        let handle = Self::bare(py, class, event_loop)?;
+        let (context, shared) = call.take_context(py, event_loop)?;
+        // SAFETY: just made; nobody else has seen it, and its fields hold nothing.
+        unsafe {
+            let made = &mut *handle.object();
+            made.callback = call.callback.to_owned().into_ptr();
+            made.context = context;
+            made.shared = shared;
+            if let Some(many) = many {
+                made.many = many.into_ptr();
+            } else {
+                made.count = call.args.len() as u8;
+                for (to, from) in made.inline.iter_mut().zip(call.args) {
+                    *to = (*from).to_owned().into_ptr();
+                }
+            }
+            if let Some(time) = time {
+                made.keeps_time = true;
+                made.inline[0] = time.clone().into_ptr();
+            }
+        }
+        Ok(handle)
+    }
+
+    /// A handle of nothing, for a call without one.
+    pub fn blank(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
+        Self::bare(py, &types(py)?.handle, event_loop)
+    }
+
+    #[inline]
+    fn bare(py: Python<'_>, class: &Py<PyType>, event_loop: &NativeLoop) -> PyResult<Self> {
+        let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+        let recycled = RECYCLED.with(py, Vec::pop);
+        // SAFETY: recycled memory was a handle, is untracked and holds nothing; else the allocator
+        // gives memory for one, whose fields after the head are made so.
+        unsafe {
+            let made = match recycled {
+                Some(old) => {
+                    ffi::PyObject_Init(old.as_ptr().cast(), class);
+                    old.as_ptr()
+                }
+                None => {
+                    let new = ffi::PyObject_GC_New::<HandleObject>(class);
+                    if new.is_null() {
+                        return Err(object::fetch(py));
+                    }
+                    let head = size_of::<ffi::PyObject>();
+                    new.cast::<u8>().add(head).write_bytes(0, size_of::<HandleObject>() - head);
+                    new
+                }
+            };
+            let handle = &mut *made;
+            handle.event_loop = ffi::Py_NewRef(event_loop.object());
+            handle.place = 0;
+            handle.state = State::Whole;
+            handle.count = 0;
+            handle.cancelled = false;
+            handle.shared = false;
+            handle.scheduled = false;
+            handle.keeps_time = false;
+            handle.run = Run::No;
+            handle.thread_safe = false;
+            Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
+        }
+    }
+
+    /// A handle that was just made for Python, while it stays in the loop's hands.
+    #[inline]
+    pub fn give<'py>(&self, py: Python<'py>, event_loop: &NativeLoop) -> Bound<'py, PyAny> {
+        if !event_loop.in_run.get(py) {
+            self.show(py);
+        }
+        self.0.bind(py).clone()
+    }
+
+    /// A handle that in debug mode remembers, as asyncio's do, where it was made.
+    pub fn with_source(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+    ) -> PyResult<Self> {
+        let handle = Self::new(py, event_loop, call)?;
+        if event_loop.debug.get(py) {
+            handle.remember_source(py)?;
+        }
+        Ok(handle)
+    }
+
+    /// Notes, in a fresh handle, where it was made.
+    #[cold]
+    pub fn remember_source(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_source_traceback(py, source(py)?);
+        Ok(())
+    }
+}
+
+impl Queued {
+    /// A call for the queue, and the handle to give out, which holds nothing until it is tied.
+    #[inline]
+    pub fn new(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+        thread_safe: bool,
+    ) -> PyResult<(Self, Handle)> {
+        debug_assert!(call.args.len() <= INLINE);
+        let types = types(py)?;
+        let (class, thread_safe) = match &types.thread_safe {
+            Some(class) if thread_safe => (class, true),
+            _ => (&types.handle, false),
+        };
+        let handle = Handle::bare(py, class, event_loop)?;
+        let (context, shared) = call.take_context(py, event_loop)?;
+        let mut args = [null_mut(); INLINE];
+        for (to, from) in args.iter_mut().zip(call.args) {
+            *to = (*from).to_owned().into_ptr();
+        }
+        // SAFETY: the handle was just made, of our layout.
+        unsafe { (*handle.object()).thread_safe = thread_safe };
+        let callback = call.callback.to_owned().into_ptr();
+        let count = call.args.len() as u8;
+        Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
+    }
+
+    /// The call as a handle, to report it. Not for one that is tied.
+    pub fn into_new_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
+        debug_assert!(self.handle.is_null());
+        let handle = Handle::blank(py, event_loop)?;
+        self.fill(&handle);
+        Ok(handle)
+    }
+}
+
+/// The stack of who called into the core, as asyncio's debug mode keeps it.
+#[cold]
+pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    cached::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
+}
