@@ -57,7 +57,7 @@ pub(crate) enum Posted {
 /// Whether the owner of an inbox may sleep.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Park {
+pub(crate) enum Park {
     /// The inbox is empty: the next letter wakes the owner.
     Sleep,
     /// There are letters.
@@ -163,7 +163,7 @@ impl<T> Inbox<T> {
 }
 
 /// What was woken on a loop, and the loop's sleep that this ends.
-pub struct Mailbox<T> {
+pub(crate) struct Mailbox<T> {
     inbox: Inbox<T>,
     /// And the count of forks at that time: see `post`.
     events: Mutex<Option<(Arc<Events>, u32)>>,
@@ -177,13 +177,13 @@ impl<T> Default for Mailbox<T> {
 
 impl<T> Mailbox<T> {
     /// From now on the loop sleeps there.
-    pub fn attach(&self, events: &Arc<Events>) {
+    pub(crate) fn attach(&self, events: &Arc<Events>) {
         let old = self.events.lock().replace((Arc::clone(events), fork::count()));
         drop(old);
     }
 
     /// From any thread.
-    pub fn post(&self, item: T) {
+    pub(crate) fn post(&self, item: T) {
         // Not in a forked child before its loop has events of its own: nobody sleeps there, and the
         // parent's may be locked by a thread that is not here.
         if self.inbox.post(item) == Posted::OwnerSleeps
@@ -195,22 +195,22 @@ impl<T> Mailbox<T> {
     }
 
     /// See `Inbox::take`.
-    pub fn take(&self, into: &mut Vec<T>) -> bool {
+    pub(crate) fn take(&self, into: &mut Vec<T>) -> bool {
         self.inbox.take(into)
     }
 
     /// See `Inbox::park`.
-    pub fn park(&self) -> Park {
+    pub(crate) fn park(&self) -> Park {
         self.inbox.park()
     }
 
     /// See `Inbox::unpark`.
-    pub fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         self.inbox.unpark();
     }
 
     /// Nobody is woken from now on. Wakers that live on must not keep the runtime's descriptors.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.inbox.close();
         let events = self.events.lock().take();
         drop(events);

@@ -105,3 +105,23 @@ pub(super) fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
         unsafe { (kind.detach)(py, &object) };
     }
 }
+
+impl NativeLoop {
+    /// Registers a descriptor and what its events are for.
+    pub fn add_source(
+        &self,
+        py: Python<'_>,
+        fd: i32,
+        source: Source<NativeLoop>,
+    ) -> PyResult<(Key, Registration)> {
+        let reactor = self.reactor(py)?;
+        let key = self.sources.with(py, |sources| sources.insert(source));
+        match reactor.register(fd, key) {
+            Ok(registration) => Ok((key, registration)),
+            Err(error) => {
+                drop(self.sources.with(py, |sources| sources.remove(key)));
+                Err(os_error(py, &error))
+            }
+        }
+    }
+}

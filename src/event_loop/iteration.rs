@@ -13,7 +13,7 @@ use super::dispatch;
 use super::run::Next;
 use super::sources::Event;
 use super::{Entry, NativeLoop};
-use crate::driver::reactor::{Patience, Poll};
+use crate::driver::reactor::Poll;
 use crate::event_loop::descriptors;
 use crate::event_loop::handles::Handle;
 use crate::event_loop::timers::Timers;
@@ -68,13 +68,13 @@ impl NativeLoop {
             let flushed = self.flush(py);
             let ran = ran?;
             flushed?;
-            if self.stopping.get(py) {
+            if self.state.stopping.get(py) {
                 return Ok(Next::Stop);
             }
             if self.ready.with(py, |ready| ready.len()) == 0 {
                 break;
             }
-            let shared = self.runtime_is_shared.get(py);
+            let shared = self.wakeups.runtime_is_shared(py);
             if pace.is_due(ran, shared) {
                 return Ok(Next::Poll(Poll::NonBlocking));
             }
@@ -82,15 +82,15 @@ impl NativeLoop {
                 return Ok(Next::Poll(Poll::NonBlocking));
             }
         }
-        if !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+        if !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
             return Ok(Next::Poll(Poll::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
         // First: what lets go of a context may run Python code, which must find that the loop
         // sleeps if it makes something ready.
-        self.idle.set(py, true);
+        self.wakeups.fall_asleep(py);
         self.contexts.forget(py);
-        Ok(Next::Poll(self.block(py)))
+        Ok(Next::Poll(self.wakeups.block(py)))
     }
 
     /// Deals with what happened while the driver was polled.
@@ -138,7 +138,7 @@ impl NativeLoop {
     #[inline]
     fn run_entry(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         match entry {
-            Entry::Call(call) if !self.debug.get(py) => self.run_call(py, call),
+            Entry::Call(call) if !self.is_debug(py) => self.run_call(py, call),
             Entry::Call(call) => {
                 let handle = call.into_new_handle(py, self)?;
                 self.run_in_debug(py, &handle)
@@ -147,12 +147,12 @@ impl NativeLoop {
                 if handle.is_cancelled(py) {
                     return Ok(());
                 }
-                if self.debug.get(py) {
+                if self.is_debug(py) {
                     return self.run_in_debug(py, &handle);
                 }
                 self.run_handle(py, &handle)
             }
-            entry if self.debug.get(py) => {
+            entry if self.is_debug(py) => {
                 let started = monotonic();
                 let result = self.run_native(py, entry);
                 self.log_if_slow(py, monotonic() - started)?;
@@ -192,23 +192,23 @@ impl NativeLoop {
     }
 
     fn collect_events(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone()) else {
+        let Some(reactor) = self.wakeups.reactor(py) else {
             return Ok(());
         };
-        let mut fired = self.fired.take(py);
-        fired.clear();
-        reactor.events.drain(&mut fired);
-        for key in &fired {
-            match self.sources.with(py, |sources| sources.event(*key)) {
-                None => {}
-                Some(Event::Alarm) => dispatch::alarm_fired(py, self),
-                Some(Event::Descriptors) => {
-                    self.descriptors.with(py, |descriptors| descriptors.set_pending());
+        self.wakeups.drain(py, &reactor, |fired| {
+            for key in fired {
+                match self.sources.with(py, |sources| sources.event(*key)) {
+                    None => {}
+                    Some(Event::Alarm) => dispatch::alarm_fired(py, self),
+                    Some(Event::Descriptors) => {
+                        self.descriptors.with(py, |descriptors| descriptors.set_pending());
+                    }
+                    Some(Event::Object) => {
+                        self.ready.with(py, |ready| ready.push(Entry::Io(*key)));
+                    }
                 }
-                Some(Event::Object) => self.ready.with(py, |ready| ready.push(Entry::Io(*key))),
             }
-        }
-        self.fired.with(py, |slot| *slot = fired);
+        });
         descriptors::collect(py, self)
     }
 
@@ -229,28 +229,6 @@ impl NativeLoop {
             });
         });
         Ok(())
-    }
-
-    /// Sends what transports wrote since the last flush.
-    pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let unflushed = self.unflushed.take(py);
-        if !unflushed.is_empty() {
-            self.answered.set(py, true);
-        }
-        let mut result = Ok(());
-        for (transport, flush) in unflushed {
-            // One that ends the loop does not keep the others' bytes back.
-            // SAFETY: the two were listed together.
-            result = result.and(unsafe { flush(py, &transport) });
-        }
-        result
-    }
-
-    /// How a loop with nothing to do polls the driver.
-    pub(super) fn block(&self, py: Python<'_>) -> Poll {
-        let patience = if self.answered.get(py) { Patience::Eager } else { Patience::Relaxed };
-        self.answered.set(py, false);
-        Poll::Blocking(patience)
     }
 
     /// Arms the alarm for the next timer. `false`: something is due already.

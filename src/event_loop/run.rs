@@ -25,8 +25,8 @@ impl NativeLoop {
                 "Cannot run the event loop while a tokio runtime is running in this thread",
             ));
         }
-        let outer = self.in_run.get(py);
-        self.in_run.set(py, true);
+        let outer = self.state.in_run.get(py);
+        self.state.in_run.set(py, true);
         // asyncio looks at its descriptors before the first batch.
         let mut poll = Poll::NonBlocking;
         let result = loop {
@@ -37,7 +37,7 @@ impl NativeLoop {
             }
         };
         // From here on the loop may become garbage.
-        self.in_run.set(py, outer);
+        self.state.in_run.set(py, outer);
         self.ready.with(py, |ready| ready.track_shared());
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
         self.descriptors.with(py, |watched| watched.handles().for_each(Handle::track_if_shared));
@@ -47,11 +47,11 @@ impl NativeLoop {
     /// An iteration by hand: blocks until something is ready if nothing is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let poll = if ready || !self.prepare_to_park(py)? || !self.park_mailbox(py) {
+        let poll = if ready || !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
             Poll::NonBlocking
         } else {
-            self.idle.set(py, true);
-            self.block(py)
+            self.wakeups.fall_asleep(py);
+            self.wakeups.block(py)
         };
         self.poll_driver(py, poll)?;
         self.start_iteration(py)?;
@@ -70,8 +70,8 @@ impl NativeLoop {
             Poll::Blocking(patience) => self.sleep(py, patience),
             Poll::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
         };
-        self.idle.set(py, false);
-        self.unpark_mailbox(py);
+        self.wakeups.wake_up(py);
+        self.targets.sleep_is_over(py);
         polled
     }
 
@@ -90,7 +90,8 @@ impl NativeLoop {
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
             return Err(PyErr::fetch(py));
         }
-        let poll = if self.stopping.get(py) { Poll::NonBlocking } else { Poll::Blocking(patience) };
+        let poll =
+            if self.state.stopping.get(py) { Poll::NonBlocking } else { Poll::Blocking(patience) };
         self.leave_python(py, |reactor| reactor.poll(poll))
     }
 

@@ -1,8 +1,8 @@
 //! Targets: Python objects that wakers of Rust futures call back on a loop, from any thread.
 //!
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
-//! GIL. The object it stands for is only borrowed. Its owner takes it back (`NativeLoop::release`)
-//! before it goes, so a waker that outlives it wakes nobody.
+//! GIL. The object it stands for is only borrowed. Its owner takes it back
+//! (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nobody.
 //!
 //! `table`, `marks` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
 //! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::driver::reactor::Reactor;
 use crate::driver::wakes::{self, Marks, Park, Wake};
-use crate::event_loop::{Entry, NativeLoop};
-use crate::ffi::gil::GilFlag;
+use crate::ffi::gil::{GilCell, GilFlag};
 use crate::ffi::object::{self, Object};
 
 /// Lists that grew beyond this many are given back after a burst.
@@ -98,23 +98,44 @@ impl Carrier for Mailbox {
     }
 }
 
-impl NativeLoop {
-    /// Woken targets become ready entries.
-    #[inline]
-    pub fn collect_woken(&self, py: Python<'_>) {
-        if self.has_targets.get(py) {
-            self.collect_mail(py);
+/// The targets of one loop.
+pub(super) struct Targets {
+    mailbox: Arc<Mailbox>,
+    /// Wakers of Rust futures refer to this loop.
+    used: GilFlag<bool>,
+    /// Targets whose objects wait to be called.
+    parked: GilCell<Vec<Arc<Target>>>,
+    /// Room for the targets that were woken, kept from batch to batch.
+    woken: GilCell<Vec<Arc<Target>>>,
+}
+
+impl Targets {
+    pub(super) fn new() -> Self {
+        Self {
+            mailbox: Arc::default(),
+            used: GilFlag::new(false),
+            parked: GilCell::new(Vec::new()),
+            woken: GilCell::new(Vec::new()),
         }
     }
 
-    fn collect_mail(&self, py: Python<'_>) {
+    #[inline]
+    pub(super) fn are_used(&self, py: Python<'_>) -> bool {
+        self.used.get(py)
+    }
+
+    /// From now on the loop sleeps in this reactor.
+    pub(super) fn attach(&self, reactor: &Reactor) {
+        self.mailbox.attach(&reactor.events);
+    }
+
+    /// Gives the objects of the targets that were woken.
+    pub(super) fn collect<'py>(&self, py: Python<'py>, mut ready: impl FnMut(Bound<'py, PyAny>)) {
         let mut woken = self.woken.take(py);
         if self.mailbox.take(&mut woken) {
-            // Who woke may be asked again, and wake again at once.
-            self.answered.set(py, true);
             for target in woken.drain(..) {
                 if let Some(object) = target.object(py) {
-                    self.push(py, Entry::Native(object.unbind(), call));
+                    ready(object);
                 }
             }
         }
@@ -123,32 +144,31 @@ impl NativeLoop {
         }
     }
 
-    /// Whether the loop may sleep: nobody was woken meanwhile.
+    /// Whether the loop may sleep: no target was woken meanwhile.
     #[inline]
-    pub fn park_mailbox(&self, py: Python<'_>) -> bool {
-        !self.has_targets.get(py) || self.mailbox.park() == Park::Sleep
+    pub(super) fn allow_sleep(&self, py: Python<'_>) -> bool {
+        !self.used.get(py) || self.mailbox.park() == Park::Sleep
     }
 
     #[inline]
-    pub fn unpark_mailbox(&self, py: Python<'_>) {
-        if self.has_targets.get(py) {
+    pub(super) fn sleep_is_over(&self, py: Python<'_>) {
+        if self.used.get(py) {
             self.mailbox.unpark();
         }
     }
 
     /// A target whose wakes this loop carries.
-    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<Target>> {
-        self.check_closed(py)?;
-        self.has_targets.set(py, true);
+    pub(super) fn add(&self, py: Python<'_>, table: TableAddress) -> Arc<Target> {
+        self.used.set(py, true);
         let carrier: Arc<Mailbox> = Arc::clone(&self.mailbox);
-        Ok(Target::new(table, carrier))
+        Target::new(table, carrier)
     }
 
-    /// From now on a wake calls `object`, which is borrowed until `release`.
+    /// See `NativeLoop::park_target`.
     ///
     /// # Safety
-    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
-    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+    /// `object` must stay alive until `release`, or until `close` calls it.
+    pub(super) unsafe fn park(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
         // SAFETY: the caller's promise; both take the object out.
         unsafe { target.set_object(py, object) };
         if target.place.get(py) == usize::MAX {
@@ -159,8 +179,8 @@ impl NativeLoop {
         }
     }
 
-    /// The object goes; wakes from now on call nobody.
-    pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
+    /// See `NativeLoop::release_target`.
+    pub(super) fn release(&self, py: Python<'_>, target: &Arc<Target>) {
         target.forget_object(py);
         let place = target.place.get(py);
         target.place.set(py, usize::MAX);
@@ -176,27 +196,23 @@ impl NativeLoop {
         });
     }
 
-    pub fn runs_in_this_thread(&self, py: Python<'_>) -> bool {
-        // SAFETY: no arguments; answers in any thread.
-        self.running_thread(py) == Some(unsafe { ffi::PyThread_get_thread_ident() } as u64)
-    }
-
-    /// Tells everybody who is parked that nobody will be woken any more.
-    pub fn close_targets(&self, py: Python<'_>) {
+    /// Tells the parked objects, with the loop as the argument, that no wake will come any more.
+    pub(super) fn close(&self, event_loop: &Bound<'_, PyAny>) {
+        let py = event_loop.py();
         self.mailbox.close();
         for target in self.parked.take(py) {
             target.place.set(py, usize::MAX);
             let Some(object) = target.object(py) else { continue };
             target.forget_object(py);
-            if let Err(error) = object.call1((self.bind(py),)) {
+            if let Err(error) = object.call1((event_loop,)) {
                 error.write_unraisable(py, Some(&object));
             }
         }
     }
 }
 
-/// A woken target's turn has come.
-fn call(py: Python<'_>, object: &Py<PyAny>) -> PyResult<()> {
+/// Calls the object of a target that was woken.
+pub(super) fn call(py: Python<'_>, object: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: a live object; a new reference or null with an exception set.
     unsafe { object::owned(py, ffi::PyObject_CallNoArgs(object.as_ptr())).map(drop) }
 }

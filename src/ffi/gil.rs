@@ -43,7 +43,7 @@ impl<T: Default> GilCell<T> {
 }
 
 /// A `Cell` that only a thread holding the GIL reaches.
-pub struct GilFlag<T: Copy>(Cell<T>);
+pub(crate) struct GilFlag<T: Copy>(Cell<T>);
 
 // SAFETY: `get` and `set` take a `Python` token: the GIL serialises them.
 unsafe impl<T: Copy> Sync for GilFlag<T> {}
@@ -52,17 +52,17 @@ unsafe impl<T: Copy> Sync for GilFlag<T> {}
 unsafe impl<T: Copy> Send for GilFlag<T> {}
 
 impl<T: Copy> GilFlag<T> {
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(Cell::new(value))
     }
 
     #[inline]
-    pub fn get(&self, _py: Python<'_>) -> T {
+    pub(crate) fn get(&self, _py: Python<'_>) -> T {
         self.0.get()
     }
 
     #[inline]
-    pub fn set(&self, _py: Python<'_>, value: T) {
+    pub(crate) fn set(&self, _py: Python<'_>, value: T) {
         self.0.set(value);
     }
 }

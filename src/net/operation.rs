@@ -168,7 +168,7 @@ impl<'py> Operation<'py> {
         let (native, socket) = self.parties()?;
         let plain =
             socket.get_type().is(cached::socket_class(py)?) && cached::sockets_are_as_ever(py)?;
-        if plain && native.debug.get(py) {
+        if plain && native.is_debug(py) {
             cached::helpers(py)?
                 .bind(py)
                 .call_method1("check_socket", (native.as_any(), &socket))?;
@@ -177,7 +177,7 @@ impl<'py> Operation<'py> {
         match begun {
             Some(Attempt::Done(value)) => {
                 if state.call.kind.direction() == Direction::Write {
-                    native.answered.set(py, true);
+                    native.set_answered(py, true);
                 }
                 Ok(Started::Done(value))
             }
@@ -199,7 +199,7 @@ impl<'py> Operation<'py> {
     fn wait(&self, native: &LoopRef<'_>, socket: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, state, event_loop) = (self.py(), self.state(), native.as_any());
         let fd = socket_fd::now(socket)?;
-        if native.sources.with(py, |sources| sources.owner_of(py, fd)).is_some() {
+        if native.sources().with(py, |sources| sources.owner_of(py, fd)).is_some() {
             event_loop.call_method1("_ensure_fd_no_transport", (fd,))?;
         }
         native.check_closed(py)?;

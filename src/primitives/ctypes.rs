@@ -302,7 +302,7 @@ pub(crate) fn on_plain_loop<R>(
     }
     // SAFETY: a loop of ours, as just seen, which `running` keeps alive.
     let event_loop = unsafe { NativeLoop::of(running.as_ptr()) };
-    if event_loop.debug.get(py) || event_loop.replaced.get(py) {
+    if event_loop.is_debug(py) || event_loop.has_own_methods(py) {
         return Ok(None);
     }
     body(types, event_loop).map(Some)

@@ -89,7 +89,7 @@ pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound
     }
     let gathered = if native {
         on_plain_loop(py, |types, event_loop| {
-            if event_loop.has_task_factory.get(py)
+            if event_loop.has_task_factory(py)
                 || !types.task_is_ours(py)
                 || !all_are_known(types, event_loop, args.positional)?
             {

@@ -38,9 +38,9 @@ pub(crate) unsafe extern "C" fn create_task(
         let (event_loop, args) =
             unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
         if let [coro] = args.positional
-            && !event_loop.closed.get(py)
-            && !event_loop.debug.get(py)
-            && !event_loop.has_task_factory.get(py)
+            && !event_loop.is_closed(py)
+            && !event_loop.is_debug(py)
+            && !event_loop.has_task_factory(py)
             && let Some(types) = ctypes::types(py)?
             && types.task_is_ours(py)
             && is_unwrapped(types, event_loop, py)?

@@ -60,7 +60,7 @@ pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound
         let native = is_coroutine(&coro)?
             && is_plain_class(types, &event_loop)?
             // SAFETY: a live object, whose class was just seen to be derived from ours.
-            && unsafe { !NativeLoop::of(event_loop.as_ptr()).debug.get(py) };
+            && unsafe { !NativeLoop::of(event_loop.as_ptr()).is_debug(py) };
         if native {
             return submit(py, &coro, &event_loop);
         }
@@ -141,10 +141,10 @@ impl<'py> Submission<'py> {
         };
         let plain = types.task_is_ours(py)
             && is_plain_class(types, &event_loop)?
-            && !native.has_task_factory.get(py)
-            && !native.debug.get(py)
-            && !native.replaced.get(py)
-            && !native.closed.get(py);
+            && !native.has_task_factory(py)
+            && !native.is_debug(py)
+            && !native.has_own_methods(py)
+            && !native.is_closed(py);
         let task = if plain {
             tasks::spawn(types, native, coro.as_borrowed(), None)?
         } else {

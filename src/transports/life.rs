@@ -187,7 +187,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
     parts: Parts<'py>,
     build: impl FnOnce(Common) -> T,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let context = Ground::current(py, &event_loop.contexts)?;
+    let context = Ground::current(py, event_loop.contexts())?;
     // A bare one is held until the transport exists: where that fails it is closed here, and only
     // here.
     let (file, bare) = match parts.socket {
@@ -196,7 +196,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
     };
     let fd = file.number();
     // A place in the table first: the transport knows its key from birth.
-    let key = event_loop.sources.with(py, |sources| sources.insert(Source::Alarm));
+    let key = event_loop.sources().with(py, |sources| sources.insert(Source::Alarm));
     let slot = |object: Option<Bound<'py, PyAny>>| {
         object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
     };
@@ -227,7 +227,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
         // The transport's from here on: its finalizer closes the descriptor if nothing else does.
         let _ = bare.into_raw_fd();
     }
-    let replaced = event_loop.sources.with(py, |sources| match &made {
+    let replaced = event_loop.sources().with(py, |sources| match &made {
         Ok(made) => {
             sources.claim_fd(fd, key);
             sources.replace(key, Source::Object(made.clone().unbind(), T::kind()))
@@ -287,7 +287,7 @@ unsafe fn connection_made<T: SocketTransport>(py: Python<'_>, slf: &Py<PyAny>) -
     let greeting = greeting.bind(py);
     // What ends the loop does not keep the rest from happening: in asyncio these are callbacks of
     // their own, which run when the loop does again.
-    let greeted = this.context.run_apart(py, &native.contexts, || greeting.call1((slf,)));
+    let greeted = this.context.run_apart(py, native.contexts(), || greeting.call1((slf,)));
     let mut result = match greeted {
         Ok(_) => Ok(()),
         Err(error) => protocol::callback_failed(&native, greeting, &[slf], error, this.source(py)),
@@ -486,7 +486,7 @@ pub(crate) fn lose<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>, error: 
     }
     if let Some(native) = this.native(py) {
         // Where there is no memory for the context the transport's own has to do.
-        let _ = this.context.follow_caller(py, &native.contexts);
+        let _ = this.context.follow_caller(py, native.contexts());
         let _ = this.remember_source(py, &native);
         native.push(py, Entry::Native(slf.clone().unbind(), connection_lost::<T>));
     }
@@ -554,7 +554,7 @@ pub(crate) fn release<T: SocketTransport>(this: &T, slf: &Bound<'_, PyAny>) -> P
     this.stop_receiving();
     let discarded = this.discard(py);
     if let Some(native) = this.native(py) {
-        let source = native.sources.with(py, |sources| {
+        let source = native.sources().with(py, |sources| {
             sources.release_fd(this.file.number(), this.key);
             sources.remove(this.key)
         });
@@ -647,7 +647,7 @@ impl Common {
     }
 
     fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
-        if native.debug.get(py) {
+        if native.is_debug(py) {
             self.rare().source.set(py, Some(handles::source(py)?));
         }
         Ok(())
@@ -678,7 +678,7 @@ impl Common {
     #[cold]
     pub(crate) fn remember_writer(&self, py: Python<'_>) -> PyResult<()> {
         match self.native(py) {
-            Some(native) => self.rare().writer.follow_caller(py, &native.contexts),
+            Some(native) => self.rare().writer.follow_caller(py, native.contexts()),
             None => Ok(()),
         }
     }
@@ -696,7 +696,7 @@ impl Common {
     ) -> PyResult<R> {
         let writer = self.rare.get().and_then(|rare| rare.writer.take(py));
         match (writer, self.native(py)) {
-            (Some(writer), Some(native)) => writer.run(py, &native.contexts, f),
+            (Some(writer), Some(native)) => writer.run(py, native.contexts(), f),
             _ => self.in_context(py, f),
         }
     }
@@ -704,7 +704,7 @@ impl Common {
     /// From here on the protocol is called in the current context, as it is now.
     fn follow_caller(&self, py: Python<'_>) -> PyResult<()> {
         match self.native(py) {
-            Some(native) => self.context.follow_caller(py, &native.contexts),
+            Some(native) => self.context.follow_caller(py, native.contexts()),
             None => Ok(()),
         }
     }
@@ -716,7 +716,7 @@ impl Common {
         f: impl FnOnce() -> PyResult<R>,
     ) -> PyResult<R> {
         match self.native(py) {
-            Some(native) => self.context.run(py, &native.contexts, f),
+            Some(native) => self.context.run(py, native.contexts(), f),
             None => f(),
         }
     }
@@ -730,7 +730,7 @@ impl Common {
         arguments: &[&Bound<'py, PyAny>],
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = protocol.py();
-        self.context.run(py, &native.contexts, || protocol::call(py, protocol, name, arguments))
+        self.context.run(py, native.contexts(), || protocol::call(py, protocol, name, arguments))
     }
 
     /// After a loss data is dropped, with asyncio's warning from the fifth time on.
@@ -751,7 +751,7 @@ impl Common {
         if self.life.get() < Life::Closed
             && let Some(native) = self.native(py)
         {
-            let before = native.sources.with(py, |sources| sources.replace(self.key, source));
+            let before = native.sources().with(py, |sources| sources.replace(self.key, source));
             drop(before);
         }
     }

@@ -151,7 +151,7 @@ impl Listener {
         deregister(py, event_loop, registration, &self.file);
         if let Some(key) = self.key.get(py) {
             self.key.set(py, None);
-            drop(event_loop.sources.with(py, |sources| sources.remove(key)));
+            drop(event_loop.sources().with(py, |sources| sources.remove(key)));
         }
     }
 
@@ -238,7 +238,7 @@ impl Listener {
                     peername,
                 },
             )?;
-            if event_loop.debug.get(py) {
+            if event_loop.is_debug(py) {
                 let server = self.server.get(py);
                 cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
             }
@@ -247,7 +247,7 @@ impl Listener {
         match made {
             Err(error) if ends_loop(py, &error) => Err(error),
             // As asyncio: only told in debug mode, the connection is closed.
-            Err(error) if event_loop.debug.get(py) => event_loop.report(
+            Err(error) if event_loop.is_debug(py) => event_loop.report(
                 py,
                 "Error on transport creation for incoming connection",
                 error,
@@ -268,7 +268,7 @@ impl Listener {
             return f();
         };
         // Nobody enters it, so the connections that do not change it may share it.
-        event_loop.contexts.expect(py, &context);
+        event_loop.contexts().expect(py, &context);
         // SAFETY: a context; a new reference or null with an exception set.
         let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
         within(&copy, f)

@@ -91,7 +91,7 @@ pub(crate) fn greeting<'py>(
     let greeting = protocol.getattr(pyo3::intern!(py, "connection_made"))?;
     // Looked at last: the attribute may be Python code, which may have closed the loop.
     native.check_closed(py)?;
-    if native.debug.get(py) {
+    if native.is_debug(py) {
         native.bind(py).call_method1("_check_callback", (&greeting, "call_soon"))?;
     }
     Ok(greeting)
@@ -170,7 +170,7 @@ pub(crate) fn report_fatal(
         return Ok(value);
     };
     if error.is_instance(py, &PyOSError::type_object(py)) {
-        if native.debug.get(py) {
+        if native.is_debug(py) {
             let helpers = cached::helpers(py)?.bind(py);
             helpers.call_method1("log_fatal", (transport, message, &value))?;
         }
@@ -189,7 +189,7 @@ pub(crate) fn log_in_debug(
     slf: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = slf.py();
-    if native.debug.get(py) {
+    if native.is_debug(py) {
         py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", (format, slf))?;
     }
     Ok(())

@@ -31,7 +31,7 @@ use watched::{Due, Watched, Watcher};
 pub(crate) use watched::{Tried, Waiter};
 
 #[derive(Default)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     epoll: Option<Epoll>,
     watched: FxHashMap<RawFd, Watched>,
     /// How many of them the kernel may report to a watcher.
@@ -87,7 +87,7 @@ impl Due {
 }
 
 impl Descriptors {
-    pub fn set_pending(&mut self) {
+    pub(crate) fn set_pending(&mut self) {
         self.pending = true;
         if let Some(epoll) = &self.epoll {
             // Before the look: an event after it wakes the reactor again.
@@ -97,11 +97,11 @@ impl Descriptors {
 
     /// Whether any descriptor is watched.
     #[inline]
-    pub fn is_watching(&self) -> bool {
+    pub(crate) fn is_watching(&self) -> bool {
         self.awaited > 0
     }
 
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.pending
     }
 
@@ -152,7 +152,7 @@ impl Descriptors {
         }
     }
 
-    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &Handle> {
         self.watched.values().flat_map(|it| [&it.reader, &it.writer].into_iter().flatten())
     }
 
@@ -198,7 +198,7 @@ impl Descriptors {
         Some(due)
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for watched in self.watched.values() {
             watched.traverse(visit)?;
         }

@@ -202,7 +202,7 @@ pub(super) unsafe fn cancel(py: Python<'_>, handle: *mut HandleObject) -> PyResu
         }
         let event_loop = NativeLoop::of((*handle).event_loop);
         (*handle).cancelled = true;
-        if event_loop.debug.get(py) {
+        if event_loop.is_debug(py) {
             let repr = ffi::PyObject_Repr(handle.cast());
             if repr.is_null() {
                 return Err(object::fetch(py));

@@ -151,7 +151,7 @@ impl Handle {
     /// A handle that was just made for Python, while it stays in the loop's hands.
     #[inline]
     pub fn give<'py>(&self, py: Python<'py>, event_loop: &NativeLoop) -> Bound<'py, PyAny> {
-        if !event_loop.in_run.get(py) {
+        if !event_loop.state.in_run.get(py) {
             self.show(py);
         }
         self.0.bind(py).clone()
@@ -164,7 +164,7 @@ impl Handle {
         call: &Call<'_, '_>,
     ) -> PyResult<Self> {
         let handle = Self::new(py, event_loop, call)?;
-        if event_loop.debug.get(py) {
+        if event_loop.is_debug(py) {
             handle.remember_source(py)?;
         }
         Ok(handle)

@@ -58,7 +58,7 @@ impl NativeLoop {
     ) -> PyResult<bool> {
         let py = slf.py();
         let this = Self::entered(slf);
-        if this.closed.get(py) {
+        if this.is_closed(py) {
             return Ok(false);
         }
         match descriptor(fd) {

@@ -4,6 +4,7 @@
 //! descriptor and is left to PyO3. What is built on the loop (transports, `sock_*`, primitives) adds
 //! its methods to the class from where it lives.
 
+mod attributes;
 mod descriptors;
 mod scheduling;
 

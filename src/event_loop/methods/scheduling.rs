@@ -98,13 +98,13 @@ fn soon<'py>(
 ) -> PyResult<Object> {
     let call = parse(method, None, args)?.call;
     event_loop.check_closed(py)?;
-    let debug = event_loop.debug.get(py);
+    let debug = event_loop.is_debug(py);
     if debug {
         check_in_debug(py, event_loop, method, call.callback, caller)?;
     }
     if caller == Caller::AnyThread {
         // The other thread waits for a result, often, and then has more to do.
-        event_loop.answered.set(py, true);
+        event_loop.set_answered(py, true);
     }
     if !debug && call.args.len() <= Queued::MOST_ARGUMENTS {
         let (queued, handle) = Queued::new(py, event_loop, &call, caller == Caller::AnyThread)?;
@@ -147,7 +147,7 @@ fn at<'py>(
     deadline: impl FnOnce() -> PyResult<Deadline<'py>>,
 ) -> PyResult<Object> {
     event_loop.check_closed(py)?;
-    let debug = event_loop.debug.get(py);
+    let debug = event_loop.is_debug(py);
     if debug {
         check_in_debug(py, event_loop, "call_at", call.callback, Caller::LoopThread)?;
     }
@@ -301,8 +301,8 @@ macro_rules! flag {
     };
 }
 
-flag!(get_debug, |py, event_loop| event_loop.debug.get(py));
-flag!(is_closed, |py, event_loop| event_loop.closed.get(py));
+flag!(get_debug, |py, event_loop| event_loop.is_debug(py));
+flag!(is_closed, |py, event_loop| event_loop.is_closed(py));
 flag!(is_running, |py, event_loop| event_loop.is_running(py));
 
 unsafe extern "C" fn check_closed(slf: Object, _: Object) -> Object {
@@ -320,7 +320,7 @@ unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class.
-        unsafe { NativeLoop::of(slf) }.stopping.set(py, true);
+        unsafe { NativeLoop::of(slf) }.state.stopping.set(py, true);
         Ok(py.None().into_ptr())
     })
 }

@@ -78,7 +78,7 @@ impl Datagram {
             match self.send(py, data, address) {
                 Ok(Sent::Whole) => {
                     if let Some(native) = self.native(py) {
-                        native.answered.set(py, true);
+                        native.set_answered(py, true);
                     }
                     return Ok(());
                 }
@@ -251,7 +251,7 @@ impl Datagram {
     }
 
     pub(super) fn stop_waiting_for_room(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
+        let Some(native) = self.native(py).filter(|native| !native.is_closed(py)) else {
             return Ok(());
         };
         match (self.file.open(py), self.file.socket(py)) {

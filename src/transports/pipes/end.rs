@@ -110,7 +110,7 @@ pub(crate) fn new<'py, P: Pipe>(
         None => PyDict::new(py).into_any(),
     };
     extra.set_item(pyo3::intern!(py, "pipe"), &new.pipe)?;
-    let context = Ground::current(py, &native.contexts)?;
+    let context = Ground::current(py, native.contexts())?;
     let end = End {
         fd,
         kind,
@@ -167,7 +167,7 @@ unsafe fn connection_made<P: Pipe>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<
     };
     let greeting = greeting.bind(py);
     let greeted = match end.native(py) {
-        Some(native) => end.context.run_apart(py, &native.contexts, || greeting.call1((slf,))),
+        Some(native) => end.context.run_apart(py, native.contexts(), || greeting.call1((slf,))),
         None => greeting.call1((slf,)),
     };
     let mut result = match (greeted, end.native(py)) {
@@ -262,7 +262,7 @@ impl End {
     /// Calls `f` in the transport's context.
     fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
         match self.native(py) {
-            Some(native) => self.context.run(py, &native.contexts, f),
+            Some(native) => self.context.run(py, native.contexts(), f),
             None => f(),
         }
     }
@@ -287,7 +287,7 @@ impl End {
     }
 
     fn remember_source(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
-        if native.debug.get(py) {
+        if native.is_debug(py) {
             self.source.set(py, Some(handles::source(py)?));
         }
         Ok(())
@@ -301,7 +301,7 @@ impl End {
     /// From here on the protocol is called in the current context, as it is now.
     pub(crate) fn follow_caller(&self, py: Python<'_>) -> PyResult<()> {
         match self.native(py) {
-            Some(native) => self.context.follow_caller(py, &native.contexts),
+            Some(native) => self.context.follow_caller(py, native.contexts()),
             None => Ok(()),
         }
     }
@@ -350,7 +350,7 @@ impl End {
 
     pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
         match self.native(py) {
-            Some(native) if !native.closed.get(py) => {
+            Some(native) if !native.is_closed(py) => {
                 descriptors::remove(py, &native, self.fd, direction).map(drop)
             }
             _ => Ok(()),
@@ -386,7 +386,7 @@ impl End {
         {
             self.loss.set(py, error);
             // Where there is no memory for the context the transport's own has to do.
-            let _ = self.context.follow_caller(py, &native.contexts);
+            let _ = self.context.follow_caller(py, native.contexts());
             let _ = self.remember_source(py, &native);
             native.push(py, Entry::Native(slf.clone().unbind(), step));
         }
@@ -394,7 +394,7 @@ impl End {
 
     /// Where the loop is closed nothing can be scheduled: closes the file at once. Whether it is.
     pub(crate) fn close_without_loop(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.native(py).is_some_and(|native| !native.closed.get(py)) {
+        if self.native(py).is_some_and(|native| !native.is_closed(py)) {
             return Ok(false);
         }
         self.closing.set(true);
@@ -428,7 +428,7 @@ impl End {
         text: &str,
     ) -> PyResult<()> {
         let py = slf.py();
-        if self.native(py).is_some_and(|native| native.debug.get(py)) {
+        if self.native(py).is_some_and(|native| native.is_debug(py)) {
             py.import("asyncio.log")?.getattr("logger")?.call_method1(level, (text, slf))?;
         }
         Ok(())
@@ -449,7 +449,7 @@ impl End {
         if self.is_closed(py) {
             return "closed";
         }
-        let Some(native) = self.native(py).filter(|native| !native.closed.get(py)) else {
+        let Some(native) = self.native(py).filter(|native| !native.is_closed(py)) else {
             return "open";
         };
         let bit = match direction {

@@ -218,7 +218,7 @@ impl ReadPipe {
                 let protocol = self.end.protocol.get(py).unwrap_or(none);
                 let context = [("transport", slf), ("protocol", &protocol)];
                 native.report(py, MESSAGE, error, &context)?;
-            } else if native.debug.get(py) {
+            } else if native.is_debug(py) {
                 cached::helpers(py)?.bind(py).call_method1("log_fatal", (slf, MESSAGE, &value))?;
             }
         }

@@ -86,7 +86,7 @@ impl Clients {
         if let Some(event_loop) = self.event_loop.get(py) {
             // SAFETY: always a loop; `event_loop` keeps it alive.
             let native = unsafe { NativeLoop::of(event_loop.as_ptr()) };
-            for object in native.sources.with(py, |sources| sources.everybody(py)) {
+            for object in native.sources().with(py, |sources| sources.everybody(py)) {
                 let object = object.into_bound(py);
                 if self.serves(&object)? {
                     found.add(object)?;

@@ -75,7 +75,7 @@ pub(crate) fn claim(
         return Ok(false);
     };
     if this.life.get() != Life::Closed {
-        event_loop.sources.with(py, |sources| sources.claim_fd(this.file.number(), this.key));
+        event_loop.sources().with(py, |sources| sources.claim_fd(this.file.number(), this.key));
     }
     Ok(true)
 }

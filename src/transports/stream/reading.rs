@@ -265,7 +265,7 @@ impl Stream {
         self.conclude(slf, native, protocol, received, |fed| {
             // SAFETY: the same layer.
             let process = || unsafe { (sink.process)(protocol) };
-            let taken = fed.and_then(|()| self.context.run(py, &native.contexts, process));
+            let taken = fed.and_then(|()| self.context.run(py, native.contexts(), process));
             taken.or_else(|error| {
                 // The layer below TLS takes its bytes with this call in asyncio.
                 let message = "Fatal error: protocol.buffer_updated() call failed.";

@@ -142,7 +142,7 @@ impl Stream {
         }
         if let Some(native) = self.native(py) {
             // Room comes by and by: who waits longer sends more at once.
-            native.answered.set(py, false);
+            native.set_answered(py, false);
         }
         life::register(self, py)?;
         if let Some(registration) = &*self.registration.borrow() {
@@ -330,8 +330,8 @@ impl Stream {
         }
         if self.listed.enter() {
             let transport = slf.clone().unbind();
-            native.unflushed.with(py, |unflushed| unflushed.push((transport, flush)));
-            native.wake(py);
+            // SAFETY: `slf` is this transport, and the function is for its kind.
+            unsafe { native.flush_later(py, transport, flush) };
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Tls {
         }
         self.attach(slf, lower)?;
         if let Some(native) = self.native(py)
-            && native.debug.get(py)
+            && native.is_debug(py)
         {
             log_in_debug(&native, "%r starts SSL handshake", slf)?;
             self.started.set(Some(native.now(py)?));

@@ -210,8 +210,8 @@ impl Tls {
         }
         if self.listed.enter() {
             let transport = slf.clone().unbind();
-            native.unflushed.with(py, |unflushed| unflushed.push((transport, flush_turn)));
-            native.wake(py);
+            // SAFETY: `slf` is this transport, and the function is for its kind.
+            unsafe { native.flush_later(py, transport, flush_turn) };
         }
         Ok(())
     }

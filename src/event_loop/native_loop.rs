@@ -1,0 +1,312 @@
+//! The class `NativeLoop`: what a loop is made of, from its making to its end.
+//!
+//! States, who may touch what, and what frees a loop are told at the head of `event_loop`.
+
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+use super::descriptors::Descriptors;
+use super::dispatch;
+use super::flush::FlushList;
+use super::overrides::Overrides;
+use super::queue::{Entry, Ready};
+use super::scratch::Scratch;
+use super::sources::Sources;
+use super::targets::Targets;
+use super::timers::Timers;
+use super::wakeups::Wakeups;
+use crate::ffi::contexts::Contexts;
+use crate::ffi::finalizing;
+use crate::ffi::gil::{GilCell, GilFlag};
+use crate::ffi::object::Object;
+use crate::ffi::trashcan::{Turns, drop_in_turn};
+
+#[pyclass(subclass, frozen, module = "tokioloop._core")]
+pub struct NativeLoop {
+    /// Borrowed pointer to the Python object that this struct is part of.
+    this: GilFlag<Object>,
+    made: GilFlag<bool>,
+    closed: Closed,
+    core: ManuallyDrop<Core>,
+}
+
+/// What a loop is made of.
+///
+/// CPython's `object.__new__`, which makes the object before PyO3 fills it, may find no memory for
+/// its `__dict__`, and frees it again: finalizers and destructors see a loop whose memory is all
+/// zeros. It is not `made`, it is closed, and nothing else of it is touched or dropped.
+pub struct Core {
+    pub(super) state: RunState,
+    pub(super) ready: GilCell<Ready>,
+    pub(super) timers: GilCell<Timers>,
+    pub(super) overrides: Overrides,
+    pub(super) contexts: Contexts,
+    pub(super) wakeups: Wakeups,
+    pub(super) sources: GilCell<Sources<NativeLoop>>,
+    pub(super) descriptors: GilCell<Descriptors>,
+    pub(super) unflushed: FlushList,
+    pub(super) scratch: Scratch,
+    pub(super) targets: Targets,
+}
+
+/// Whether and how the loop runs.
+pub(super) struct RunState {
+    pub(super) debug: GilFlag<bool>,
+    pub(super) stopping: GilFlag<bool>,
+    /// `threading.get_ident()` of the running thread, or 0.
+    pub(super) thread: GilFlag<u64>,
+    /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
+    pub(super) in_run: GilFlag<bool>,
+}
+
+impl Deref for NativeLoop {
+    type Target = Core;
+
+    #[inline]
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Drop for NativeLoop {
+    fn drop(&mut self) {
+        // Before the fields, whose destructors may run Python code.
+        finalizing::guard();
+        // SAFETY: who drops a Python object holds the GIL.
+        let py = unsafe { Python::assume_attached() };
+        if !self.made.get(py) {
+            return;
+        }
+        let entries = self.ready.with(py, Ready::take_at_the_end);
+        if entries.iter().any(|entries| !entries.is_empty()) {
+            drop_in_turn(&DROPPING, entries);
+        }
+        // SAFETY: made, and dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.core) };
+    }
+}
+
+thread_local! {
+    /// What waits in a loop that is freed may be all that another loop is kept by.
+    static DROPPING: Turns<[VecDeque<Entry>; 2]> = const { Turns::new() };
+}
+
+/// Whether a loop is closed. All zeros mean that it is.
+pub(super) struct Closed {
+    open: GilFlag<bool>,
+}
+
+impl Closed {
+    #[inline]
+    pub(super) fn get(&self, py: Python<'_>) -> bool {
+        !self.open.get(py)
+    }
+
+    fn set(&self, py: Python<'_>, closed: bool) {
+        self.open.set(py, !closed);
+    }
+}
+
+#[pymethods]
+impl NativeLoop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        finalizing::guard();
+        let state = RunState {
+            debug: GilFlag::new(false),
+            stopping: GilFlag::new(false),
+            thread: GilFlag::new(0),
+            in_run: GilFlag::new(false),
+        };
+        let core = Core {
+            state,
+            ready: GilCell::new(Ready::new()),
+            timers: GilCell::new(Timers::default()),
+            overrides: Overrides::new(py)?,
+            contexts: Contexts::default(),
+            wakeups: Wakeups::new(),
+            sources: GilCell::new(Sources::default()),
+            descriptors: GilCell::new(Descriptors::default()),
+            unflushed: FlushList::new(),
+            scratch: Scratch::new(),
+            targets: Targets::new(),
+        };
+        Ok(Self {
+            this: GilFlag::new(std::ptr::null_mut()),
+            made: GilFlag::new(true),
+            closed: Closed { open: GilFlag::new(true) },
+            core: ManuallyDrop::new(core),
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector holds the GIL.
+        if !self.made.get(unsafe { Python::assume_attached() }) {
+            return Ok(());
+        }
+        // A cell that is borrowed right now is skipped: what is not visited is only kept alive.
+        if let Some(ready) = self.ready.peek(&visit) {
+            ready.traverse(&visit)?;
+        }
+        if let Some(timers) = self.timers.peek(&visit) {
+            timers.traverse(&visit)?;
+        }
+        if let Some(sources) = self.sources.peek(&visit) {
+            sources.traverse(&visit)?;
+        }
+        if let Some(descriptors) = self.descriptors.peek(&visit) {
+            descriptors.traverse(&visit)?;
+        }
+        self.unflushed.traverse(&visit)?;
+        self.contexts.traverse(&visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let this = Self::entered(slf);
+        if !this.made.get(slf.py()) {
+            return;
+        }
+        // The finalizer had its time to close the loop. What still reaches it, out of the
+        // destructors of its own garbage, finds it closed.
+        this.closed.set(slf.py(), true);
+        this.release_all(slf.py());
+    }
+}
+
+impl NativeLoop {
+    /// The loop behind a Python object.
+    ///
+    /// # Safety
+    /// `object` must be a live instance of `NativeLoop` (or of a class derived from it) that
+    /// outlives `'a`, and the GIL must be held.
+    #[inline]
+    pub unsafe fn of<'a>(object: Object) -> &'a Self {
+        // SAFETY: the caller's promise; the struct's address is fixed for the object's life.
+        unsafe {
+            let py = Python::assume_attached();
+            let bound = pyo3::Borrowed::from_ptr(py, object);
+            let this = std::ptr::from_ref::<Self>(bound.cast_unchecked::<Self>().get());
+            (*this).this.set(py, object);
+            &*this
+        }
+    }
+
+    /// The loop behind an object that a method of PyO3's got, in a thread that is guarded from now
+    /// on: see `finalizing`.
+    pub fn entered<'a>(slf: &'a Bound<'_, Self>) -> &'a Self {
+        finalizing::guard();
+        // SAFETY: an instance of this class, alive as long as `slf`, which implies the GIL.
+        unsafe { Self::of(slf.as_ptr()) }
+    }
+
+    /// The Python object, borrowed.
+    #[inline]
+    pub fn object(&self) -> Object {
+        // SAFETY: only reached through `of`, which the GIL guards and which set the pointer.
+        self.this.get(unsafe { Python::assume_attached() })
+    }
+
+    pub fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: `self` lives inside this object.
+        unsafe { Bound::from_borrowed_ptr(py, self.object()) }
+    }
+
+    /// Some thread is inside `run_forever`.
+    pub fn is_running(&self, py: Python<'_>) -> bool {
+        self.state.thread.get(py) != 0
+    }
+
+    /// `threading.get_ident()` of the thread that is inside `run_forever`.
+    pub fn running_thread(&self, py: Python<'_>) -> Option<u64> {
+        Some(self.state.thread.get(py)).filter(|id| *id != 0)
+    }
+
+    /// One that was not made must not be run.
+    pub(super) fn check_made(&self, py: Python<'_>) -> PyResult<()> {
+        if self.made.get(py) { Ok(()) } else { self.check_closed(py) }
+    }
+
+    #[inline]
+    pub fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.get(py) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Something else is to run before more is read, or the loop is to stop.
+    #[inline]
+    pub fn others_wait(&self, py: Python<'_>) -> bool {
+        self.state.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
+    }
+
+    /// Whether this is the thread that runs the loop.
+    pub fn runs_in_this_thread(&self, py: Python<'_>) -> bool {
+        // SAFETY: no arguments; answers in any thread.
+        self.running_thread(py) == Some(unsafe { ffi::PyThread_get_thread_ident() } as u64)
+    }
+
+    /// Whether the constructor has run: see `Core`.
+    pub(super) fn is_made(&self, py: Python<'_>) -> bool {
+        self.made.get(py)
+    }
+
+    pub fn is_closed(&self, py: Python<'_>) -> bool {
+        self.closed.get(py)
+    }
+
+    pub(super) fn set_closed(&self, py: Python<'_>, closed: bool) {
+        self.closed.set(py, closed);
+    }
+
+    #[inline]
+    pub fn is_debug(&self, py: Python<'_>) -> bool {
+        self.state.debug.get(py)
+    }
+
+    /// The snapshots of contexts that callbacks run in.
+    #[inline]
+    pub fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
+    /// What the loop registered with the reactor.
+    #[inline]
+    pub fn sources(&self) -> &GilCell<Sources<Self>> {
+        &self.sources
+    }
+
+    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
+    ///
+    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
+    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
+    pub(super) fn release_all(&self, py: Python<'_>) {
+        self.targets.close(&self.bind(py));
+        self.contexts.forget(py);
+        // One at a time, and never as a whole: `ready` says why.
+        while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
+            drop(entry);
+        }
+        self.ready.with(py, Ready::trim);
+        drop(self.timers.with(py, Timers::take));
+        self.unflushed.clear(py);
+        // Out of reach first: nothing is registered any more. It goes last.
+        let reactor = self.wakeups.take_reactor(py);
+        dispatch::detach_all(py, self);
+        drop(self.sources.take(py));
+        drop(self.descriptors.take(py));
+        drop(reactor);
+        self.scratch.release(py);
+    }
+}

@@ -1,0 +1,84 @@
+//! Callbacks are run, and what they raise is reported to the exception handler.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::NativeLoop;
+use super::queue::{Handle, Queued};
+use crate::ffi::cached;
+use crate::ffi::errors::made;
+
+impl NativeLoop {
+    /// Calls a handle; what it raises goes to the exception handler, save what ends the loop.
+    #[inline]
+    pub fn run_handle(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        match handle.call(py) {
+            Ok(()) => Ok(()),
+            Err(error) => self.callback_failed(py, handle, error),
+        }
+    }
+
+    /// Runs a call of the ready queue that has no handle.
+    #[inline]
+    pub(super) fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
+        match call.call(py, &self.contexts) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let handle = call.into_new_handle(py, self)?;
+                self.callback_failed(py, &handle, error)
+            }
+        }
+    }
+
+    /// Reports what a callback raised, as asyncio's handles do.
+    #[cold]
+    pub fn callback_failed(&self, py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        cached::helpers(py)?.bind(py).call_method1(
+            pyo3::intern!(py, "report_callback_error"),
+            (self.bind(py), handle.bind(py), error.into_value(py)),
+        )?;
+        Ok(())
+    }
+
+    /// `call_exception_handler` with asyncio's context keys.
+    pub fn report(
+        &self,
+        py: Python<'_>,
+        message: &str,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        self.report_text(&PyString::new(py, message), error, context)
+    }
+
+    /// The same with a message that has a program's names in it.
+    pub fn report_text(
+        &self,
+        message: &Bound<'_, PyString>,
+        error: PyErr,
+        context: &[(&str, &Bound<'_, PyAny>)],
+    ) -> PyResult<()> {
+        let py = message.py();
+        let error = made(py, error);
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        let about = PyDict::new(py);
+        about.set_item("message", message)?;
+        about.set_item("exception", error.into_value(py))?;
+        for (key, value) in context {
+            about.set_item(key, value)?;
+        }
+        self.bind(py).call_method1(pyo3::intern!(py, "call_exception_handler"), (about,))?;
+        Ok(())
+    }
+}
+
+/// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.
+pub(crate) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}

@@ -1,0 +1,90 @@
+//! Entries come into the ready queue and into the heap of timers; the loop's clock.
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+
+use super::NativeLoop;
+use super::queue::{Entry, Handle, Queued, Ready, Ticket};
+use super::timers::Timer;
+use super::timers::alarm::monotonic;
+
+impl NativeLoop {
+    /// Puts an entry at the end of the ready queue and sees to it that it is run.
+    #[inline]
+    pub fn push(&self, py: Python<'_>, entry: Entry) {
+        self.ready.with(py, |ready| ready.push(entry));
+        self.wake(py);
+    }
+
+    /// `push` of a call that nobody has looked at, and of the handle that is its ticket.
+    #[inline]
+    pub fn push_call(&self, py: Python<'_>, call: Queued, handle: &Handle) -> PyResult<()> {
+        // Again: to make the handle may have run the collector, and a finalizer closed the loop.
+        self.check_closed(py)?;
+        if let Some(call) = self.ready.with(py, |ready| ready.push_call(py, call, handle)) {
+            drop(call);
+            return Err(PyMemoryError::new_err(()));
+        }
+        if !self.state.in_run.get(py) {
+            // The loop may become garbage, and the ticket with it.
+            handle.track_new();
+        }
+        self.wake(py);
+        Ok(())
+    }
+
+    /// `push` of a handle that was made for the user.
+    pub fn push_handle(&self, py: Python<'_>, handle: Handle) -> PyResult<()> {
+        self.check_closed(py)?;
+        if !self.ready.with(py, Ready::make_room) {
+            return Err(PyMemoryError::new_err(()));
+        }
+        self.push(py, Entry::Handle(handle));
+        Ok(())
+    }
+
+    /// The handle with this ticket takes its call over.
+    pub fn claim(&self, py: Python<'_>, ticket: Ticket) {
+        self.ready.with(py, |ready| ready.claim(py, ticket));
+    }
+
+    /// The handle with this ticket dies; its call is the queue's.
+    #[inline]
+    pub fn give_up(&self, py: Python<'_>, ticket: Ticket) {
+        self.ready.with(py, |ready| ready.give_up(ticket));
+    }
+
+    pub fn add_timer(&self, py: Python<'_>, timer: Timer, when: f64) -> PyResult<()> {
+        self.check_closed(py)?;
+        if let Some(timer) = self.timers.with(py, |timers| timers.push(py, timer, when)) {
+            drop(timer);
+            return Err(PyMemoryError::new_err(()));
+        }
+        self.wake(py);
+        Ok(())
+    }
+
+    /// A timer in the heap was cancelled.
+    pub fn timer_cancelled(&self, py: Python<'_>) {
+        drop(self.timers.with(py, |timers| timers.count_cancelled(py)));
+    }
+
+    /// When the first timer is due.
+    pub fn first_timer(&self, py: Python<'_>) -> Option<f64> {
+        self.timers.with(py, |timers| timers.next())
+    }
+
+    /// `self.time()`, without the call when nobody overrode it.
+    pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }
+    }
+
+    /// `self.time()`, whatever it gives.
+    pub fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.has_custom_time(py) {
+            self.bind(py).call_method0(pyo3::intern!(py, "time"))
+        } else {
+            Ok(monotonic().into_pyobject(py)?.into_any())
+        }
+    }
+}
