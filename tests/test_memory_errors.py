@@ -237,7 +237,7 @@ loop.close()
 
 
 ENDS_OF_BOTH = {
-    "listed": "ready = list(loop._ready)\nprint(ready[0] is handles[0], '13' in repr(ready[-1]))\n"
+    "listed": "ready = list(loop._ready)\nprint(ready[0] is handles[0], ready[-1]._args == (13,))\n"
     "del ready, handles\nloop.close()",
     "closed": "loop.close()\nhandles[0].cancel(), handles[-1].cancel()\ndel handles",
     "collected": "kept = weakref.ref(loop)\nasyncio.set_event_loop(None)\n"

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use super::sources::Source;
+use super::watching;
 use crate::driver::reactor::{Direction, Key, Reactor, Registration};
-use crate::event_loop::descriptors;
 use crate::event_loop::timers::alarm::Alarm;
 use crate::ffi::errors::os_error;
 use crate::ffi::socket_fd::Descriptor;
@@ -71,7 +71,7 @@ pub(super) fn move_to(
         // SAFETY: the two were in the table together.
         unsafe { (kind.move_to)(py, event_loop, &object, reactor)? };
     }
-    descriptors::move_to(py, event_loop)
+    watching::move_to_child(py, event_loop)
 }
 
 /// Takes a registration back. Its file may have been closed before, behind the loop's back: then the

@@ -12,9 +12,9 @@ use pyo3::prelude::*;
 use super::dispatch;
 use super::run::Next;
 use super::sources::Event;
+use super::watching;
 use super::{Entry, NativeLoop};
 use crate::driver::reactor::Poll;
-use crate::event_loop::descriptors;
 use crate::event_loop::handles::Handle;
 use crate::event_loop::timers::Timers;
 use crate::event_loop::timers::alarm::monotonic;
@@ -130,7 +130,7 @@ impl NativeLoop {
             }
         }
         if self.descriptors.with(py, |descriptors| descriptors.is_watching()) {
-            descriptors::poll(py, self)?;
+            watching::poll(py, self)?;
         }
         Ok(Found::All)
     }
@@ -209,7 +209,7 @@ impl NativeLoop {
                 }
             }
         });
-        descriptors::collect(py, self)
+        watching::collect(py, self)
     }
 
     fn collect_timers(&self, py: Python<'_>) -> PyResult<()> {

@@ -30,7 +30,7 @@
 //! there are none any more that could ask for it. A loop that nobody closed is closed by its
 //! finalizer, in Python, before the collector clears it.
 
-pub(crate) mod descriptors;
+mod descriptors;
 mod dispatch;
 mod flush;
 pub(crate) mod handles;
@@ -48,9 +48,11 @@ mod sources;
 pub(crate) mod targets;
 pub(crate) mod timers;
 mod wakeups;
+pub(crate) mod watching;
 
 use pyo3::prelude::*;
 
+pub(crate) use descriptors::{Tried, Waiter};
 pub(crate) use dispatch::deregister;
 pub(crate) use native_loop::NativeLoop;
 pub(crate) use queue::{Callback, Entry, Queued};

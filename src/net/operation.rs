@@ -23,8 +23,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::calls::{Attempt, Call, Kind};
 use crate::driver::reactor::Direction;
-use crate::event_loop::descriptors::{self, Tried, Waiter};
-use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, ends_loop};
+use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, Tried, Waiter, ends_loop, watching};
 use crate::ffi::cached;
 use crate::ffi::coroutine::{self, Coroutine, Sent, This};
 use crate::ffi::finalizing;
@@ -208,7 +207,7 @@ impl<'py> Operation<'py> {
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
         let waiter = Waiter { object: self.as_any().clone().unbind(), retry, resume };
-        descriptors::wait(py, native, fd, state.call.kind.direction(), waiter)?;
+        watching::wait(py, native, fd, state.call.kind.direction(), waiter)?;
         state.phase.set(Phase::Waiting(fd));
         Ok(())
     }
@@ -219,7 +218,7 @@ impl<'py> Operation<'py> {
         let event_loop = state.event_loop.take(py);
         if let (Phase::Waiting(fd), Some(native)) = (state.phase.replace(Phase::Done), &event_loop)
         {
-            descriptors::forget(native, fd, state.call.kind.direction(), self.as_any());
+            watching::forget(native, fd, state.call.kind.direction(), self.as_any());
         }
         for slot in state.slots() {
             slot.set(py, None);
@@ -306,7 +305,7 @@ unsafe fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let (Phase::Waiting(fd), Some(native)) = (state.phase.get(), state.event_loop.get(py)) else {
         return Ok(());
     };
-    descriptors::resume(py, &native, fd, state.call.kind.direction(), slf)
+    watching::resume(py, &native, fd, state.call.kind.direction(), slf)
 }
 
 /// `Operation::retry`, for who knows only the object.

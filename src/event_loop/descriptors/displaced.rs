@@ -12,7 +12,7 @@ use super::watched::Watched;
 use crate::driver::reactor::Direction;
 
 #[derive(Default)]
-pub(super) struct Displaced {
+pub(in crate::event_loop) struct Displaced {
     files: Vec<File>,
     /// At how many of them to look for those that are gone.
     full: usize,
@@ -35,10 +35,10 @@ impl File {
 
 /// A displaced file, to be remembered. `None`: it was watched by its number, or is nothing that
 /// weak references are made of.
-pub(super) struct Note(File);
+pub(in crate::event_loop) struct Note(File);
 
 impl Note {
-    pub(super) fn of(py: Python<'_>, displaced: &Watched) -> Option<Self> {
+    pub(in crate::event_loop) fn of(py: Python<'_>, displaced: &Watched) -> Option<Self> {
         let object = PyWeakrefReference::new(displaced.object.as_ref()?.bind(py)).ok()?.unbind();
         let (reader, writer) = (displaced.reader.is_some(), displaced.writer.is_some());
         Some(Self(File { object, reader, writer }))
@@ -48,7 +48,11 @@ impl Note {
 impl Displaced {
     /// Remembers a file. What is forgotten for it is for the caller to drop.
     #[must_use]
-    pub(super) fn remember(&mut self, py: Python<'_>, note: Note) -> impl Sized + use<> {
+    pub(in crate::event_loop) fn remember(
+        &mut self,
+        py: Python<'_>,
+        note: Note,
+    ) -> impl Sized + use<> {
         let mut gone = Vec::new();
         if self.files.len() >= self.full {
             gone = self
@@ -63,7 +67,7 @@ impl Displaced {
 
     /// Whether `object` was watched when it lost its number, and was not removed since. What is
     /// forgotten is for the caller to drop.
-    pub(super) fn remove(
+    pub(in crate::event_loop) fn remove(
         &mut self,
         object: &Bound<'_, PyAny>,
         direction: Direction,
@@ -77,7 +81,10 @@ impl Displaced {
         Some((watched, forgotten))
     }
 
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(in crate::event_loop) fn traverse(
+        &self,
+        visit: &PyVisit<'_>,
+    ) -> Result<(), PyTraverseError> {
         self.files.iter().try_for_each(|file| visit.call(&file.object))
     }
 }

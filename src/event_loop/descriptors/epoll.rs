@@ -17,24 +17,24 @@ use crate::event_loop::NativeLoop;
 use crate::event_loop::Source;
 use crate::ffi::errors::{check, os_error};
 
-pub(super) const READ: u32 = libc::EPOLLIN as u32;
-pub(super) const WRITE: u32 = libc::EPOLLOUT as u32;
+pub(in crate::event_loop) const READ: u32 = libc::EPOLLIN as u32;
+pub(in crate::event_loop) const WRITE: u32 = libc::EPOLLOUT as u32;
 /// For waits of `sock_*`: one event, then silence without another system call.
-pub(super) const ONCE: u32 = libc::EPOLLONESHOT as u32;
+pub(in crate::event_loop) const ONCE: u32 = libc::EPOLLONESHOT as u32;
 
 /// Which entry of the instance; no two have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Token(u32);
+pub(in crate::event_loop) struct Token(u32);
 
 /// What the kernel reports of an entry.
 #[derive(Clone, Copy)]
-pub(super) struct Event {
+pub(in crate::event_loop) struct Event {
     pub fd: RawFd,
     pub token: Token,
     pub mask: u32,
 }
 
-pub(super) struct Epoll {
+pub(in crate::event_loop) struct Epoll {
     /// With the reactor; dropped before the descriptor is closed, as fields are in order.
     registration: Registration,
     pub key: Key,
@@ -43,7 +43,7 @@ pub(super) struct Epoll {
 }
 
 impl Epoll {
-    pub(super) fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
+    pub(in crate::event_loop) fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
         // SAFETY: no pointers; the result is checked.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)
             .map_err(|error| os_error(py, &error))?;
@@ -67,7 +67,7 @@ impl Epoll {
     }
 
     /// Makes an entry for the file that `fd` is now.
-    pub(super) fn add(&mut self, fd: RawFd, events: u32) -> io::Result<Token> {
+    pub(in crate::event_loop) fn add(&mut self, fd: RawFd, events: u32) -> io::Result<Token> {
         self.tokens = self.tokens.wrapping_add(1);
         let token = Token(self.tokens);
         match self.control(libc::EPOLL_CTL_ADD, fd, events, token) {
@@ -81,17 +81,25 @@ impl Epoll {
     }
 
     /// Changes an entry. Fails with `ENOENT` if `fd` is another file now, `EBADF` if it is none.
-    pub(super) fn change(&self, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+    pub(in crate::event_loop) fn change(
+        &self,
+        fd: RawFd,
+        events: u32,
+        token: Token,
+    ) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, events, token)
     }
 
     /// Removes an entry, if `fd` is still its file.
-    pub(super) fn remove(&self, fd: RawFd, token: Token) {
+    pub(in crate::event_loop) fn remove(&self, fd: RawFd, token: Token) {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, token);
     }
 
     /// Collects what is ready, without waiting.
-    pub(super) fn ready<'a>(&self, room: &'a mut Room) -> impl Iterator<Item = Event> + use<'a> {
+    pub(in crate::event_loop) fn ready<'a>(
+        &self,
+        room: &'a mut Room,
+    ) -> impl Iterator<Item = Event> + use<'a> {
         let (at, most) = (room.0.as_mut_ptr().cast(), Room::EVENTS as i32);
         // SAFETY: room for as many events as we say; the time-out of 0 never waits.
         let count = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), at, most, 0) };
@@ -104,18 +112,18 @@ impl Epoll {
     }
 
     /// Asks the reactor to say when something is ready again.
-    pub(super) fn arm(&self) {
+    pub(in crate::event_loop) fn arm(&self) {
         self.registration.blocked(Direction::Read);
     }
 }
 
 /// Room for the events of one look.
-pub(super) struct Room([MaybeUninit<libc::epoll_event>; Self::EVENTS]);
+pub(in crate::event_loop) struct Room([MaybeUninit<libc::epoll_event>; Self::EVENTS]);
 
 impl Room {
-    pub(super) const EVENTS: usize = 256;
+    pub(in crate::event_loop) const EVENTS: usize = 256;
 
-    pub(super) const fn new() -> Self {
+    pub(in crate::event_loop) const fn new() -> Self {
         Self([const { MaybeUninit::uninit() }; Self::EVENTS])
     }
 }

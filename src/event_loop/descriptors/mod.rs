@@ -9,6 +9,8 @@
 //! file that it was added for: each one that is added asks the kernel (see `epoll`), and if the
 //! number is another file's by now, those that waited for the old file are taken out. They wait
 //! for ever, as on asyncio's loop.
+//!
+//! A table and nothing else: `event_loop::watching` works on it and calls those that wait.
 
 mod displaced;
 mod epoll;
@@ -22,13 +24,13 @@ use pyo3::{PyTraverseError, PyVisit};
 use rustc_hash::FxHashMap;
 
 use crate::driver::reactor::Direction;
-use crate::event_loop::handles::Handle;
-use crate::event_loop::{Entry, NativeLoop};
-use crate::ffi::errors::os_error;
+use crate::event_loop::queue::Handle;
 use displaced::{Displaced, Note};
-use epoll::{Epoll, Event, ONCE, READ, Room, WRITE};
-use watched::{Due, Watched, Watcher};
-pub(crate) use watched::{Tried, Waiter};
+pub(super) use epoll::{Epoll, READ, Room, WRITE};
+use epoll::{Event, ONCE};
+use watched::Watched;
+pub(super) use watched::{Due, Watcher};
+pub(crate) use watched::{Retry, Tried, Waiter};
 
 #[derive(Default)]
 pub(crate) struct Descriptors {
@@ -41,9 +43,9 @@ pub(crate) struct Descriptors {
     pending: bool,
 }
 
-/// What must be dropped where that may run Python code.
+/// What must be cancelled and dropped where that may run Python code.
 #[derive(Default)]
-struct Removed {
+pub(super) struct Removed {
     /// The handle whose place was taken.
     replaced: Option<Handle>,
     /// Who waited for the file that had this number before, or for one that is closed.
@@ -52,37 +54,10 @@ struct Removed {
 }
 
 impl Removed {
-    fn settle(self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        if let Some(note) = Note::of(py, &self.displaced) {
-            drop(event_loop.descriptors.with(py, |it| it.displaced.remember(py, note)));
-        }
+    /// The handles of readers and writers that are to be cancelled.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Handle> {
         let Watched { reader, writer, .. } = &self.displaced;
-        for handle in [&self.replaced, reader, writer].into_iter().flatten() {
-            handle.cancel(py)?;
-        }
-        Ok(())
-    }
-}
-
-impl Due {
-    fn make_ready(
-        self,
-        py: Python<'_>,
-        event_loop: &NativeLoop,
-        fd: RawFd,
-        direction: Direction,
-    ) -> PyResult<()> {
-        match self.handle {
-            Some(handle) if handle.is_cancelled(py) => {
-                remove(py, event_loop, fd, direction)?;
-            }
-            Some(handle) => event_loop.push(py, Entry::Handle(handle)),
-            None => {}
-        }
-        if let Some((object, resume)) = self.waiter {
-            event_loop.push(py, Entry::Native(object, resume));
-        }
-        Ok(())
+        [&self.replaced, reader, writer].into_iter().flatten()
     }
 }
 
@@ -106,7 +81,7 @@ impl Descriptors {
     }
 
     /// Has the kernel watch the file that `fd` is now, for one more.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         fd: RawFd,
         direction: Direction,
@@ -157,7 +132,7 @@ impl Descriptors {
     }
 
     /// Tells the kernel what is wanted of a file, after a watcher went or an event came.
-    fn adjust(&mut self, fd: RawFd) {
+    pub(super) fn adjust(&mut self, fd: RawFd) {
         let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else { return };
         let Some(watched) = all.get_mut(&fd) else { return };
         let wanted = watched.wanted();
@@ -184,7 +159,7 @@ impl Descriptors {
     }
 
     /// Who waits for the file that an event is of, to receive and to send. `None`: nobody knows it.
-    fn due(&mut self, py: Python<'_>, event: Event) -> Option<[Due; 2]> {
+    pub(super) fn due(&mut self, py: Python<'_>, event: Event) -> Option<[Due; 2]> {
         let known = self.watched.get_mut(&event.fd);
         let watched = known.filter(|watched| watched.token == Some(event.token))?;
         let due = [Direction::Read, Direction::Write].map(|direction| watched.due(py, direction));
@@ -196,6 +171,194 @@ impl Descriptors {
             self.adjust(event.fd);
         }
         Some(due)
+    }
+
+    /// Remembers which file another one of the same number has displaced. What comes back is to be
+    /// dropped outside of the borrow.
+    #[must_use]
+    pub(super) fn remember_displaced(
+        &mut self,
+        py: Python<'_>,
+        removed: &Removed,
+    ) -> impl Sized + use<> {
+        Note::of(py, &removed.displaced).map(|note| self.displaced.remember(py, note))
+    }
+
+    /// Whether `object` was watched when it lost its number, and was not removed since. What is
+    /// forgotten is to be dropped outside of the borrow.
+    pub(super) fn remove_displaced(
+        &mut self,
+        object: &Bound<'_, PyAny>,
+        direction: Direction,
+    ) -> Option<(bool, impl Sized + use<>)> {
+        self.displaced.remove(object, direction)
+    }
+
+    /// Gives the table its epoll instance; the one before comes back.
+    pub(super) fn open(&mut self, epoll: Epoll) -> Option<Epoll> {
+        self.epoll.replace(epoll)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.epoll.is_some()
+    }
+
+    /// Has the next `poll_pending` ask the kernel.
+    pub(super) fn ask_again(&mut self) {
+        self.pending = true;
+    }
+
+    /// Polls the instance, if it may have events.
+    pub(super) fn poll_pending<'a>(
+        &mut self,
+        room: &'a mut Room,
+    ) -> Option<impl Iterator<Item = Event> + use<'a>> {
+        // A level that nobody drained shows up again without waking the reactor: look once more
+        // before parking, until a look finds nothing.
+        if !std::mem::take(&mut self.pending) {
+            return None;
+        }
+        Some(self.epoll.as_ref()?.ready(room))
+    }
+
+    /// All that `add_reader` and `add_writer` registered.
+    pub(super) fn registered(&self, py: Python<'_>) -> Vec<Registered> {
+        let clone = |handle: &Option<Handle>| handle.as_ref().map(|handle| handle.clone_ref(py));
+        self.watched
+            .iter()
+            .filter(|(_, watched)| watched.reader.is_some() || watched.writer.is_some())
+            .map(|(fd, watched)| Registered {
+                fd: *fd,
+                object: watched.object.as_ref().map(|object| object.clone_ref(py)),
+                reader: clone(&watched.reader),
+                writer: clone(&watched.writer),
+            })
+            .collect()
+    }
+
+    /// The number that `object` was registered by.
+    pub(super) fn find(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let is_it = |watched: &Watched| watched.object.as_ref().is_some_and(|it| it.is(object));
+        self.watched.iter().find(|(_, watched)| is_it(watched)).map(|(fd, _)| *fd)
+    }
+
+    /// The mask of `selectors` events that `fd` is watched for by `add_reader` and `add_writer`.
+    pub(super) fn mask(&self, fd: RawFd) -> u32 {
+        self.watched.get(&fd).map_or(0, |watched| {
+            u32::from(watched.reader.is_some()) | u32::from(watched.writer.is_some()) << 1
+        })
+    }
+
+    /// Puts another handle in the place of one; the old one comes back, or the new one if there was
+    /// none.
+    pub(super) fn replace_handle(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        handle: Handle,
+    ) -> Result<Handle, Handle> {
+        match self.watched.get_mut(&fd).map(|watched| watched.handle(direction)) {
+            Some(Some(place)) => Ok(std::mem::replace(place, handle)),
+            _ => Err(handle),
+        }
+    }
+
+    /// Takes the handle of `fd` out, and the object that it was added by with the last one.
+    pub(super) fn take_handle(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+    ) -> Option<(Option<Handle>, Option<Py<PyAny>>)> {
+        let removed = self.watched.get_mut(&fd)?.take(direction);
+        self.adjust(fd);
+        Some(removed)
+    }
+
+    /// Takes a waiter out that shall not try again.
+    pub(super) fn take_waiter(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        waiter: &Bound<'_, PyAny>,
+    ) -> Option<Waiter> {
+        let waiters = self.watched.get_mut(&fd)?.waiters(direction);
+        let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
+        let taken = waiters.remove(at);
+        self.adjust(fd);
+        taken
+    }
+
+    /// How a waiter tries again, if it is in the table still.
+    pub(super) fn retry_of(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        object: &Py<PyAny>,
+    ) -> Option<Retry> {
+        let waiters = self.watched.get_mut(&fd)?.waiters(direction);
+        Some(waiters.iter().find(|waiting| waiting.object.is(object))?.retry)
+    }
+
+    /// Takes a waiter out that has finished, and gives the object of the next one.
+    pub(super) fn finish(
+        &mut self,
+        py: Python<'_>,
+        fd: RawFd,
+        direction: Direction,
+        object: &Py<PyAny>,
+    ) -> (Option<Waiter>, Option<Py<PyAny>>) {
+        let Some(watched) = self.watched.get_mut(&fd) else { return (None, None) };
+        let waiters = watched.waiters(direction);
+        let at = waiters.iter().position(|waiting| waiting.object.is(object));
+        let finished = at.and_then(|at| waiters.remove(at));
+        (finished, waiters.front().map(|waiting| waiting.object.clone_ref(py)))
+    }
+
+    /// Moves to another instance, which gets no entries but those that watchers wait for. The old one
+    /// comes back.
+    pub(super) fn renew(&mut self, fresh: Epoll) -> Option<Epoll> {
+        self.pending = true;
+        let old = self.epoll.replace(fresh)?;
+        let Self { epoll: Some(fresh), watched: all, awaited, .. } = self else {
+            return Some(old);
+        };
+        for (fd, watched) in all {
+            let (wanted, known) = (watched.wanted(), watched.token.take());
+            watched.armed = 0;
+            // The old instance knows whether the number is still this file's.
+            if wanted != 0
+                && known.is_some_and(|token| old.change(*fd, wanted, token).is_ok())
+                && let Ok(token) = fresh.add(*fd, wanted)
+            {
+                (watched.armed, watched.token) = (wanted, Some(token));
+            }
+            watched.count(awaited, watched.token.is_some());
+        }
+        Some(old)
+    }
+
+    /// In a forked child: the entries are the parent's. The instance comes back.
+    pub(super) fn forget_entries(&mut self) -> Option<Epoll> {
+        for watched in self.watched.values_mut() {
+            (watched.armed, watched.token) = (0, None);
+        }
+        self.pending = false;
+        self.epoll.take()
+    }
+
+    /// Makes new entries for everything that is watched, after `forget_entries` and `open`.
+    pub(super) fn make_entries(&mut self) {
+        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else { return };
+        for (fd, watched) in all {
+            let wanted = watched.wanted();
+            // A file that the child closed is not an error; no event of it will come again.
+            if wanted != 0
+                && let Ok(token) = epoll.add(*fd, wanted)
+            {
+                (watched.armed, watched.token) = (wanted, Some(token));
+            }
+            watched.count(awaited, watched.token.is_some());
+        }
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -213,317 +376,4 @@ pub(crate) struct Registered {
     pub object: Option<Py<PyAny>>,
     pub reader: Option<Handle>,
     pub writer: Option<Handle>,
-}
-
-/// All that `add_reader` and `add_writer` registered.
-pub(crate) fn registered(py: Python<'_>, event_loop: &NativeLoop) -> Vec<Registered> {
-    event_loop.descriptors.with(py, |descriptors| {
-        let clone = |handle: &Option<Handle>| handle.as_ref().map(|handle| handle.clone_ref(py));
-        descriptors
-            .watched
-            .iter()
-            .filter(|(_, watched)| watched.reader.is_some() || watched.writer.is_some())
-            .map(|(fd, watched)| Registered {
-                fd: *fd,
-                object: watched.object.as_ref().map(|object| object.clone_ref(py)),
-                reader: clone(&watched.reader),
-                writer: clone(&watched.writer),
-            })
-            .collect()
-    })
-}
-
-/// The number that `object` was registered by; for one that was closed and has none any more.
-pub(crate) fn find(event_loop: &NativeLoop, object: &Bound<'_, PyAny>) -> Option<RawFd> {
-    event_loop.descriptors.with(object.py(), |descriptors| {
-        let is_it = |watched: &Watched| watched.object.as_ref().is_some_and(|it| it.is(object));
-        descriptors.watched.iter().find(|(_, watched)| is_it(watched)).map(|(fd, _)| *fd)
-    })
-}
-
-/// Stops calling the handle of a file that was closed; whether there was one. `None`: the file is
-/// not known.
-pub(crate) fn remove_closed(
-    event_loop: &NativeLoop,
-    object: &Bound<'_, PyAny>,
-    direction: Direction,
-) -> PyResult<Option<bool>> {
-    let py = object.py();
-    if let Some(fd) = find(event_loop, object) {
-        return remove(py, event_loop, fd, direction).map(Some);
-    }
-    let removed = event_loop
-        .descriptors
-        .with(py, |descriptors| descriptors.displaced.remove(object, direction));
-    Ok(removed.map(|(watched, _forgotten)| watched))
-}
-
-/// The mask of `selectors` events that `fd` is watched for by `add_reader` and `add_writer`.
-pub(crate) fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
-    event_loop.descriptors.with(py, |descriptors| {
-        descriptors.watched.get(&fd).map_or(0, |watched| {
-            u32::from(watched.reader.is_some()) | u32::from(watched.writer.is_some()) << 1
-        })
-    })
-}
-
-/// Makes the epoll instance, once.
-pub(crate) fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-    if event_loop.descriptors.with(py, |descriptors| descriptors.epoll.is_some()) {
-        return Ok(());
-    }
-    let epoll = Epoll::new(py, event_loop)?;
-    event_loop.descriptors.with(py, |descriptors| descriptors.epoll = Some(epoll));
-    Ok(())
-}
-
-/// Watches `fd` and calls `handle` while it is ready; a handle that it replaces is cancelled.
-pub(crate) fn add(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    handle: Handle,
-) -> PyResult<()> {
-    admit(py, event_loop, fd, direction, Watcher::Handle(handle, None))
-}
-
-/// The same, for a file object, which `find` finds when it is closed.
-pub(crate) fn add_object(
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    object: &Bound<'_, PyAny>,
-    direction: Direction,
-    handle: Handle,
-) -> PyResult<()> {
-    let watcher = Watcher::Handle(handle, Some(object.clone().unbind()));
-    admit(object.py(), event_loop, fd, direction, watcher)
-}
-
-/// Has `waiter` try again when `fd` is ready.
-pub(crate) fn wait(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    waiter: Waiter,
-) -> PyResult<()> {
-    admit(py, event_loop, fd, direction, Watcher::Waiter(waiter))
-}
-
-fn admit(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    watcher: Watcher,
-) -> PyResult<()> {
-    open(py, event_loop)?;
-    let (result, removed) =
-        event_loop.descriptors.with(py, |descriptors| descriptors.admit(fd, direction, watcher));
-    removed.settle(py, event_loop)?;
-    result.map_err(|error| os_error(py, &error))
-}
-
-/// Puts another handle in the place of one whose file was closed.
-pub(crate) fn replace(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    handle: Handle,
-) -> PyResult<()> {
-    let (replaced, refused) = event_loop.descriptors.with(py, |descriptors| {
-        match descriptors.watched.get_mut(&fd).map(|watched| watched.handle(direction)) {
-            Some(place @ Some(_)) => (place.replace(handle), None),
-            _ => (None, Some(handle)),
-        }
-    });
-    if refused.is_some() {
-        return Err(os_error(py, &io::Error::from_raw_os_error(libc::EBADF)));
-    }
-    replaced.map_or(Ok(()), |replaced| replaced.cancel(py).map(drop))
-}
-
-/// Stops calling the handle of `fd`; whether there was one.
-pub(crate) fn remove(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-) -> PyResult<bool> {
-    let removed = event_loop.descriptors.with(py, |descriptors| {
-        let removed = descriptors.watched.get_mut(&fd)?.take(direction);
-        descriptors.adjust(fd);
-        Some(removed)
-    });
-    match removed {
-        Some((Some(handle), _object)) => {
-            handle.cancel(py)?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
-}
-
-/// Takes a waiter back.
-pub(crate) fn forget(
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    waiter: &Bound<'_, PyAny>,
-) {
-    let py = waiter.py();
-    let forgotten = event_loop.descriptors.with(py, |descriptors| {
-        let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
-        let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
-        let forgotten = waiters.remove(at);
-        descriptors.adjust(fd);
-        forgotten
-    });
-    drop(forgotten);
-}
-
-/// Asks the kernel, whether the reactor has reported anything or not.
-pub(crate) fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-    event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
-    collect(py, event_loop)
-}
-
-/// Turns what the kernel reports into ready entries and finished waits.
-pub(crate) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-    if !event_loop.descriptors.with(py, |descriptors| descriptors.pending) {
-        return Ok(());
-    }
-    let mut room = Room::new();
-    let events = event_loop.descriptors.with(py, |descriptors| {
-        // A level that nobody drained shows up again without waking the reactor: look once more
-        // before parking, until a look finds nothing.
-        descriptors.pending = false;
-        descriptors.epoll.as_ref().map(|epoll| epoll.ready(&mut room))
-    });
-    let (mut count, mut orphans) = (0, false);
-    for event in events.into_iter().flatten() {
-        count += 1;
-        match event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event)) {
-            None => orphans = true,
-            // As `selectors` reads epoll: a hang-up or an error wakes both sides.
-            Some([receiving, sending]) => {
-                if event.mask & !WRITE != 0 {
-                    receiving.make_ready(py, event_loop, event.fd, Direction::Read)?;
-                }
-                if event.mask & !READ != 0 {
-                    sending.make_ready(py, event_loop, event.fd, Direction::Write)?;
-                }
-            }
-        }
-    }
-    if count == Room::EVENTS {
-        event_loop.descriptors.with(py, |descriptors| descriptors.pending = true);
-    }
-    if orphans {
-        renew(py, event_loop);
-    }
-    Ok(())
-}
-
-/// The turn of a waiter has come: it tries again, and so do those behind it until one is blocked.
-pub(crate) fn resume(
-    py: Python<'_>,
-    event_loop: &NativeLoop,
-    fd: RawFd,
-    direction: Direction,
-    waiter: &Py<PyAny>,
-) -> PyResult<()> {
-    let mut next = Some(waiter.clone_ref(py));
-    let mut result = Ok(());
-    while let Some(object) = next {
-        // It may have taken itself out, and the number be another file's.
-        let retry = event_loop.descriptors.with(py, |descriptors| {
-            let waiters = descriptors.watched.get_mut(&fd)?.waiters(direction);
-            Some(waiters.iter().find(|waiting| waiting.object.is(&object))?.retry)
-        });
-        let Some(retry) = retry else { break };
-        // SAFETY: the two came in one waiter.
-        match unsafe { retry(py, &object) } {
-            Ok(Tried::Blocked) => break,
-            Ok(Tried::Over) => {}
-            Err(error) => result = Err(error),
-        }
-        let (finished, behind) = event_loop.descriptors.with(py, |descriptors| {
-            let Some(watched) = descriptors.watched.get_mut(&fd) else { return (None, None) };
-            let waiters = watched.waiters(direction);
-            let at = waiters.iter().position(|waiting| waiting.object.is(&object));
-            let finished = at.and_then(|at| waiters.remove(at));
-            (finished, waiters.front().map(|waiting| waiting.object.clone_ref(py)))
-        });
-        drop(finished);
-        next = if result.is_ok() { behind } else { None };
-    }
-    event_loop.descriptors.with(py, |descriptors| descriptors.adjust(fd));
-    result
-}
-
-/// Moves to another instance, which has no entries but those that watchers wait for.
-///
-/// A file whose number was closed here lives on if it is open elsewhere, too: in a child process,
-/// under another number. The kernel goes on reporting it, and no call takes its entry back.
-fn renew(py: Python<'_>, event_loop: &NativeLoop) {
-    // Without a descriptor to spare the loop goes on with the old instance: it only turns more.
-    let Ok(fresh) = Epoll::new(py, event_loop) else { return };
-    let old = event_loop.descriptors.with(py, |descriptors| {
-        descriptors.pending = true;
-        let old = descriptors.epoll.replace(fresh)?;
-        let Descriptors { epoll: Some(fresh), watched: all, awaited, .. } = descriptors else {
-            return Some(old);
-        };
-        for (fd, watched) in all {
-            let (wanted, known) = (watched.wanted(), watched.token.take());
-            watched.armed = 0;
-            // The old instance knows whether the number is still this file's.
-            if wanted != 0
-                && known.is_some_and(|token| old.change(*fd, wanted, token).is_ok())
-                && let Ok(token) = fresh.add(*fd, wanted)
-            {
-                (watched.armed, watched.token) = (wanted, Some(token));
-            }
-            watched.count(awaited, watched.token.is_some());
-        }
-        Some(old)
-    });
-    if let Some(old) = old {
-        drop(event_loop.sources.with(py, |sources| sources.remove(old.key)));
-    }
-}
-
-/// After a fork: an epoll instance of the child's own, with everything watched as before.
-pub(crate) fn move_to(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-    let had = event_loop.descriptors.with(py, |descriptors| {
-        for watched in descriptors.watched.values_mut() {
-            (watched.armed, watched.token) = (0, None);
-        }
-        descriptors.pending = false;
-        descriptors.epoll.take()
-    });
-    if had.is_none() {
-        return Ok(());
-    }
-    drop(had);
-    open(py, event_loop)?;
-    event_loop.descriptors.with(py, |descriptors| {
-        let Descriptors { epoll: Some(epoll), watched: all, awaited, .. } = descriptors else {
-            return;
-        };
-        for (fd, watched) in all {
-            let wanted = watched.wanted();
-            // One that the child closed is not an error; nobody will hear of it again.
-            if wanted != 0
-                && let Ok(token) = epoll.add(*fd, wanted)
-            {
-                (watched.armed, watched.token) = (wanted, Some(token));
-            }
-            watched.count(awaited, watched.token.is_some());
-        }
-    });
-    Ok(())
 }

@@ -7,8 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::epoll::{ONCE, READ, Token, WRITE};
 use crate::driver::reactor::Direction;
-use crate::event_loop::Callback;
-use crate::event_loop::handles::Handle;
+use crate::event_loop::queue::{Callback, Handle};
 
 /// Who waits for one file.
 #[derive(Default)]
@@ -30,11 +29,13 @@ pub(super) struct Watched {
 /// Something that tries again when its descriptor is ready.
 pub(crate) struct Waiter {
     pub object: Py<PyAny>,
-    /// Tries again. May be called with the object beside it only.
-    pub retry: unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>,
-    /// Its entry in the ready queue, which has to call `descriptors::resume`.
+    pub retry: Retry,
+    /// Its entry in the ready queue, which has to call `watching::resume`.
     pub resume: Callback,
 }
+
+/// Tries again. It may only be called with the object that came in the same `Waiter`.
+pub(crate) type Retry = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>;
 
 /// What another try of a waiter came to.
 pub(crate) enum Tried {
@@ -45,7 +46,7 @@ pub(crate) enum Tried {
 }
 
 /// One more that waits for a file.
-pub(super) enum Watcher {
+pub(in crate::event_loop) enum Watcher {
     /// Called while the file is ready. With the object that it was added by.
     Handle(Handle, Option<Py<PyAny>>),
     /// Tries again, once the file is ready.
@@ -53,7 +54,7 @@ pub(super) enum Watcher {
 }
 
 /// Who hears of an event in one direction.
-pub(super) struct Due {
+pub(in crate::event_loop) struct Due {
     pub handle: Option<Handle>,
     /// The first that waits, with its entry in the ready queue.
     pub waiter: Option<(Py<PyAny>, Callback)>,

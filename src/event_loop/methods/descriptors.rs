@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
 use crate::driver::reactor::Direction;
-use crate::event_loop::NativeLoop;
-use crate::event_loop::descriptors;
+use crate::event_loop::{NativeLoop, watching};
+
 use crate::event_loop::handles::{Call, Handle};
 
 impl NativeLoop {
@@ -32,7 +32,7 @@ impl NativeLoop {
             Err(error) => Err(error),
         };
         // A closed file is still known by its object, as to asyncio's selector.
-        let closed = number.is_err().then(|| descriptors::find(this, fd)).flatten();
+        let closed = number.is_err().then(|| watching::find(this, fd)).flatten();
         let mut arguments = Vec::new();
         arguments.try_reserve_exact(args.len()).map_err(|_| PyMemoryError::new_err(()))?;
         arguments.extend(args.iter_borrowed());
@@ -42,10 +42,10 @@ impl NativeLoop {
         let object = handle.give(py, this);
         match (number, closed) {
             (Ok(number), _) if fd.is_instance_of::<PyInt>() => {
-                descriptors::add(py, this, number, direction, handle)?;
+                watching::add(py, this, number, direction, handle)?;
             }
-            (Ok(number), _) => descriptors::add_object(this, number, fd, direction, handle)?,
-            (Err(_), Some(number)) => descriptors::replace(py, this, number, direction, handle)?,
+            (Ok(number), _) => watching::add_object(this, number, fd, direction, handle)?,
+            (Err(_), Some(number)) => watching::replace(py, this, number, direction, handle)?,
             (Err(error), None) => return Err(error),
         }
         Ok(object)
@@ -62,10 +62,10 @@ impl NativeLoop {
             return Ok(false);
         }
         match descriptor(fd) {
-            Ok(Some(number)) => descriptors::remove(py, this, number, direction),
+            Ok(Some(number)) => watching::remove(py, this, number, direction),
             Ok(None) => Ok(false),
             // A closed file is still known by its object, as to asyncio's selector.
-            Err(error) => descriptors::remove_closed(this, fd, direction)?.ok_or(error),
+            Err(error) => watching::remove_closed(this, fd, direction)?.ok_or(error),
         }
     }
 }
@@ -117,12 +117,12 @@ impl NativeLoop {
     /// Opens the descriptors that the loop itself needs. Not left to first need: a number that the
     /// user has just closed must not come back as one of ours.
     fn _open(slf: &Bound<'_, Self>) -> PyResult<()> {
-        descriptors::open(slf.py(), Self::entered(slf))
+        watching::open(slf.py(), Self::entered(slf))
     }
 
     /// `selectors` events that `fd` is watched for, 0 for none.
     fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> u32 {
-        descriptors::mask(slf.py(), Self::entered(slf), fd)
+        watching::mask(slf.py(), Self::entered(slf), fd)
     }
 
     /// What `add_reader` and `add_writer` registered: the file, its number, `selectors` events, and
@@ -134,7 +134,7 @@ impl NativeLoop {
         let py = slf.py();
         let this = Self::entered(slf);
         let object = |handle: Option<Handle>| handle.map(|handle| handle.bind(py).clone());
-        descriptors::registered(py, this)
+        watching::registered(py, this)
             .into_iter()
             .map(|it| {
                 let events = u32::from(it.reader.is_some()) | u32::from(it.writer.is_some()) << 1;
@@ -149,7 +149,7 @@ impl NativeLoop {
 
     /// The number that a file was registered by, which may be closed by now.
     fn _registered_fd(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> Option<RawFd> {
-        descriptors::find(Self::entered(slf), file)
+        watching::find(Self::entered(slf), file)
     }
 
     /// The native transport that uses `fd`.

@@ -13,9 +13,9 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::Datagram;
 use crate::driver::reactor::Direction;
-use crate::event_loop::descriptors;
 use crate::event_loop::ends_loop;
 use crate::event_loop::handles::{Call, Handle};
+use crate::event_loop::watching;
 use crate::ffi::errors::{check, os_error};
 use crate::ffi::memory;
 use crate::ffi::object;
@@ -245,7 +245,7 @@ impl Datagram {
         let call = Call { callback: callback.as_borrowed(), args: &[], context: None };
         let handle = Handle::with_source(py, &native, &call)?;
         match self.file.socket(py) {
-            Some(socket) => descriptors::add_object(&native, fd, &socket, Direction::Write, handle),
+            Some(socket) => watching::add_object(&native, fd, &socket, Direction::Write, handle),
             None => Ok(()),
         }
     }
@@ -255,10 +255,10 @@ impl Datagram {
             return Ok(());
         };
         match (self.file.open(py), self.file.socket(py)) {
-            (Ok(fd), _) => descriptors::remove(py, &native, fd, Direction::Write).map(drop),
+            (Ok(fd), _) => watching::remove(py, &native, fd, Direction::Write).map(drop),
             // The number may be another file's: only what was left for this socket goes.
             (Err(_), Some(socket)) => {
-                descriptors::remove_closed(&native, &socket, Direction::Write).map(drop)
+                watching::remove_closed(&native, &socket, Direction::Write).map(drop)
             }
             (Err(_), None) => Ok(()),
         }

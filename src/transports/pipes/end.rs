@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::driver::reactor::Direction;
-use crate::event_loop::descriptors;
 use crate::event_loop::handles::{self, Call, Handle};
+use crate::event_loop::watching;
 use crate::event_loop::{Callback, Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::ffi::contexts::Ground;
 use crate::ffi::errors::{check, os_error};
@@ -345,13 +345,13 @@ impl End {
         let callback = slf.getattr(method)?;
         let context = context.as_ref().map(Bound::as_borrowed);
         let call = Call { callback: callback.as_borrowed(), args: &[], context };
-        descriptors::add(py, &native, self.fd, direction, Handle::with_source(py, &native, &call)?)
+        watching::add(py, &native, self.fd, direction, Handle::with_source(py, &native, &call)?)
     }
 
     pub(crate) fn unwatch(&self, py: Python<'_>, direction: Direction) -> PyResult<()> {
         match self.native(py) {
             Some(native) if !native.is_closed(py) => {
-                descriptors::remove(py, &native, self.fd, direction).map(drop)
+                watching::remove(py, &native, self.fd, direction).map(drop)
             }
             _ => Ok(()),
         }
@@ -456,7 +456,7 @@ impl End {
             Direction::Read => 1,
             Direction::Write => 2,
         };
-        if descriptors::mask(py, &native, self.fd) & bit != 0 { "polling" } else { "idle" }
+        if watching::mask(py, &native, self.fd) & bit != 0 { "polling" } else { "idle" }
     }
 }
 
