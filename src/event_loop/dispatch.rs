@@ -124,4 +124,31 @@ impl NativeLoop {
             }
         }
     }
+
+    /// The runtime, made at first need and made anew in a forked child.
+    pub fn reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        if let Some(reactor) = self.wakeups.reactor(py)
+            && !reactor.is_forked()
+        {
+            return Ok(reactor);
+        }
+        self.check_closed(py)?;
+        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(py, &error))?);
+        self.targets.attach(&reactor);
+        let inherited = self.wakeups.replace_reactor(py, Arc::clone(&reactor));
+        if inherited.is_some() {
+            drop(inherited);
+            move_to(py, self, &reactor)?;
+        }
+        // A loop that has run out of descriptors needs timers, to go on later. If there is none
+        // left now, the first timer tries again.
+        drop(prepare_alarm(py, self));
+        Ok(reactor)
+    }
+
+    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
+    pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
+        self.wakeups.share_runtime(py);
+        self.reactor(py)
+    }
 }

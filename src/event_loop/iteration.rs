@@ -10,7 +10,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::dispatch;
-use super::run::Next;
 use super::sources::Event;
 use super::watching;
 use super::{Entry, NativeLoop};
@@ -47,6 +46,12 @@ impl Pace {
         let now = monotonic();
         now >= *self.due.get_or_insert(now + BETWEEN_POLLS)
     }
+}
+
+/// What follows an iteration.
+pub(super) enum Next {
+    Stop,
+    Poll(Poll),
 }
 
 /// What a look for events came to.
@@ -229,6 +234,21 @@ impl NativeLoop {
             });
         });
         Ok(())
+    }
+
+    /// Sends what transports wrote since the last flush.
+    pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let unflushed = self.unflushed.take(py);
+        if !unflushed.is_empty() {
+            self.set_answered(py, true);
+        }
+        let mut result = Ok(());
+        for (transport, flush) in unflushed {
+            // A transport whose error ends the loop does not keep the others' bytes back.
+            // SAFETY: the two were listed together.
+            result = result.and(unsafe { flush(py, &transport) });
+        }
+        result
     }
 
     /// Arms the alarm for the next timer. `false`: something is due already.

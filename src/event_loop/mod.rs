@@ -1,35 +1,60 @@
-//! `NativeLoop`: the part of the event loop that runs per callback.
+//! The event loop: what runs per callback, per iteration and per event.
 //!
-//! `tokioloop.Loop` derives from it and from asyncio's own selector loop, which contributes what
-//! runs per connection or per loop.
+//! `tokioloop.Loop` derives from [`NativeLoop`] and from asyncio's own selector loop, which
+//! contributes what runs per connection or per loop.
+//!
+//! Each file uses only files above it, and files of its own line, in this list:
+//!
+//! | file | what |
+//! |---|---|
+//! | `queue/` | handles' memory, calls, the ready queue |
+//! | `timers/` | the heap of timers, the clock, the alarm |
+//! | `sources` | the table of what is registered with the reactor |
+//! | `descriptors/` | the table of descriptors that the user owns |
+//! | `targets` | Python objects that wakers of Rust futures call, from any thread |
+//! | `overrides`, `wakeups`, `flush`, `scratch` | the loop's other parts |
+//! | `native_loop` | the class: what a loop is made of |
+//! | `reference` | references to loops that prove what they are |
+//! | `scheduling` | into the ready queue and into the heap |
+//! | `waking` | Rust futures that wake the loop |
+//! | `handles/` | handles are made, called and cancelled; their Python types |
+//! | `report` | callbacks are run, and their errors reported |
+//! | `watching` | `add_reader`, `add_writer`, the waits of `sock_*` |
+//! | `dispatch` | the reactor is made; its events are delivered |
+//! | `iteration`, `run` | one iteration; `run_forever` |
+//! | `closing` | the end of a loop |
+//! | `methods/` | what Python calls |
 //!
 //! # States
 //!
 //! - *Open* until `closed` is set, by `close()` or by the collector's `__clear__` (or by a program, as
-//!   asyncio's `_closed` can be). What a program schedules is refused from then on; it is looked at
-//!   again after what may run Python code. So `release_all` ends, whatever destructors do meanwhile.
+//!   asyncio's `_closed` can be). From then on the loop refuses what a program schedules, and checks
+//!   again after each step that may run Python code. So `release_all` ends, whatever destructors do
+//!   meanwhile.
 //! - *Running* while `thread` is not 0, which the Python `run_forever` sets; `in_run` while a call of
 //!   `run` is on the stack, whose caller keeps the loop. `idle` while the thread sleeps in the driver
-//!   without the GIL: who makes something ready then wakes it, once.
-//! - The reactor is there from its first need to `release_all`. A forked child makes another one when it
+//!   without the GIL: a thread that makes something ready then wakes it, once.
+//! - The reactor exists from its first need to `release_all`. A forked child makes another one when it
 //!   finds that its own is the parent's.
 //!
-//! # Who may touch what
+//! # Access
 //!
-//! Whoever holds the GIL and a reference, and only by `&NativeLoop`: each field is a cell that the GIL
-//! guards. No Python code runs while one is borrowed. What is dropped is taken out before, and what Python
-//! code may have changed is read again after it. Other threads without the GIL know the `mailbox` and
-//! the reactor's events, and nothing else.
+//! A thread that holds the GIL and a reference may use a loop, and only by `&NativeLoop`: each part's
+//! fields are cells that the GIL guards, private to the part. No Python code runs while one is borrowed.
+//! A value is taken out of its cell before it is dropped, and a field that Python code may have changed
+//! is read again after it. Other threads without the GIL reach the mailbox of `targets` and the
+//! reactor's events, and nothing else.
 //!
 //! `this` is the object that the struct is a part of. It is set whenever a pointer to the object
-//! becomes a reference to the struct (`of`), so it is there for every method.
+//! becomes a reference to the struct (`of`), so it is set before any method runs.
 //!
-//! # What frees it
+//! # Deallocation
 //!
-//! The last reference. Handles, transports and waiting calls each have one, so when a loop is freed
-//! there are none any more that could ask for it. A loop that nobody closed is closed by its
-//! finalizer, in Python, before the collector clears it.
+//! The last reference frees a loop. Handles, transports and waiting calls hold one each, so when a loop
+//! is freed none of them is left that could ask for it. A loop that the program did not close is closed
+//! by its finalizer, in Python, before the collector clears it.
 
+mod closing;
 mod descriptors;
 mod dispatch;
 mod flush;
@@ -48,6 +73,7 @@ mod sources;
 pub(crate) mod targets;
 pub(crate) mod timers;
 mod wakeups;
+mod waking;
 pub(crate) mod watching;
 
 use pyo3::prelude::*;

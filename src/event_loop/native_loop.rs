@@ -1,4 +1,4 @@
-//! The class `NativeLoop`: what a loop is made of, from its making to its end.
+//! The class `NativeLoop`: what a loop is made of, and its making. Its end is in `closing`.
 //!
 //! States, who may touch what, and what frees a loop are told at the head of `event_loop`.
 
@@ -9,14 +9,13 @@ use std::ops::Deref;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
 use super::descriptors::Descriptors;
-use super::dispatch;
 use super::flush::FlushList;
 use super::overrides::Overrides;
 use super::queue::{Entry, Ready};
-use super::scratch::Scratch;
+use super::scratch::{self, Scratch};
 use super::sources::Sources;
 use super::targets::Targets;
 use super::timers::Timers;
@@ -133,7 +132,7 @@ impl NativeLoop {
             state,
             ready: GilCell::new(Ready::new()),
             timers: GilCell::new(Timers::default()),
-            overrides: Overrides::new(py)?,
+            overrides: Overrides::new(&py.get_type::<Self>())?,
             contexts: Contexts::default(),
             wakeups: Wakeups::new(),
             sources: GilCell::new(Sources::default()),
@@ -171,17 +170,6 @@ impl NativeLoop {
         self.unflushed.traverse(&visit)?;
         self.contexts.traverse(&visit)
     }
-
-    fn __clear__(slf: &Bound<'_, Self>) {
-        let this = Self::entered(slf);
-        if !this.made.get(slf.py()) {
-            return;
-        }
-        // The finalizer had its time to close the loop. What still reaches it, out of the
-        // destructors of its own garbage, finds it closed.
-        this.closed.set(slf.py(), true);
-        this.release_all(slf.py());
-    }
 }
 
 impl NativeLoop {
@@ -215,6 +203,13 @@ impl NativeLoop {
     pub fn object(&self) -> Object {
         // SAFETY: only reached through `of`, which the GIL guards and which set the pointer.
         self.this.get(unsafe { Python::assume_attached() })
+    }
+
+    /// The Python object, for the time of a borrow.
+    #[inline]
+    pub(super) fn borrowed<'a, 'py>(&'a self, py: Python<'py>) -> Borrowed<'a, 'py, PyAny> {
+        // SAFETY: `self` lives inside this object.
+        unsafe { Borrowed::from_ptr(py, self.object()) }
     }
 
     pub fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -287,26 +282,25 @@ impl NativeLoop {
         &self.sources
     }
 
-    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
-    ///
-    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
-    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
-    pub(super) fn release_all(&self, py: Python<'_>) {
-        self.targets.close(&self.bind(py));
-        self.contexts.forget(py);
-        // One at a time, and never as a whole: `ready` says why.
-        while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
-            drop(entry);
-        }
-        self.ready.with(py, Ready::trim);
-        drop(self.timers.with(py, Timers::take));
-        self.unflushed.clear(py);
-        // Out of reach first: nothing is registered any more. It goes last.
-        let reactor = self.wakeups.take_reactor(py);
-        dispatch::detach_all(py, self);
-        drop(self.sources.take(py));
-        drop(self.descriptors.take(py));
-        drop(reactor);
-        self.scratch.release(py);
+    /// Ends the loop's sleep. Needed after each change that the loop has to see.
+    #[inline]
+    pub(crate) fn wake(&self, py: Python<'_>) {
+        self.wakeups.wake(py);
+    }
+
+    /// A peer was answered, and may ask again at once: the next sleep begins with a short spin.
+    #[inline]
+    pub(crate) fn set_answered(&self, py: Python<'_>, answered: bool) {
+        self.wakeups.set_answered(py, answered);
+    }
+
+    /// The most bytes that one read takes.
+    pub(crate) const fn most_at_once(&self) -> usize {
+        scratch::SIZE
+    }
+
+    /// Lends the buffer that reads go through. `f` may run Python code: see `Scratch::lend`.
+    pub(crate) fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.scratch.lend(py, f)
     }
 }

@@ -1,10 +1,9 @@
 //! What a program put in the place of the loop's own methods: then the core calls them as methods.
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
-use pyo3::{ffi, intern};
+use pyo3::types::{PyString, PyType};
+use pyo3::{Borrowed, ffi, intern};
 
-use super::NativeLoop;
 use crate::ffi::gil::{GilFlag, PySlot};
 
 /// Which methods are replaced, on the class or on the instance.
@@ -29,10 +28,11 @@ struct Clock {
 }
 
 impl Overrides {
-    pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
-        let native = |name: &Bound<'_, PyString>| {
-            py.get_type::<NativeLoop>().getattr(name).map(|it| PySlot::new(it.unbind()))
-        };
+    /// Of a loop whose methods are `class`'s when no subclass overrides them.
+    pub(super) fn new(class: &Bound<'_, PyType>) -> PyResult<Self> {
+        let py = class.py();
+        let native =
+            |name: &Bound<'_, PyString>| class.getattr(name).map(|it| PySlot::new(it.unbind()));
         Ok(Self {
             type_version: GilFlag::new(0),
             clock: GilFlag::new(Clock::default()),
@@ -44,18 +44,19 @@ impl Overrides {
     }
 
     #[inline]
-    fn clock(&self, py: Python<'_>, event_loop: &NativeLoop) -> Clock {
+    fn clock(&self, event_loop: Borrowed<'_, '_, PyAny>) -> Clock {
+        let py = event_loop.py();
         // SAFETY: the type of a live object.
-        let version = unsafe { (*ffi::Py_TYPE(event_loop.object())).tp_version_tag } as u32;
+        let version = unsafe { (*ffi::Py_TYPE(event_loop.as_ptr())).tp_version_tag } as u32;
         if version == 0 || version != self.type_version.get(py) {
-            self.look_up_clock(py, event_loop, version);
+            self.look_up_clock(&event_loop.get_type(), version);
         }
         self.clock.get(py)
     }
 
     #[cold]
-    fn look_up_clock(&self, py: Python<'_>, event_loop: &NativeLoop, version: u32) {
-        let class = event_loop.bind(py).get_type();
+    fn look_up_clock(&self, class: &Bound<'_, PyType>, version: u32) {
+        let py = class.py();
         let overridden = |name: &Bound<'_, PyString>, native: &PySlot| {
             class.getattr(name).is_ok_and(|found| !native.holds(&found))
         };
@@ -67,7 +68,11 @@ impl Overrides {
     }
 
     /// An attribute of the instance was set, or deleted if there is no value.
-    fn attribute_changed(&self, name: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>) {
+    pub(super) fn attribute_changed(
+        &self,
+        name: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+    ) {
         let py = name.py();
         // A name that is no text to Rust (with lone surrogates) is none of these.
         let name = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
@@ -91,51 +96,32 @@ impl Overrides {
             _ => {}
         }
     }
-}
 
-impl NativeLoop {
+    /// Whether `time()` must be called as a method.
     #[inline]
-    pub fn has_custom_time(&self, py: Python<'_>) -> bool {
-        let clock = self.overrides.clock(py, self);
+    pub(super) fn has_time(&self, event_loop: Borrowed<'_, '_, PyAny>) -> bool {
+        let clock = self.clock(event_loop);
         clock.own_time || clock.class_time
     }
 
-    /// Whether `call_later` must call `time()` or `call_at()` as a method.
-    #[inline]
-    pub fn has_custom_timers(&self, py: Python<'_>) -> bool {
-        self.overrides.clock(py, self) != Clock::default()
-    }
-
-    /// Whether `call_later` must call `call_at()` as a method.
-    pub fn has_custom_call_at(&self, py: Python<'_>) -> bool {
-        let clock = self.overrides.clock(py, self);
+    /// Whether `call_at()` must be called as a method.
+    pub(super) fn has_call_at(&self, event_loop: Borrowed<'_, '_, PyAny>) -> bool {
+        let clock = self.clock(event_loop);
         clock.own_call_at || clock.class_call_at
     }
 
-    /// Whether a scheduling method, `create_future` or `create_task` was replaced on the instance.
     #[inline]
-    pub fn has_own_methods(&self, py: Python<'_>) -> bool {
-        self.overrides.on_instance.get(py)
+    pub(super) fn has_any_timers(&self, event_loop: Borrowed<'_, '_, PyAny>) -> bool {
+        self.clock(event_loop) != Clock::default()
     }
 
     #[inline]
-    pub fn has_task_factory(&self, py: Python<'_>) -> bool {
-        self.overrides.task_factory.get(py)
+    pub(super) fn are_on_instance(&self, py: Python<'_>) -> bool {
+        self.on_instance.get(py)
     }
 
-    /// What `__setattr__` and `__delattr__` of the loop do: CPython's own, and a note of the name.
-    pub(super) fn set_attribute(
-        &self,
-        name: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let py = name.py();
-        let object = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
-        // SAFETY: generic attribute setting on a live object; a null value deletes.
-        if unsafe { ffi::PyObject_GenericSetAttr(self.object(), name.as_ptr(), object) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        self.overrides.attribute_changed(name, value);
-        Ok(())
+    #[inline]
+    pub(super) fn have_task_factory(&self, py: Python<'_>) -> bool {
+        self.task_factory.get(py)
     }
 }

@@ -8,14 +8,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
+use super::iteration::Next;
 use crate::driver::reactor::{Patience, Poll, Reactor};
 use crate::event_loop::handles::Handle;
-
-/// What follows an iteration.
-pub(super) enum Next {
-    Stop,
-    Poll(Poll),
-}
 
 impl NativeLoop {
     /// Runs until `stop()`, or until a callback or a signal handler raises what ends the loop.

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
-use super::queue::{Entry, Handle, Queued, Ready, Ticket};
+use super::queue::{Callback, Entry, Handle, Queued, Ready, Ticket};
 use super::timers::Timer;
 use super::timers::alarm::monotonic;
 
@@ -86,5 +86,43 @@ impl NativeLoop {
         } else {
             Ok(monotonic().into_pyobject(py)?.into_any())
         }
+    }
+
+    #[inline]
+    pub fn has_custom_time(&self, py: Python<'_>) -> bool {
+        self.overrides.has_time(self.borrowed(py))
+    }
+
+    /// Whether `call_later` must call `time()` or `call_at()` as a method.
+    #[inline]
+    pub fn has_custom_timers(&self, py: Python<'_>) -> bool {
+        self.overrides.has_any_timers(self.borrowed(py))
+    }
+
+    /// Whether `call_later` must call `call_at()` as a method.
+    pub fn has_custom_call_at(&self, py: Python<'_>) -> bool {
+        self.overrides.has_call_at(self.borrowed(py))
+    }
+
+    /// Whether a scheduling method, `create_future` or `create_task` was replaced on the instance.
+    #[inline]
+    pub fn has_own_methods(&self, py: Python<'_>) -> bool {
+        self.overrides.are_on_instance(py)
+    }
+
+    #[inline]
+    pub fn has_task_factory(&self, py: Python<'_>) -> bool {
+        self.overrides.have_task_factory(py)
+    }
+
+    /// Has the loop call `flush` with the transport at the end of the batch, and wakes the loop for
+    /// it.
+    ///
+    /// # Safety
+    /// `flush` must be made for objects of the transport's kind.
+    #[inline]
+    pub unsafe fn flush_later(&self, py: Python<'_>, transport: Py<PyAny>, flush: Callback) {
+        self.unflushed.push(py, transport, flush);
+        self.wake(py);
     }
 }

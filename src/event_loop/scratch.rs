@@ -2,11 +2,10 @@
 
 use pyo3::prelude::*;
 
-use super::NativeLoop;
 use crate::ffi::gil::GilCell;
 
 /// The size of the buffer; asyncio's `max_size`.
-const SIZE: usize = 256 * 1024;
+pub(super) const SIZE: usize = 256 * 1024;
 
 pub(super) struct Scratch(GilCell<Vec<u8>>);
 
@@ -19,23 +18,16 @@ impl Scratch {
     pub(super) fn release(&self, py: Python<'_>) {
         drop(self.0.take(py));
     }
-}
 
-impl NativeLoop {
-    /// The most bytes that one read takes.
-    pub const fn most_at_once(&self) -> usize {
-        SIZE
-    }
-
-    /// Lends the scratch buffer that reads go through. It is taken out meanwhile: should `f` come
-    /// to run Python code that reads as well, that gets one of its own.
-    pub fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut scratch = self.scratch.0.take(py);
+    /// Lends the buffer to `f`. It is taken out meanwhile: should `f` come to run Python code that
+    /// reads as well, that gets one of its own.
+    pub(super) fn lend<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut scratch = self.0.take(py);
         if scratch.is_empty() {
             scratch.resize(SIZE, 0);
         }
         let result = f(&mut scratch);
-        drop(self.scratch.0.with(py, |slot| std::mem::replace(slot, scratch)));
+        drop(self.0.with(py, |slot| std::mem::replace(slot, scratch)));
         result
     }
 }

@@ -4,14 +4,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use super::NativeLoop;
-use super::dispatch;
-use super::queue::Entry;
-use super::targets::{self, TableAddress, Target};
 use crate::driver::reactor::{Key, Patience, Poll, Reactor};
-use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, GilFlag};
-use crate::ffi::object::Object;
 
 pub(super) struct Wakeups {
     /// Made at first need, and made anew in a forked child.
@@ -79,15 +73,26 @@ impl Wakeups {
         self.answered.set(py, false);
         Poll::Blocking(patience)
     }
-}
 
-impl NativeLoop {
-    /// Ends the loop's sleep. Needed after each change that the loop has to see.
+    /// Puts a reactor in the place of the one before, which comes back.
+    pub(super) fn replace_reactor(
+        &self,
+        py: Python<'_>,
+        reactor: Arc<Reactor>,
+    ) -> Option<Arc<Reactor>> {
+        self.reactor.with(py, |slot| slot.replace(reactor))
+    }
+
+    pub(super) fn share_runtime(&self, py: Python<'_>) {
+        self.runtime_is_shared.set(py, true);
+    }
+
+    /// Ends the loop's sleep.
     #[inline]
-    pub fn wake(&self, py: Python<'_>) {
-        if self.wakeups.idle.get(py) {
-            self.wakeups.idle.set(py, false);
-            self.wakeups.reactor.with(py, |reactor| {
+    pub(super) fn wake(&self, py: Python<'_>) {
+        if self.idle.get(py) {
+            self.idle.set(py, false);
+            self.reactor.with(py, |reactor| {
                 if let Some(reactor) = reactor {
                     reactor.wake();
                 }
@@ -95,72 +100,8 @@ impl NativeLoop {
         }
     }
 
-    /// A peer was answered, and may ask again at once: the next sleep begins with a short spin.
     #[inline]
-    pub fn set_answered(&self, py: Python<'_>, answered: bool) {
-        self.wakeups.answered.set(py, answered);
-    }
-
-    /// The runtime, made at first need and made anew in a forked child.
-    pub fn reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
-        if let Some(reactor) = self.wakeups.reactor(py)
-            && !reactor.is_forked()
-        {
-            return Ok(reactor);
-        }
-        self.check_closed(py)?;
-        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(py, &error))?);
-        self.targets.attach(&reactor);
-        let inherited = self.wakeups.reactor.with(py, |slot| slot.replace(Arc::clone(&reactor)));
-        if inherited.is_some() {
-            drop(inherited);
-            dispatch::move_to(py, self, &reactor)?;
-        }
-        // A loop that has run out of descriptors needs timers, to go on later. If there is none
-        // left now, the first timer tries again.
-        drop(dispatch::prepare_alarm(py, self));
-        Ok(reactor)
-    }
-
-    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
-    pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
-        self.wakeups.runtime_is_shared.set(py, true);
-        self.reactor(py)
-    }
-
-    /// Makes ready entries of the targets that were woken.
-    #[inline]
-    pub(super) fn collect_woken(&self, py: Python<'_>) {
-        if self.targets.are_used(py) {
-            self.collect_woken_targets(py);
-        }
-    }
-
-    fn collect_woken_targets(&self, py: Python<'_>) {
-        self.targets.collect(py, |object| {
-            // The thread that woke it may be asked again, and wake again at once.
-            self.set_answered(py, true);
-            self.push(py, Entry::Native(object.unbind(), targets::call));
-        });
-    }
-
-    /// A target whose wakes this loop carries.
-    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<Target>> {
-        self.check_closed(py)?;
-        Ok(self.targets.add(py, table))
-    }
-
-    /// From now on a wake calls `object`, which is borrowed until `release_target`.
-    ///
-    /// # Safety
-    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
-    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
-        // SAFETY: the caller's promise.
-        unsafe { self.targets.park(py, target, object) };
-    }
-
-    /// The object goes; wakes from now on call nothing.
-    pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
-        self.targets.release(py, target);
+    pub(super) fn set_answered(&self, py: Python<'_>, answered: bool) {
+        self.answered.set(py, answered);
     }
 }

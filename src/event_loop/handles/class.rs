@@ -12,10 +12,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::calling::{cancel, claim, give_up, nothing_to_call, own_context, release_call};
-use super::making::RECYCLED;
 use super::thread_safe::wait_until_done;
 use crate::event_loop::NativeLoop;
-use crate::event_loop::queue::{Handle, HandleObject, INLINE, Run, State, track};
+use crate::event_loop::queue::{Handle, HandleObject, INLINE, RECYCLED, Run, State, track};
 use crate::ffi::cached;
 use crate::ffi::finalizing;
 use crate::ffi::object::{

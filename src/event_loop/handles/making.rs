@@ -1,6 +1,6 @@
 //! Handles are made: from the arguments of `call_soon` and its like, in recycled memory.
 
-use std::ptr::{NonNull, null_mut};
+use std::ptr::null_mut;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -8,14 +8,10 @@ use pyo3::types::PyType;
 
 use super::class::types;
 use crate::event_loop::NativeLoop;
-use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, Run, State};
+use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, RECYCLED, Run, State};
 use crate::ffi::cached;
-use crate::ffi::gil::GilCell;
 use crate::ffi::object::{self, Arg, Object};
 use crate::ffi::tuples::arguments;
-
-/// Freed handles, for the next ones. All that they hold is null.
-pub(super) static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> = GilCell::new(Vec::new());
 
 /// What a new handle is to call.
 pub struct Call<'a, 'py> {

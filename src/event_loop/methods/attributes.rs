@@ -2,6 +2,7 @@
 //! `close` that the Python side calls.
 
 use pyo3::exceptions::PyMemoryError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -138,6 +139,24 @@ impl NativeLoop {
 
     fn __delattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyAny>) -> PyResult<()> {
         Self::entered(slf).set_attribute(&name, None)
+    }
+}
+
+impl NativeLoop {
+    /// What `__setattr__` and `__delattr__` of the loop do: CPython's own, and a note of the name.
+    fn set_attribute(
+        &self,
+        name: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = name.py();
+        let object = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+        // SAFETY: generic attribute setting on a live object; a null value deletes.
+        if unsafe { ffi::PyObject_GenericSetAttr(self.object(), name.as_ptr(), object) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        self.overrides.attribute_changed(name, value);
+        Ok(())
     }
 }
 

@@ -1,0 +1,47 @@
+//! The end of a loop: everything that it holds is let go.
+
+use pyo3::prelude::*;
+
+use super::NativeLoop;
+use super::dispatch;
+use super::queue::Ready;
+use super::timers::Timers;
+
+#[pymethods]
+impl NativeLoop {
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let this = Self::entered(slf);
+        if !this.is_made(slf.py()) {
+            return;
+        }
+        // The finalizer had its time to close the loop. What still reaches it, out of the
+        // destructors of its own garbage, finds it closed.
+        this.set_closed(slf.py(), true);
+        this.release_all(slf.py());
+    }
+}
+
+impl NativeLoop {
+    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
+    ///
+    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
+    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
+    pub(super) fn release_all(&self, py: Python<'_>) {
+        self.targets.close(&self.bind(py));
+        self.contexts.forget(py);
+        // One at a time, and never as a whole: `ready` says why.
+        while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
+            drop(entry);
+        }
+        self.ready.with(py, Ready::trim);
+        drop(self.timers.with(py, Timers::take));
+        drop(self.unflushed.take(py));
+        // Out of reach first: nothing is registered any more. It goes last.
+        let reactor = self.wakeups.take_reactor(py);
+        dispatch::detach_all(py, self);
+        drop(self.sources.take(py));
+        drop(self.descriptors.take(py));
+        drop(reactor);
+        self.scratch.release(py);
+    }
+}

@@ -1,0 +1,48 @@
+//! Rust futures wake Python objects on the loop's thread, from any thread.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::NativeLoop;
+use super::queue::Entry;
+use super::targets::{self, TableAddress, Target};
+use crate::ffi::object::Object;
+
+impl NativeLoop {
+    /// Makes ready entries of the targets that were woken.
+    #[inline]
+    pub(super) fn collect_woken(&self, py: Python<'_>) {
+        if self.targets.are_used(py) {
+            self.collect_woken_targets(py);
+        }
+    }
+
+    fn collect_woken_targets(&self, py: Python<'_>) {
+        self.targets.collect(py, |object| {
+            // The thread that woke it may be asked again, and wake again at once.
+            self.set_answered(py, true);
+            self.push(py, Entry::Native(object.unbind(), targets::call));
+        });
+    }
+
+    /// A target whose wakes this loop carries.
+    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<Target>> {
+        self.check_closed(py)?;
+        Ok(self.targets.add(py, table))
+    }
+
+    /// From now on a wake calls `object`, which is borrowed until `release_target`.
+    ///
+    /// # Safety
+    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
+    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+        // SAFETY: the caller's promise.
+        unsafe { self.targets.park(py, target, object) };
+    }
+
+    /// The object goes; wakes from now on call nothing.
+    pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
+        self.targets.release(py, target);
+    }
+}
