@@ -16,7 +16,7 @@ impl NativeLoop {
         }
         // The finalizer had its time to close the loop. What still reaches it, out of the
         // destructors of its own garbage, finds it closed.
-        this.set_closed(slf.py(), true);
+        this.mark_closed(slf.py(), true);
         this.release_all(slf.py());
     }
 }

@@ -261,7 +261,7 @@ impl NativeLoop {
         self.closed.get(py)
     }
 
-    pub(super) fn set_closed(&self, py: Python<'_>, closed: bool) {
+    pub(super) fn mark_closed(&self, py: Python<'_>, closed: bool) {
         self.closed.set(py, closed);
     }
 

@@ -13,14 +13,14 @@ use crate::ffi::{finalizing, memory, object};
 #[pymethods]
 impl NativeLoop {
     #[getter(_closed)]
-    fn get_closed_flag(&self, py: Python<'_>) -> bool {
+    fn get_closed(&self, py: Python<'_>) -> bool {
         self.is_closed(py)
     }
 
     #[setter(_closed)]
-    fn set_closed_flag(&self, py: Python<'_>, closed: bool) {
+    fn set_closed(&self, py: Python<'_>, closed: bool) {
         if self.is_made(py) {
-            self.set_closed(py, closed);
+            self.mark_closed(py, closed);
         }
     }
 
