@@ -3,6 +3,7 @@
 #   make demo                                        build, then run the demo
 #   make test                                        build, then run every test
 #   make PYTHON=python3.13 VENV=.venv-3.13 test      the same on another interpreter
+#   make dev fmt check                               while you work: see CONTRIBUTING.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,6 +38,8 @@ LOOM := --manifest-path tests/loom/Cargo.toml
 LOOM_THREADS := --manifest-path tests/loom/threads/Cargo.toml --target-dir target/loom-threads
 # What the bridge is used in: the tests' extension, and the examples.
 EXTENSIONS := tests/bridge/extension examples/rust-extension examples/rust-embedded
+# Every crate of the repository: all are formatted in the same way.
+CRATES := . benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
 SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml build.rs)
 
@@ -50,7 +53,8 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-loom test-python conformance lint bench check-rust clean
+.PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
+.PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
@@ -58,6 +62,18 @@ help: ## Show this help
 	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
+
+# Both builds put the extension into the package's folder, and the later one is what Python imports.
+# This one compiles in a folder of its own, so that the release build's objects stay, and takes the
+# mark away: the next target that needs the release build then links and copies that again.
+dev: $(VENV)/.made ## Build an unoptimised extension with debug assertions, in seconds
+	$(call say,"Building the unoptimised extension")
+	@rm -f $(VENV)/.built
+	@installed=--skip-install; \
+	[ $(VENV)/.installed -nt pyproject.toml ] || installed='--extras test'; \
+	CARGO_PROFILE_DEV_DEBUG=none \
+		$(BIN)/maturin develop --target-dir target/dev $$installed
+	@touch $(VENV)/.installed
 
 demo: build ## Build, then fetch a thousand pages on the loop
 	$(call say,"Demo: examples/fetch_thousand.py $(DEMO_ARGS)")
@@ -69,7 +85,7 @@ test: test-rust test-loom test-python ## Build, then run all tests: Rust, Python
 
 # The Rust unit tests are a program that embeds Python: it needs the shared libpython, which an
 # installation that only runs programs may lack.
-test-rust: $(VENV)/.built
+test-rust: $(VENV)/.built ## Run the Rust unit tests and the examples in the documentation
 	$(call say,"Rust unit tests")
 	@libdir=$$($(BIN)/python -c "$$FIND_LIBPYTHON"); \
 	if [ -n "$$libdir" ]; then \
@@ -81,11 +97,11 @@ test-rust: $(VENV)/.built
 	fi
 
 # Needs no Python. LOOM_MAX_PREEMPTIONS=3 goes through more orders.
-test-loom: | check-rust
+test-loom: | check-rust ## Run wakes between threads in every order of their steps, with loom
 	$(call say,"Wakes between threads in every order")
 	@cargo test --quiet $(LOOM) --target-dir target/loom
 
-test-python: $(VENV)/.built
+test-python: $(VENV)/.built ## Run the Python tests, then the slow ones
 	$(call say,"Python tests")
 	@$(BIN)/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
 	$(call say,"Slow tests: one at a time; they count descriptors and memory")
@@ -143,14 +159,18 @@ conformance: | check-rust ## Run CPython's asyncio tests on every CPython that i
 	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")
 	@$(PYTHON) tests/conformance/everywhere.py $(CONFORMANCE_ARGS)
 
-lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the stub against the module
+fmt: $(VENV)/.lint ## Format all Rust and Python code, and sort Python's imports
+	$(call say,"rustfmt and ruff")
+	@set -e; for each in $(CRATES); do cargo fmt --manifest-path $$each/Cargo.toml; done
+	@$(BIN)/ruff check --quiet --select I --fix .
+	@$(BIN)/ruff format .
+
+check: lint-rust lint-python ## Check formatting and lints; needs no built extension
+
+# Each environment has clippy compile against its own CPython; nothing is linked.
+lint-rust: $(VENV)/.made
 	$(call say,"Rust: rustfmt and clippy")
-	@cargo fmt --check
-	@cargo fmt --check $(LOADGEN)
-	@cargo fmt --check $(LOOM)
-	@cargo fmt --check --manifest-path tests/loom/threads/Cargo.toml
-	@set -e; for each in $(EXTENSIONS) benchmarks/extension; do \
-		cargo fmt --check --manifest-path $$each/Cargo.toml; done
+	@set -e; for each in $(CRATES); do cargo fmt --check --manifest-path $$each/Cargo.toml; done
 	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOOM) --target-dir target/loom --all-targets -- -D warnings
@@ -158,10 +178,15 @@ lint: $(VENV)/.built $(VENV)/.lint ## Check formatting, lints and types, and the
 	@set -e; for each in $(EXTENSIONS); do PYO3_PYTHON=$(BIN)/python cargo clippy --quiet \
 		--manifest-path $$each/Cargo.toml --target-dir target/bridge/lint \
 		--all-targets -- -D warnings; done
+
+lint-python: $(VENV)/.lint
 	$(call say,"Python: ruff and mypy")
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+lint: check $(VENV)/.built ## Run all checks: those of `check`, all types, the stub against the module
+	$(call say,"Types of benchmarks and examples")
 	@$(BIN)/mypy -p benchmarks
 	@$(BIN)/mypy examples/rust-extension/*.py*
 	@$(BIN)/mypy examples/rust-embedded/*.py*
@@ -213,7 +238,7 @@ $(VENV)/.made: | check-rust
 $(VENV)/.built: $(VENV)/.made $(SOURCES)
 	$(call say,"Building the release extension; the first time takes a few minutes")
 	@$(BIN)/maturin develop --release --extras test
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.lint: $(VENV)/.made Makefile
 	$(call say,"Installing the checkers")
