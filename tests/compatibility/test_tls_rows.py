@@ -42,7 +42,7 @@ def test_type(both, certificates):
     assert both(look) == ["_SSLProtocolTransport", "SSLTransport"]
 
 
-@row("What was received over TLS in one piece with a damaged record")
+@row("Data received over TLS in one piece with a damaged record")
 def test_a_damaged_record(both, certificates):
     async def look(loop):
         near, far = blocking_pair()
@@ -196,7 +196,7 @@ def test_writing_no_bytes(both, certificates):
     assert theirs != ours or sys.version_info < (3, 11)
 
 
-@row("What waits behind a pause over TLS when the connection is closed, on CPython 3.10")
+@row("Data held back by a pause over TLS when the connection is closed, on CPython 3.10")
 def test_closing_with_what_waits(both, certificates):
     async def look(loop):
         loop.set_exception_handler(lambda _loop, _context: None)
@@ -219,7 +219,7 @@ def test_closing_with_what_waits(both, certificates):
 
 
 @row(
-    "What waits behind a pause over TLS on a half-closed connection that is resumed and paused "
+    "Data held back by a pause over TLS on a half-closed connection that is resumed and paused "
     "again at once"
 )
 def test_a_half_closed_connection_that_is_paused_again(both, certificates):

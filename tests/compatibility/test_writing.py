@@ -113,7 +113,7 @@ def test_data_that_changes(both):
     assert not ours
 
 
-@row("Writing to nobody where `SIGPIPE` is not ignored")
+@row("Writing to a peer that is gone where `SIGPIPE` is not ignored")
 def test_sigpipe(both_programs):
     source = """
 import asyncio, signal, socket
