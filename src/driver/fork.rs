@@ -70,6 +70,8 @@ mod gate {
     use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
     use std::thread;
 
+    use super::super::sys::fork::at_fork;
+
     /// How often this process is a fork of one that was asked.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     static PASSES: AtomicUsize = AtomicUsize::new(0);
@@ -78,10 +80,8 @@ mod gate {
 
     fn watch() {
         static WATCH: Once = Once::new();
-        // SAFETY: the handlers only touch atomics, which is safe around a fork.
-        WATCH.call_once(|| unsafe {
-            libc::pthread_atfork(Some(before), Some(after), Some(in_child));
-        });
+        // SAFETY: the functions only touch atomics.
+        WATCH.call_once(|| unsafe { at_fork(Some(before), Some(after), Some(in_child)) });
     }
 
     // The orderings of these four: a thread that takes a pass and one that forks each write and then

@@ -5,5 +5,5 @@
 pub(crate) mod events;
 pub(crate) mod fork;
 pub(crate) mod reactor;
-mod readiness;
+pub(crate) mod sys;
 pub(crate) mod wakes;

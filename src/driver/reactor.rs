@@ -20,7 +20,8 @@ use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 pub(crate) use super::events::{Events, Key};
 use super::fork;
-use super::readiness::Readiness;
+use super::sys::readiness::Readiness;
+use super::sys::{datagram, errno};
 use crate::ffi::finalizing;
 
 /// How to poll the driver.
@@ -40,15 +41,6 @@ pub enum Patience {
     Relaxed,
     /// It has waited for an answer already, and got none.
     Spent,
-}
-
-fn errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
-
-fn set_errno(value: i32) {
-    // SAFETY: the address of this thread's `errno`.
-    unsafe { *libc::__errno_location() = value };
 }
 
 struct SourceWaker {
@@ -90,11 +82,11 @@ impl Reactor {
                 .enable_time()
                 // Threads for what blocks, where users' functions may run Python code.
                 .on_thread_start(finalizing::guard)
-                .on_thread_park(|| set_errno(0))
+                .on_thread_park(|| errno::set(0))
                 // tokio goes on blocking when a signal interrupts it. The signal may have a handler
                 // in Python, which runs once the poll is over.
                 .on_thread_unpark(move || {
-                    if errno() == libc::EINTR {
+                    if errno::get() == libc::EINTR {
                         interrupted.call();
                     }
                 })
@@ -182,7 +174,7 @@ impl Reactor {
     /// Only for reading. A datagram socket becomes writable anew with each datagram that leaves,
     /// and each time that would wake who waits for the opposite.
     pub fn register_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
-        self.register_for(fd, key, Interest::READABLE | Interest::PRIORITY)
+        self.register_for(fd, key, datagram::INTEREST)
     }
 
     fn register_for(&self, fd: RawFd, key: Key, interest: Interest) -> io::Result<Registration> {

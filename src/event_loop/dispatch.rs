@@ -10,6 +10,7 @@ use super::NativeLoop;
 use super::sources::Source;
 use super::watching;
 use crate::driver::reactor::{Direction, Key, Reactor, Registration};
+use crate::driver::sys::descriptor::is_open;
 use crate::event_loop::timers::alarm::Alarm;
 use crate::ffi::errors::os_error;
 use crate::ffi::socket_fd::Descriptor;
@@ -84,10 +85,8 @@ pub(crate) fn deregister(
     registration: Option<Registration>,
     file: &Descriptor,
 ) {
-    // SAFETY: no pointers; a number that is not in use is an error.
-    let in_use = || unsafe { libc::fcntl(file.number(), libc::F_GETFD) } >= 0;
     match registration {
-        Some(registration) if file.open(py).is_err() && in_use() => {
+        Some(registration) if file.open(py).is_err() && is_open(file.number()) => {
             event_loop.sources.with(py, |sources| sources.orphans.push(registration));
         }
         registration => drop(registration),

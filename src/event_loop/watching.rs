@@ -7,11 +7,10 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 
 use super::NativeLoop;
-use super::descriptors::{
-    Due, Epoll, READ, Registered, Removed, Room, Tried, WRITE, Waiter, Watcher,
-};
+use super::descriptors::{Due, NestedSelector, Registered, Removed, Tried, Waiter, Watcher};
 use super::queue::{Entry, Handle};
 use crate::driver::reactor::Direction;
+use crate::driver::sys::selector::Room;
 use crate::ffi::errors::os_error;
 
 /// Cancels and drops what was removed.
@@ -73,11 +72,11 @@ pub(crate) fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
     event_loop.descriptors.with(py, |descriptors| descriptors.mask(fd))
 }
 
-/// Makes the epoll instance, once.
+/// Makes the selector, once.
 pub(super) fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.is_open()) {
-        let epoll = Epoll::new(py, event_loop)?;
-        drop(event_loop.descriptors.with(py, |descriptors| descriptors.open(epoll)));
+        let selector = NestedSelector::new(py, event_loop)?;
+        drop(event_loop.descriptors.with(py, |descriptors| descriptors.open(selector)));
     }
     Ok(())
 }
@@ -197,12 +196,11 @@ pub(super) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
         count += 1;
         match event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event)) {
             None => orphans = true,
-            // As `selectors` reads epoll: a hang-up or an error wakes both sides.
             Some([receiving, sending]) => {
-                if event.mask & !WRITE != 0 {
+                if event.reading {
                     make_ready(py, event_loop, receiving, event.fd, Direction::Read)?;
                 }
-                if event.mask & !READ != 0 {
+                if event.writing {
                     make_ready(py, event_loop, sending, event.fd, Direction::Write)?;
                 }
             }
@@ -255,14 +253,14 @@ pub(crate) fn resume(
 /// under another number. The kernel goes on reporting it, and no call takes its entry back.
 fn renew(py: Python<'_>, event_loop: &NativeLoop) {
     // Without a descriptor to spare the loop keeps the old instance, and wakes more often.
-    let Ok(fresh) = Epoll::new(py, event_loop) else { return };
+    let Ok(fresh) = NestedSelector::new(py, event_loop) else { return };
     let old = event_loop.descriptors.with(py, |descriptors| descriptors.renew(fresh));
     if let Some(old) = old {
         drop(event_loop.sources.with(py, |sources| sources.remove(old.key)));
     }
 }
 
-/// After a fork: an epoll instance of the child's own, with everything watched as before.
+/// After a fork: a selector of the child's own, with everything watched as before.
 pub(super) fn move_to_child(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     let had = event_loop.descriptors.with(py, |descriptors| descriptors.forget_entries());
     if had.is_none() {

@@ -26,8 +26,3 @@ pub(crate) fn made(py: Python<'_>, error: PyErr) -> PyErr {
     error.restore(py);
     object::fetch(py)
 }
-
-/// A system call's result, `-1` meaning `errno`.
-pub(crate) fn check(result: isize) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}

@@ -11,28 +11,14 @@
 //!
 //! # The mechanism
 //!
-//! [`guard`] registers one cleanup handler a thread with libc, `_pthread_cleanup_push`, when the
+//! [`guard`] registers one cleanup handler a thread with libc, when the
 //! thread first comes into the core. The handler parks the thread for ever if the interpreter is
 //! finalizing; otherwise (some other code ended the thread) it returns, and the thread ends as it
 //! would have without it. So nothing has to be done where Python code is called, and no call can
 //! forget it: `object::enter` and `object::destroy` register the thread, and so does each method
 //! that PyO3 writes the frame of (a test below goes through them).
 //!
-//! The handler must run before the first frame is unwound. musl's `pthread_exit` runs all handlers
-//! first and unwinds nothing. glibc (nptl/unwind.c) asks before each frame, the innermost one first,
-//! which handlers' buffers lie in frames that the unwinding has left:
-//!
-//! ```c
-//! #define FRAME_LEFT(cfa, buffer, top) ((uintptr_t) cfa - top >= (uintptr_t) buffer - top)
-//! ```
-//!
-//! `top` is the upper end of the thread's stack, so both differences are taken modulo 2^64. The
-//! frame's address `cfa` is on the stack, a distance `d` below the top: its difference is `2^64 - d`
-//! with `d` no more than the size of the stack. A buffer outside of the stack is either above the
-//! top, and its difference is small, or further below than the whole stack, `2^64 - D` with `D > d`.
-//! Both are smaller than the frame's: the buffer counts as left from the very first frame on. A
-//! buffer on the stack would not, and neither would one in static thread-local storage, which glibc
-//! puts at the top of the stack's block: hence a buffer on the heap.
+//! The handler runs before the first frame is unwound: see `driver::sys::thread_exit`.
 //!
 //! # Where it ends
 //!
@@ -114,18 +100,20 @@ pub(crate) fn guard() {}
 
 #[cfg(not(Py_3_14))]
 mod before_3_14 {
-    use std::cell::{Cell, UnsafeCell};
-    use std::ffi::{c_int, c_void};
-    use std::ptr::null_mut;
+    use std::cell::Cell;
+    use std::ffi::c_void;
     use std::sync::Once;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::driver::sys::fork::at_fork;
+    use crate::driver::sys::thread_exit::ExitHandler;
 
     /// From now on this thread parks when CPython ends it.
     #[inline]
     pub(crate) fn guard() {
         // SAFETY: has no preconditions.
         if LAST.load(Ordering::Relaxed) != unsafe { libc::pthread_self() } as usize {
-            register(park_if_finalizing);
+            register();
         }
     }
 
@@ -137,107 +125,37 @@ mod before_3_14 {
 
     thread_local! {
         /// Taken back when the thread ends in another way.
-        static HANDLER: Cell<Option<Handler>> = const { Cell::new(None) };
+        static HANDLER: Cell<Option<Registered>> = const { Cell::new(None) };
     }
 
     extern "C" fn forget_last() {
         LAST.store(0, Ordering::Relaxed);
     }
 
-    type Routine = unsafe extern "C" fn(*mut c_void);
+    /// The handler of the thread that made it.
+    struct Registered(#[expect(dead_code, reason = "dropped with it")] ExitHandler);
 
-    /// glibc's `struct _pthread_cleanup_buffer`.
-    #[cfg(not(target_env = "musl"))]
-    #[repr(C)]
-    struct Buffer {
-        routine: Option<Routine>,
-        arg: *mut c_void,
-        cancel_type: c_int,
-        previous: *mut Node,
-    }
-
-    /// musl's `struct __ptcb`.
-    #[cfg(target_env = "musl")]
-    #[repr(C)]
-    struct Buffer {
-        routine: Option<Routine>,
-        arg: *mut c_void,
-        previous: *mut Node,
-    }
-
-    /// A buffer that libc and this module both write to.
-    #[repr(transparent)]
-    struct Node(UnsafeCell<Buffer>);
-
-    impl Node {
-        const fn new() -> Self {
-            Self(UnsafeCell::new(Buffer {
-                routine: None,
-                arg: null_mut(),
-                #[cfg(not(target_env = "musl"))]
-                cancel_type: 0,
-                previous: null_mut(),
-            }))
-        }
-    }
-
-    unsafe extern "C" {
-        fn _pthread_cleanup_push(buffer: *mut Node, routine: Routine, arg: *mut c_void);
-        fn _pthread_cleanup_pop(buffer: *mut Node, execute: c_int);
-    }
-
-    /// A handler in the list of the thread that made it, which alone touches it.
-    struct Handler(*mut Node);
-
-    impl Handler {
-        fn push(routine: Routine) -> Self {
-            let node = Box::into_raw(Box::new(Node::new()));
-            // SAFETY: the buffer stays where it is until `drop` has taken it out of the list.
-            unsafe { _pthread_cleanup_push(node, routine, null_mut()) };
-            Self(node)
-        }
-    }
-
-    impl Drop for Handler {
-        /// Takes the handler out of the middle of the list: others (another copy of this crate)
-        /// may have pushed theirs since. To push one is the only way to see the list.
+    impl Drop for Registered {
         fn drop(&mut self) {
             // SAFETY: has no preconditions.
             let this_thread = unsafe { libc::pthread_self() } as usize;
             let _ = LAST.compare_exchange(this_thread, 0, Ordering::Relaxed, Ordering::Relaxed);
-            let head = Node::new();
-            // SAFETY: in the thread whose list it is. Each node of the list is live: ours until it
-            // is freed here, out of the list; others by the same contract with libc.
-            unsafe {
-                let head = (&raw const head).cast_mut();
-                _pthread_cleanup_push(head, park_if_finalizing, null_mut());
-                let mut at = head;
-                while !at.is_null() {
-                    let next = (*(*at).0.get()).previous;
-                    if next == self.0 {
-                        (*(*at).0.get()).previous = (*(*next).0.get()).previous;
-                        break;
-                    }
-                    at = next;
-                }
-                _pthread_cleanup_pop(head, 0);
-                drop(Box::from_raw(self.0));
-            }
         }
     }
 
     #[cold]
-    fn register(routine: Routine) {
+    fn register() {
         static WATCH_FORKS: Once = Once::new();
-        // SAFETY: the handler only touches an atomic, which is safe after a fork.
-        WATCH_FORKS.call_once(|| unsafe {
-            libc::pthread_atfork(None, None, Some(forget_last));
-        });
+        // SAFETY: the function only touches an atomic.
+        WATCH_FORKS.call_once(|| unsafe { at_fork(None, None, Some(forget_last)) });
         // Not in a thread whose thread-local values have been dropped: it runs destructors of such
         // values, and nothing else of it is left to be unwound.
         let registered = HANDLER.try_with(|handler| {
             let known = handler.take();
-            handler.set(known.or_else(|| Some(Handler::push(routine))));
+            handler.set(known.or_else(|| {
+                // SAFETY: it asks a question and waits; it goes with the thread's values.
+                Some(Registered(unsafe { ExitHandler::push(park_if_finalizing) }))
+            }));
         });
         if registered.is_ok() {
             // SAFETY: has no preconditions.
@@ -254,87 +172,16 @@ mod before_3_14 {
 
     #[cfg(test)]
     mod tests {
-        use std::sync::atomic::AtomicBool;
-        use std::sync::mpsc;
-        use std::time::Duration;
-
         use super::*;
-
-        static UNWOUND: AtomicBool = AtomicBool::new(false);
-
-        /// The innermost frame that has something to unwind.
-        struct Frame(mpsc::Sender<&'static str>);
-
-        impl Drop for Frame {
-            fn drop(&mut self) {
-                UNWOUND.store(true, Ordering::SeqCst);
-                let _ = self.0.send("unwound");
-            }
-        }
-
-        thread_local! {
-            static TOLD: Cell<Option<mpsc::Sender<&'static str>>> = const { Cell::new(None) };
-        }
-
-        unsafe extern "C" fn told(_: *mut c_void) {
-            if let Some(tell) = TOLD.take() {
-                let _ = tell.send("parked");
-            }
-            super::super::park();
-        }
-
-        unsafe extern "C-unwind" {
-            fn pthread_exit(value: *mut c_void) -> !;
-        }
-
-        /// What the module rests on: if it fails, this libc does it another way.
-        #[test]
-        fn libc_runs_the_handler_before_it_unwinds_a_frame() {
-            let (tell, hear) = mpsc::channel();
-            std::thread::spawn(move || {
-                TOLD.set(Some(tell.clone()));
-                register(told);
-                let _frame = Frame(tell);
-                // SAFETY: never returns: the handler parks the thread.
-                unsafe { pthread_exit(null_mut()) };
-            });
-            let heard = hear.recv_timeout(Duration::from_secs(60));
-            assert_eq!(heard, Ok("parked"));
-            assert!(!UNWOUND.load(Ordering::SeqCst));
-        }
-
-        /// The first handler of this thread's list.
-        fn first() -> *mut Node {
-            let probe = Node::new();
-            // SAFETY: in the list for these two calls only.
-            unsafe {
-                let probe = (&raw const probe).cast_mut();
-                _pthread_cleanup_push(probe, park_if_finalizing, null_mut());
-                _pthread_cleanup_pop(probe, 0);
-                (*(*probe).0.get()).previous
-            }
-        }
-
-        #[test]
-        fn handlers_leave_the_list_in_any_order() {
-            let before = first();
-            let [a, b, c] = [(); 3].map(|()| Handler::push(park_if_finalizing));
-            let latest = c.0;
-            drop(b);
-            assert_eq!(first(), latest);
-            drop(c);
-            assert_eq!(first(), a.0);
-            drop(a);
-            assert_eq!(first(), before);
-        }
+        use crate::driver::sys::thread_exit::first;
 
         #[test]
         fn a_thread_is_registered_once_and_ends_clean() {
             let ended = std::thread::spawn(|| {
-                register(park_if_finalizing);
+                register();
                 let registered = first();
-                assert!(!registered.is_null());
-                register(park_if_finalizing);
+                assert!(registered.is_some());
+                register();
                 assert_eq!(first(), registered);
             });
             assert!(ended.join().is_ok());
@@ -362,7 +209,7 @@ mod tests {
     ];
 
     /// What runs no Python code, and what only guarded code calls.
-    const UNGUARDED: [&str; 35] = [
+    const UNGUARDED: [&str; 36] = [
         // For the garbage collector, which must not be disturbed.
         "traverse",
         "__traverse__",
@@ -395,7 +242,8 @@ mod tests {
         "in_child",
         "forget_last",
         "park_if_finalizing",
-        "told",
+        "report_exit",
+        "never_run",
         // The table that the bridge's Rust code uses a loop through.
         "begin",
         "drop_target",

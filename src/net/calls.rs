@@ -1,33 +1,34 @@
 //! The system calls behind the operations, and the buffers they read and write.
 
-use std::ffi::c_int;
 use std::io;
 use std::os::fd::RawFd;
 
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyMemoryView, PyString, PyTuple};
 
-use super::address::{self, Raw};
+use super::address;
+use super::buffer::Buffer;
 use crate::driver::reactor::Direction;
+use crate::driver::sys::address::SockAddr;
+use crate::driver::sys::{self, Connecting};
 use crate::event_loop::NativeLoop;
 use crate::ffi::cached;
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, PySlot};
 use crate::ffi::socket_fd;
 
 /// Which of the calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SocketMethod {
     Recv,
     RecvInto,
     SendAll,
     Connect,
 }
 
-impl Kind {
+impl SocketMethod {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Recv => "sock_recv",
@@ -54,8 +55,8 @@ pub(super) enum Attempt {
 
 /// A call and how far it is. All of it is behind cells: an attempt runs Python code (a buffer's
 /// own, an index'), which may step, close or collect the coroutine that the call is of.
-pub(super) struct Call {
-    pub kind: Kind,
+pub(super) struct SocketCall {
+    pub method: SocketMethod,
     /// The number of bytes, the buffer, the data (a view of it once some of it waits), the address.
     argument: PySlot,
     progress: GilCell<Progress>,
@@ -65,7 +66,7 @@ enum Progress {
     /// Nothing was tried yet.
     Nothing,
     /// Of `sock_recv`.
-    Wants(Count),
+    Wants(ByteCount),
     /// Of `sock_sendall`.
     Sent(usize),
     Connecting,
@@ -73,22 +74,20 @@ enum Progress {
 
 /// How much `sock_recv` is to receive.
 #[derive(Clone, Copy)]
-enum Count {
+enum ByteCount {
     /// Through the loop's buffer.
     Few(usize),
     /// More than that holds, or nothing that is a number: the socket's own method sees to it.
     Other,
 }
 
-/// The address to connect a plain TCP or UDP socket to. `None`: asyncio's own way is for that.
-fn literal(fd: RawFd, address: &Bound<'_, PyAny>) -> Option<Raw> {
-    // SAFETY: no pointers; a bad descriptor is an error.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    if flags < 0 || flags & libc::O_NONBLOCK == 0 {
+/// The address to connect a plain TCP or UDP socket to. `None`: leave it to asyncio's own method.
+fn literal(fd: RawFd, address: &Bound<'_, PyAny>) -> Option<SockAddr> {
+    if !matches!(sys::descriptor::is_non_blocking(fd), Ok(true)) {
         return None;
     }
     // Both as `_ensure_resolved` of asyncio gives them, for the error's text.
-    let (family, items) = match option(fd, libc::SO_DOMAIN) {
+    let (family, items) = match sys::socket::family(fd) {
         Ok(libc::AF_INET) => (libc::AF_INET, 2),
         Ok(libc::AF_INET6) => (libc::AF_INET6, 4),
         _ => return None,
@@ -97,85 +96,6 @@ fn literal(fd: RawFd, address: &Bound<'_, PyAny>) -> Option<Raw> {
         return None;
     }
     address::parse(family, address)
-}
-
-/// An integer option of a socket.
-fn option(fd: RawFd, name: i32) -> io::Result<i32> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: a local integer and its size.
-    check(unsafe {
-        libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
-    } as isize)?;
-    Ok(value)
-}
-
-/// A buffer of a Python object, given back when dropped.
-pub(crate) struct Buffer(ffi::Py_buffer);
-
-impl Buffer {
-    /// To be read, whatever may be written to it by others.
-    pub(crate) fn readable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Self::new(object, ffi::PyBUF_SIMPLE)
-    }
-
-    pub(crate) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Self::new(object, ffi::PyBUF_WRITABLE)
-    }
-
-    fn new(object: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
-        let mut view = ffi::Py_buffer::new();
-        // SAFETY: a live object and a local view, which may be moved afterwards: without a shape,
-        // which the flags do not ask for, nothing in a view points into the view itself.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut view, flags) } != 0 {
-            return Err(PyErr::fetch(object.py()));
-        }
-        Ok(Self(view))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len as usize
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        if self.0.buf.is_null() {
-            return &[];
-        }
-        // SAFETY: neither flag allows anything but `len` bytes in a row, which stay where they are
-        // until the view is given back, when `self` is dropped. Another thread of the program's may
-        // write to them while they are read, as with every buffer in Python: then what is read is
-        // either.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
-    }
-
-    pub(crate) fn as_ptr(&self) -> *mut u8 {
-        self.0.buf.cast()
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: got in `new`, released once. The GIL is held: a view has raw pointers, so a
-        // `Buffer` cannot go to a thread, or into a closure, without it.
-        unsafe { ffi::PyBuffer_Release(&mut self.0) };
-    }
-}
-
-/// `recv` that never waits.
-///
-/// # Safety
-/// `at` must be valid for writes of `room` bytes. (What lies there may be a program's buffer, which
-/// others reach as well: hence no slice.)
-pub(crate) unsafe fn receive(fd: RawFd, at: *mut u8, room: usize) -> io::Result<usize> {
-    // SAFETY: the caller's promise.
-    check(unsafe { libc::recv(fd, at.cast(), room, libc::MSG_DONTWAIT) })
-}
-
-/// `send` that neither waits nor raises `SIGPIPE`.
-pub(crate) fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
-    let (start, length) = (data.as_ptr().cast(), data.len());
-    // SAFETY: the kernel only reads the borrowed bytes, before the call returns.
-    check(unsafe { libc::send(fd, start, length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 fn retrying<R>(py: Python<'_>, mut call: impl FnMut() -> io::Result<R>) -> PyResult<Option<R>> {
@@ -189,10 +109,10 @@ fn retrying<R>(py: Python<'_>, mut call: impl FnMut() -> io::Result<R>) -> PyRes
     }
 }
 
-impl Call {
-    pub(super) fn new(kind: Kind, argument: &Bound<'_, PyAny>) -> Self {
+impl SocketCall {
+    pub(super) fn new(method: SocketMethod, argument: &Bound<'_, PyAny>) -> Self {
         Self {
-            kind,
+            method,
             argument: PySlot::new(argument.clone().unbind()),
             progress: GilCell::new(Progress::Nothing),
         }
@@ -210,19 +130,19 @@ impl Call {
         event_loop: &NativeLoop,
         socket: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Attempt>> {
-        match self.kind {
-            Kind::Recv => {
+        match self.method {
+            SocketMethod::Recv => {
                 let few = self
                     .argument(py)
                     .cast_exact::<PyInt>()
                     .ok()
                     .and_then(|count| count.extract::<usize>().ok())
                     .filter(|count| *count <= event_loop.most_at_once());
-                let count = few.map_or(Count::Other, Count::Few);
+                let count = few.map_or(ByteCount::Other, ByteCount::Few);
                 self.progress.with(py, |progress| *progress = Progress::Wants(count));
             }
-            Kind::Connect => return self.begin_connecting(py, socket),
-            Kind::RecvInto | Kind::SendAll => {}
+            SocketMethod::Connect => return self.begin_connecting(py, socket),
+            SocketMethod::RecvInto | SocketMethod::SendAll => {}
         }
         self.attempt(py, event_loop, socket).map(Some)
     }
@@ -233,16 +153,18 @@ impl Call {
         socket: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Attempt>> {
         let address = self.argument(py);
-        let Some(raw) = literal(socket_fd::now(socket)?, &address) else {
+        let Some(to) = literal(socket_fd::now(socket)?, &address) else {
             return Ok(None);
         };
         // As the method of Python's socket that is not called here.
         cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
         self.progress.with(py, |progress| *progress = Progress::Connecting);
-        // Also where it is there already, as on the same machine, mostly: a listener of this
-        // loop is to hear of it before whoever connects goes on.
-        let connected = start_connecting(py, socket_fd::now(socket)?, &raw)?;
-        Ok(Some(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked }))
+        // (On the same machine the connection is usually there at once.)
+        match sys::socket::connect(socket_fd::now(socket)?, &to) {
+            Ok(Connecting::Done) => Ok(Some(Attempt::Done(py.None()))),
+            Ok(Connecting::InProgress) => Ok(Some(Attempt::Blocked)),
+            Err(error) => Err(os_error(py, &error)),
+        }
     }
 
     /// Does what can be done without waiting.
@@ -255,12 +177,12 @@ impl Call {
         event_loop: &NativeLoop,
         socket: &Bound<'_, PyAny>,
     ) -> PyResult<Attempt> {
-        match self.kind {
-            Kind::Recv => self.receive(py, event_loop, socket),
-            Kind::RecvInto => self.receive_into(py, socket),
-            Kind::SendAll => self.send_all(py, socket),
-            Kind::Connect => {
-                let error = option(socket_fd::now(socket)?, libc::SO_ERROR)
+        match self.method {
+            SocketMethod::Recv => self.receive(py, event_loop, socket),
+            SocketMethod::RecvInto => self.receive_into(py, socket),
+            SocketMethod::SendAll => self.send_all(py, socket),
+            SocketMethod::Connect => {
+                let error = sys::socket::take_error(socket_fd::now(socket)?)
                     .map_err(|error| os_error(py, &error))?;
                 if error == 0 {
                     return Ok(Attempt::Done(py.None()));
@@ -279,12 +201,14 @@ impl Call {
     ) -> PyResult<Attempt> {
         let count = self.progress.with(py, |progress| match progress {
             Progress::Wants(count) => *count,
-            _ => Count::Other,
+            _ => ByteCount::Other,
         });
         let room = match count {
-            Count::Few(0) => return Ok(Attempt::Done(PyBytes::new(py, b"").into_any().unbind())),
-            Count::Few(room) => room,
-            Count::Other => {
+            ByteCount::Few(0) => {
+                return Ok(Attempt::Done(PyBytes::new(py, b"").into_any().unbind()));
+            }
+            ByteCount::Few(room) => room,
+            ByteCount::Other => {
                 let args = (self.argument(py), libc::MSG_DONTWAIT);
                 return through_socket(socket, pyo3::intern!(py, "recv"), args);
             }
@@ -292,12 +216,16 @@ impl Call {
         let fd = socket_fd::now(socket)?;
         event_loop.with_scratch(py, |scratch| {
             // SAFETY: `room` was found to be no more than the buffer that is lent holds.
-            Ok(match retrying(py, || unsafe { receive(fd, scratch.as_mut_ptr(), room) })? {
-                Some(length) => {
-                    Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
-                }
-                None => Attempt::Blocked,
-            })
+            Ok(
+                match retrying(py, || unsafe {
+                    sys::socket::receive(fd, scratch.as_mut_ptr(), room)
+                })? {
+                    Some(length) => {
+                        Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
+                    }
+                    None => Attempt::Blocked,
+                },
+            )
         })
     }
 
@@ -313,7 +241,7 @@ impl Call {
             room => {
                 let fd = socket_fd::now(socket)?;
                 // SAFETY: a writable buffer of that size, held until after the call.
-                retrying(py, || unsafe { receive(fd, buffer.as_ptr(), room) })?
+                retrying(py, || unsafe { sys::socket::receive(fd, buffer.as_ptr(), room) })?
             }
         };
         Ok(match received {
@@ -335,7 +263,7 @@ impl Call {
         loop {
             // An object may give a shorter buffer to the view than it gave to the first attempt.
             let left = buffer.as_slice().get(sent..).unwrap_or_default();
-            match retrying(py, || send(fd, left))? {
+            match retrying(py, || sys::socket::send(fd, left))? {
                 Some(count) => sent += count,
                 None => break,
             }
@@ -374,26 +302,5 @@ fn through_socket<'py>(
             Ok(Attempt::Blocked)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Whether the connection was there at once; else the kernel goes on by itself.
-fn start_connecting(py: Python<'_>, fd: RawFd, to: &Raw) -> PyResult<bool> {
-    let to = to.as_bytes();
-    // SAFETY: the kernel only reads the address, before the call returns; a bad descriptor is an
-    // error.
-    let result =
-        unsafe { libc::connect(fd, to.as_ptr().cast(), to.len() as libc::socklen_t) } as isize;
-    match check(result) {
-        Ok(_) => Ok(true),
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EINPROGRESS | libc::EINTR | libc::EAGAIN | libc::EALREADY)
-            ) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(os_error(py, &error)),
     }
 }

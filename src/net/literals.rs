@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyList, PyString, PyTuple};
 
+use crate::driver::sys::resolver::ANY_SOCKET;
 use crate::ffi::finalizing;
 
 struct Members {
@@ -19,22 +20,19 @@ struct Members {
     raw: Py<PyAny>,
 }
 
-/// A kind of socket, and the protocol that libc names with it.
-type Kind = (i32, i32);
+/// A type of socket (`SOCK_*`), and the protocol that libc names with it.
+type TypeAndProtocol = (i32, i32);
 
-const STREAM: Kind = (libc::SOCK_STREAM, libc::IPPROTO_TCP);
-const DATAGRAM: Kind = (libc::SOCK_DGRAM, libc::IPPROTO_UDP);
-const RAW: Kind = (libc::SOCK_RAW, 0);
-
-/// What libc answers for a type and a protocol: each kind that fits, in its order.
-fn kinds(r#type: i32, proto: i32) -> Option<&'static [Kind]> {
-    Some(match (r#type, proto) {
-        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => &[STREAM],
-        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => &[DATAGRAM],
-        // Other libcs leave raw sockets out.
-        (0, 0) if cfg!(target_env = "gnu") => &[STREAM, DATAGRAM, RAW],
-        _ => return None,
-    })
+/// What libc answers for a type and a protocol: all that fit, in its order.
+fn socket_types(r#type: i32, proto: i32) -> Option<&'static [TypeAndProtocol]> {
+    match (r#type, proto) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => {
+            Some(&[(libc::SOCK_STREAM, libc::IPPROTO_TCP)])
+        }
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Some(&[(libc::SOCK_DGRAM, libc::IPPROTO_UDP)]),
+        (0, 0) => ANY_SOCKET,
+        _ => None,
+    }
 }
 
 fn members(py: Python<'_>) -> PyResult<&Members> {
@@ -90,8 +88,8 @@ pub(crate) fn literal_addrinfo<'py>(
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = host.py();
     finalizing::guard();
-    let (Some(kinds), Some(port), Some(address)) =
-        (kinds(r#type, proto), port_number(port), literal(host))
+    let (Some(types), Some(port), Some(address)) =
+        (socket_types(r#type, proto), port_number(port), literal(host))
     else {
         return Ok(None);
     };
@@ -112,13 +110,13 @@ pub(crate) fn literal_addrinfo<'py>(
     };
     let family = if address.is_ipv4() { &members.inet } else { &members.inet6 };
     let answer = PyList::empty(py);
-    for (kind, proto) in kinds {
-        let kind = match *kind {
+    for (r#type, proto) in types {
+        let r#type = match *r#type {
             libc::SOCK_STREAM => &members.stream,
             libc::SOCK_DGRAM => &members.datagram,
             _ => &members.raw,
         };
-        answer.append((family, kind, *proto, "", &sockaddr))?;
+        answer.append((family, r#type, *proto, "", &sockaddr))?;
     }
     Ok(Some(answer))
 }

@@ -5,6 +5,7 @@
 //! over this loop's `_add_reader` and `_add_writer`.
 
 pub(crate) mod address;
+mod buffer;
 mod calls;
 mod literals;
 mod operation;
@@ -14,11 +15,11 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-pub(crate) use calls::{Buffer, receive, send};
+pub(crate) use buffer::Buffer;
 
 use crate::event_loop::NativeLoop;
 use crate::ffi::object::{Args, METHODS_END, Object, Table, add_methods, enter, fast_method};
-use calls::{Call, Kind};
+use calls::{SocketCall, SocketMethod};
 use operation::Operation;
 
 /// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio;
@@ -27,7 +28,7 @@ use operation::Operation;
 /// # Safety
 /// `slf` must be a loop, and the rest what CPython passed to its method.
 unsafe fn call(
-    kind: Kind,
+    method: SocketMethod,
     slf: Object,
     args: *const Object,
     count: ffi::Py_ssize_t,
@@ -41,12 +42,12 @@ unsafe fn call(
         let (event_loop, args) =
             unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
         if args.positional.len() > 2 {
-            return refuse(py, kind, event_loop, &args);
+            return refuse(py, method, event_loop, &args);
         }
-        let Ok([Some(socket), Some(argument)]) = args.bind(kind.name(), parameters, 2, 2) else {
-            return refuse(py, kind, event_loop, &args);
+        let Ok([Some(socket), Some(argument)]) = args.bind(method.name(), parameters, 2, 2) else {
+            return refuse(py, method, event_loop, &args);
         };
-        let call = Call::new(kind, &argument);
+        let call = SocketCall::new(method, &argument);
         Operation::new(event_loop, &socket, call).map(|made| made.into_any().into_ptr())
     })
 }
@@ -55,17 +56,17 @@ unsafe fn call(
 #[cold]
 fn refuse<'py>(
     py: Python<'py>,
-    kind: Kind,
+    method: SocketMethod,
     event_loop: &NativeLoop,
     args: &Args<'_, 'py>,
 ) -> PyResult<Object> {
-    let theirs = crate::ffi::cached::selector_loop(py)?.getattr(kind.name())?;
+    let theirs = crate::ffi::cached::selector_loop(py)?.getattr(method.name())?;
     let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop.bind(py)))?;
     args.forward(&method).map(Bound::into_ptr)
 }
 
 macro_rules! socket_method {
-    ($function:ident, $kind:expr, $second:literal) => {
+    ($function:ident, $method:expr, $second:literal) => {
         pub(crate) unsafe extern "C" fn $function(
             slf: Object,
             args: *const Object,
@@ -73,15 +74,15 @@ macro_rules! socket_method {
             names: Object,
         ) -> Object {
             // SAFETY: CPython calls this as a method of loops.
-            unsafe { call($kind, slf, args, count, names, ["sock", $second]) }
+            unsafe { call($method, slf, args, count, names, ["sock", $second]) }
         }
     };
 }
 
-socket_method!(sock_recv, Kind::Recv, "n");
-socket_method!(sock_recv_into, Kind::RecvInto, "buf");
-socket_method!(sock_sendall, Kind::SendAll, "data");
-socket_method!(sock_connect, Kind::Connect, "address");
+socket_method!(sock_recv, SocketMethod::Recv, "n");
+socket_method!(sock_recv_into, SocketMethod::RecvInto, "buf");
+socket_method!(sock_sendall, SocketMethod::SendAll, "data");
+socket_method!(sock_connect, SocketMethod::Connect, "address");
 
 static METHODS: Table<[ffi::PyMethodDef; 5]> = Table([
     fast_method(c"sock_recv", sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),

@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::calls::{Attempt, Call, Kind};
+use super::calls::{Attempt, SocketCall, SocketMethod};
 use crate::driver::reactor::Direction;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, Tried, Waiter, ends_loop, watching};
 use crate::ffi::cached;
@@ -41,7 +41,7 @@ pub(super) struct OperationObject {
 }
 
 struct State {
-    call: Call,
+    call: SocketCall,
     phase: Cell<Phase>,
     /// These three until it is done.
     event_loop: LoopSlot,
@@ -78,7 +78,7 @@ impl<'py> Operation<'py> {
     pub(super) fn new(
         event_loop: &NativeLoop,
         socket: &Bound<'py, PyAny>,
-        call: Call,
+        call: SocketCall,
     ) -> PyResult<Self> {
         let py = socket.py();
         let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
@@ -175,7 +175,7 @@ impl<'py> Operation<'py> {
         let begun = if plain { state.call.begin(py, &native, &socket)? } else { None };
         match begun {
             Some(Attempt::Done(value)) => {
-                if state.call.kind.direction() == Direction::Write {
+                if state.call.method.direction() == Direction::Write {
                     native.set_answered(py, true);
                 }
                 Ok(Started::Done(value))
@@ -185,7 +185,7 @@ impl<'py> Operation<'py> {
                 Ok(Started::Waits)
             }
             None => {
-                let theirs = cached::selector_loop(py)?.getattr(state.call.kind.name())?;
+                let theirs = cached::selector_loop(py)?.getattr(state.call.method.name())?;
                 let argument = state.call.slot().get(py);
                 let steps = theirs.call1((native.into_any(), socket, argument))?;
                 state.steps.set(py, Some(steps.unbind()));
@@ -207,7 +207,7 @@ impl<'py> Operation<'py> {
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
         let waiter = Waiter { object: self.as_any().clone().unbind(), retry, resume };
-        watching::wait(py, native, fd, state.call.kind.direction(), waiter)?;
+        watching::wait(py, native, fd, state.call.method.direction(), waiter)?;
         state.phase.set(Phase::Waiting(fd));
         Ok(())
     }
@@ -218,7 +218,7 @@ impl<'py> Operation<'py> {
         let event_loop = state.event_loop.take(py);
         if let (Phase::Waiting(fd), Some(native)) = (state.phase.replace(Phase::Done), &event_loop)
         {
-            watching::forget(native, fd, state.call.kind.direction(), self.as_any());
+            watching::forget(native, fd, state.call.method.direction(), self.as_any());
         }
         for slot in state.slots() {
             slot.set(py, None);
@@ -305,7 +305,7 @@ unsafe fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let (Phase::Waiting(fd), Some(native)) = (state.phase.get(), state.event_loop.get(py)) else {
         return Ok(());
     };
-    watching::resume(py, &native, fd, state.call.kind.direction(), slf)
+    watching::resume(py, &native, fd, state.call.method.direction(), slf)
 }
 
 /// `Operation::retry`, for who knows only the object.
@@ -345,13 +345,13 @@ unsafe impl Coroutine for Calling {
     }
 }
 
-/// The kind of call that an operation is.
+/// The method that an operation was made by.
 ///
 /// # Safety
 /// `slf` must be a live object of `class()`, and the GIL be held.
-unsafe fn kind(slf: Object) -> Kind {
-    // SAFETY: the caller's promise; the kind never changes.
-    unsafe { (*slf.cast::<OperationObject>()).state.call.kind }
+unsafe fn method(slf: Object) -> SocketMethod {
+    // SAFETY: the caller's promise; the method never changes.
+    unsafe { (*slf.cast::<OperationObject>()).state.call.method }
 }
 
 unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
@@ -359,7 +359,7 @@ unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
-        let name = unsafe { kind(slf) }.name();
+        let name = unsafe { method(slf) }.name();
         Ok(PyString::new(py, name).into_ptr())
     })
 }
@@ -369,7 +369,7 @@ unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object 
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the getter belongs to.
-        let name = unsafe { kind(slf) }.name();
+        let name = unsafe { method(slf) }.name();
         Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
     })
 }
@@ -379,7 +379,7 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
         // SAFETY: CPython passes a live object of the type that the slot belongs to.
-        let name = unsafe { kind(slf) }.name();
+        let name = unsafe { method(slf) }.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");
         Ok(PyString::new(py, &text).into_ptr())
     })
@@ -430,7 +430,7 @@ unsafe fn take_apart(slf: Object) {
         }
         object::destroy(|py| {
             if (*this).state.phase.get() == Phase::Fresh {
-                let name = format!("Loop.{}", (*this).state.call.kind.name());
+                let name = format!("Loop.{}", (*this).state.call.method.name());
                 coroutine::warn_never_awaited(py, &name);
             }
             std::ptr::drop_in_place(&raw mut (*this).state);

@@ -33,6 +33,7 @@ mod before_3_12 {
     use pyo3::intern;
 
     use super::*;
+    use crate::driver::sys::fork::at_fork;
     use crate::ffi::gil::GilFlag;
     use crate::ffi::object::Object;
 
@@ -112,10 +113,8 @@ mod before_3_12 {
         }
         match PROCESS.load(Ordering::Relaxed) {
             0 => {
-                // SAFETY: the handler does nothing but store a number.
-                AT_FORK.call_once(|| unsafe {
-                    libc::pthread_atfork(None, None, Some(in_child));
-                });
+                // SAFETY: the function does nothing but store a number.
+                AT_FORK.call_once(|| unsafe { at_fork(None, None, Some(in_child)) });
                 // SAFETY: no arguments, cannot fail.
                 let process = unsafe { libc::getpid() };
                 PROCESS.store(process, Ordering::Relaxed);

@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyOSError;
@@ -26,16 +26,17 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
+use crate::driver::sys::{self, address::SockAddr};
 use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::event_loop::{Source, SourceVTable, deregister};
 use crate::ffi::cached;
 use crate::ffi::contexts::within;
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::object;
 use crate::ffi::socket_fd::Descriptor;
-use crate::net::address;
+use crate::net::address::Address;
 use crate::transports::life::{Parts, Socket};
 use crate::transports::stream;
 
@@ -56,7 +57,7 @@ pub struct Listener {
 }
 
 /// A connection and its peer's address.
-type Accepted = (OwnedFd, address::Raw);
+type Accepted = (OwnedFd, SockAddr);
 
 impl Drop for Listener {
     fn drop(&mut self) {
@@ -91,20 +92,8 @@ impl Listener {
         let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
-        // Accepted sockets inherit it, which saves a system call a connection. (Fails on sockets
-        // that are not TCP, which have no such delay.)
-        let on: libc::c_int = 1;
-        // SAFETY: the kernel reads a local value of the size that it is told; a number that is no
-        // socket is an error.
-        unsafe {
-            libc::setsockopt(
-                fd,
-                libc::IPPROTO_TCP,
-                libc::TCP_NODELAY,
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            );
-        }
+        // Accepted sockets inherit it, which saves a system call a connection.
+        sys::socket::send_at_once(fd);
         let listener = Py::new(
             py,
             Self {
@@ -174,17 +163,17 @@ impl Listener {
     fn accept(slf: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         for _ in 0..this.backlog {
-            let mut peer = address::Raw::new();
             let accepted = this.file.open(py).and_then(|fd| {
                 this.registration.with(py, |registration| match registration {
                     Some(registration) => {
-                        registration.attempt(Direction::Read, || accept(fd, &mut peer))
+                        let accept = || Ok((sys::socket::accept(fd)?, After::StillReady));
+                        registration.attempt(Direction::Read, accept)
                     }
                     None => Ok(None),
                 })
             });
             match accepted {
-                Ok(Some(fd)) => this.expect(slf, event_loop, (fd, peer)),
+                Ok(Some(accepted)) => this.expect(slf, event_loop, accepted),
                 Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return this.failed(py, event_loop, &error),
@@ -216,14 +205,14 @@ impl Listener {
         py: Python<'_>,
         event_loop: &NativeLoop,
         accepted: OwnedFd,
-        peer: address::Raw,
+        peer: SockAddr,
     ) -> PyResult<()> {
         let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
             let Some(factory) = self.protocol_factory.get(py) else {
                 return Ok(());
             };
             let protocol = factory.call0()?;
-            let peername = peer.into_address(py)?;
+            let peername = Address::new(py, &peer)?;
             let transport = stream::new(
                 py,
                 event_loop,
@@ -295,16 +284,6 @@ impl Listener {
         }
         reported
     }
-}
-
-fn accept(fd: RawFd, peer: &mut address::Raw) -> io::Result<(OwnedFd, After)> {
-    let (address, length) = peer.as_mut_ptrs();
-    // SAFETY: `Raw`'s own storage and length.
-    let accepted = check(unsafe {
-        libc::accept4(fd, address, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
-    } as isize)?;
-    // SAFETY: the kernel has just made this descriptor, for us.
-    Ok((unsafe { OwnedFd::from_raw_fd(accepted as RawFd) }, After::StillReady))
 }
 
 /// A connection's turn has come.

@@ -1,16 +1,15 @@
 //! What waits to be sent: chunks as they were given, taken off as the kernel takes them.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::ffi::errors::check;
+use crate::driver::sys::socket::{send, send_vectored};
 use crate::ffi::gil::GilCell;
 use crate::ffi::memory;
-use crate::net::send;
 
 const VECTORS: usize = 64;
 
@@ -135,25 +134,16 @@ impl Queue {
             let rest = &only.as_bytes(py)[self.sent..];
             return Ok((rest.len(), send(fd, rest)?));
         }
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS];
+        let mut vectors = [IoSlice::new(&[]); VECTORS];
         let mut offered = 0;
         let mut count = 0;
         for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
             let rest = &chunk.as_bytes(py)[if count == 0 { self.sent } else { 0 }..];
-            vector.iov_base = rest.as_ptr().cast_mut().cast();
-            vector.iov_len = rest.len();
+            *vector = IoSlice::new(rest);
             offered += rest.len();
             count += 1;
         }
-        // SAFETY: all zeros is a valid `msghdr`. The vectors, of which `count` are filled, point into
-        // `bytes` that the queue holds and never change; the kernel only reads them.
-        let taken = unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = vectors.as_mut_ptr();
-            message.msg_iovlen = count as _;
-            check(libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))?
-        };
-        Ok((offered, taken))
+        Ok((offered, send_vectored(fd, &vectors[..count])?))
     }
 
     fn advance(&mut self, py: Python<'_>, taken: usize) {

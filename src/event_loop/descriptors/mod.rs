@@ -1,19 +1,19 @@
 //! Descriptors that the user owns: `add_reader`, `add_writer`, and sockets that `sock_*` wait on.
 //!
-//! They live in an epoll instance of their own, which the reactor watches as one source. The
+//! They live in a selector of their own, which the reactor watches as one source. The
 //! reactor is edge-triggered and must be told before a descriptor closes; a selector's users rely
 //! on level triggering, close descriptors without a word, and get new ones of the same number.
 //! The kernel forgets a closed descriptor by itself here, as it does under asyncio's selector.
 //!
 //! The table is kept by number, its entries are of files. A watcher is only ever called for the
-//! file that it was added for: each one that is added asks the kernel (see `epoll`), and if the
+//! file that it was added for: each one that is added asks the kernel (see `nested`), and if the
 //! number is another file's by now, those that waited for the old file are taken out. They wait
 //! for ever, as on asyncio's loop.
 //!
 //! A table and nothing else: `event_loop::watching` works on it and calls those that wait.
 
 mod displaced;
-mod epoll;
+mod nested;
 mod watched;
 
 use std::io;
@@ -24,22 +24,23 @@ use pyo3::{PyTraverseError, PyVisit};
 use rustc_hash::FxHashMap;
 
 use crate::driver::reactor::Direction;
+use crate::driver::sys::SelectorEvent;
+use crate::driver::sys::selector::{EventMask, Room};
 use crate::event_loop::queue::Handle;
 use displaced::{Displaced, Note};
-pub(super) use epoll::{Epoll, READ, Room, WRITE};
-use epoll::{Event, ONCE};
+pub(super) use nested::NestedSelector;
 use watched::Watched;
 pub(super) use watched::{Due, Watcher};
 pub(crate) use watched::{Retry, Tried, Waiter};
 
 #[derive(Default)]
 pub(crate) struct Descriptors {
-    epoll: Option<Epoll>,
+    selector: Option<NestedSelector>,
     watched: FxHashMap<RawFd, Watched>,
     /// How many of them the kernel may report to a watcher.
     awaited: usize,
     displaced: Displaced,
-    /// The instance may have events that nobody collected yet.
+    /// The selector may have events that were not collected yet.
     pending: bool,
 }
 
@@ -64,9 +65,9 @@ impl Removed {
 impl Descriptors {
     pub(crate) fn set_pending(&mut self) {
         self.pending = true;
-        if let Some(epoll) = &self.epoll {
+        if let Some(selector) = &self.selector {
             // Before the look: an event after it wakes the reactor again.
-            epoll.arm();
+            selector.arm();
         }
     }
 
@@ -87,14 +88,14 @@ impl Descriptors {
         direction: Direction,
         watcher: Watcher,
     ) -> (io::Result<()>, Removed) {
-        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else {
+        let Self { selector: Some(selector), watched: all, awaited, .. } = self else {
             return (Ok(()), Removed { _refused: Some(watcher), ..Removed::default() });
         };
         let watched = all.entry(fd).or_default();
         let mut wanted = watched.wanted_with(Some((direction, &watcher)));
         let mut displaced = Watched::default();
         let asked = match watched.token {
-            Some(token) => epoll.change(fd, wanted, token).map(|()| token),
+            Some(token) => selector.change(fd, wanted, token).map(|()| token),
             None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         };
         let token = match asked {
@@ -102,7 +103,7 @@ impl Descriptors {
                 watched.count(awaited, false);
                 displaced = std::mem::take(watched);
                 wanted = watched.wanted_with(Some((direction, &watcher)));
-                epoll.add(fd, wanted)
+                selector.add(fd, wanted)
             }
             asked => asked,
         };
@@ -133,25 +134,29 @@ impl Descriptors {
 
     /// Tells the kernel what is wanted of a file, after a watcher went or an event came.
     pub(super) fn adjust(&mut self, fd: RawFd) {
-        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else { return };
+        let Self { selector: Some(selector), watched: all, awaited, .. } = self else { return };
         let Some(watched) = all.get_mut(&fd) else { return };
         let wanted = watched.wanted();
-        watched.count(awaited, wanted != 0 && watched.token.is_some());
+        watched.count(awaited, wanted != EventMask::NONE && watched.token.is_some());
         match watched.token {
-            None if wanted == 0 => drop(all.remove(&fd)),
+            None if wanted == EventMask::NONE => drop(all.remove(&fd)),
             None => {}
             // What is armed once may fire into the void; a level would fire for ever.
-            Some(token) if wanted == 0 && watched.armed != 0 && watched.armed & ONCE == 0 => {
-                epoll.remove(fd, token);
+            Some(_)
+                if wanted == EventMask::NONE
+                    && watched.armed != EventMask::NONE
+                    && !watched.armed.is_once() =>
+            {
+                selector.remove(fd);
                 all.remove(&fd);
             }
-            Some(_) if wanted == 0 => {}
+            Some(_) if wanted == EventMask::NONE => {}
             // Nothing to tell: the kernel goes on reporting the same.
-            Some(_) if wanted == watched.armed && wanted & ONCE == 0 => {}
-            Some(token) => match epoll.change(fd, wanted, token) {
+            Some(_) if wanted == watched.armed && !wanted.is_once() => {}
+            Some(token) => match selector.change(fd, wanted, token) {
                 Ok(()) => watched.armed = wanted,
                 Err(_) => {
-                    (watched.armed, watched.token) = (0, None);
+                    (watched.armed, watched.token) = (EventMask::NONE, None);
                     watched.count(awaited, false);
                 }
             },
@@ -159,13 +164,13 @@ impl Descriptors {
     }
 
     /// Who waits for the file that an event is of, to receive and to send. `None`: nobody knows it.
-    pub(super) fn due(&mut self, py: Python<'_>, event: Event) -> Option<[Due; 2]> {
+    pub(super) fn due(&mut self, py: Python<'_>, event: SelectorEvent) -> Option<[Due; 2]> {
         let known = self.watched.get_mut(&event.fd);
         let watched = known.filter(|watched| watched.token == Some(event.token))?;
         let due = [Direction::Read, Direction::Write].map(|direction| watched.due(py, direction));
-        if watched.armed & ONCE != 0 {
+        if watched.armed.is_once() {
             // Armed again once the waiters have tried, in the next batch.
-            watched.armed = 0;
+            watched.armed = EventMask::NONE;
         } else {
             self.pending = true;
             self.adjust(event.fd);
@@ -194,13 +199,13 @@ impl Descriptors {
         self.displaced.remove(object, direction)
     }
 
-    /// Gives the table its epoll instance; the one before comes back.
-    pub(super) fn open(&mut self, epoll: Epoll) -> Option<Epoll> {
-        self.epoll.replace(epoll)
+    /// Gives the table its selector; the one before comes back.
+    pub(super) fn open(&mut self, selector: NestedSelector) -> Option<NestedSelector> {
+        self.selector.replace(selector)
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.epoll.is_some()
+        self.selector.is_some()
     }
 
     /// Has the next `poll_pending` ask the kernel.
@@ -208,17 +213,17 @@ impl Descriptors {
         self.pending = true;
     }
 
-    /// Polls the instance, if it may have events.
+    /// Polls the selector, if it may have events.
     pub(super) fn poll_pending<'a>(
         &mut self,
         room: &'a mut Room,
-    ) -> Option<impl Iterator<Item = Event> + use<'a>> {
+    ) -> Option<impl Iterator<Item = SelectorEvent> + use<'a>> {
         // A level that nobody drained shows up again without waking the reactor: look once more
         // before parking, until a look finds nothing.
         if !std::mem::take(&mut self.pending) {
             return None;
         }
-        Some(self.epoll.as_ref()?.ready(room))
+        Some(self.selector.as_ref()?.ready(room))
     }
 
     /// All that `add_reader` and `add_writer` registered.
@@ -314,19 +319,19 @@ impl Descriptors {
         (finished, waiters.front().map(|waiting| waiting.object.clone_ref(py)))
     }
 
-    /// Moves to another instance, which gets no entries but those that watchers wait for. The old one
+    /// Moves to another selector, which gets no entries but those that watchers wait for. The old one
     /// comes back.
-    pub(super) fn renew(&mut self, fresh: Epoll) -> Option<Epoll> {
+    pub(super) fn renew(&mut self, fresh: NestedSelector) -> Option<NestedSelector> {
         self.pending = true;
-        let old = self.epoll.replace(fresh)?;
-        let Self { epoll: Some(fresh), watched: all, awaited, .. } = self else {
+        let old = self.selector.replace(fresh)?;
+        let Self { selector: Some(fresh), watched: all, awaited, .. } = self else {
             return Some(old);
         };
         for (fd, watched) in all {
             let (wanted, known) = (watched.wanted(), watched.token.take());
-            watched.armed = 0;
-            // The old instance knows whether the number is still this file's.
-            if wanted != 0
+            watched.armed = EventMask::NONE;
+            // The old selector knows whether the number is still this file's.
+            if wanted != EventMask::NONE
                 && known.is_some_and(|token| old.change(*fd, wanted, token).is_ok())
                 && let Ok(token) = fresh.add(*fd, wanted)
             {
@@ -337,23 +342,23 @@ impl Descriptors {
         Some(old)
     }
 
-    /// In a forked child: the entries are the parent's. The instance comes back.
-    pub(super) fn forget_entries(&mut self) -> Option<Epoll> {
+    /// In a forked child: the entries are the parent's. The selector comes back.
+    pub(super) fn forget_entries(&mut self) -> Option<NestedSelector> {
         for watched in self.watched.values_mut() {
-            (watched.armed, watched.token) = (0, None);
+            (watched.armed, watched.token) = (EventMask::NONE, None);
         }
         self.pending = false;
-        self.epoll.take()
+        self.selector.take()
     }
 
     /// Makes new entries for everything that is watched, after `forget_entries` and `open`.
     pub(super) fn make_entries(&mut self) {
-        let Self { epoll: Some(epoll), watched: all, awaited, .. } = self else { return };
+        let Self { selector: Some(selector), watched: all, awaited, .. } = self else { return };
         for (fd, watched) in all {
             let wanted = watched.wanted();
             // A file that the child closed is not an error; no event of it will come again.
-            if wanted != 0
-                && let Ok(token) = epoll.add(*fd, wanted)
+            if wanted != EventMask::NONE
+                && let Ok(token) = selector.add(*fd, wanted)
             {
                 (watched.armed, watched.token) = (wanted, Some(token));
             }

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::epoll::{ONCE, READ, Token, WRITE};
 use crate::driver::reactor::Direction;
+use crate::driver::sys::Token;
+use crate::driver::sys::selector::EventMask;
 use crate::event_loop::queue::{Callback, Handle};
 
 /// Who waits for one file.
@@ -18,8 +19,8 @@ pub(super) struct Watched {
     pub writer: Option<Handle>,
     pub receiving: VecDeque<Waiter>,
     pub sending: VecDeque<Waiter>,
-    /// What the kernel was asked for last; 0 once a `ONCE` was delivered.
-    pub armed: u32,
+    /// What the kernel was asked for last; `NONE` once a `ONCE` was delivered.
+    pub armed: EventMask,
     /// The kernel's entry of the file; `None` once it has none, because the file was closed.
     pub token: Option<Token>,
     /// It counts as one that the kernel may report to somebody.
@@ -70,21 +71,24 @@ impl Watched {
     }
 
     /// What the kernel is to report, with one more watcher.
-    pub(super) fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> u32 {
-        let mut mask = 0;
+    pub(super) fn wanted_with(&self, more: Option<(Direction, &Watcher)>) -> EventMask {
+        let mut mask = EventMask::NONE;
         let mut lasting = self.reader.is_some() || self.writer.is_some();
         if self.reader.is_some() || !self.receiving.is_empty() {
-            mask |= READ;
+            mask |= EventMask::READ;
         }
         if self.writer.is_some() || !self.sending.is_empty() {
-            mask |= WRITE;
+            mask |= EventMask::WRITE;
         }
         if let Some((direction, watcher)) = more {
-            mask |= if direction == Direction::Read { READ } else { WRITE };
+            mask |= match direction {
+                Direction::Read => EventMask::READ,
+                Direction::Write => EventMask::WRITE,
+            };
             lasting |= matches!(watcher, Watcher::Handle(..));
         }
-        if mask != 0 && !lasting {
-            mask |= ONCE;
+        if mask != EventMask::NONE && !lasting {
+            mask |= EventMask::ONCE;
         }
         mask
     }
@@ -96,7 +100,7 @@ impl Watched {
         }
     }
 
-    pub(super) fn wanted(&self) -> u32 {
+    pub(super) fn wanted(&self) -> EventMask {
         self.wanted_with(None)
     }
 

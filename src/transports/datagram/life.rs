@@ -10,14 +10,12 @@ use pyo3::types::PyDict;
 use super::Datagram;
 use super::receiving::ready;
 use crate::driver::reactor::{Reactor, Registration};
+use crate::driver::sys;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
 use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
 use crate::transports::life::{self, Parts, Socket, SocketTransport};
-
-/// `SO_SELECT_ERR_QUEUE` of `asm-generic/socket.h`, which `libc` leaves out.
-const SELECT_ERR_QUEUE: libc::c_int = 45;
 
 /// What a new transport is made of.
 pub(crate) struct New<'py> {
@@ -42,7 +40,7 @@ pub(crate) fn new<'py>(
     let connected =
         extra.get_item("peername")?.is_some_and(|name| name.is_truthy().unwrap_or(true));
     let address = new.address.filter(|address| address.is_truthy().unwrap_or(true));
-    tell_of_errors(fd);
+    sys::socket::announce_errors(fd);
     let parts = Parts {
         socket: Socket::Object(new.socket, fd),
         protocol: new.protocol,
@@ -85,24 +83,6 @@ fn extra_info<'py>(
         extra.set_item("peername", name("getpeername")?)?;
     }
     Ok(extra)
-}
-
-/// Has an error of the network's, such as a peer's refusal, announced to who waits for datagrams.
-/// The kernel calls it an exceptional condition then; else it says just "error", which the
-/// reactor takes to concern writers.
-fn tell_of_errors(fd: RawFd) {
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads a local value of the size that it is told; a number that is no socket
-    // is an error.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            SELECT_ERR_QUEUE,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        );
-    }
 }
 
 impl SocketTransport for Datagram {

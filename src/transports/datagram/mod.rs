@@ -38,8 +38,8 @@ use pyo3::types::PyBytes;
 pub(crate) use life::{New, new};
 
 use super::life::Common;
+use crate::driver::sys::address::SockAddr;
 use crate::ffi::gil::PySlot;
-use crate::net::address::Raw;
 use peers::Peers;
 
 /// The state of a transport. Only reached with the GIL held.
@@ -50,7 +50,7 @@ pub(crate) struct Datagram {
     connected: bool,
     /// Received and not delivered yet. Neither kind of object refers to others, so the garbage
     /// collector need not know of them; the same goes for the addresses in `peers`.
-    inbox: RefCell<VecDeque<(Py<PyBytes>, Raw)>>,
+    inbox: RefCell<VecDeque<(Py<PyBytes>, SockAddr)>>,
     peers: RefCell<Peers>,
     /// Datagrams in `buffer`, and what asyncio counts for them.
     waiting: Cell<usize>,

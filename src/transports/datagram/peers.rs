@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::net::address::Raw;
+use crate::driver::sys::address::SockAddr;
 
 /// Shelves for addresses that datagrams came from: at first, and at most; and the room on each.
 const FEW: usize = 4;
@@ -68,8 +68,8 @@ impl Peers {
     }
 
     /// The kernel's form of the last sender's address, if this is that object.
-    pub(super) fn reply(&self, object: &Bound<'_, PyAny>) -> Option<Raw> {
+    pub(super) fn reply(&self, object: &Bound<'_, PyAny>) -> Option<SockAddr> {
         let (address, known) = self.shelves.get(self.latest.0)?[self.latest.1].as_ref()?;
-        known.is(object).then(|| Raw::from_bytes(address))
+        known.is(object).then(|| SockAddr::from_bytes(address))
     }
 }

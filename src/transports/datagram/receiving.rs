@@ -4,28 +4,25 @@
 //! before the next is delivered, as on asyncio, which receives one a turn.
 
 use std::io;
-use std::os::fd::RawFd;
-use std::ptr::null_mut;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::Datagram;
 use crate::driver::reactor::Direction;
+use crate::driver::sys::address::SockAddr;
+use crate::driver::sys::datagram::{AT_ONCE, Batch};
 use crate::event_loop::timers::alarm::monotonic;
 use crate::event_loop::{Entry, NativeLoop};
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::gil::GilCell;
 use crate::ffi::memory;
-use crate::net::address::Raw;
+use crate::net::address::Address;
 use crate::transports::life::Life;
 use crate::transports::{base, protocol};
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub(super) const LARGEST: usize = 256 * 1024;
-
-/// Datagrams that one system call takes.
-const AT_ONCE: usize = 16;
 
 /// Where so many came at once more come while they are answered: worth a look that may find none,
 /// before the reactor is asked.
@@ -35,69 +32,16 @@ const BUSY: usize = 4;
 /// at, however many came with one system call.
 const LONGEST: f64 = 40e-6;
 
-/// The distance between slots: not a power of two, which would put them all into the same few
+/// The distance between datagrams: not a power of two, which would put them all into the same few
 /// sets of the processor's caches. (Only pages that were received into take up memory.)
 const STRIDE: usize = LARGEST + 4096 + 64;
 
-/// Where `recvmmsg` puts datagrams.
-struct Slots {
-    room: Vec<u8>,
-    names: [Raw; AT_ONCE],
-    vectors: [libc::iovec; AT_ONCE],
-    headers: [libc::mmsghdr; AT_ONCE],
-}
-
-/// Slots that nobody uses right now; as many as loops ever received at the same time.
+/// Room that no transport receives into right now, for as many as ever received at the same time.
 #[expect(clippy::vec_box, reason = "they point into themselves")]
-static SPARE: GilCell<Vec<Box<Slots>>> = GilCell::new(Vec::new());
+static SPARE: GilCell<Vec<Box<Batch>>> = GilCell::new(Vec::new());
 
-impl Slots {
-    fn new() -> PyResult<Box<Self>> {
-        let room = memory::zeros(STRIDE * AT_ONCE)?;
-        // SAFETY: all zeros is a valid value of these plain C structs.
-        let mut slots = Box::new(unsafe {
-            Self {
-                room,
-                names: [Raw::new(); AT_ONCE],
-                vectors: std::mem::zeroed(),
-                headers: std::mem::zeroed(),
-            }
-        });
-        for at in 0..AT_ONCE {
-            slots.vectors[at].iov_base = slots.room[at * STRIDE..].as_mut_ptr().cast();
-            slots.vectors[at].iov_len = LARGEST;
-            slots.headers[at].msg_hdr.msg_iov = &raw mut slots.vectors[at];
-            slots.headers[at].msg_hdr.msg_iovlen = 1;
-            slots.headers[at].msg_hdr.msg_name = slots.names[at].as_mut_ptrs().0.cast();
-            slots.headers[at].msg_hdr.msg_namelen = Raw::ROOM;
-        }
-        Ok(slots)
-    }
-
-    /// Receives without waiting; how many datagrams.
-    fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        // SAFETY: as many headers as the kernel is told, which point to room of the lengths that they
-        // say: all of it in this box and its `room`, neither of which ever moves or grows.
-        check(unsafe {
-            libc::recvmmsg(
-                fd,
-                self.headers.as_mut_ptr(),
-                AT_ONCE as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-                null_mut(),
-            )
-        } as isize)
-    }
-
-    /// One of the datagrams received, each to be taken once.
-    fn take<'py>(&mut self, py: Python<'py>, at: usize) -> PyResult<(Bound<'py, PyBytes>, &Raw)> {
-        let header = &mut self.headers[at];
-        self.names[at].set_length(header.msg_hdr.msg_namelen);
-        // As it was: the kernel reads the room for the name here the next time.
-        header.msg_hdr.msg_namelen = Raw::ROOM;
-        let data = &self.room[at * STRIDE..][..header.msg_len as usize];
-        Ok((memory::bytes(py, data)?, &self.names[at]))
-    }
+fn new_batch() -> PyResult<Box<Batch>> {
+    Ok(Batch::new(memory::zeros(STRIDE * AT_ONCE)?, STRIDE, LARGEST))
 }
 
 /// The reactor says that there is something to receive.
@@ -135,18 +79,18 @@ impl Datagram {
             }
         }
         // Ours for as long as the protocol is called: other threads' loops may receive meanwhile.
-        let mut slots = match SPARE.with(py, Vec::pop) {
-            Some(slots) => slots,
-            None => Slots::new()?,
+        let mut batch = match SPARE.with(py, Vec::pop) {
+            Some(batch) => batch,
+            None => new_batch()?,
         };
-        let result = self.receive(py, native, &mut slots);
-        SPARE.with(py, |spare| spare.push(slots));
+        let result = self.receive(py, native, &mut batch);
+        SPARE.with(py, |spare| spare.push(batch));
         result
     }
 
     /// Takes what the kernel has, up to `AT_ONCE` datagrams, and delivers them.
-    fn receive(&self, py: Python<'_>, native: &NativeLoop, slots: &mut Slots) -> PyResult<()> {
-        let received = self.file.open(py).and_then(|fd| slots.receive(fd));
+    fn receive(&self, py: Python<'_>, native: &NativeLoop, batch: &mut Batch) -> PyResult<()> {
+        let received = self.file.open(py).and_then(|fd| batch.receive(fd));
         let emptied = match &received {
             Ok(count) => *count < BUSY,
             // Another file has been put in the socket's place: no news of the network's, and what the
@@ -171,9 +115,10 @@ impl Datagram {
         let mut result = Ok(());
         let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
         for at in 0..count {
-            // (Taken also if it is dropped: the slot must be as it was.)
-            let (data, from) = match slots.take(py, at) {
-                Ok(received) => received,
+            // (Taken also if it is dropped: the batch must be as it was.)
+            let (data, from) = batch.take(at);
+            let data = match memory::bytes(py, data) {
+                Ok(data) => data,
                 // As if the network had lost this one.
                 Err(error) => {
                     result = result.and(Err(error));
@@ -195,7 +140,7 @@ impl Datagram {
         py: Python<'py>,
         native: &NativeLoop,
         data: Bound<'py, PyBytes>,
-        from: &Raw,
+        from: &SockAddr,
     ) -> PyResult<()> {
         let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
@@ -241,12 +186,12 @@ impl Datagram {
     }
 
     /// The sender's address as Python spells it; the same object for the same sender.
-    fn peer(&self, py: Python<'_>, from: &Raw) -> PyResult<Py<PyAny>> {
+    fn peer(&self, py: Python<'_>, from: &SockAddr) -> PyResult<Py<PyAny>> {
         let known = self.peers.borrow_mut().find(py, from.as_bytes());
         if let Some(known) = known {
             return Ok(known);
         }
-        let object = from.into_address(py)?.to_object(py)?;
+        let object = Address::new(py, from)?.to_object(py)?;
         let replaced = self.peers.borrow_mut().keep(from.as_bytes(), object.clone_ref(py));
         drop(replaced);
         Ok(object)

@@ -3,7 +3,6 @@
 
 use std::ffi::{c_char, c_int};
 use std::io;
-use std::ptr::null;
 
 use pyo3::exceptions::{
     PyAttributeError, PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError,
@@ -13,10 +12,11 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::Datagram;
 use crate::driver::reactor::Direction;
+use crate::driver::sys;
 use crate::event_loop::ends_loop;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::watching;
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::memory;
 use crate::ffi::object;
 use crate::net::Buffer;
@@ -158,19 +158,7 @@ impl Datagram {
         };
         // Last: the buffer's owner may be written in Python.
         let fd = self.file.open(data.py()).map_err(|error| os_error(data.py(), &error))?;
-        // SAFETY: the kernel only reads both, of these lengths, before the call returns: the bytes are
-        // an object's, or a buffer's that is held until then, and the address is the caller's.
-        let sent = check(unsafe {
-            libc::sendto(
-                fd,
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                if to.is_empty() { null() } else { to.as_ptr().cast() },
-                to.len() as libc::socklen_t,
-            )
-        });
-        match sent {
+        match sys::socket::send_to(fd, bytes, to) {
             Ok(_) => Ok(Sent::Whole),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Sent::Full),

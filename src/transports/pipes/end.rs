@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
 
@@ -13,11 +12,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::driver::reactor::Direction;
+use crate::driver::sys::{FileKind, descriptor};
 use crate::event_loop::handles::{self, Call, Handle};
 use crate::event_loop::watching;
 use crate::event_loop::{Callback, Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::ffi::contexts::Ground;
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
 use crate::ffi::object::{Object, enter, getter};
 use crate::transports::base::{self, Transport};
@@ -30,32 +30,6 @@ pub(crate) struct New<'py> {
     pub protocol: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub extra: Option<Bound<'py, PyAny>>,
-}
-
-/// What a descriptor is, as far as pipes care.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileKind {
-    Fifo,
-    Socket,
-    CharacterDevice,
-}
-
-impl FileKind {
-    fn of(py: Python<'_>, fd: RawFd) -> PyResult<Option<Self>> {
-        let mut status = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: room for what the kernel writes, which is read only if it did.
-        let mode = unsafe {
-            check(libc::fstat(fd, status.as_mut_ptr()) as isize)
-                .map_err(|error| os_error(py, &error))?;
-            status.assume_init().st_mode
-        };
-        Ok(match mode & libc::S_IFMT {
-            libc::S_IFIFO => Some(Self::Fifo),
-            libc::S_IFSOCK => Some(Self::Socket),
-            libc::S_IFCHR => Some(Self::CharacterDevice),
-            _ => None,
-        })
-    }
 }
 
 /// An end of a pipe: a kind of transport.
@@ -101,10 +75,10 @@ pub(crate) fn new<'py, P: Pipe>(
 ) -> PyResult<Bound<'py, PyAny>> {
     native.check_closed(py)?;
     let fd = new.pipe.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
-    let Some(kind) = FileKind::of(py, fd)? else {
+    let Some(kind) = descriptor::kind(fd).map_err(|error| os_error(py, &error))? else {
         return Err(PyValueError::new_err(P::REFUSAL));
     };
-    set_non_blocking(py, fd)?;
+    descriptor::set_non_blocking(fd).map_err(|error| os_error(py, &error))?;
     let extra = match new.extra {
         Some(extra) => extra,
         None => PyDict::new(py).into_any(),
@@ -136,19 +110,6 @@ pub(crate) fn new<'py, P: Pipe>(
     end.remember_source(py, native)?;
     native.push(py, Entry::Native(made.clone().unbind(), connection_made::<P>));
     Ok(made)
-}
-
-fn set_non_blocking(py: Python<'_>, fd: RawFd) -> PyResult<()> {
-    // SAFETY: flags of a descriptor; no pointers.
-    let result = unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        if flags < 0 || flags & libc::O_NONBLOCK != 0 {
-            flags
-        } else {
-            libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK)
-        }
-    };
-    check(result as isize).map(drop).map_err(|error| os_error(py, &error))
 }
 
 /// Calls `connection_made`, then starts, then wakes who waits for the connection. What ends the

@@ -12,9 +12,10 @@ use pyo3::types::{PyBytes, PyString, PyType};
 
 use super::end::{End, Pipe, connection_lost, pipe_field};
 use crate::driver::reactor::Direction;
+use crate::driver::sys;
 use crate::event_loop::NativeLoop;
 use crate::ffi::cached;
-use crate::ffi::errors::{check, os_error};
+use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
 use crate::ffi::object::{Object, fast_method, getter, plain_method};
@@ -120,7 +121,7 @@ impl ReadPipe {
     unsafe fn read_into(&self, at: *mut u8, room: usize) -> io::Result<usize> {
         // SAFETY: the caller's promise; a descriptor that is closed, or another file's, is at worst
         // an error or data of another file, and no matter of memory.
-        check(unsafe { libc::read(self.end.fd, at.cast(), room) })
+        unsafe { sys::descriptor::read(self.end.fd, at, room) }
     }
 
     /// One `read` through the loop's buffer. `None`: the end.
@@ -143,7 +144,11 @@ impl ReadPipe {
         py: Python<'py>,
         native: &NativeLoop,
     ) -> io::Result<Option<PyResult<Bound<'py, PyBytes>>>> {
-        let room = if self.bulk.get() { self.waiting().min(native.most_at_once()) } else { 0 };
+        let room = if self.bulk.get() {
+            sys::descriptor::bytes_waiting(self.end.fd).min(native.most_at_once())
+        } else {
+            0
+        };
         if room >= BULK
             && let Ok(bytes) = memory::uninitialised(py, room)
         {
@@ -166,14 +171,6 @@ impl ReadPipe {
         })?;
         self.bulk.set(size >= BULK);
         Ok(received)
-    }
-
-    /// Bytes that the kernel holds for us.
-    fn waiting(&self) -> usize {
-        let mut count: libc::c_int = 0;
-        // SAFETY: our own descriptor and a local integer.
-        let result = unsafe { libc::ioctl(self.end.fd, libc::FIONREAD, &raw mut count) };
-        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
     /// Gives what was received. The end and errors are dealt with here.

@@ -10,14 +10,15 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 
-use super::end::{End, FileKind, Pipe, pipe_field};
+use super::end::{End, Pipe, pipe_field};
 use crate::driver::reactor::Direction;
+use crate::driver::sys::{self, FileKind};
 use crate::ffi::cached;
-use crate::ffi::errors::{check, made, os_error};
+use crate::ffi::errors::{made, os_error};
 use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
 use crate::ffi::object::{fast_method, getter, plain_method};
-use crate::net::{Buffer, send};
+use crate::net::Buffer;
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::flow::{Flow, Signal};
 use crate::transports::outgoing::Outgoing;
@@ -70,11 +71,10 @@ impl WritePipe {
     fn send(&self, py: Python<'_>, data: &[u8]) -> io::Result<usize> {
         let fd = self.end.fd;
         if self.end.kind == FileKind::Socket {
-            return send(fd, data);
+            return sys::socket::send(fd, data);
         }
-        // SAFETY: borrowed from `bytes`, which never change and which the caller holds; the kernel
-        // only reads them.
-        py.detach(|| check(unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) }))
+        // (They are of `bytes`, which never change and which the caller holds.)
+        py.detach(|| sys::descriptor::write(fd, data))
     }
 
     /// `write(data)`

@@ -1,7 +1,6 @@
 //! From the socket to the protocol: one `recv` an event, so that no connection starves another.
 
 use std::io;
-use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -9,9 +8,11 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::Stream;
 use crate::driver::reactor::{After, Direction};
+use crate::driver::sys::descriptor::bytes_waiting;
+use crate::driver::sys::socket::receive;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::ffi::memory;
-use crate::net::{Buffer, receive};
+use crate::net::Buffer;
 use crate::transports::base;
 use crate::transports::feed::{self, Target};
 use crate::transports::life::{self, Life};
@@ -137,7 +138,7 @@ impl Stream {
         py: Python<'py>,
         native: &NativeLoop,
     ) -> io::Result<Received<PyResult<Bound<'py, PyBytes>>>> {
-        let waiting = if self.bulk.get() { self.waiting(self.file.open(py)?) } else { 0 };
+        let waiting = if self.bulk.get() { bytes_waiting(self.file.open(py)?) } else { 0 };
         if waiting < BULK {
             let mut size = None;
             let received = self.receive_scratch(py, native, |data| {
@@ -164,14 +165,6 @@ impl Stream {
             Received::Nothing => Received::Nothing,
             Received::End => Received::End,
         })
-    }
-
-    /// Bytes that the kernel holds for us.
-    fn waiting(&self, fd: RawFd) -> usize {
-        let mut count: libc::c_int = 0;
-        // SAFETY: our own descriptor and a local integer.
-        let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
-        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
     fn read_bytes(

@@ -13,7 +13,8 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::Stream;
 use crate::driver::reactor::Direction;
-use crate::ffi::errors::{check, os_error};
+use crate::driver::sys;
+use crate::ffi::errors::os_error;
 use crate::ffi::memory;
 use crate::net::Buffer;
 use crate::transports::base;
@@ -211,8 +212,7 @@ impl Stream {
 
     fn shut_down_writing(&self, py: Python<'_>) -> io::Result<()> {
         let fd = self.file.open(py)?;
-        // SAFETY: no pointers; still the transport's descriptor, as was just seen.
-        check(unsafe { libc::shutdown(fd, libc::SHUT_WR) } as isize).map(drop)
+        sys::socket::shut_down_writing(fd)
     }
 
     /// `write(data)`
