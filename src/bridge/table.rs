@@ -175,12 +175,12 @@ unsafe extern "C" fn wake(handle: *const Handle) {
 
 unsafe extern "C" fn begin(handle: *const Handle) {
     // SAFETY: the caller has a reference to a target that this crate made.
-    unsafe { borrow(handle) }.marks.begin();
+    unsafe { borrow(handle) }.wake_state.begin();
 }
 
 unsafe extern "C" fn finish(handle: *const Handle) -> c_int {
     // SAFETY: the caller has a reference to a target that this crate made.
-    unsafe { borrow(handle) }.marks.finish() as c_int
+    unsafe { borrow(handle) }.wake_state.finish() as c_int
 }
 
 unsafe extern "C" fn park(event_loop: Object, handle: *const Handle, object: Object) {

@@ -1,4 +1,9 @@
-//! What happened while nobody looked: the list of ready sources, and the end of the loop's sleep.
+//! What happened while the loop did not look: sources that became ready, and calls for attention.
+//!
+//! Wakers add keys from any thread, the loop drains them. A loop that blocks does so in `poll`, which
+//! leaves the waker of its reactor's task in here; the next key or call wakes that.
+//!
+//! `tests/loom` runs this file through the orders in which threads can meet.
 
 use std::task::{Context, Poll, Waker};
 
@@ -8,19 +13,19 @@ use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::{Mutex, MutexGuard};
 
-/// Which source an event is for; an index into the loop's table.
+/// Which source an event is of: an index into the loop's table of sources.
 pub(crate) type Key = u32;
 
-/// Keys of sources that became ready, in the order the kernel told of them.
+/// Keys of sources that became ready, in the order in which the kernel reported them.
 #[derive(Default)]
 pub struct Events(Mutex<Pending>);
 
 #[derive(Default)]
 struct Pending {
     keys: Vec<Key>,
-    /// Somebody wants the loop's attention for something else.
+    /// A thread called, and no poll has ended for it yet.
     called: bool,
-    /// What ends a look that waits.
+    /// Wakes the poll that blocks.
     sleeper: Option<Waker>,
 }
 
@@ -44,19 +49,19 @@ impl Events {
         std::mem::swap(&mut self.lock().keys, into);
     }
 
-    /// Ends a look that waits, or the next one; from any thread.
+    /// Ends the poll that blocks, or else the next one; from any thread.
     pub fn call(&self) {
         let mut pending = self.lock();
         pending.called = true;
         pending.wake();
     }
 
-    /// Whether a look that waits ends here.
+    /// Whether a poll that blocks has a reason to end. Takes a call back.
     pub fn is_over(&self) -> bool {
         self.lock().is_over()
     }
 
-    /// Ready once something happened; until then `context` is woken by what does.
+    /// Ready once there is a key or a call; until then the next one wakes the task of `context`.
     pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         let mut pending = self.lock();
         if pending.is_over() {

@@ -1,12 +1,12 @@
 //! Forks: how many there were, and a lock that no fork catches locked.
 //!
 //! A forked child has one thread. A lock that another thread of the parent held at that moment stays
-//! locked in the child for ever, and what it guards may be half written. So whoever locks a
-//! [`Mutex`] of this module first takes a pass, and a fork waits (in libc's `pthread_atfork`) until
-//! all passes are given back and gives out no more until it is done.
+//! locked in the child for ever, and what it guards may be half written. So a thread that locks a
+//! [`Mutex`] of this module first takes a pass, and a fork waits (in a hook of `sys::fork`) until all
+//! passes are given back, and lets no thread take one until it is done.
 //!
-//! A thread that forks may hold the GIL, so nobody may wait for the GIL while he has such a lock, nor
-//! fork: while it is held only code of this crate and of tokio's wakers runs.
+//! A thread that forks may hold the GIL, so no thread may wait for the GIL, nor fork, while it has
+//! such a lock: while it is held only code of this crate and of tokio's wakers runs.
 
 #[cfg(loom)]
 use loom::sync::{Mutex as Inner, MutexGuard};
@@ -18,6 +18,7 @@ use std::sync::{Mutex as Inner, MutexGuard};
 pub(crate) use gate::count;
 use gate::{Pass, pass};
 
+/// A lock that no forked child finds locked.
 #[derive(Default)]
 pub(crate) struct Mutex<T>(Inner<T>);
 
@@ -32,7 +33,7 @@ impl<T> Mutex<T> {
         Self(Inner::new(value))
     }
 
-    /// The values in these locks are whole whenever somebody panics, so poison means nothing.
+    /// Poison is ignored: the values in these locks are whole wherever the code around them panics.
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         let pass = pass();
         Guard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), _pass: pass }
@@ -72,10 +73,11 @@ mod gate {
 
     use super::super::sys::fork::at_fork;
 
-    /// How often this process is a fork of one that was asked.
+    /// How many forks lie between this process and the one that first called `watch`.
     static COUNT: AtomicU32 = AtomicU32::new(0);
+    /// Passes that were taken and not given back.
     static PASSES: AtomicUsize = AtomicUsize::new(0);
-    /// Threads that fork right now.
+    /// Threads that are forking.
     static FORKING: AtomicUsize = AtomicUsize::new(0);
 
     fn watch() {
@@ -84,9 +86,9 @@ mod gate {
         WATCH.call_once(|| unsafe { at_fork(Some(before), Some(after), Some(in_child)) });
     }
 
-    // The orderings of these four: a thread that takes a pass and one that forks each write and then
-    // read what the other one writes. All of it is sequentially consistent, so one of them sees the
-    // other.
+    // The orderings in `before`, `after`, `in_child` and `pass`: a thread that takes a pass and one
+    // that forks each write and then read what the other one writes. All of it is sequentially
+    // consistent, so one of them sees the other.
 
     extern "C" fn before() {
         FORKING.fetch_add(1, Ordering::SeqCst);
@@ -100,17 +102,18 @@ mod gate {
     }
 
     extern "C" fn in_child() {
-        // Nobody had a pass, and whoever else was forking is not here.
+        // No thread had a pass, and other threads that were forking are not in this process.
         FORKING.store(0, Ordering::SeqCst);
         COUNT.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Changes with each fork: a value that was kept differs in a forked child.
     pub(crate) fn count() -> u32 {
         watch();
         COUNT.load(Ordering::Relaxed)
     }
 
-    /// The right to hold locks.
+    /// The right to hold locks. Given back when it is dropped.
     pub(crate) struct Pass;
 
     pub(crate) fn pass() -> Pass {

@@ -1,9 +1,23 @@
-//! The driver: tokio's runtime and reactor, the events it collects, and wakes from other threads.
+//! The driver: tokio's runtime and reactor, the events they collect, and wakes from other threads.
 //!
-//! Knows nothing of Python objects: what is here runs without the GIL.
+//! | module | owns |
+//! |---|---|
+//! | `reactor` | a loop's tokio runtime, how it is polled, descriptors registered with it |
+//! | `events` | what the reactor's wakers leave for the loop: the keys of ready sources |
+//! | `mailbox` | letters to a loop from any thread, which end its sleep |
+//! | `wake_state` | whether a future that is polled by hand has to be polled again |
+//! | `fork` | how many forks there were, and locks that no fork catches locked |
+//! | `sys` | the platform: what it must offer, and one folder for each |
+//!
+//! `reactor` uses `events` and `fork`; `mailbox` uses both as well. `sys` uses none of them, and may
+//! be used from anywhere in the crate.
+//!
+//! What is here runs with or without the GIL and knows nothing of Python's objects: of `ffi` it only
+//! uses `finalizing`, which marks the threads that tokio starts.
 
 pub(crate) mod events;
 pub(crate) mod fork;
+pub(crate) mod mailbox;
 pub(crate) mod reactor;
 pub(crate) mod sys;
-pub(crate) mod wakes;
+pub(crate) mod wake_state;

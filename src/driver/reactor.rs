@@ -1,8 +1,15 @@
 //! One tokio current-thread runtime a loop, and descriptors registered with its reactor.
 //!
-//! A registration does not own a task: its waker puts a key into the loop's event list, and the
-//! loop dispatches the list. So a connection costs a waker, not a task, and the loop alone decides
-//! the order in which things run.
+//! A registration does not own a task: its waker puts a key into the loop's list of events, and the
+//! loop delivers the events of the list. So a connection costs a waker and not a task, and the loop
+//! alone decides the order in which callbacks run.
+//!
+//! tokio's registrations are edge-triggered: a waker is called once for each event that follows an
+//! attempt which found nothing. So the owner of a [`Registration`] either tries until the descriptor
+//! is not ready, or asks for the next event with `arm`.
+//!
+//! In a forked child the reactor and its registrations are leaked, because their epoll instance is
+//! the parent's too: to take them apart would take the parent's descriptors out of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,19 +34,20 @@ use crate::ffi::finalizing;
 /// How to poll the driver.
 #[derive(Clone, Copy)]
 pub enum Poll {
-    /// Collects the events that are there.
+    /// Collects the events that there are, without blocking.
     NonBlocking,
-    /// Blocks until something happens.
+    /// Blocks until there is an event or a call.
     Blocking(Patience),
 }
 
-/// What a poll that blocks expects.
+/// How soon a poll that blocks expects an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// A peer was answered, and may ask again at once.
+    /// Soon: the loop has answered a peer, which may ask again at once.
     Eager,
+    /// At any time.
     Relaxed,
-    /// It has waited for an answer already, and got none.
+    /// Not soon: the loop has spun for an answer already, and got none.
     Spent,
 }
 
@@ -58,9 +66,9 @@ impl Wake for SourceWaker {
     }
 }
 
-/// How long the loop asks again and again before it blocks, if the last poll that blocked ended sooner. A
-/// thread that sleeps has to be woken, which takes longer than a peer on the same machine needs to
-/// answer.
+/// How long the loop polls again and again before it blocks, if the last poll that blocked ended
+/// sooner than that. The kernel has to wake a thread that blocks, which takes longer than a peer on
+/// the same machine needs to answer.
 const SPIN: Duration = Duration::from_micros(30);
 
 pub struct Reactor {
@@ -80,11 +88,11 @@ impl Reactor {
             Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
-                // Threads for what blocks, where users' functions may run Python code.
+                // tokio's threads for blocking work, where users' functions may run Python code.
                 .on_thread_start(finalizing::guard)
                 .on_thread_park(|| errno::set(0))
-                // tokio goes on blocking when a signal interrupts it. The signal may have a handler
-                // in Python, which runs once the poll is over.
+                // When a signal interrupts tokio's system call, tokio blocks again. But the signal may
+                // have a handler in Python, which runs once the poll is over.
                 .on_thread_unpark(move || {
                     if errno::get() == libc::EINTR {
                         interrupted.call();
@@ -101,7 +109,7 @@ impl Reactor {
         })
     }
 
-    /// Lets the runtime collect events and run its tasks. Called without the GIL.
+    /// Has the runtime collect events and run its tasks. Called without the GIL.
     pub fn poll(&self, poll: Poll) {
         match poll {
             Poll::NonBlocking => self.poll_once(),
@@ -114,7 +122,7 @@ impl Reactor {
         self.readiness.as_ref().is_none_or(Readiness::has_events)
     }
 
-    /// Comes back after one poll of the driver that does not block.
+    /// Returns after one poll of the driver that does not block.
     fn poll_once(&self) {
         self.runtime.block_on(tokio::task::yield_now());
     }
@@ -126,12 +134,12 @@ impl Reactor {
         self.brisk.store(brisk, Ordering::Relaxed);
     }
 
-    /// Whether the last poll that blocked was over so soon that it is worth while to `spin`.
+    /// Whether the last poll that blocked was over so soon that `spin` is worth its processor time.
     pub fn is_brisk(&self) -> bool {
         self.brisk.load(Ordering::Relaxed)
     }
 
-    /// Polls again and again for a while, without blocking; whether something happened.
+    /// Polls again and again for `SPIN`, without blocking; whether there was an event or a call.
     pub fn spin(&self) -> bool {
         let began = Instant::now();
         while began.elapsed() < SPIN {
@@ -139,7 +147,7 @@ impl Reactor {
             if self.events.is_over() {
                 return true;
             }
-            // The peer may be waiting for this very core.
+            // The peer may be waiting for the core that this thread runs on.
             thread::yield_now();
         }
         false
@@ -147,13 +155,15 @@ impl Reactor {
 
     /// Ends a poll that blocks; from any thread.
     pub fn wake(&self) {
-        // In a forked child nobody polls this one, and a thread that is not here may have it locked.
+        // A forked child does not poll the parent's reactor, whose list may be locked by a thread that
+        // the child does not have.
         if !self.is_forked() {
             self.events.call();
         }
     }
 
-    /// What tokio's own types look for: timers, sockets and tasks made meanwhile are this loop's.
+    /// Makes this the runtime that tokio's own types find: timers, sockets and tasks that are made
+    /// until the guard is dropped are this loop's.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.runtime.enter()
     }
@@ -162,24 +172,25 @@ impl Reactor {
         self.runtime.handle()
     }
 
-    /// Whether this is a child process's copy: its epoll instance is the parent's too.
+    /// Whether this is a forked child's copy, whose epoll instance is the parent's too.
     pub fn is_forked(&self) -> bool {
         self.forks != fork::count()
     }
 
+    /// Registers a descriptor for reading and writing.
     pub fn register(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
         self.register_for(fd, key, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Only for reading. A datagram socket becomes writable anew with each datagram that leaves,
-    /// and each time that would wake who waits for the opposite.
+    /// Registers a descriptor for reading only. A datagram socket becomes writable anew with each
+    /// datagram that leaves, and each time that would wake a loop which only waits for datagrams.
     pub fn register_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
         self.register_for(fd, key, datagram::INTEREST)
     }
 
     fn register_for(&self, fd: RawFd, key: Key, interest: Interest) -> io::Result<Registration> {
         let _runtime = self.runtime.enter();
-        // SAFETY: whoever holds a registration drops it before the descriptor is closed.
+        // SAFETY: the holder of a registration drops it before the descriptor is closed.
         let io = unsafe { AsyncFd::register_with_interest(Fd(fd), interest)? };
         let waker = Waker::from(Arc::new(SourceWaker { events: Arc::clone(&self.events), key }));
         Ok(Registration { io: ManuallyDrop::new(io), waker, forks: self.forks })
@@ -189,8 +200,7 @@ impl Reactor {
 impl Drop for Reactor {
     fn drop(&mut self) {
         if !self.is_forked() {
-            // SAFETY: dropped once, here. In a forked child it leaks instead: taking it apart
-            // would remove the parent's descriptors from the epoll instance both share.
+            // SAFETY: dropped once, here.
             let runtime = unsafe { ManuallyDrop::take(&mut self.runtime) };
             runtime.shutdown_background();
         }
@@ -213,13 +223,13 @@ pub enum Direction {
 
 /// What an attempt did to the descriptor's readiness.
 pub enum After {
-    /// More may be there at once.
+    /// The next attempt may succeed at once.
     StillReady,
-    /// A short read or write: the kernel has no more, and another call would only say so.
+    /// A short read or write: another attempt would find the descriptor not ready.
     Drained,
 }
 
-/// A descriptor in the reactor. Drop it before the descriptor is closed.
+/// A descriptor that is registered with the reactor. Drop it before the descriptor is closed.
 pub struct Registration {
     io: ManuallyDrop<AsyncFd<Fd>>,
     waker: Waker,
@@ -227,7 +237,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Runs `op` if the descriptor is thought ready. `None`: it is not, and the key will come.
+    /// Runs `op` if the descriptor counts as ready. `None`: it is not ready, and its key is notified
+    /// when it is.
     pub fn attempt<R>(
         &self,
         direction: Direction,
@@ -252,7 +263,7 @@ impl Registration {
                     ready.clear_ready();
                     return Ok(Some(value));
                 }
-                // Cleared, the next poll leaves the waker and says so.
+                // The next round finds the readiness cleared, and leaves the waker.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => ready.retain_ready(),
                 Err(error) => {
@@ -263,8 +274,8 @@ impl Registration {
         }
     }
 
-    /// Asks for the key at the next readiness, and says whether the descriptor is ready already: then
-    /// no key comes.
+    /// Has the key notified when the descriptor becomes ready. Returns whether it is ready already:
+    /// then the key is not notified.
     pub fn arm(&self, direction: Direction) -> bool {
         let mut context = Context::from_waker(&self.waker);
         match direction {
@@ -273,8 +284,8 @@ impl Registration {
         }
     }
 
-    /// Tells the reactor that a call made outside of `attempt` left nothing to read. Unlike
-    /// `blocked` it does not insist: the readiness of a socket that is shut down stays.
+    /// Clears the readiness to read, after a call made outside of `attempt` which left nothing to
+    /// read. Unlike `blocked` it tries once: the readiness of a socket that is shut down stays.
     pub fn drained(&self) {
         let mut context = Context::from_waker(&self.waker);
         if let TaskPoll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
@@ -282,12 +293,13 @@ impl Registration {
         }
     }
 
-    /// Whether this is a child process's copy: what it is registered with is the parent's too.
+    /// Whether this is a forked child's copy, of a registration that is the parent's too.
     pub fn is_forked(&self) -> bool {
         self.forks != fork::count()
     }
 
-    /// Tells the reactor that a call made outside of `attempt` would have blocked, and arms.
+    /// Clears the readiness, after a call made outside of `attempt` which would have blocked, and
+    /// arms.
     pub fn blocked(&self, direction: Direction) {
         let mut context = Context::from_waker(&self.waker);
         loop {
@@ -306,7 +318,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.is_forked() {
-            // SAFETY: dropped once, here; leaked in a forked child, see `Reactor::drop`.
+            // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.io) };
         }
     }

@@ -4,7 +4,7 @@
 //! GIL. The object it stands for is only borrowed. Its owner takes it back
 //! (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nobody.
 //!
-//! `table`, `marks` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
+//! `table`, `wake_state` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
 //! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
 //! `place` is its index there, or `usize::MAX`. Closing takes the whole list, and from each target its
 //! object, before that is called.
@@ -15,8 +15,9 @@ use std::sync::Arc;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::driver::mailbox::{Mailbox, Park};
 use crate::driver::reactor::Reactor;
-use crate::driver::wakes::{self, Marks, Park, Wake};
+use crate::driver::wake_state::{Wake, WakeState};
 use crate::ffi::gil::{GilCell, GilFlag};
 use crate::ffi::object::{self, Object};
 
@@ -41,7 +42,7 @@ unsafe impl Sync for TableAddress {}
 #[repr(C)]
 pub struct Target {
     table: TableAddress,
-    pub marks: Marks,
+    pub wake_state: WakeState,
     carrier: Arc<dyn Carrier>,
     /// Borrowed; null unless parked.
     object: GilFlag<Object>,
@@ -53,7 +54,7 @@ impl Target {
     pub fn new(table: TableAddress, carrier: Arc<dyn Carrier>) -> Arc<Self> {
         Arc::new(Self {
             table,
-            marks: Marks::default(),
+            wake_state: WakeState::default(),
             carrier,
             object: GilFlag::new(std::ptr::null_mut()),
             place: GilFlag::new(usize::MAX),
@@ -62,7 +63,7 @@ impl Target {
 
     /// From any thread, with or without the GIL.
     pub fn wake(self: &Arc<Self>) {
-        if self.marks.wake() == Wake::Notify {
+        if self.wake_state.wake() == Wake::Notify {
             self.carrier.carry(self);
         }
     }
@@ -89,10 +90,7 @@ impl Target {
     }
 }
 
-/// The targets that are woken on a loop.
-pub(crate) type Mailbox = wakes::Mailbox<Arc<Target>>;
-
-impl Carrier for Mailbox {
+impl Carrier for Mailbox<Arc<Target>> {
     fn carry(&self, target: &Arc<Target>) {
         self.post(Arc::clone(target));
     }
@@ -100,7 +98,7 @@ impl Carrier for Mailbox {
 
 /// The targets of one loop.
 pub(super) struct Targets {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Arc<Target>>>,
     /// Wakers of Rust futures refer to this loop.
     used: GilFlag<bool>,
     /// Targets whose objects wait to be called.
@@ -160,7 +158,7 @@ impl Targets {
     /// A target whose wakes this loop carries.
     pub(super) fn add(&self, py: Python<'_>, table: TableAddress) -> Arc<Target> {
         self.used.set(py, true);
-        let carrier: Arc<Mailbox> = Arc::clone(&self.mailbox);
+        let carrier: Arc<Mailbox<Arc<Target>>> = Arc::clone(&self.mailbox);
         Target::new(table, carrier)
     }
 

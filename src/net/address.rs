@@ -12,7 +12,7 @@ use crate::driver::sys::{Decoded, socket};
 /// An address kept small, made a Python object when a program asks for it.
 #[derive(Default)]
 pub(crate) enum Address {
-    /// Not known (yet).
+    /// Not known, or not yet.
     #[default]
     Unknown,
     V4 {

@@ -5,15 +5,16 @@ use std::ffi::c_int;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// A buffer of a Python object, given back when dropped.
+/// A buffer of a Python object, released when it is dropped.
 pub(crate) struct Buffer(ffi::Py_buffer);
 
 impl Buffer {
-    /// To be read, whatever may be written to it by others.
+    /// One to read from. (Other code may write to it meanwhile.)
     pub(crate) fn readable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::new(object, ffi::PyBUF_SIMPLE)
     }
 
+    /// One to write to.
     pub(crate) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::new(object, ffi::PyBUF_WRITABLE)
     }
@@ -37,9 +38,9 @@ impl Buffer {
             return &[];
         }
         // SAFETY: neither flag allows anything but `len` bytes in a row, which stay where they are
-        // until the view is given back, when `self` is dropped. Another thread of the program's may
-        // write to them while they are read, as with every buffer in Python: then what is read is
-        // either.
+        // until the view is released, when `self` is dropped. Another thread of the program may write
+        // to them while they are read, as with every buffer in Python: then the reader gets either
+        // value.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -50,7 +51,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: got in `new`, released once. The GIL is held: a view has raw pointers, so a
+        // SAFETY: made in `new`, released once. The GIL is held: a view has raw pointers, so a
         // `Buffer` cannot go to a thread, or into a closure, without it.
         unsafe { ffi::PyBuffer_Release(&mut self.0) };
     }

@@ -1,4 +1,4 @@
-//! The system calls behind the operations, and the buffers they read and write.
+//! The attempts of `sock_*` calls, and how far each call has come.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -19,7 +19,7 @@ use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, PySlot};
 use crate::ffi::socket_fd;
 
-/// Which of the calls.
+/// Which of the loop's methods.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocketMethod {
     Recv,
@@ -46,24 +46,25 @@ impl SocketMethod {
     }
 }
 
-/// What became of a call that was tried.
+/// What an attempt of a call came to.
 pub(super) enum Attempt {
     Done(Py<PyAny>),
-    /// The socket is not ready.
+    /// The socket is not ready: another attempt follows when it is.
     Blocked,
 }
 
-/// A call and how far it is. All of it is behind cells: an attempt runs Python code (a buffer's
-/// own, an index'), which may step, close or collect the coroutine that the call is of.
+/// A call and its progress. All of it is behind cells: an attempt may run Python code (of a buffer, of
+/// an index), which may step, close or collect the coroutine that the call belongs to.
 pub(super) struct SocketCall {
     pub method: SocketMethod,
-    /// The number of bytes, the buffer, the data (a view of it once some of it waits), the address.
+    /// Of each method its own: the number of bytes, the buffer, the data (or a view of it, once some
+    /// of it waits), the address.
     argument: PySlot,
     progress: GilCell<Progress>,
 }
 
 enum Progress {
-    /// Nothing was tried yet.
+    /// Before the first attempt.
     Nothing,
     /// Of `sock_recv`.
     Wants(ByteCount),
@@ -77,7 +78,7 @@ enum Progress {
 enum ByteCount {
     /// Through the loop's buffer.
     Few(usize),
-    /// More than that holds, or nothing that is a number: the socket's own method sees to it.
+    /// More than that buffer holds, or no number: left to the socket's own method.
     Other,
 }
 
@@ -118,12 +119,12 @@ impl SocketCall {
         }
     }
 
-    /// What refers to Python objects, for the collector.
+    /// The reference to a Python object, for the garbage collector.
     pub(super) fn slot(&self) -> &PySlot {
         &self.argument
     }
 
-    /// The first attempt. `None`: not a case for the core, and nothing was done.
+    /// The first attempt. `None`: nothing was done, and the call is left to asyncio's own method.
     pub(super) fn begin(
         &self,
         py: Python<'_>,
@@ -156,7 +157,7 @@ impl SocketCall {
         let Some(to) = literal(socket_fd::now(socket)?, &address) else {
             return Ok(None);
         };
-        // As the method of Python's socket that is not called here.
+        // As the socket's own method does, which is not called here.
         cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // (On the same machine the connection is usually there at once.)
@@ -167,9 +168,9 @@ impl SocketCall {
         }
     }
 
-    /// Does what can be done without waiting.
+    /// Does as much as can be done without blocking.
     ///
-    /// The descriptor is the one that the socket has by then: none, if it was closed meanwhile,
+    /// The descriptor is asked of the socket each time: a socket that was closed meanwhile has none,
     /// even if its number is another socket's.
     pub(super) fn attempt(
         &self,
@@ -232,7 +233,7 @@ impl SocketCall {
     fn receive_into(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {
         let argument = self.argument(py);
         let Ok(buffer) = Buffer::writable(&argument) else {
-            // Says so in Python's words.
+            // The socket's own method refuses it in Python's words.
             let args = (argument, 0, libc::MSG_DONTWAIT);
             return through_socket(socket, pyo3::intern!(py, "recv_into"), args);
         };
@@ -259,9 +260,10 @@ impl SocketCall {
         });
         let mut sent = sent_before.unwrap_or(0);
         let fd = socket_fd::now(socket)?;
-        // Of nothing, too: it is a datagram, and says whether the socket is connected.
+        // Also where there is no data: an empty datagram is sent, and an error tells whether the
+        // socket is connected.
         loop {
-            // An object may give a shorter buffer to the view than it gave to the first attempt.
+            // An object may give a shorter buffer than it gave to the first attempt.
             let left = buffer.as_slice().get(sent..).unwrap_or_default();
             match retrying(py, || sys::socket::send(fd, left))? {
                 Some(count) => sent += count,
@@ -272,7 +274,7 @@ impl SocketCall {
             }
         }
         if sent_before.is_none() {
-            // Keeps its length, and the buffer where it is, until all of it was sent.
+            // The view keeps the buffer's length and place until all of it was sent.
             let view = PyMemoryView::from(&data)?;
             self.argument.set(py, Some(view.into_any().unbind()));
         }
@@ -285,7 +287,7 @@ impl SocketCall {
     }
 }
 
-/// Calls a method of the socket that does not wait.
+/// Calls a method of the socket, which does not block.
 #[cold]
 fn through_socket<'py>(
     socket: &Bound<'py, PyAny>,

@@ -1,7 +1,7 @@
 //! `getaddrinfo` of a literal address, without a thread and without the resolver.
 //!
-//! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print
-//! it, a socket type or none, no flag that changes the answer. The rest is left to libc.
+//! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print it, a
+//! known type of socket or none, no flag that changes the answer. The rest is left to libc.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -121,7 +121,7 @@ pub(crate) fn literal_addrinfo<'py>(
     Ok(Some(answer))
 }
 
-/// Whether libc may take this for a number: then asking it does not reach the resolver.
+/// Whether libc may take this for a number: then `getaddrinfo` does not reach the resolver.
 #[pyfunction]
 pub(crate) fn looks_numeric(host: &Bound<'_, PyAny>) -> bool {
     let numeric = |text: &[u8]| {

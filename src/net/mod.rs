@@ -1,7 +1,15 @@
-//! `sock_recv`, `sock_recv_into`, `sock_sendall` and `sock_connect`: tried at once, then when the
-//! socket is ready. And what all sockets have: addresses.
+//! `sock_recv`, `sock_recv_into`, `sock_sendall` and `sock_connect`: tried at once, and then whenever
+//! the socket is ready. And the addresses of all sockets.
 //!
-//! The rest of asyncio's `sock_*` runs once a connection or a datagram and comes from asyncio,
+//! | module | owns |
+//! |---|---|
+//! | `operation` | a `sock_*` call as a coroutine, and how it waits |
+//! | `calls` | the attempts of such a call, and its progress |
+//! | `address` | addresses, between the kernel's form and Python's |
+//! | `literals` | `getaddrinfo` of numeric hosts, without a thread |
+//! | `buffer` | the buffers of Python objects |
+//!
+//! The rest of asyncio's `sock_*` methods run once a connection or a datagram. They are asyncio's own,
 //! over this loop's `_add_reader` and `_add_writer`.
 
 pub(crate) mod address;
@@ -22,8 +30,8 @@ use crate::ffi::object::{Args, METHODS_END, Object, Table, add_methods, enter, f
 use calls::{SocketCall, SocketMethod};
 use operation::Operation;
 
-/// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio;
-/// only arguments that do not fit are told at once, by asyncio's own function.
+/// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio; only
+/// arguments that do not fit are refused at once, by asyncio's own function.
 ///
 /// # Safety
 /// `slf` must be a loop, and the rest what CPython passed to its method.
@@ -52,7 +60,7 @@ unsafe fn call(
     })
 }
 
-/// Lets asyncio's function say what is wrong with its arguments.
+/// Has asyncio's own function refuse its arguments.
 #[cold]
 fn refuse<'py>(
     py: Python<'py>,
@@ -92,7 +100,7 @@ static METHODS: Table<[ffi::PyMethodDef; 5]> = Table([
     METHODS_END,
 ]);
 
-/// Gives the loop's class its methods, and puts the rest into the extension module.
+/// Adds the methods to the loop's class, and the rest to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operation::register(module)?;
     module.add_function(wrap_pyfunction!(literals::literal_addrinfo, module)?)?;

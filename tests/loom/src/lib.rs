@@ -1,4 +1,4 @@
-//! loom's models of what wakers and the loop do to each other on any threads.
+//! loom's models of wakers and the loop that meet on any threads.
 //!
 //! The sources are the loop's own, built for loom, which runs each model in all orders of its
 //! threads' steps (up to so many preemptions), weak memory included. A wake that is lost shows as a
@@ -8,8 +8,10 @@
 pub mod events;
 #[path = "../../../src/driver/fork.rs"]
 mod fork;
-#[path = "../../../src/driver/wakes.rs"]
-pub mod wakes;
+#[path = "../../../src/driver/mailbox.rs"]
+pub mod mailbox;
+#[path = "../../../src/driver/wake_state.rs"]
+pub mod wake_state;
 
 #[cfg(test)]
 mod models;

@@ -1,4 +1,4 @@
-//! A loop that steps futures, and threads that wake them.
+//! A loop that polls futures, and threads that wake them.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -9,7 +9,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use crate::events::{Events, Key};
-use crate::wakes::{Mailbox, Marks, Park, Polled, Wake};
+use crate::mailbox::{Mailbox, Park};
+use crate::wake_state::{Polled, Wake, WakeState};
 
 /// Runs a model; with `LOOM_MAX_PREEMPTIONS` in the environment through more orders.
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -18,24 +19,31 @@ fn model(body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
-/// A target and the future it is for, which is done once so much work is.
+/// A target and its future, which is done once `wanted` pieces of work are.
 struct Target {
-    marks: Marks,
+    state: WakeState,
     mailbox: Arc<Mailbox<Arc<Target>>>,
-    /// What wakers do before they wake. Nothing but the marks orders it.
+    /// The work that threads do before they wake. Nothing but the state orders it.
     work: [AtomicUsize; 2],
     wanted: usize,
-    /// The loop's alone, as what the GIL guards is; loom sees who else touches it.
+    /// The loop's alone, as all that the GIL guards; loom reports any other thread that touches it.
     polls: Cell<usize>,
 }
 
 // SAFETY: none is needed: loom fails a model in which two threads reach `polls` at once.
 unsafe impl Sync for Target {}
 
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Done,
+    Pending,
+}
+
 impl Target {
     fn new(mailbox: &Arc<Mailbox<Arc<Self>>>, wanted: usize) -> Arc<Self> {
         Arc::new(Self {
-            marks: Marks::default(),
+            state: WakeState::default(),
             mailbox: Arc::clone(mailbox),
             work: Default::default(),
             wanted,
@@ -45,47 +53,47 @@ impl Target {
 
     /// As `targets::Target::wake`.
     fn wake(this: &Arc<Self>) {
-        if this.marks.wake() == Wake::Notify {
+        if this.state.wake() == Wake::Notify {
             this.mailbox.post(Arc::clone(this));
         }
     }
 
-    /// Some work, of which a poll must hear.
+    /// Does some work, which a poll must see.
     fn work(this: &Arc<Self>, part: usize) {
         this.work[part].fetch_add(1, Relaxed);
         Self::wake(this);
     }
 
     /// A step of the awaitable.
-    fn step(&self) -> bool {
-        self.marks.begin();
+    fn step(&self) -> Step {
+        self.state.begin();
         self.poll()
     }
 
-    /// The first step: its poll is what gives wakers away. `true`: done.
-    fn start<R>(&self, give: impl FnOnce() -> R) -> (bool, R) {
-        self.marks.begin();
-        let given = give();
-        (self.poll(), given)
+    /// The first step: while it polls, `hand_out` gives wakers to other threads.
+    fn start<R>(&self, hand_out: impl FnOnce() -> R) -> (Step, R) {
+        self.state.begin();
+        let threads = hand_out();
+        (self.poll(), threads)
     }
 
     /// Polls, and again at once if it was woken meanwhile.
-    fn poll(&self) -> bool {
+    fn poll(&self) -> Step {
         loop {
             self.polls.set(self.polls.get() + 1);
             let done: usize = self.work.iter().map(|it| it.load(Relaxed)).sum();
             if done >= self.wanted {
-                return true;
+                return Step::Done;
             }
-            if self.marks.finish() == Polled::Pending {
-                return false;
+            if self.state.finish() == Polled::Pending {
+                return Step::Pending;
             }
-            self.marks.begin();
+            self.state.begin();
         }
     }
 }
 
-/// The loop's side of it: `NativeLoop::run` without what else it does.
+/// The loop's side: of `NativeLoop::run` what collects, polls and blocks.
 struct Loop {
     mailbox: Arc<Mailbox<Arc<Target>>>,
     events: Arc<Events>,
@@ -105,30 +113,30 @@ impl Loop {
         made
     }
 
-    /// Steps what was woken; how many are done by that.
-    fn turn(&self) -> usize {
+    /// An iteration: steps the targets that were woken, and returns how many are done by that.
+    fn iterate(&self) -> usize {
         let mut woken = self.woken.borrow_mut();
         if !self.mailbox.take(&mut woken) {
             return 0;
         }
         for (at, target) in woken.iter().enumerate() {
             let twice = woken[..at].iter().any(|it| Arc::ptr_eq(it, target));
-            assert!(!twice, "one wake, told twice");
+            assert!(!twice, "one wake was posted twice");
         }
-        woken.drain(..).filter(|target| target.step()).count()
+        woken.drain(..).filter(|target| target.step() == Step::Done).count()
     }
 
-    /// Collects what sources have.
-    fn look(&self) {
+    /// Collects the keys of ready sources.
+    fn collect(&self) {
         let mut keys = Vec::new();
         self.events.drain(&mut keys);
         self.keys.borrow_mut().extend(keys);
     }
 
-    /// Runs until so many futures are done, which have been polled once.
+    /// Runs until `left` futures are done, each of which has been polled once.
     fn run(&self, mut left: usize) {
         loop {
-            left -= self.turn();
+            left -= self.iterate();
             if left == 0 {
                 return;
             }
@@ -136,15 +144,15 @@ impl Loop {
                 loom::future::block_on(poll_fn(|context| self.events.poll(context)));
             }
             self.mailbox.unpark();
-            self.look();
+            self.collect();
         }
     }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // A target refers to the mailbox, and the mailbox to targets; loom tells of leaks. A model
-        // that has failed is over.
+        // A target refers to the mailbox, and the mailbox to targets, which loom would report as a
+        // leak. (Not after a panic: the model has failed already.)
         if !std::thread::panicking() {
             self.mailbox.close();
         }
@@ -165,8 +173,8 @@ fn a_wake_during_or_after_the_poll_is_not_lost() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 1);
-        let (done, thread) = target.start(|| with_waker(&target, |it| Target::work(it, 0)));
-        if !done {
+        let (step, thread) = target.start(|| with_waker(&target, |it| Target::work(it, 0)));
+        if step == Step::Pending {
             event_loop.run(1);
         }
         assert!(target.polls.get() <= 2);
@@ -175,13 +183,13 @@ fn a_wake_during_or_after_the_poll_is_not_lost() {
 }
 
 #[test]
-fn two_threads_that_wake_one_future_at_once_are_both_heard() {
+fn no_wake_of_two_threads_at_once_is_lost() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 2);
-        let (done, threads) = target
+        let (step, threads) = target
             .start(|| [0, 1].map(|part| with_waker(&target, move |it| Target::work(it, part))));
-        if !done {
+        if step == Step::Pending {
             event_loop.run(1);
         }
         assert!(target.polls.get() <= 3);
@@ -192,7 +200,7 @@ fn two_threads_that_wake_one_future_at_once_are_both_heard() {
 }
 
 #[test]
-fn a_thread_that_wakes_again_while_the_loop_drains_is_heard() {
+fn a_second_wake_while_the_loop_drains_is_not_lost() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 2);
@@ -200,8 +208,8 @@ fn a_thread_that_wakes_again_while_the_loop_drains_is_heard() {
             Target::work(it, 0);
             Target::work(it, 0);
         };
-        let (done, thread) = target.start(|| with_waker(&target, twice));
-        if !done {
+        let (step, thread) = target.start(|| with_waker(&target, twice));
+        if step == Step::Pending {
             event_loop.run(1);
         }
         thread.join().unwrap();
@@ -216,7 +224,7 @@ fn two_futures_woken_by_two_threads_are_both_stepped() {
         let started = targets
             .each_ref()
             .map(|target| target.start(|| with_waker(target, |it| Target::work(it, 0))));
-        let left = started.iter().filter(|it| !it.0).count();
+        let left = started.iter().filter(|it| it.0 == Step::Pending).count();
         if left > 0 {
             event_loop.run(left);
         }
@@ -227,7 +235,7 @@ fn two_futures_woken_by_two_threads_are_both_stepped() {
 }
 
 #[test]
-fn a_loop_that_sleeps_is_woken_by_events_and_wakes_alike() {
+fn a_loop_that_blocks_is_woken_by_events_and_by_wakes() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 1);
@@ -236,12 +244,12 @@ fn a_loop_that_sleeps_is_woken_by_events_and_wakes_alike() {
             events.notify(7);
             Target::work(it, 0);
         };
-        let (done, thread) = target.start(|| with_waker(&target, both));
-        if !done {
+        let (step, thread) = target.start(|| with_waker(&target, both));
+        if step == Step::Pending {
             event_loop.run(1);
         }
         thread.join().unwrap();
-        event_loop.look();
+        event_loop.collect();
         assert_eq!(*event_loop.keys.borrow(), [7]);
     });
 }
@@ -251,14 +259,14 @@ fn a_wake_meets_a_loop_that_closes() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 1);
-        assert!(!target.step());
+        assert!(target.step() == Step::Pending);
         // The last reference may be the thread's.
         let thread = with_waker(&target, |it| Target::work(it, 0));
         drop(target);
         let mailbox = Arc::clone(&event_loop.mailbox);
         drop(event_loop);
         thread.join().unwrap();
-        // Nothing comes any more; what was kept loom would find leaked.
+        // No letter comes any more. (A target that was kept would be a leak to loom.)
         assert!(!mailbox.take(&mut Vec::new()));
     });
 }
@@ -268,19 +276,19 @@ fn a_wake_on_its_way_counts_as_a_waker() {
     model(|| {
         let event_loop = Loop::new();
         let target = Target::new(&event_loop.mailbox, 1);
-        assert!(!target.step());
+        assert!(target.step() == Step::Pending);
         let thread = with_waker(&target, |it| Target::work(it, 0));
-        // What the garbage collector asks before it takes a future apart.
+        // As the garbage collector asks before it takes a future apart.
         assert!(Arc::strong_count(&target) > 1, "a wake that is on its way does not count");
         thread.join().unwrap();
-        assert_eq!(event_loop.turn(), 1);
+        assert_eq!(event_loop.iterate(), 1);
         assert_eq!(Arc::strong_count(&target), 1);
     });
 }
 
-/// What a thread hands over with nothing to order it but the inbox.
+/// Letters that nothing orders but the inbox.
 #[test]
-fn what_is_posted_is_seen_whole_and_in_order() {
+fn letters_are_seen_whole_and_in_order() {
     struct Letter(Cell<usize>);
     // SAFETY: as for `Target`.
     unsafe impl Sync for Letter {}

@@ -1,13 +1,13 @@
 //! loom's models on real threads.
 //!
 //! loom runs a model in all orders of its threads' steps, by its own account of memory.
-//! ThreadSanitizer and Miri judge the very same sources and models by what the machine code, or the
-//! language, makes of them: for these the crate takes loom's name and gives the models real threads,
-//! many times over.
+//! ThreadSanitizer and Miri judge the same sources and models by their machine code and by the rules
+//! of the language. For them this crate takes loom's name, and runs each model many times with real
+//! threads.
 //!
 //! The standard library comes without ThreadSanitizer's instrumentation, so `Mutex` and `Arc` in here
-//! are made of nothing but atomics: ThreadSanitizer sees neither what the library's futex orders nor
-//! the fence before an `Arc` frees what it holds.
+//! are made of nothing but atomics: ThreadSanitizer sees neither the order that the library's futex
+//! makes nor the fence before an `Arc` frees its value.
 
 extern crate self as loom;
 
@@ -15,8 +15,10 @@ extern crate self as loom;
 pub mod events;
 #[path = "../../../../src/driver/fork.rs"]
 mod fork;
-#[path = "../../../../src/driver/wakes.rs"]
-pub mod wakes;
+#[path = "../../../../src/driver/mailbox.rs"]
+pub mod mailbox;
+#[path = "../../../../src/driver/wake_state.rs"]
+pub mod wake_state;
 
 #[cfg(test)]
 #[path = "../../src/models.rs"]
@@ -68,7 +70,7 @@ pub mod sync {
         }
 
         fn shared(&self) -> &Shared<T> {
-            // SAFETY: allocated for as long as there is an owner, and this is one.
+            // SAFETY: allocated as long as there is an owner, and this is one.
             unsafe { self.0.as_ref() }
         }
     }
@@ -91,13 +93,13 @@ pub mod sync {
     impl<T> Drop for Arc<T> {
         fn drop(&mut self) {
             if self.shared().owners.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // SAFETY: this was the last owner, and saw what the others did before they went.
+                // SAFETY: this was the last owner, and saw all that the others did before they went.
                 drop(unsafe { Box::from_raw(self.0.as_ptr()) });
             }
         }
     }
 
-    /// A lock that waits by asking again.
+    /// A lock that waits by trying again.
     #[derive(Default)]
     pub struct Mutex<T> {
         taken: AtomicBool,
@@ -148,7 +150,7 @@ pub mod sync {
 }
 
 pub mod model {
-    /// How often a model runs, unless `MODEL_RUNS` says so.
+    /// How often a model runs, unless `MODEL_RUNS` is set.
     const RUNS: usize = if cfg!(miri) { 20 } else { 1000 };
 
     #[derive(Default)]
@@ -192,7 +194,7 @@ pub mod future {
         let mut future = pin!(future);
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         if cfg!(not(miri)) {
-            // A waker has to be the standard library's, so its end is one that is not understood.
+            // A waker has to be the standard library's, whose last fence ThreadSanitizer does not see.
             forget(Arc::clone(&woken));
         }
         let waker = Waker::from(Arc::clone(&woken));
