@@ -125,7 +125,7 @@ mod before_3_14 {
 
     thread_local! {
         /// Taken back when the thread ends in another way.
-        static HANDLER: Cell<Option<Registered>> = const { Cell::new(None) };
+        static HANDLER: Cell<Option<ThreadGuard>> = const { Cell::new(None) };
     }
 
     extern "C" fn forget_last() {
@@ -133,9 +133,9 @@ mod before_3_14 {
     }
 
     /// The handler of the thread that made it.
-    struct Registered(#[expect(dead_code, reason = "dropped with it")] ExitHandler);
+    struct ThreadGuard(#[expect(dead_code, reason = "dropped with it")] ExitHandler);
 
-    impl Drop for Registered {
+    impl Drop for ThreadGuard {
         fn drop(&mut self) {
             // SAFETY: has no preconditions.
             let this_thread = unsafe { libc::pthread_self() } as usize;
@@ -154,7 +154,7 @@ mod before_3_14 {
             let known = handler.take();
             handler.set(known.or_else(|| {
                 // SAFETY: it asks a question and waits; it goes with the thread's values.
-                Some(Registered(unsafe { ExitHandler::push(park_if_finalizing) }))
+                Some(ThreadGuard(unsafe { ExitHandler::push(park_if_finalizing) }))
             }));
         });
         if registered.is_ok() {

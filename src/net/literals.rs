@@ -12,7 +12,7 @@ use pyo3::types::{PyInt, PyList, PyString, PyTuple};
 use crate::driver::sys::resolver::ANY_SOCKET;
 use crate::ffi::finalizing;
 
-struct Members {
+struct SocketConstants {
     inet: Py<PyAny>,
     inet6: Py<PyAny>,
     stream: Py<PyAny>,
@@ -35,12 +35,12 @@ fn socket_types(r#type: i32, proto: i32) -> Option<&'static [TypeAndProtocol]> {
     }
 }
 
-fn members(py: Python<'_>) -> PyResult<&Members> {
-    static CACHE: PyOnceLock<Members> = PyOnceLock::new();
+fn constants(py: Python<'_>) -> PyResult<&SocketConstants> {
+    static CACHE: PyOnceLock<SocketConstants> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
         let socket = py.import("socket")?;
         let get = |name: &str| socket.getattr(name).map(Bound::unbind);
-        Ok(Members {
+        Ok(SocketConstants {
             inet: get("AF_INET")?,
             inet6: get("AF_INET6")?,
             stream: get("SOCK_STREAM")?,
@@ -100,7 +100,7 @@ pub(crate) fn literal_addrinfo<'py>(
     if flags & !HARMLESS != 0 || (family != libc::AF_UNSPEC && family != right_family) {
         return Ok(None);
     }
-    let members = members(py)?;
+    let constants = constants(py)?;
     let sockaddr = match address {
         IpAddr::V4(address) => (address.to_string(), port).into_pyobject(py)?,
         IpAddr::V6(address) => {
@@ -108,13 +108,13 @@ pub(crate) fn literal_addrinfo<'py>(
             tuple.into_any().cast_into::<PyTuple>()?
         }
     };
-    let family = if address.is_ipv4() { &members.inet } else { &members.inet6 };
+    let family = if address.is_ipv4() { &constants.inet } else { &constants.inet6 };
     let answer = PyList::empty(py);
     for (r#type, proto) in types {
         let r#type = match *r#type {
-            libc::SOCK_STREAM => &members.stream,
-            libc::SOCK_DGRAM => &members.datagram,
-            _ => &members.raw,
+            libc::SOCK_STREAM => &constants.stream,
+            libc::SOCK_DGRAM => &constants.datagram,
+            _ => &constants.raw,
         };
         answer.append((family, r#type, *proto, "", &sockaddr))?;
     }

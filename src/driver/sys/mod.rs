@@ -1,145 +1,194 @@
 //! The platform: what only one kernel has, or lays out in its own way.
 //!
 //! A platform is one folder with the files of `linux/`, under the same names. Nothing outside of its
-//! folder names it; what another Unix lacks or spells differently is in here, and plain POSIX
-//! (`EBADF`, `AF_INET`, `pthread_self`) may be used anywhere. The test in `boundary` reads
-//! all other sources and holds them to that.
+//! folder names it. What another Unix lacks or spells differently is in here; plain POSIX (`EBADF`,
+//! `AF_INET`, `pthread_self`) may be used anywhere. A test in `boundary` reads all other sources and
+//! holds them to that.
 //!
-//! This module knows neither Python nor the rest of the crate. Of tokio it knows `Interest`, and, to
-//! find the descriptor of its driver, the runtime.
+//! This module knows neither Python nor the rest of the crate, and any part of the crate may use it.
+//! Of tokio it knows `Interest`, and the runtime whose driver `readiness` asks.
 //!
 //! # Required types and functions
 //!
-//! All functions may be called from any thread, with or without the GIL. A descriptor given as a
-//! number may be closed, or be a file of another kind: that is an error of the call, never a matter
-//! of memory. Descriptors that are made here are closed when a program is executed (`CLOEXEC`) and
-//! never block. A call that a signal interrupts gives `Interrupted`; where this list says that a
-//! call never blocks it gives `WouldBlock` instead.
+//! All functions may be called from any thread, with or without the GIL. A descriptor is given as a
+//! number. It may be closed by then, or be a file of another kind: that makes the call fail, mostly
+//! with `EBADF` or `ENOTSOCK`, and is never undefined behaviour. Descriptors that are made here are
+//! closed when another program is executed (`FD_CLOEXEC`), and do not block. Errors are the kernel's
+//! numbers, as `io::Error`, because programs get them as `OSError`. A call that a signal interrupts
+//! fails with `EINTR`. A call of which this list says that it never blocks fails with `EAGAIN`
+//! instead of blocking.
 //!
 //! ## `address`
 //!
-//! * `SockAddr`: the kernel's form of a socket's address, of any family, `Copy`. Two that are equal
-//!   have the same `as_bytes`; `from_bytes` makes the same address of these again. `from(&V4)` and
-//!   `from(&V6)` take the flow information as a number in the host's order, as Python spells it.
-//!   `unix(name)` gives `None` if the name is too long, or of a kind that the platform lacks: a name
-//!   that begins with a NUL is an abstract one, which only Linux has. `decode` gives a [`Decoded`].
-//!   For `net::address`, and as the key of a datagram's sender.
-//! * `numeric_host(&V6) -> String`: the host as the platform's `getnameinfo` prints it, without its
-//!   zone. For `net::address`, which gives Python the same text as Python's own sockets do.
+//! * `SockAddr`: the kernel's form of a socket's address, of any family; `Copy`.
+//!   * `from(&SocketAddrV4)`, `from(&SocketAddrV6)`. Flow information is a number in the host's order,
+//!     as Python spells it, here and in `decode`.
+//!   * `unix(name)`: `None` if the name is empty, too long, or of a kind that the platform lacks. A
+//!     name that begins with a NUL is an abstract one, which only Linux has.
+//!   * `decode()`: the address taken apart, a [`Decoded`].
+//!   * `as_bytes()`: the bytes that the kernel reads of it, the same for equal addresses;
+//!     `from_bytes` makes the address of them again.
+//! * `numeric_host(&SocketAddrV6) -> String`: the host as the platform's `getnameinfo` prints it,
+//!   without a zone: the text that Python's own sockets give.
+//!
+//! Called by `net::address` for each address that a program gives or asks for, by the datagram
+//! transports for each new sender.
 //!
 //! ## `clock`
 //!
 //! * `monotonic_nanos() -> i64`: nanoseconds of the clock that CPython's `time.monotonic()` reads on
-//!   this platform, so that both give the same times. Cannot fail. Called several times an iteration.
+//!   this platform. Cannot fail.
+//!
+//! Called by `event_loop::timers` several times an iteration.
 //!
 //! ## `timer`
 //!
-//! * `Timer`: a descriptor that becomes readable at a deadline, with the kernel's finest grain and
-//!   not the millisecond of tokio's timers. `new` makes one that is not set. `set(deadline)` takes
-//!   nanoseconds of `clock`, replaces a deadline that was set before, and takes back a readiness that
-//!   is left over; a deadline in the past fires at once. Each time it fires an edge-triggered
-//!   registration gets an event. Nothing needs to be read from it. For `timers::alarm`.
+//! * `KernelTimer`: a descriptor that becomes readable at a deadline, with the grain of the kernel's
+//!   timers and not tokio's, which is a millisecond. `AsRawFd`.
+//!   * `new()`: one that is not set. Fails where there is no descriptor left.
+//!   * `set(&self, deadline: i64)`: sets it to fire once, at that time of `monotonic_nanos`, or at
+//!     once if that has passed. Replaces an earlier deadline, and takes back a readiness that is left
+//!     over from it. Whenever it fires, an edge-triggered registration gets a new event. Nothing has
+//!     to be read from it.
+//!
+//! Called by `event_loop::timers::alarm` before the loop blocks.
 //!
 //! ## `selector`
 //!
-//! Where the descriptors are watched that users own. Users close them without notice, and the
-//! numbers are used again: so the selector has to forget a file by itself when its last descriptor
-//! is closed, and has to know an entry by the file and not by the number.
+//! Where the descriptors are watched that users own. Users close them without notice, and the numbers
+//! are used again. So the selector has to forget a file by itself when its last descriptor is closed,
+//! and has to know an entry by number and file, not by the number alone.
 //!
-//! * `EventMask`: a set of `READ`, `WRITE` and `ONCE`; `NONE` is empty. Watched for neither reading
-//!   nor writing an entry stays, and may go on reporting errors and hang-ups. `ONCE`: the entry
-//!   reports one event, of whichever direction comes first, and then nothing until `change`; without
-//!   it, an event is reported again by each `select` for as long as it lasts (level-triggered).
-//! * `Token`: which entry an event is of. Chosen by the caller, who never uses one twice.
-//! * `Selector`: `new`; `AsRawFd`, readable while there are events to report, also to another
-//!   selector that it is registered with.
-//!   * `add(fd, mask, token)`: watches the file that `fd` is now. An entry of that file under that
-//!     number which is left over from before is replaced. Errors: `EBADF`; `EPERM` for a file that
-//!     cannot be watched.
-//!   * `change(fd, mask, token)`: replaces the mask of an entry that was added. `ENOENT` if `fd` is
-//!     another file by now, `EBADF` if it is none: then the entry stands for a file whose number was
-//!     closed, and the caller drops what it kept for it.
-//!   * `remove(fd)`: takes an entry back. Errors as of `change`.
-//!   * `select(&mut Room)`: collects events without blocking, at most `Room::EVENTS` (more are there
-//!     if it is full); an error gives none.
-//! * `SelectorEvent`: `fd` and `token` as the entry was added with, and `reading`, `writing`: which
-//!   sides have something to do. As Python's `selectors`, an error or a hang-up wakes both.
+//! * `EventMask`: a set of `READ`, `WRITE` and `ONCE`, joined with `|`; `NONE` is empty, `is_once()`
+//!   tells whether it has `ONCE`. An entry with `ONCE` reports one event, of whichever side is ready
+//!   first, and is silent until `change`. Without it an event is reported by each `select` for as long
+//!   as it lasts (level-triggered).
+//! * `Selector`: `AsRawFd`; readable while it has something to report, also to a reactor that it is
+//!   registered with, for which each new event of an entry is a new event of the selector.
+//!   * `new()`: fails where there is no descriptor left.
+//!   * `add(&self, fd, EventMask, Token)`: watches the file that `fd` is now. Replaces an entry of the
+//!     same number and file. `EBADF`: no file; `EPERM`: a file that cannot be watched.
+//!   * `change(&self, fd, EventMask, Token)`: gives the entry of number and file another mask and
+//!     token. `ENOENT` if `fd` is another file than the one that was added, `EBADF` if it is none.
+//!   * `remove(&self, fd)`: takes the entry of number and file back. Errors as of `change`.
+//!   * `select(&self, &mut Room)`: an iterator of the events that there are, at most `Room::EVENTS`.
+//!     Never blocks. After an error it is empty. If the room was filled there may be more.
+//! * `Room`: room for events; `const fn new()`.
+//!
+//! An event is a [`SelectorEvent`]. As in Python's `selectors`, an error or a hang-up counts for both
+//! sides. A file that is open elsewhere too (in a child process, under another number) may go on to be
+//! reported after its number was closed here: its [`Token`] tells that from events of the file that
+//! has the number next.
+//!
+//! Called by `event_loop::descriptors`: for each watcher that is added or removed, and `select` once
+//! an iteration that follows an event.
 //!
 //! ## `readiness`
 //!
-//! * `Readiness::with_runtime(build)`: builds a runtime and finds out how to ask whether its driver
-//!   has events. `None` beside the runtime if that cannot be found out, which costs speed only.
-//! * `Readiness::has_events`: whether polling the driver would find something: one system call that
-//!   does not block and takes no event from tokio. In doubt it says yes. Called before every batch.
+//! * `Readiness::with_runtime(build) -> io::Result<(Runtime, Option<Readiness>)>`: calls `build` for
+//!   a runtime, and finds out how to ask whether its driver has events. `None` if the platform cannot
+//!   tell: the loop then polls the driver instead, which takes longer. Errors are those of `build`,
+//!   or that there is no descriptor left.
+//! * `has_events(&self) -> bool`: whether polling the driver would find an event; true in doubt. One
+//!   system call, which never blocks and takes no event from tokio.
+//!
+//! Called by `driver::reactor`, `has_events` before each batch of callbacks, with the GIL held.
 //!
 //! ## `socket`
 //!
-//! * `accept(fd) -> (OwnedFd, SockAddr)`: takes a connection, as a descriptor that does not block.
-//!   Never blocks if `fd` does not.
-//! * `connect(fd, &SockAddr) -> Connecting`: begins to connect a socket that does not block.
-//! * `receive(fd, at, room)`, `send(fd, bytes)`, `send_vectored(fd, slices)`,
-//!   `send_to(fd, bytes, address)`: never block, and never raise `SIGPIPE`. An empty address means
-//!   the peer that the socket is connected to.
-//! * `shut_down_writing(fd)`.
-//! * `local(fd)`, `remote(fd)`: its own address and its peer's; `None` if the kernel gives none.
-//! * `family(fd) -> c_int`: the address family (`AF_*`) that the socket was made for.
-//! * `take_error(fd) -> c_int`: the pending error (`SO_ERROR`), which is cleared by that; 0 for none.
-//! * `send_at_once(fd)`: small pieces leave without delay (`TCP_NODELAY`), also from the connections
-//!   that a listening socket accepts. Does nothing where there is no such delay.
-//! * `announce_errors(fd)`: has the network's errors, such as a peer's refusal, reported to those who
-//!   wait for datagrams, under `datagram::INTEREST`. Does nothing where that is the rule.
+//! * `accept(fd) -> io::Result<(OwnedFd, SockAddr)>`: a connection and its peer. Never blocks if the
+//!   listening socket does not. `ECONNABORTED`: that connection is gone, others may wait. `EMFILE`,
+//!   `ENFILE`, `ENOBUFS`, `ENOMEM`: it goes on to wait.
+//! * `connect(fd, &SockAddr) -> io::Result<Connecting>`: begins to connect a socket that does not
+//!   block; see [`Connecting`].
+//! * `receive(fd, *mut u8, usize)`, `send(fd, &[u8])`, `send_vectored(fd, &[IoSlice])`,
+//!   `send_to(fd, &[u8], address: &[u8])`: the number of bytes. They never block, also where the
+//!   socket does, and never raise `SIGPIPE`. An empty address stands for the connected peer.
+//! * `shut_down_writing(fd)`: sends the end of the stream.
+//! * `local(fd)`, `remote(fd) -> Option<SockAddr>`: the socket's own address and its peer's; `None` if
+//!   there is none.
+//! * `family(fd) -> io::Result<c_int>`: the `AF_*` that the socket was made with.
+//! * `take_error(fd) -> io::Result<c_int>`: the socket's pending error, 0 for none, which is cleared.
+//! * `send_at_once(fd)`: has small pieces sent without delay (`TCP_NODELAY`), also by the connections
+//!   that a listening socket accepts. Does nothing on sockets without such a delay.
+//! * `announce_errors(fd)`: has the network's errors, such as a peer's refusal, reported to a reactor
+//!   that waits for `datagram::INTEREST`. Does nothing where they are reported anyway.
+//!
+//! Called by the transports and by `net::calls`: `receive` and the `send` functions for each event and
+//! each piece of data, the others once a connection.
 //!
 //! ## `datagram`
 //!
-//! * `INTEREST`: what tokio is asked to report of a socket that datagrams are received from: all
-//!   that can be received, `announce_errors` included, and not that it is writable.
-//! * `Batch`: room for `AT_ONCE` datagrams. `new(room, stride, largest)` lays them `stride` bytes
-//!   apart and cuts each off after `largest`. `receive(fd)` takes as many as there are and fit, and
-//!   says how many: fewer than `AT_ONCE` means that the socket had no more. It never blocks.
-//!   `take(at)` gives one of these with its sender, once.
+//! * `INTEREST: Interest`: the events that a reactor waits for on a socket that receives datagrams:
+//!   datagrams, and errors that `announce_errors` asks for; not that it is writable.
+//! * `AT_ONCE: usize`: the most datagrams that one `receive` takes.
+//! * `Batch`: room for as many.
+//!   * `new(room: Vec<u8>, stride, largest) -> Box<Batch>`: the datagrams lie in `room`, `stride`
+//!     bytes apart; of each at most `largest` bytes are kept. Panics if the room is too small.
+//!   * `receive(&mut self, fd) -> io::Result<usize>`: takes datagrams until there are `AT_ONCE` or the
+//!     socket has no more, and returns how many. Never blocks. Fails only if there is none.
+//!   * `take(&mut self, at) -> (&[u8], &SockAddr)`: one of those and its sender. Each has to be taken
+//!     once before the next `receive`.
+//!
+//! Called by the datagram transports for each event.
 //!
 //! ## `descriptor`
 //!
-//! * `is_open(fd)`: whether the number is in use in this process.
-//! * `is_non_blocking(fd)`, `set_non_blocking(fd)`: the flag of the open file, which all of its
-//!   descriptors share.
-//! * `kind(fd)`: which kind of file it is, of those that pipe transports take; else `None`.
-//! * `read(fd, at, room)`, `write(fd, bytes)`: block if the file does and is not ready.
-//! * `bytes_waiting(fd)`: how much can be read at once; 0 if the kernel does not say.
+//! * `is_open(fd) -> bool`: whether the number is in use.
+//! * `is_non_blocking(fd) -> io::Result<bool>`, `set_non_blocking(fd)`: the flag of the open file.
+//! * `kind(fd) -> io::Result<Option<FileKind>>`: which of the kinds that pipe transports take.
+//! * `read(fd, *mut u8, usize)`, `write(fd, &[u8])`: the number of bytes. They block where the file
+//!   does.
+//! * `bytes_waiting(fd) -> usize`: how many bytes a read would get; 0 if the kernel does not tell.
+//!
+//! Called by the pipe transports, for streams with much to read, and by the loop when it takes a
+//! registration back.
 //!
 //! ## `errno`
 //!
-//! * `get`, `set`: this thread's error number. For the reactor, which learns in this way that a
-//!   signal interrupted tokio's system call.
+//! * `get() -> i32`, `set(i32)`: this thread's `errno`.
+//!
+//! Called by `driver::reactor`, which learns by it that a signal interrupted tokio's system call.
 //!
 //! ## `fork`
 //!
-//! * `at_fork(before, after, in_child)`: functions that libc calls around each fork of the process:
-//!   in the parent's thread that forks, before and after, and in the child. Registered for good.
+//! * `at_fork(before, after, in_child)`: has libc call these functions around each fork of the process,
+//!   from now on: in the thread that forks before it and after it, and in the child.
 //!
-//! A child has one thread, and the parent's descriptors under the same numbers. On Linux these are
-//! the same epoll instance and the same `timerfd`, so the core leaks in a child what it has of them
-//! ([`super::reactor`]) and makes new ones. Where a kind of descriptor does not go to the child (as
-//! a kqueue), its type must not close the number there when it is dropped.
+//! Called once a process, by each part that has something to keep right in a child.
+//!
+//! A child has one thread, and inherits the parent's descriptors. On Linux they are still the parent's
+//! epoll instances and timers: a child that changed them would change them for the parent. So a child
+//! leaks the registrations that it inherits (see [`super::reactor`]), and makes no change to an
+//! inherited `Selector` or `KernelTimer`; it only drops them, which must leave the parent's as they
+//! are. Where such descriptors do not go to a child (as a kqueue), dropping them there must not close
+//! the number, which another file may have.
 //!
 //! ## `resolver`
 //!
-//! * `ANY_SOCKET`: what `getaddrinfo` answers for a numeric host if neither a type of socket nor a
-//!   protocol is asked for, as pairs of both in their order. `None`: leave the question to libc.
+//! * `ANY_SOCKET: Option<&[(i32, i32)]>`: the types of sockets and their protocols that `getaddrinfo`
+//!   answers for a numeric host, in its order, if it is asked for neither. `None`: not known, so that
+//!   the platform's own `getaddrinfo` is called.
+//!
+//! Called by `net::literals`.
 //!
 //! ## `thread_exit`
 //!
 //! Only for CPython before 3.14, which ends threads while the interpreter goes down.
 //!
-//! * `ExitHandler::push(routine)`: has libc call `routine` if this thread ends by `pthread_exit`,
-//!   before its first frame is unwound. Taken back when it is dropped, by the same thread and in any
-//!   order with others. Where `pthread_exit` unwinds no frames it may do nothing. For
-//!   `ffi::finalizing`.
+//! * `ExitHandler::push(routine) -> ExitHandler`: has libc call `routine` if this thread ends by
+//!   `pthread_exit`, before its first frame is unwound. Dropping it takes it back, in the same thread,
+//!   in any order with others. Where `pthread_exit` unwinds no frames it may do nothing.
+//!
+//! Called by `ffi::finalizing`, once a thread.
 //!
 //! # Not in here
 //!
-//! Child processes are reaped through a pidfd in Python (`python/tokioloop/processes.py`), by
-//! `os.pidfd_open`; where Python lacks it, asyncio's own child watcher is used.
+//! Child processes are reaped through a pidfd by Python code (`python/tokioloop/processes.py`), with
+//! `os.pidfd_open`; where Python lacks it, a thread waits for each child.
+
+use std::net::{SocketAddrV4, SocketAddrV6};
+use std::os::fd::RawFd;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -153,8 +202,8 @@ compile_error!("tokioloop runs on Linux: another platform needs a folder in `src
 /// An address as the kernel gave it, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Decoded<'a> {
-    V4(std::net::SocketAddrV4),
-    V6(std::net::SocketAddrV6),
+    V4(SocketAddrV4),
+    V6(SocketAddrV6),
     /// The path of a Unix socket, without the NUL at its end; empty if it has none.
     Path(&'a [u8]),
     /// A name that is no path: the leading NUL and all that follows.
@@ -180,16 +229,16 @@ pub(crate) enum FileKind {
     CharacterDevice,
 }
 
-/// What `selector::Selector` reports of an entry.
+/// What `selector::Selector` reports of an entry: its number and token, and which sides are ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SelectorEvent {
-    pub fd: std::os::fd::RawFd,
+    pub fd: RawFd,
     pub token: Token,
     pub reading: bool,
     pub writing: bool,
 }
 
-/// Which entry of a selector.
+/// Which entry of a selector an event is of. The caller chooses it, and uses none twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Token(pub u32);
 

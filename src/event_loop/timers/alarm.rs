@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use crate::driver::sys::clock::monotonic_nanos;
-use crate::driver::sys::timer::Timer;
+use crate::driver::sys::timer::KernelTimer;
 
 const NANOS: f64 = 1e9;
 
@@ -19,14 +19,14 @@ pub(crate) fn monotonic() -> f64 {
 }
 
 pub(crate) struct Alarm {
-    timer: Timer,
+    timer: KernelTimer,
     /// The deadline that the timer is set to, in nanoseconds of the monotonic clock.
     armed: Option<i64>,
 }
 
 impl Alarm {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { timer: Timer::new()?, armed: None })
+        Ok(Self { timer: KernelTimer::new()?, armed: None })
     }
 
     /// Makes sure that the loop wakes within `seconds` from now (a negative time means at once).

@@ -25,7 +25,7 @@ type Routine = unsafe extern "C" fn(*mut c_void);
 /// glibc's `struct _pthread_cleanup_buffer`.
 #[cfg(not(target_env = "musl"))]
 #[repr(C)]
-struct Buffer {
+struct CleanupBuffer {
     routine: Option<Routine>,
     arg: *mut c_void,
     cancel_type: c_int,
@@ -35,7 +35,7 @@ struct Buffer {
 /// musl's `struct __ptcb`.
 #[cfg(target_env = "musl")]
 #[repr(C)]
-struct Buffer {
+struct CleanupBuffer {
     routine: Option<Routine>,
     arg: *mut c_void,
     previous: *mut Node,
@@ -43,11 +43,11 @@ struct Buffer {
 
 /// A buffer that libc and this module both write to.
 #[repr(transparent)]
-struct Node(UnsafeCell<Buffer>);
+struct Node(UnsafeCell<CleanupBuffer>);
 
 impl Node {
     const fn new() -> Self {
-        Self(UnsafeCell::new(Buffer {
+        Self(UnsafeCell::new(CleanupBuffer {
             routine: None,
             arg: null_mut(),
             #[cfg(not(target_env = "musl"))]

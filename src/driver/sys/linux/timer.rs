@@ -8,9 +8,9 @@ use super::{check, owned};
 
 const NANOS: i64 = 1_000_000_000;
 
-pub(crate) struct Timer(OwnedFd);
+pub(crate) struct KernelTimer(OwnedFd);
 
-impl Timer {
+impl KernelTimer {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
         // SAFETY: no pointers; a new descriptor or an error.
@@ -32,7 +32,7 @@ impl Timer {
     }
 }
 
-impl AsRawFd for Timer {
+impl AsRawFd for KernelTimer {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
