@@ -17,7 +17,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll as TaskPoll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use crate::ffi::finalizing;
 
 /// How to poll the driver.
 #[derive(Clone, Copy)]
-pub enum Poll {
+pub enum PollMode {
     /// Collects the events that there are, without blocking.
     NonBlocking,
     /// Blocks until there is an event or a call.
@@ -110,10 +110,10 @@ impl Reactor {
     }
 
     /// Has the runtime collect events and run its tasks. Called without the GIL.
-    pub fn poll(&self, poll: Poll) {
+    pub fn poll(&self, poll: PollMode) {
         match poll {
-            Poll::NonBlocking => self.poll_once(),
-            Poll::Blocking(patience) => self.block(patience),
+            PollMode::NonBlocking => self.poll_once(),
+            PollMode::Blocking(patience) => self.block(patience),
         }
     }
 
@@ -251,8 +251,8 @@ impl Registration {
                 Direction::Write => self.io.poll_write_ready(&mut context),
             };
             let mut ready = match polled {
-                TaskPoll::Pending => return Ok(None),
-                TaskPoll::Ready(ready) => ready?,
+                Poll::Pending => return Ok(None),
+                Poll::Ready(ready) => ready?,
             };
             match op() {
                 Ok((value, After::StillReady)) => {
@@ -288,7 +288,7 @@ impl Registration {
     /// read. Unlike `blocked` it tries once: the readiness of a socket that is shut down stays.
     pub fn drained(&self) {
         let mut context = Context::from_waker(&self.waker);
-        if let TaskPoll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
+        if let Poll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
             ready.clear_ready();
         }
     }
@@ -308,8 +308,8 @@ impl Registration {
                 Direction::Write => self.io.poll_write_ready(&mut context),
             };
             match polled {
-                TaskPoll::Ready(Ok(mut ready)) => ready.clear_ready(),
-                TaskPoll::Pending | TaskPoll::Ready(Err(_)) => return,
+                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
+                Poll::Pending | Poll::Ready(Err(_)) => return,
             }
         }
     }

@@ -13,7 +13,7 @@ use super::dispatch;
 use super::sources::Event;
 use super::watching;
 use super::{Entry, NativeLoop};
-use crate::driver::reactor::Poll;
+use crate::driver::reactor::PollMode;
 use crate::event_loop::handles::Handle;
 use crate::event_loop::timers::Timers;
 use crate::event_loop::timers::alarm::monotonic;
@@ -51,7 +51,7 @@ impl Pace {
 /// What follows an iteration.
 pub(super) enum Next {
     Stop,
-    Poll(Poll),
+    Poll(PollMode),
 }
 
 /// What a look for events came to.
@@ -81,14 +81,14 @@ impl NativeLoop {
             }
             let shared = self.wakeups.runtime_is_shared(py);
             if pace.is_due(ran, shared) {
-                return Ok(Next::Poll(Poll::NonBlocking));
+                return Ok(Next::Poll(PollMode::NonBlocking));
             }
             if let Found::MoreToPoll = self.look_for_events(py, shared)? {
-                return Ok(Next::Poll(Poll::NonBlocking));
+                return Ok(Next::Poll(PollMode::NonBlocking));
             }
         }
         if !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
-            return Ok(Next::Poll(Poll::NonBlocking));
+            return Ok(Next::Poll(PollMode::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
         // First: what lets go of a context may run Python code, which must find that the loop
@@ -130,7 +130,7 @@ impl NativeLoop {
                 if shared {
                     return Ok(Found::MoreToPoll);
                 }
-                reactor.poll(Poll::NonBlocking);
+                reactor.poll(PollMode::NonBlocking);
                 return self.start_iteration(py).map(|()| Found::All);
             }
         }

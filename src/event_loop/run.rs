@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use super::iteration::Next;
-use crate::driver::reactor::{Patience, Poll, Reactor};
+use crate::driver::reactor::{Patience, PollMode, Reactor};
 use crate::event_loop::handles::Handle;
 
 impl NativeLoop {
@@ -23,7 +23,7 @@ impl NativeLoop {
         let outer = self.state.in_run.get(py);
         self.state.in_run.set(py, true);
         // asyncio looks at its descriptors before the first batch.
-        let mut poll = Poll::NonBlocking;
+        let mut poll = PollMode::NonBlocking;
         let result = loop {
             match self.poll_and_iterate(py, poll) {
                 Ok(Next::Poll(next)) => poll = next,
@@ -43,7 +43,7 @@ impl NativeLoop {
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
         let poll = if ready || !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
-            Poll::NonBlocking
+            PollMode::NonBlocking
         } else {
             self.wakeups.fall_asleep(py);
             self.wakeups.block(py)
@@ -55,15 +55,15 @@ impl NativeLoop {
         ran.and(flushed)
     }
 
-    fn poll_and_iterate(&self, py: Python<'_>, poll: Poll) -> PyResult<Next> {
+    fn poll_and_iterate(&self, py: Python<'_>, poll: PollMode) -> PyResult<Next> {
         self.poll_driver(py, poll)?;
         self.iterate(py)
     }
 
-    fn poll_driver(&self, py: Python<'_>, poll: Poll) -> PyResult<()> {
+    fn poll_driver(&self, py: Python<'_>, poll: PollMode) -> PyResult<()> {
         let polled = match poll {
-            Poll::Blocking(patience) => self.sleep(py, patience),
-            Poll::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
+            PollMode::Blocking(patience) => self.sleep(py, patience),
+            PollMode::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
         };
         self.wakeups.wake_up(py);
         self.targets.sleep_is_over(py);
@@ -85,8 +85,11 @@ impl NativeLoop {
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
             return Err(PyErr::fetch(py));
         }
-        let poll =
-            if self.state.stopping.get(py) { Poll::NonBlocking } else { Poll::Blocking(patience) };
+        let poll = if self.state.stopping.get(py) {
+            PollMode::NonBlocking
+        } else {
+            PollMode::Blocking(patience)
+        };
         self.leave_python(py, |reactor| reactor.poll(poll))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use crate::driver::reactor::{Key, Patience, Poll, Reactor};
+use crate::driver::reactor::{Key, Patience, PollMode, Reactor};
 use crate::ffi::gil::{GilCell, GilFlag};
 
 pub(super) struct Wakeups {
@@ -68,10 +68,10 @@ impl Wakeups {
     }
 
     /// How a loop with nothing to do polls the driver.
-    pub(super) fn block(&self, py: Python<'_>) -> Poll {
+    pub(super) fn block(&self, py: Python<'_>) -> PollMode {
         let patience = if self.answered.get(py) { Patience::Eager } else { Patience::Relaxed };
         self.answered.set(py, false);
-        Poll::Blocking(patience)
+        PollMode::Blocking(patience)
     }
 
     /// Puts a reactor in the place of the one before, which comes back.
