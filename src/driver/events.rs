@@ -1,7 +1,7 @@
-//! What happened while the loop did not look: sources that became ready, and calls for attention.
+//! Events for the loop from any thread: sources that became ready, and calls for its attention.
 //!
-//! Wakers add keys from any thread, the loop drains them. A loop that blocks does so in `poll`, which
-//! leaves the waker of its reactor's task in here; the next key or call wakes that.
+//! Wakers add keys from any thread, the loop drains them. A loop that blocks does so in `poll`,
+//! which leaves the waker of its reactor's task in here; the next key or call wakes that.
 //!
 //! `tests/loom` runs this file through the orders in which threads can meet.
 

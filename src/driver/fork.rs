@@ -1,9 +1,9 @@
 //! Forks: how many there were, and a lock that no fork catches locked.
 //!
-//! A forked child has one thread. A lock that another thread of the parent held at that moment stays
-//! locked in the child for ever, and what it guards may be half written. So a thread that locks a
-//! [`Mutex`] of this module first takes a pass, and a fork waits (in a hook of `sys::fork`) until all
-//! passes are given back, and lets no thread take one until it is done.
+//! A forked child has one thread. A lock that another thread of the parent held at that moment
+//! stays locked in the child for ever, and the value that it guards may be half written. So a
+//! thread that locks a [`Mutex`] of this module first takes a pass, and a fork waits (in a hook of
+//! `sys::fork`) until all passes are given back, and lets no thread take one until it is done.
 //!
 //! A thread that forks may hold the GIL, so no thread may wait for the GIL, nor fork, while it has
 //! such a lock: while it is held only code of this crate and of tokio's wakers runs.

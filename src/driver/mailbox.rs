@@ -23,7 +23,7 @@ use std::sync::{
 use super::events::Events;
 use super::fork::{self, Mutex};
 
-/// What posting a letter asks of the poster.
+/// The poster's duty after it has posted a letter.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Posted {
@@ -134,8 +134,8 @@ impl<T> Mailbox<T> {
 
     /// Posts a letter, and wakes the loop if it has parked; from any thread.
     pub(crate) fn post(&self, letter: T) {
-        // Not in a forked child before its loop has attached events of its own: no loop blocks there,
-        // and the parent's events may be locked by a thread that the child does not have.
+        // Not in a forked child before its loop has attached events of its own: no loop blocks
+        // there, and the parent's events may be locked by a thread that the child does not have.
         if self.inbox.post(letter) == Posted::OwnerSleeps
             && let Some((events, forks)) = &*self.events.lock()
             && *forks == fork::count()

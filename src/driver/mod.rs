@@ -3,17 +3,17 @@
 //! | module | owns |
 //! |---|---|
 //! | `reactor` | a loop's tokio runtime, how it is polled, descriptors registered with it |
-//! | `events` | what the reactor's wakers leave for the loop: the keys of ready sources |
+//! | `events` | the keys of sources that became ready, as the reactor's wakers report them |
 //! | `mailbox` | letters to a loop from any thread, which end its sleep |
 //! | `wake_state` | whether a future that is polled by hand has to be polled again |
 //! | `fork` | how many forks there were, and locks that no fork catches locked |
-//! | `sys` | the platform: what it must offer, and one folder for each |
+//! | `sys` | the platform: the contract, and a folder for each that fulfils it |
 //!
-//! `reactor` uses `events` and `fork`; `mailbox` uses both as well. `sys` uses none of them, and may
-//! be used from anywhere in the crate.
+//! `reactor` uses `events` and `fork`; `mailbox` uses both as well. `sys` uses none of them, and
+//! may be used from anywhere in the crate.
 //!
-//! What is here runs with or without the GIL and knows nothing of Python's objects: of `ffi` it only
-//! uses `finalizing`, which marks the threads that tokio starts.
+//! This code runs with or without the GIL and knows nothing of Python's objects: of `ffi` it only
+//! uses `finalizing`, which guards the threads that tokio starts.
 
 pub(crate) mod events;
 pub(crate) mod fork;

@@ -5,8 +5,8 @@
 //! alone decides the order in which callbacks run.
 //!
 //! tokio's registrations are edge-triggered: a waker is called once for each event that follows an
-//! attempt which found nothing. So the owner of a [`Registration`] either tries until the descriptor
-//! is not ready, or asks for the next event with `arm`.
+//! attempt which found nothing. So the owner of a [`Registration`] either tries until the
+//! descriptor is not ready, or asks for the next event with `arm`.
 //!
 //! In a forked child the reactor and its registrations are leaked, because their epoll instance is
 //! the parent's too: to take them apart would take the parent's descriptors out of it.
@@ -91,8 +91,8 @@ impl Reactor {
                 // tokio's threads for blocking work, where users' functions may run Python code.
                 .on_thread_start(finalizing::guard)
                 .on_thread_park(|| errno::set(0))
-                // When a signal interrupts tokio's system call, tokio blocks again. But the signal may
-                // have a handler in Python, which runs once the poll is over.
+                // When a signal interrupts tokio's system call, tokio blocks again. But the signal
+                // may have a handler in Python, which runs once the poll is over.
                 .on_thread_unpark(move || {
                     if errno::get() == libc::EINTR {
                         interrupted.call();
@@ -155,8 +155,8 @@ impl Reactor {
 
     /// Ends a poll that blocks; from any thread.
     pub fn wake(&self) {
-        // A forked child does not poll the parent's reactor, whose list may be locked by a thread that
-        // the child does not have.
+        // A forked child does not poll the parent's reactor, whose list may be locked by a thread
+        // that the child does not have.
         if !self.is_forked() {
             self.events.call();
         }
@@ -221,7 +221,7 @@ pub enum Direction {
     Write,
 }
 
-/// What an attempt did to the descriptor's readiness.
+/// The descriptor's readiness after an attempt that succeeded.
 pub enum After {
     /// The next attempt may succeed at once.
     StillReady,
@@ -237,8 +237,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Runs `op` if the descriptor counts as ready. `None`: it is not ready, and its key is notified
-    /// when it is.
+    /// Runs `op` if the descriptor counts as ready. `None`: it is not ready, and its key is
+    /// notified when it is.
     pub fn attempt<R>(
         &self,
         direction: Direction,

@@ -1,8 +1,8 @@
 //! Whether a future that is polled by hand has to be polled again.
 //!
 //! Two bits, which the poller and any number of wakers change. Each change reads and writes both in
-//! one step, so every wake is seen by exactly one side: by the waker that finds the state at rest and
-//! notifies the owner, or by the poller, whose poll ends as [`Polled::Woken`].
+//! one step, so every wake is seen by exactly one side: by the waker that finds the state at rest
+//! and notifies the owner, or by the poller, whose poll ends as [`Polled::Woken`].
 //!
 //! `tests/loom` runs this file through the orders in which threads can meet.
 
@@ -16,7 +16,7 @@ const POLLING: u8 = 1;
 /// A poll is due, of which the owner knows or the poller will learn.
 const WOKEN: u8 = 2;
 
-/// What a wake asks of the waker.
+/// The waker's duty after a wake.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wake {

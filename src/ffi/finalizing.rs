@@ -11,8 +11,8 @@
 //!
 //! # The mechanism
 //!
-//! [`guard`] registers one cleanup handler a thread with libc, when the
-//! thread first comes into the core. The handler parks the thread for ever if the interpreter is
+//! [`guard`] registers one cleanup handler a thread with libc, when the thread first comes into the
+//! core. The handler parks the thread for ever if the interpreter is
 //! finalizing; otherwise (some other code ended the thread) it returns, and the thread ends as it
 //! would have without it. So nothing has to be done where Python code is called, and no call can
 //! forget it: `object::enter` and `object::destroy` register the thread, and so does each method

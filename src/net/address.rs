@@ -23,8 +23,8 @@ pub(crate) enum Address {
     Other(Py<PyAny>),
 }
 
-/// The kernel's form of an address that is spelled in the plain way. `None`: leave it to the methods
-/// of Python's socket, which know all others and how to refuse them.
+/// The kernel's form of an address that is spelled in the plain way. `None`: leave it to the
+/// methods of Python's socket, which know all others and how to refuse them.
 pub(crate) fn parse(family: i32, address: &Bound<'_, PyAny>) -> Option<SockAddr> {
     match family {
         libc::AF_INET => parse_v4(address),

@@ -38,9 +38,9 @@ impl Buffer {
             return &[];
         }
         // SAFETY: neither flag allows anything but `len` bytes in a row, which stay where they are
-        // until the view is released, when `self` is dropped. Another thread of the program may write
-        // to them while they are read, as with every buffer in Python: then the reader gets either
-        // value.
+        // until the view is released, when `self` is dropped. Another thread of the program may
+        // write to them while they are read, as with every buffer in Python: then the reader gets
+        // either value.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 

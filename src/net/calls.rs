@@ -53,12 +53,12 @@ pub(super) enum Attempt {
     Blocked,
 }
 
-/// A call and its progress. All of it is behind cells: an attempt may run Python code (of a buffer, of
-/// an index), which may step, close or collect the coroutine that the call belongs to.
+/// A call and its progress. All of it is behind cells: an attempt may run Python code (of a buffer,
+/// of an index), which may step, close or collect the coroutine that the call belongs to.
 pub(super) struct SocketCall {
     pub method: SocketMethod,
-    /// Of each method its own: the number of bytes, the buffer, the data (or a view of it, once some
-    /// of it waits), the address.
+    /// Of each method its own: the number of bytes, the buffer, the data (or a view of it, once
+    /// some of it waits), the address.
     argument: PySlot,
     progress: GilCell<Progress>,
 }
@@ -170,8 +170,8 @@ impl SocketCall {
 
     /// Does as much as can be done without blocking.
     ///
-    /// The descriptor is asked of the socket each time: a socket that was closed meanwhile has none,
-    /// even if its number is another socket's.
+    /// The descriptor is asked of the socket each time: a socket that was closed meanwhile has
+    /// none, even if its number is another socket's.
     pub(super) fn attempt(
         &self,
         py: Python<'_>,

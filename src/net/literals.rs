@@ -1,7 +1,7 @@
 //! `getaddrinfo` of a literal address, without a thread and without the resolver.
 //!
-//! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print it, a
-//! known type of socket or none, no flag that changes the answer. The rest is left to libc.
+//! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print it,
+//! a known type of socket or none, no flag that changes the answer. The rest is left to libc.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,5 +1,5 @@
-//! `sock_recv`, `sock_recv_into`, `sock_sendall` and `sock_connect`: tried at once, and then whenever
-//! the socket is ready. And the addresses of all sockets.
+//! `sock_recv`, `sock_recv_into`, `sock_sendall` and `sock_connect`: tried at once, and then
+//! whenever the socket is ready. And the addresses of all sockets.
 //!
 //! | module | owns |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | `literals` | `getaddrinfo` of numeric hosts, without a thread |
 //! | `buffer` | the buffers of Python objects |
 //!
-//! The rest of asyncio's `sock_*` methods run once a connection or a datagram. They are asyncio's own,
-//! over this loop's `_add_reader` and `_add_writer`.
+//! The rest of asyncio's `sock_*` methods run once a connection or a datagram. They are asyncio's
+//! own, over this loop's `_add_reader` and `_add_writer`.
 
 pub(crate) mod address;
 mod buffer;
@@ -30,8 +30,8 @@ use crate::ffi::object::{Args, METHODS_END, Object, Table, add_methods, enter, f
 use calls::{SocketCall, SocketMethod};
 use operation::Operation;
 
-/// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio; only
-/// arguments that do not fit are refused at once, by asyncio's own function.
+/// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio;
+/// only arguments that do not fit are refused at once, by asyncio's own function.
 ///
 /// # Safety
 /// `slf` must be a loop, and the rest what CPython passed to its method.

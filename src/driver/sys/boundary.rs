@@ -1,9 +1,9 @@
-//! Holds all other sources to what every Unix has.
+//! Keeps all other sources to names that every Unix has.
 
 use std::fs;
 use std::path::Path;
 
-/// What may be used of `libc` outside of this module: the same on every Unix, by name and layout.
+/// Names of `libc` that other modules may use: the same on every Unix, and laid out alike.
 const EVERYWHERE: [&str; 36] = [
     "AF_INET",
     "AF_INET6",
@@ -43,7 +43,7 @@ const EVERYWHERE: [&str; 36] = [
     "size_t",
 ];
 
-/// What asks for a platform in another way than by a name of `libc`.
+/// Other words by which code depends on a platform.
 const ELSEWHERE: [&str; 5] =
     ["target_os", "target_env", "Interest::PRIORITY", "std::os::linux", "\"/proc"];
 

@@ -1,28 +1,28 @@
-//! The platform: what only one kernel has, or lays out in its own way.
+//! The platform: all that one kernel does or lays out in its own way.
 //!
-//! A platform is one folder with the files of `linux/`, under the same names. Nothing outside of its
-//! folder names it. What another Unix lacks or spells differently is in here; plain POSIX (`EBADF`,
-//! `AF_INET`, `pthread_self`) may be used anywhere. A test in `boundary` reads all other sources and
-//! holds them to that.
+//! A platform is one folder with the files of `linux/`, under the same names. Nothing outside of
+//! its folder names it. Whatever another Unix lacks or spells differently is in here; plain POSIX
+//! (`EBADF`, `AF_INET`, `pthread_self`) may be used anywhere. A test in `boundary` reads all other
+//! sources and holds them to that.
 //!
-//! This module knows neither Python nor the rest of the crate, and any part of the crate may use it.
-//! Of tokio it knows `Interest`, and the runtime whose driver `readiness` asks.
+//! This module knows neither Python nor the rest of the crate, and any part of the crate may use
+//! it. Of tokio it knows `Interest`, and the runtime whose driver `readiness` asks.
 //!
 //! # Required types and functions
 //!
 //! All functions may be called from any thread, with or without the GIL. A descriptor is given as a
 //! number. It may be closed by then, or be a file of another kind: that makes the call fail, mostly
 //! with `EBADF` or `ENOTSOCK`, and is never undefined behaviour. Descriptors that are made here are
-//! closed when another program is executed (`FD_CLOEXEC`), and do not block. Errors are the kernel's
-//! numbers, as `io::Error`, because programs get them as `OSError`. A call that a signal interrupts
-//! fails with `EINTR`. A call of which this list says that it never blocks fails with `EAGAIN`
-//! instead of blocking.
+//! closed when another program is executed (`FD_CLOEXEC`), and do not block. Errors are the
+//! kernel's numbers, as `io::Error`, because programs get them as `OSError`. A call that a signal
+//! interrupts fails with `EINTR`. A call of which this list says that it never blocks fails with
+//! `EAGAIN` instead of blocking.
 //!
 //! ## `address`
 //!
 //! * `SockAddr`: the kernel's form of a socket's address, of any family; `Copy`.
-//!   * `from(&SocketAddrV4)`, `from(&SocketAddrV6)`. Flow information is a number in the host's order,
-//!     as Python spells it, here and in `decode`.
+//!   * `from(&SocketAddrV4)`, `from(&SocketAddrV6)`. Flow information is a number in the host's
+//!     order, as Python spells it, here and in `decode`.
 //!   * `unix(name)`: `None` if the name is empty, too long, or of a kind that the platform lacks. A
 //!     name that begins with a NUL is an abstract one, which only Linux has.
 //!   * `decode()`: the address taken apart, a [`Decoded`].
@@ -36,86 +36,88 @@
 //!
 //! ## `clock`
 //!
-//! * `monotonic_nanos() -> i64`: nanoseconds of the clock that CPython's `time.monotonic()` reads on
-//!   this platform. Cannot fail.
+//! * `monotonic_nanos() -> i64`: nanoseconds of the clock that CPython's `time.monotonic()` reads
+//!   on this platform. Cannot fail.
 //!
 //! Called by `event_loop::timers` several times an iteration.
 //!
 //! ## `timer`
 //!
-//! * `KernelTimer`: a descriptor that becomes readable at a deadline, with the grain of the kernel's
-//!   timers and not tokio's, which is a millisecond. `AsRawFd`.
+//! * `KernelTimer`: a descriptor that becomes readable at a deadline, with the grain of the
+//!   kernel's timers and not tokio's, which is a millisecond. `AsRawFd`.
 //!   * `new()`: one that is not set. Fails where there is no descriptor left.
 //!   * `set(&self, deadline: i64)`: sets it to fire once, at that time of `monotonic_nanos`, or at
-//!     once if that has passed. Replaces an earlier deadline, and takes back a readiness that is left
-//!     over from it. Whenever it fires, an edge-triggered registration gets a new event. Nothing has
-//!     to be read from it.
+//!     once if that has passed. Replaces an earlier deadline, and takes back a readiness that is
+//!     left over from it. Whenever it fires, an edge-triggered registration gets a new event.
+//!     Nothing has to be read from it.
 //!
 //! Called by `event_loop::timers::alarm` before the loop blocks.
 //!
 //! ## `selector`
 //!
-//! Where the descriptors are watched that users own. Users close them without notice, and the numbers
-//! are used again. So the selector has to forget a file by itself when its last descriptor is closed,
-//! and has to know an entry by number and file, not by the number alone.
+//! Where the descriptors are watched that users own. Users close them without notice, and the
+//! numbers are used again. So the selector has to forget a file by itself when its last descriptor
+//! is closed, and has to know an entry by number and file, not by the number alone.
 //!
-//! * `EventMask`: a set of `READ`, `WRITE` and `ONCE`, joined with `|`; `NONE` is empty, `is_once()`
-//!   tells whether it has `ONCE`. An entry with `ONCE` reports one event, of whichever side is ready
-//!   first, and is silent until `change`. Without it an event is reported by each `select` for as long
-//!   as it lasts (level-triggered).
+//! * `EventMask`: a set of `READ`, `WRITE` and `ONCE`, joined with `|`; `NONE` is empty,
+//!   `is_once()` tells whether it has `ONCE`. An entry with `ONCE` reports one event, of whichever
+//!   side is ready first, and is silent until `change`. Without it an event is reported by each
+//!   `select` for as long as it lasts (level-triggered).
 //! * `Selector`: `AsRawFd`; readable while it has something to report, also to a reactor that it is
 //!   registered with, for which each new event of an entry is a new event of the selector.
 //!   * `new()`: fails where there is no descriptor left.
-//!   * `add(&self, fd, EventMask, Token)`: watches the file that `fd` is now. Replaces an entry of the
-//!     same number and file. `EBADF`: no file; `EPERM`: a file that cannot be watched.
+//!   * `add(&self, fd, EventMask, Token)`: watches the file that `fd` is now. Replaces an entry of
+//!     the same number and file. `EBADF`: no file; `EPERM`: a file that cannot be watched.
 //!   * `change(&self, fd, EventMask, Token)`: gives the entry of number and file another mask and
 //!     token. `ENOENT` if `fd` is another file than the one that was added, `EBADF` if it is none.
 //!   * `remove(&self, fd)`: takes the entry of number and file back. Errors as of `change`.
-//!   * `select(&self, &mut Room)`: an iterator of the events that there are, at most `Room::EVENTS`.
-//!     Never blocks. After an error it is empty. If the room was filled there may be more.
+//!   * `select(&self, &mut Room)`: an iterator of the events that there are, at most
+//!     `Room::EVENTS`. Never blocks. After an error it is empty. If the room was filled there may
+//!     be more.
 //! * `Room`: room for events; `const fn new()`.
 //!
-//! An event is a [`SelectorEvent`]. As in Python's `selectors`, an error or a hang-up counts for both
-//! sides. A file that is open elsewhere too (in a child process, under another number) may go on to be
-//! reported after its number was closed here: its [`Token`] tells that from events of the file that
-//! has the number next.
+//! An event is a [`SelectorEvent`]. As in Python's `selectors`, an error or a hang-up counts for
+//! both sides. A file that is open elsewhere too (in a child process, under another number) may go
+//! on to be reported after its number was closed here: its [`Token`] tells that from events of the
+//! file that has the number next.
 //!
-//! Called by `event_loop::descriptors`: for each watcher that is added or removed, and `select` once
-//! an iteration that follows an event.
+//! Called by `event_loop::descriptors`: for each watcher that is added or removed, and `select`
+//! once an iteration that follows an event.
 //!
 //! ## `readiness`
 //!
-//! * `Readiness::with_runtime(build) -> io::Result<(Runtime, Option<Readiness>)>`: calls `build` for
-//!   a runtime, and finds out how to ask whether its driver has events. `None` if the platform cannot
-//!   tell: the loop then polls the driver instead, which takes longer. Errors are those of `build`,
-//!   or that there is no descriptor left.
-//! * `has_events(&self) -> bool`: whether polling the driver would find an event; true in doubt. One
-//!   system call, which never blocks and takes no event from tokio.
+//! * `Readiness::with_runtime(build) -> io::Result<(Runtime, Option<Readiness>)>`: calls `build`
+//!   for a runtime, and finds out how to ask whether its driver has events. `None` if the platform
+//!   cannot tell: the loop then polls the driver instead, which takes longer. Errors are those of
+//!   `build`, or that there is no descriptor left.
+//! * `has_events(&self) -> bool`: whether polling the driver would find an event; true in doubt.
+//!   One system call, which never blocks and takes no event from tokio.
 //!
 //! Called by `driver::reactor`, `has_events` before each batch of callbacks, with the GIL held.
 //!
 //! ## `socket`
 //!
-//! * `accept(fd) -> io::Result<(OwnedFd, SockAddr)>`: a connection and its peer. Never blocks if the
-//!   listening socket does not. `ECONNABORTED`: that connection is gone, others may wait. `EMFILE`,
-//!   `ENFILE`, `ENOBUFS`, `ENOMEM`: it goes on to wait.
+//! * `accept(fd) -> io::Result<(OwnedFd, SockAddr)>`: a connection and its peer. Never blocks if
+//!   the listening socket does not. `ECONNABORTED`: that connection is gone, others may wait.
+//!   `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: it goes on to wait.
 //! * `connect(fd, &SockAddr) -> io::Result<Connecting>`: begins to connect a socket that does not
 //!   block; see [`Connecting`].
 //! * `receive(fd, *mut u8, usize)`, `send(fd, &[u8])`, `send_vectored(fd, &[IoSlice])`,
 //!   `send_to(fd, &[u8], address: &[u8])`: the number of bytes. They never block, also where the
 //!   socket does, and never raise `SIGPIPE`. An empty address stands for the connected peer.
 //! * `shut_down_writing(fd)`: sends the end of the stream.
-//! * `local(fd)`, `remote(fd) -> Option<SockAddr>`: the socket's own address and its peer's; `None` if
-//!   there is none.
+//! * `local(fd)`, `remote(fd) -> Option<SockAddr>`: the socket's own address and its peer's; `None`
+//!   if there is none.
 //! * `family(fd) -> io::Result<c_int>`: the `AF_*` that the socket was made with.
-//! * `take_error(fd) -> io::Result<c_int>`: the socket's pending error, 0 for none, which is cleared.
-//! * `send_at_once(fd)`: has small pieces sent without delay (`TCP_NODELAY`), also by the connections
-//!   that a listening socket accepts. Does nothing on sockets without such a delay.
-//! * `announce_errors(fd)`: has the network's errors, such as a peer's refusal, reported to a reactor
-//!   that waits for `datagram::INTEREST`. Does nothing where they are reported anyway.
+//! * `take_error(fd) -> io::Result<c_int>`: the socket's pending error, 0 for none, which is
+//!   cleared.
+//! * `send_at_once(fd)`: has small pieces sent without delay (`TCP_NODELAY`), also by the
+//!   connections that a listening socket accepts. Does nothing on sockets without such a delay.
+//! * `announce_errors(fd)`: has the network's errors, such as a peer's refusal, reported to a
+//!   reactor that waits for `datagram::INTEREST`. Does nothing where they are reported anyway.
 //!
-//! Called by the transports and by `net::calls`: `receive` and the `send` functions for each event and
-//! each piece of data, the others once a connection.
+//! Called by the transports and by `net::calls`: `receive` and the `send` functions for each event
+//! and each piece of data, the others once a connection.
 //!
 //! ## `datagram`
 //!
@@ -125,10 +127,10 @@
 //! * `Batch`: room for as many.
 //!   * `new(room: Vec<u8>, stride, largest) -> Box<Batch>`: the datagrams lie in `room`, `stride`
 //!     bytes apart; of each at most `largest` bytes are kept. Panics if the room is too small.
-//!   * `receive(&mut self, fd) -> io::Result<usize>`: takes datagrams until there are `AT_ONCE` or the
-//!     socket has no more, and returns how many. Never blocks. Fails only if there is none.
-//!   * `take(&mut self, at) -> (&[u8], &SockAddr)`: one of those and its sender. Each has to be taken
-//!     once before the next `receive`.
+//!   * `receive(&mut self, fd) -> io::Result<usize>`: takes datagrams until there are `AT_ONCE` or
+//!     the socket has no more, and returns how many. Never blocks. Fails only if there is none.
+//!   * `take(&mut self, at) -> (&[u8], &SockAddr)`: one of those and its sender. Each has to be
+//!     taken once before the next `receive`.
 //!
 //! Called by the datagram transports for each event.
 //!
@@ -152,23 +154,23 @@
 //!
 //! ## `fork`
 //!
-//! * `at_fork(before, after, in_child)`: has libc call these functions around each fork of the process,
-//!   from now on: in the thread that forks before it and after it, and in the child.
+//! * `at_fork(before, after, in_child)`: has libc call these functions around each fork of the
+//!   process, from now on: in the thread that forks before it and after it, and in the child.
 //!
 //! Called once a process, by each part that has something to keep right in a child.
 //!
-//! A child has one thread, and inherits the parent's descriptors. On Linux they are still the parent's
-//! epoll instances and timers: a child that changed them would change them for the parent. So a child
-//! leaks the registrations that it inherits (see [`super::reactor`]), and makes no change to an
-//! inherited `Selector` or `KernelTimer`; it only drops them, which must leave the parent's as they
-//! are. Where such descriptors do not go to a child (as a kqueue), dropping them there must not close
-//! the number, which another file may have.
+//! A child has one thread, and inherits the parent's descriptors. On Linux they are still the
+//! parent's epoll instances and timers: a child that changed them would change them for the parent.
+//! So a child leaks the registrations that it inherits (see [`super::reactor`]), and makes no
+//! change to an inherited `Selector` or `KernelTimer`; it only drops them, which must leave the
+//! parent's as they are. Where such descriptors do not go to a child (as a kqueue), dropping them
+//! there must not close the number, which another file may have.
 //!
 //! ## `resolver`
 //!
-//! * `ANY_SOCKET: Option<&[(i32, i32)]>`: the types of sockets and their protocols that `getaddrinfo`
-//!   answers for a numeric host, in its order, if it is asked for neither. `None`: not known, so that
-//!   the platform's own `getaddrinfo` is called.
+//! * `ANY_SOCKET: Option<&[(i32, i32)]>`: the types of sockets and their protocols that
+//!   `getaddrinfo` answers for a numeric host, in its order, if it is asked for neither. `None`:
+//!   not known, so that the platform's own `getaddrinfo` is called.
 //!
 //! Called by `net::literals`.
 //!
@@ -177,15 +179,15 @@
 //! Only for CPython before 3.14, which ends threads while the interpreter goes down.
 //!
 //! * `ExitHandler::push(routine) -> ExitHandler`: has libc call `routine` if this thread ends by
-//!   `pthread_exit`, before its first frame is unwound. Dropping it takes it back, in the same thread,
-//!   in any order with others. Where `pthread_exit` unwinds no frames it may do nothing.
+//!   `pthread_exit`, before its first frame is unwound. Dropping it takes it back, in the same
+//!   thread, in any order with others. Where `pthread_exit` unwinds no frames it may do nothing.
 //!
 //! Called by `ffi::finalizing`, once a thread.
 //!
 //! # Not in here
 //!
-//! Child processes are reaped through a pidfd by Python code (`python/tokioloop/processes.py`), with
-//! `os.pidfd_open`; where Python lacks it, a thread waits for each child.
+//! Child processes are reaped through a pidfd by Python code (`python/tokioloop/processes.py`),
+//! with `os.pidfd_open`; where Python lacks it, a thread waits for each child.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
@@ -229,7 +231,8 @@ pub(crate) enum FileKind {
     CharacterDevice,
 }
 
-/// What `selector::Selector` reports of an entry: its number and token, and which sides are ready.
+/// An event of an entry, as `selector::Selector` reports it: its number and token, and which sides
+/// are ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SelectorEvent {
     pub fd: RawFd,

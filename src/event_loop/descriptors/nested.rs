@@ -1,9 +1,9 @@
 //! The selector of the users' descriptors, nested in the reactor.
 //!
 //! Whether a number still means the file that was registered is not remembered but asked of the
-//! selector: changing an entry fails if the number is another file's by now. Each entry gets a token,
-//! which its events carry. For a file that is open elsewhere goes on being reported under a number
-//! that was closed here, and no call takes that entry back.
+//! selector: changing an entry fails if the number is another file's by now. Each entry gets a
+//! token, which its events carry. For a file that is open elsewhere goes on being reported under a
+//! number that was closed here, and no call takes that entry back.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

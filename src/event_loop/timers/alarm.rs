@@ -1,8 +1,8 @@
 //! The clock, and an alarm that wakes a loop which blocks, at a deadline.
 //!
 //! tokio's own timers have a millisecond's grain; the platform's timer in its reactor has the
-//! kernel's. The loop sets it only when it is about to block and the head of the heap is nearer than
-//! what is set already, so timers that are cancelled or renewed in time cost no system call.
+//! kernel's. The loop sets it only when it is about to block and the head of the heap is nearer
+//! than what is set already, so timers that are cancelled or renewed in time cost no system call.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

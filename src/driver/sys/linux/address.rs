@@ -80,7 +80,7 @@ impl SockAddr {
 
     pub(crate) fn decode(&self) -> Decoded<'_> {
         if self.length == 0 {
-            // What an unbound Unix socket sends comes from nowhere.
+            // An unbound Unix socket has no address to send from.
             return Decoded::Unknown;
         }
         // SAFETY: the storage is as large as any of these structs and aligned for all; all of it is
@@ -126,8 +126,8 @@ impl SockAddr {
     fn of<T: Copy>(address: &T, length: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         let mut made = Self::new();
-        // SAFETY: the storage has room, as was just asserted, and is aligned for any C address, which
-        // is all that this is called with.
+        // SAFETY: the storage has room, as was just asserted, and is aligned for any C address,
+        // which is all that this is called with.
         unsafe { (&raw mut made.storage).cast::<T>().write(*address) };
         made.length = length as libc::socklen_t;
         made
@@ -167,7 +167,8 @@ pub(crate) fn numeric_host(address: &SocketAddrV6) -> String {
     // With a scope of 0 libc prints no zone.
     let zoneless = sockaddr_in6(address, 0);
     let mut host = [0 as libc::c_char; 128];
-    // SAFETY: a whole address of its length, and a buffer of its length, which libc does not exceed.
+    // SAFETY: a whole address of its length, and a buffer of its length, which libc does not
+    // exceed.
     let result = unsafe {
         libc::getnameinfo(
             (&raw const zoneless).cast(),

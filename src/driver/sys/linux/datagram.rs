@@ -50,8 +50,8 @@ impl Batch {
     }
 
     pub(crate) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        // SAFETY: as many headers as the kernel is told, which point to room of the lengths that they
-        // say: all of it in this box and its `room`, neither of which ever moves or grows.
+        // SAFETY: as many headers as the kernel is told, which point to room of the lengths that
+        // they say: all of it in this box and its `room`, neither of which ever moves or grows.
         check(unsafe {
             libc::recvmmsg(
                 fd,

@@ -33,7 +33,7 @@ fn flags(fd: RawFd) -> io::Result<i32> {
 
 pub(crate) fn kind(fd: RawFd) -> io::Result<Option<FileKind>> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: room for what the kernel writes, which is read only if it did.
+    // SAFETY: room for the kernel's answer, which is read only if there is one.
     let mode = unsafe {
         check(libc::fstat(fd, status.as_mut_ptr()) as isize)?;
         status.assume_init().st_mode

@@ -26,7 +26,8 @@ fn check(result: isize) -> io::Result<usize> {
 /// A system call's result that is a descriptor.
 ///
 /// # Safety
-/// If `fd` is not negative it must be a descriptor that was made just now and that nothing else owns.
+/// If `fd` is not negative it must be a descriptor that was made just now and that nothing else
+/// owns.
 #[inline]
 unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     check(fd as isize)?;

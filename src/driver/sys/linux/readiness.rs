@@ -1,14 +1,14 @@
 //! Whether tokio's driver has events, for the price of one system call.
 //!
-//! Polling the driver without blocking means entering the runtime, which takes three times as long as
-//! the kernel needs to say that nothing happened. So each reactor has an epoll instance with one
+//! Polling the driver without blocking means entering the runtime, which takes three times as long
+//! as the kernel needs to say that nothing happened. So each reactor has an epoll instance with one
 //! member, tokio's own instance. That entry is level-triggered, and asking it takes no event from
 //! tokio.
 //!
-//! tokio does not give out the number of its instance. `find` registers a fresh descriptor, the probe,
-//! with the runtime, and then tries to change the probe's entry in each descriptor that can be the
-//! runtime's instance. That succeeds in the one instance which has the probe, and changes nothing
-//! anywhere else, so every number may be tried.
+//! tokio does not give out the number of its instance. `find` registers a fresh descriptor, the
+//! probe, with the runtime, and then tries to change the probe's entry in each descriptor that can
+//! be the runtime's instance. That succeeds in the one instance which has the probe, and changes
+//! nothing anywhere else, so every number may be tried.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -43,8 +43,8 @@ impl Readiness {
         let registered =
             unsafe { AsyncFd::register_with_interest(probe.as_raw_fd(), Interest::READABLE) };
         let _registered = registered.ok()?;
-        // Other threads open and close descriptors meanwhile: what was the lowest free number is
-        // neither free nor the lowest for certain.
+        // Other threads open and close descriptors meanwhile: the number that was the lowest free
+        // one is neither free nor the lowest for certain.
         let mut candidates =
             (lowest_free..lowest_free.saturating_add(CANDIDATES)).chain((0..lowest_free).rev());
         let fd = candidates.find(|fd| has_member(*fd, probe))?;

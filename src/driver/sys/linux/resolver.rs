@@ -1,4 +1,4 @@
-//! What of `getaddrinfo`'s answers is the C library's own.
+//! Answers of `getaddrinfo` that differ from one C library to another.
 
 /// musl leaves raw sockets out: its answer is left to itself.
 pub(crate) const ANY_SOCKET: Option<&[(i32, i32)]> = if cfg!(target_env = "gnu") {

@@ -1,8 +1,8 @@
 //! An epoll instance.
 //!
-//! The kernel keeps one entry for each pair of a number and an open file, and drops it when the file
-//! is closed. Changing an entry fails if the number is another file's by now, so the kernel itself
-//! tells whether a number still means the file that was added.
+//! The kernel keeps one entry for each pair of a number and an open file, and drops it when the
+//! file is closed. Changing an entry fails if the number is another file's by now, so the kernel
+//! itself tells whether a number still means the file that was added.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -54,8 +54,8 @@ pub(crate) fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
 
 #[inline]
 pub(crate) fn send_vectored(fd: RawFd, data: &[IoSlice<'_>]) -> io::Result<usize> {
-    // SAFETY: all zeros is a valid `msghdr`. An `IoSlice` is laid out as an `iovec`; the kernel only
-    // reads them and the borrowed bytes, before the call returns.
+    // SAFETY: all zeros is a valid `msghdr`. An `IoSlice` is laid out as an `iovec`; the kernel
+    // only reads them and the borrowed bytes, before the call returns.
     check(unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = data.as_ptr().cast_mut().cast();
@@ -106,7 +106,7 @@ pub(crate) fn send_at_once(fd: RawFd) {
 }
 
 /// The kernel then calls an error an exceptional condition; otherwise it says just "error", which
-/// tokio takes to concern those who write.
+/// tokio takes for readiness to write.
 pub(crate) fn announce_errors(fd: RawFd) {
     let _ = set_option(fd, libc::SOL_SOCKET, SELECT_ERR_QUEUE, 1);
 }

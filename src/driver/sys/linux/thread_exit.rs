@@ -1,8 +1,8 @@
 //! Handlers that libc runs when a thread ends by `pthread_exit`: `_pthread_cleanup_push`.
 //!
-//! A handler must run before the first frame is unwound. musl's `pthread_exit` runs all handlers
-//! first and unwinds nothing. glibc (nptl/unwind.c) asks before each frame, the innermost one first,
-//! which handlers' buffers lie in frames that the unwinding has left:
+//! A handler is of use only if it runs before the first frame is unwound. musl's `pthread_exit`
+//! runs all handlers first and unwinds nothing. glibc (nptl/unwind.c) asks before each frame, the
+//! innermost one first, which handlers' buffers lie in frames that the unwinding has left:
 //!
 //! ```c
 //! #define FRAME_LEFT(cfa, buffer, top) ((uintptr_t) cfa - top >= (uintptr_t) buffer - top)
@@ -11,10 +11,10 @@
 //! `top` is the upper end of the thread's stack, so both differences are taken modulo 2^64. The
 //! frame's address `cfa` is on the stack, a distance `d` below the top: its difference is `2^64 - d`
 //! with `d` no more than the size of the stack. A buffer outside of the stack is either above the
-//! top, and its difference is small, or further below than the whole stack, `2^64 - D` with `D > d`.
-//! Both are smaller than the frame's: the buffer counts as left from the very first frame on. A
-//! buffer on the stack would not, and neither would one in static thread-local storage, which glibc
-//! puts at the top of the stack's block: hence a buffer on the heap.
+//! top, and its difference is small, or further below than the whole stack: `2^64 - D`, where `D` is
+//! larger than `d`. Both are smaller than the frame's: the buffer counts as left from the very first
+//! frame on. A buffer on the stack would not, and neither would one in static thread-local storage,
+//! which glibc puts at the top of the stack's block: hence a buffer on the heap.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -80,12 +80,12 @@ impl ExitHandler {
 unsafe extern "C" fn never_run(_: *mut c_void) {}
 
 impl Drop for ExitHandler {
-    /// Takes the handler out of the middle of the list: others (another copy of this crate) may have
-    /// pushed theirs since. To push one is the only way to see the list.
+    /// Takes the handler out of the middle of the list: others (another copy of this crate) may
+    /// have pushed theirs since. To push one is the only way to see the list.
     fn drop(&mut self) {
         let head = Node::new();
-        // SAFETY: in the thread whose list it is. Each node of the list is live: ours until it is freed
-        // here, out of the list; others by the same contract with libc.
+        // SAFETY: in the thread whose list it is. Each node of the list is live: ours until it is
+        // freed here, out of the list; others by the same contract with libc.
         unsafe {
             let head = (&raw const head).cast_mut();
             _pthread_cleanup_push(head, never_run, null_mut());
@@ -158,7 +158,7 @@ mod tests {
         fn pthread_exit(value: *mut c_void) -> !;
     }
 
-    /// What the module rests on: if it fails, this libc does it another way.
+    /// The module rests on this: if it fails, this libc ends threads in another way.
     #[test]
     fn libc_runs_the_handler_before_it_unwinds_a_frame() {
         let (sender, receiver) = mpsc::channel();

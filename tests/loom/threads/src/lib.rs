@@ -1,13 +1,13 @@
 //! loom's models on real threads.
 //!
 //! loom runs a model in all orders of its threads' steps, by its own account of memory.
-//! ThreadSanitizer and Miri judge the same sources and models by their machine code and by the rules
-//! of the language. For them this crate takes loom's name, and runs each model many times with real
-//! threads.
+//! ThreadSanitizer and Miri judge the same sources and models by their machine code and by the
+//! rules of the language. For them this crate takes loom's name, and runs each model many times
+//! with real threads.
 //!
-//! The standard library comes without ThreadSanitizer's instrumentation, so `Mutex` and `Arc` in here
-//! are made of nothing but atomics: ThreadSanitizer sees neither the order that the library's futex
-//! makes nor the fence before an `Arc` frees its value.
+//! The standard library comes without ThreadSanitizer's instrumentation, so `Mutex` and `Arc` in
+//! here are made of nothing but atomics: ThreadSanitizer sees neither the order that the library's
+//! futex makes nor the fence before an `Arc` frees its value.
 
 extern crate self as loom;
 
@@ -93,7 +93,8 @@ pub mod sync {
     impl<T> Drop for Arc<T> {
         fn drop(&mut self) {
             if self.shared().owners.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // SAFETY: this was the last owner, and saw all that the others did before they went.
+                // SAFETY: this was the last owner, and saw all that the others did before they
+                // went.
                 drop(unsafe { Box::from_raw(self.0.as_ptr()) });
             }
         }
@@ -194,7 +195,8 @@ pub mod future {
         let mut future = pin!(future);
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         if cfg!(not(miri)) {
-            // A waker has to be the standard library's, whose last fence ThreadSanitizer does not see.
+            // A waker has to be the standard library's, whose last fence ThreadSanitizer does not
+            // see.
             forget(Arc::clone(&woken));
         }
         let waker = Waker::from(Arc::clone(&woken));
