@@ -2,15 +2,15 @@
 //! descriptors, and with the events that the kernel reports of them.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use pyo3::prelude::*;
 
-use super::NativeLoop;
 use super::descriptors::{Due, NestedSelector, Registered, Removed, Tried, Waiter, Watcher};
 use super::queue::{Entry, Handle};
+use super::{NativeLoop, Source};
 use crate::driver::reactor::Direction;
-use crate::driver::sys::selector::Room;
+use crate::driver::sys::selector::{Room, Selector};
 use crate::ffi::errors::os_error;
 
 /// Cancels and drops what was removed.
@@ -72,10 +72,17 @@ pub(crate) fn mask(py: Python<'_>, event_loop: &NativeLoop, fd: RawFd) -> u32 {
     event_loop.descriptors.with(py, |descriptors| descriptors.mask(fd))
 }
 
+fn new_selector(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<NestedSelector> {
+    let selector = Selector::new().map_err(|error| os_error(py, &error))?;
+    let (key, registration) =
+        event_loop.add_source(py, selector.as_raw_fd(), Source::Descriptors)?;
+    Ok(NestedSelector::new(selector, key, registration))
+}
+
 /// Makes the selector, once.
 pub(super) fn open(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.is_open()) {
-        let selector = NestedSelector::new(py, event_loop)?;
+        let selector = new_selector(py, event_loop)?;
         drop(event_loop.descriptors.with(py, |descriptors| descriptors.open(selector)));
     }
     Ok(())
@@ -253,7 +260,7 @@ pub(crate) fn resume(
 /// under another number. The kernel goes on reporting it, and no call takes its entry back.
 fn renew(py: Python<'_>, event_loop: &NativeLoop) {
     // Without a descriptor to spare the loop keeps the old instance, and wakes more often.
-    let Ok(fresh) = NestedSelector::new(py, event_loop) else { return };
+    let Ok(fresh) = new_selector(py, event_loop) else { return };
     let old = event_loop.descriptors.with(py, |descriptors| descriptors.renew(fresh));
     if let Some(old) = old {
         drop(event_loop.sources.with(py, |sources| sources.remove(old.key)));

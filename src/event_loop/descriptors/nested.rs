@@ -6,15 +6,11 @@
 //! number that was closed here, and no call takes that entry back.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-
-use pyo3::prelude::*;
+use std::os::fd::RawFd;
 
 use crate::driver::reactor::{Direction, Key, Registration};
 use crate::driver::sys::selector::{EventMask, Room, Selector};
 use crate::driver::sys::{SelectorEvent, Token};
-use crate::event_loop::{NativeLoop, Source};
-use crate::ffi::errors::os_error;
 
 pub(in crate::event_loop) struct NestedSelector {
     /// With the reactor; dropped before the selector is closed, as fields are in order.
@@ -26,12 +22,14 @@ pub(in crate::event_loop) struct NestedSelector {
 }
 
 impl NestedSelector {
-    pub(in crate::event_loop) fn new(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Self> {
-        let selector = Selector::new().map_err(|error| os_error(py, &error))?;
-        let fd = selector.as_raw_fd();
-        let (key, registration) = event_loop.add_source(py, fd, Source::Descriptors)?;
+    /// A selector without entries, with its registration and the key of that.
+    pub(in crate::event_loop) fn new(
+        selector: Selector,
+        key: Key,
+        registration: Registration,
+    ) -> Self {
         registration.arm(Direction::Read);
-        Ok(Self { registration, key, selector, latest: 0 })
+        Self { registration, key, selector, latest: 0 }
     }
 
     /// Whether this is a child process's copy, which may be the parent's too: then its entries stay
