@@ -4,6 +4,8 @@
 //! threads' steps (up to so many preemptions), weak memory included. A wake that is lost shows as a
 //! deadlock of the sleeping loop.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "only the models use all of the sources"))]
+
 #[path = "../../../src/driver/events.rs"]
 pub mod events;
 #[path = "../../../src/driver/fork.rs"]

@@ -9,6 +9,8 @@
 //! here are made of nothing but atomics: ThreadSanitizer sees neither the order that the library's
 //! futex makes nor the fence before an `Arc` frees its value.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "only the models use all of the sources"))]
+
 extern crate self as loom;
 
 #[path = "../../../../src/driver/events.rs"]
