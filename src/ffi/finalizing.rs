@@ -217,7 +217,7 @@ mod tests {
         "__aiter__",
         "__getbuffer__",
         "get_blocking",
-        "get_closed_flag",
+        "get_closed",
         "get_debug_flag",
         "get_dict",
         "get_loop",
@@ -231,7 +231,7 @@ mod tests {
         "time",
         // They write down a number, or nothing.
         "_write_to_self",
-        "set_closed_flag",
+        "set_closed",
         "set_ready",
         "set_scheduled",
         "set_stopping",
