@@ -47,7 +47,7 @@ mod guide {}
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ffi::subinterpreters::only_main(module.py())?;
     let name = module.name()?.to_string();
-    ffi::cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
+    ffi::imports::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
     fill(module)
 }
 

@@ -30,7 +30,7 @@
 //!
 //! # What frees it
 //!
-//! The last reference, through `dismantle`: a future may own another awaitable. `held` says that one
+//! The last reference, through the trashcan: a future may own another awaitable. `held` says that one
 //! of the references is its own; `let_go` gives that up when it is woken or stepped, and `end` as the
 //! last thing it does.
 
@@ -48,9 +48,11 @@ use super::link::{self, Link};
 use super::stepped::{Stepped, drop_quietly};
 use super::table::Handle;
 use super::{class, waiter};
+use crate::ffi::arguments::Arg;
 use crate::ffi::coroutine::{self, Sent, This};
-use crate::ffi::object::{self, Arg, Object};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline;
+use crate::ffi::trashcan;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Phase {
@@ -416,7 +418,7 @@ pub(super) unsafe extern "C" fn traverse(
 pub(super) unsafe extern "C" fn clear(slf: Object) -> c_int {
     // SAFETY: called by the collector, which holds the GIL and a reference.
     unsafe {
-        object::destroy(|py| {
+        trampoline::destroy(|py| {
             let awaitable = Awaitable::borrowed(py, slf);
             if awaitable.phase() != Phase::Running {
                 awaitable.end(Phase::Done);
@@ -434,7 +436,7 @@ pub(super) unsafe extern "C" fn dealloc(slf: Object) {
         if !waiter.is_null() {
             waiter::disown(waiter);
         }
-        dismantle(slf, free);
+        trashcan::dealloc(slf, free);
     }
 }
 
@@ -444,14 +446,14 @@ pub(super) unsafe extern "C" fn dealloc(slf: Object) {
 /// `slf` must be a dead, untracked awaitable, the GIL held.
 unsafe fn free(slf: Object) {
     let this = slf.cast::<AwaitableObject>();
-    // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
+    // SAFETY: called by `trashcan::dealloc` with a dead, untracked object that nobody can get hold of.
     unsafe {
         let class = ffi::Py_TYPE(slf);
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         if (*this).phase != Phase::Done {
-            object::destroy(|py| {
+            trampoline::destroy(|py| {
                 if (*this).phase == Phase::Fresh {
                     coroutine::warn_never_awaited(py, (*this).name);
                 }

@@ -15,11 +15,14 @@ use pyo3::types::{PyString, PyType};
 
 use super::awaitable::{self, Awaitable, AwaitableObject, Phase};
 use super::waiter::{self, WaiterObject};
+use crate::ffi::arguments::Arg;
+use crate::ffi::class::{self, slot};
 use crate::ffi::coroutine::{self, Coroutine, Sent};
-use crate::ffi::object::{
-    self, Arg, GETTERS_END, METHODS_END, Object, Table, enter, fast_method, getter, plain_method,
-    slot,
+use crate::ffi::definitions::{
+    self, Definitions, GETTERS_END, METHODS_END, fast_method, getter, plain_method,
 };
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 use crate::primitives::RUST_FUTURE;
 
 /// The kind of coroutines that awaitables are.
@@ -114,7 +117,7 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     })
 }
 
-static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
+static FIELDS: Definitions<[ffi::PyGetSetDef; 6]> = Definitions([
     getter(c"__name__", get_name),
     getter(c"__qualname__", get_qualname),
     getter(c"cr_running", get_running),
@@ -123,9 +126,9 @@ static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
     GETTERS_END,
 ]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(AwaitableObject, weakrefs)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 2]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(AwaitableObject, weakrefs)),
+    definitions::MEMBERS_END,
 ]);
 
 /// The class of what `future_into_py` gives.
@@ -145,7 +148,7 @@ pub(super) fn awaitable(py: Python<'_>) -> PyResult<&Py<PyType>> {
     })
 }
 
-static WAITER_METHODS: Table<[ffi::PyMethodDef; 7]> = Table([
+static WAITER_METHODS: Definitions<[ffi::PyMethodDef; 7]> = Definitions([
     fast_method(
         c"add_done_callback",
         waiter::method_add_done_callback,
@@ -159,7 +162,7 @@ static WAITER_METHODS: Table<[ffi::PyMethodDef; 7]> = Table([
     METHODS_END,
 ]);
 
-static WAITER_FIELDS: Table<[ffi::PyGetSetDef; 3]> = Table([
+static WAITER_FIELDS: Definitions<[ffi::PyGetSetDef; 3]> = Definitions([
     ffi::PyGetSetDef {
         set: Some(waiter::set_blocking),
         ..getter(c"_asyncio_future_blocking", waiter::get_blocking)
@@ -168,9 +171,9 @@ static WAITER_FIELDS: Table<[ffi::PyGetSetDef; 3]> = Table([
     GETTERS_END,
 ]);
 
-static WAITER_MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__vectorcalloffset__", offset_of!(WaiterObject, vectorcall)),
-    object::MEMBERS_END,
+static WAITER_MEMBERS: Definitions<[ffi::PyMemberDef; 2]> = Definitions([
+    definitions::offset_member(c"__vectorcalloffset__", offset_of!(WaiterObject, vectorcall)),
+    definitions::MEMBERS_END,
 ]);
 
 /// The class of what a pending awaitable yields.
@@ -190,7 +193,7 @@ pub(super) fn waiter(py: Python<'_>) -> PyResult<&Py<PyType>> {
         // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
         // `waiter::new` alone makes, with their vectorcall.
         let class = unsafe {
-            object::new_type_with(
+            class::new_type_with(
                 py,
                 c"tokioloop._core.RustFutureWaiter",
                 size_of::<WaiterObject>(),

@@ -15,7 +15,8 @@ use super::link;
 use super::table::{self, Handle, Table};
 use crate::event_loop::targets::{Carrier, Target};
 use crate::ffi::finalizing;
-use crate::ffi::object::{Object, enter};
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 
 pub(super) static TABLE: Table = Table::with(new_target, park, release, runs_here);
 

@@ -14,9 +14,9 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::link::Link;
 use crate::driver::fork::Mutex;
-use crate::ffi::cached;
 use crate::ffi::contexts;
 use crate::ffi::finalizing;
+use crate::ffi::imports;
 use crate::ffi::object;
 
 type Outcome = PyResult<Py<PyAny>>;
@@ -131,7 +131,7 @@ impl Shared {
         }
         drop(state);
         Poll::Ready(finalizing::attach(|py| {
-            Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
+            Err(PyErr::from_value(imports::asyncio(py)?.cancelled_error.bind(py).call0()?))
         }))
     }
 }

@@ -103,7 +103,7 @@ pub use streams::{
     stream_into_py_with_locals,
 };
 
-use crate::ffi::object::Arg;
+use crate::ffi::arguments::Arg;
 use crate::ffi::{finalizing, subinterpreters};
 use link::Link;
 

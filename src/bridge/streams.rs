@@ -25,7 +25,7 @@ use super::incoming::into_future_with_locals;
 use crate::driver::fork::Mutex;
 use crate::ffi::finalizing;
 use crate::ffi::gil::PySlot;
-use crate::ffi::trashcan::{Turns, drop_in_turn};
+use crate::ffi::trashcan::{NestedDrops, drop_nested};
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
 ///
@@ -213,14 +213,14 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let source = self.source.get_mut().take();
         if let Some(source) = source {
-            drop_in_turn(&DROPPING, source);
+            drop_nested(&DROPPING, source);
         }
     }
 }
 
 thread_local! {
     /// A stream may own the iterator over another one.
-    static DROPPING: Turns<Source> = const { Turns::new() };
+    static DROPPING: NestedDrops<Source> = const { NestedDrops::new() };
 }
 
 /// One waits at a time; whoever stops waiting leaves the stream to the next.

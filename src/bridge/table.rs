@@ -29,7 +29,8 @@ use pyo3::types::PyType;
 
 use crate::event_loop::NativeLoop;
 use crate::event_loop::targets::{TableAddress, Target};
-use crate::ffi::object::{self, Object, enter};
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
 
 /// Raised with each change of `Table` or of what its functions promise.
 pub(crate) const ABI: u32 = 1;

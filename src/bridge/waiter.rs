@@ -15,7 +15,7 @@
 //!
 //! All fields change with the GIL held. A reference is taken before it is used, and out of its field
 //! before it is dropped; no `&mut` to the object lasts over a call. A task may keep a waiter for ever;
-//! the last reference frees it, through `dismantle`, because a callback may lead to another one.
+//! the last reference frees it, through the trashcan, because a callback may lead to another one.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
@@ -30,12 +30,14 @@ use pyo3::types::PyDict;
 use super::awaitable::{Awaitable, AwaitableObject, Phase};
 use super::class;
 use crate::event_loop::ends_loop;
-use crate::ffi::cached;
+use crate::ffi::arguments::Args;
 use crate::ffi::contexts;
 use crate::ffi::finalizing;
+use crate::ffi::imports;
 use crate::ffi::memory;
-use crate::ffi::object::{self, Args, Object, enter};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
+use crate::ffi::trashcan;
 
 #[repr(C)]
 pub(super) struct WaiterObject {
@@ -278,7 +280,7 @@ impl<'py> Waiter<'py> {
         unsafe {
             if (*this).cancelled {
                 let message = Bound::from_borrowed_ptr_or_opt(py, (*this).message);
-                let class = cached::asyncio(py)?.cancelled_error.bind(py);
+                let class = imports::asyncio(py)?.cancelled_error.bind(py);
                 let error = match message {
                     Some(message) => class.call1((message,))?,
                     None => class.call0()?,
@@ -461,7 +463,7 @@ pub(super) unsafe extern "C" fn clear(slf: Object) -> c_int {
 pub(super) unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone. A waiter whose owner lives has its owner's reference, so
     // nobody refers to it by its target.
-    unsafe { dismantle(slf, free) };
+    unsafe { trashcan::dealloc(slf, free) };
 }
 
 /// Fields, memory, type.
@@ -469,7 +471,7 @@ pub(super) unsafe extern "C" fn dealloc(slf: Object) {
 /// # Safety
 /// `slf` must be a dead, untracked waiter, the GIL held.
 unsafe fn free(slf: Object) {
-    // SAFETY: called by `dismantle` with a dead, untracked object that nobody can get hold of.
+    // SAFETY: called by `trashcan::dealloc` with a dead, untracked object that nobody can get hold of.
     unsafe {
         let class = ffi::Py_TYPE(slf);
         clear(slf);

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
 
-use crate::ffi::{cached, subinterpreters};
+use crate::ffi::{imports, subinterpreters};
 
 /// The modules of the package; the empty name is the package itself.
 const SOURCES: &[(&str, &str)] = &[
@@ -71,7 +71,7 @@ fn import<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyModule>> 
     let py = module.py();
     let package = format!("{}.tokioloop", module.name()?);
     let core = PyModule::new(py, &format!("{package}._core"))?;
-    cached::set_package(&package)?;
+    imports::set_package(&package)?;
     crate::fill(&core)?;
     let globals = PyDict::new(py);
     globals.set_item("__name__", format!("{package}._packed"))?;

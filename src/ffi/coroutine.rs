@@ -15,10 +15,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::ffi::object::{
-    self, Arg, Args, METHODS_END, Object, Table, enter, fast_method, plain_method, slot,
-    unary_method,
-};
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::class::{self, slot};
+use crate::ffi::definitions::{Definitions, METHODS_END, fast_method, plain_method, unary_method};
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
 use crate::ffi::tuples::arguments;
 
 /// A kind of coroutines.
@@ -43,7 +44,7 @@ pub(crate) unsafe trait Coroutine: Sized + 'static {
     }
 
     #[doc(hidden)]
-    const METHODS: &'static Table<[ffi::PyMethodDef; 4]> = &Table([
+    const METHODS: &'static Definitions<[ffi::PyMethodDef; 4]> = &Definitions([
         unary_method(c"send", method_send::<Self>, c"send($self, value, /)\n--\n\n"),
         fast_method(
             c"throw",
@@ -121,7 +122,7 @@ impl<'py, K: Coroutine> This<'py, K> {
 /// Makes the class of a kind; `own` are its slots besides those of every coroutine.
 ///
 /// # Safety
-/// That of `object::new_type`, for `own` and for objects laid out as `K::Object` is.
+/// That of `class::new_type`, for `own` and for objects laid out as `K::Object` is.
 pub(crate) unsafe fn new_class<K: Coroutine>(
     py: Python<'_>,
     name: &'static CStr,
@@ -138,7 +139,7 @@ pub(crate) unsafe fn new_class<K: Coroutine>(
     let (size, base) = (size_of::<K::Object>(), py.get_type::<PyAny>());
     // SAFETY: the slots of ours are functions of those kinds, which take objects of this class; for
     // the others there is the caller's promise. A coroutine's layout starts with an object's.
-    let class = unsafe { object::new_type(py, name, size, &[base], slots)? };
+    let class = unsafe { class::new_type(py, name, size, &[base], slots)? };
     // `create_task` and `iscoroutine` ask this base class.
     py.import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (&class,))?;
     Ok(class.unbind())
@@ -149,14 +150,15 @@ pub(crate) unsafe fn new_class<K: Coroutine>(
 ///
 /// A coroutine of Python's own says which, in this CPython's words.
 pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
-    let nothing = crate::ffi::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    let nothing =
+        crate::ffi::imports::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     uncaught_by(&nothing, args)
 }
 
 /// What `throw()` raises once the coroutine is over. Nothing is thrown into one that has not begun: a
 /// CPython with assertions does not survive a `StopIteration` there.
 pub(crate) fn thrown_at_the_end<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
-    let over = crate::ffi::cached::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    let over = crate::ffi::imports::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     // It returns, which `send()` raises.
     drop(over.call_method1(intern!(py, "send"), (py.None(),)));
     uncaught_by(&over, args)

@@ -15,7 +15,7 @@
 //! thread first comes into the core. The handler parks the thread for ever if the interpreter is
 //! finalizing; otherwise (some other code ended the thread) it returns, and the thread ends as it
 //! would have without it. So nothing has to be done where Python code is called, and no call can
-//! forget it: `object::enter` and `object::destroy` register the thread, and so does each method
+//! forget it: `trampoline::enter` and `trampoline::destroy` register the thread, and so does each method
 //! that PyO3 writes the frame of (a test below goes through them).
 //!
 //! The handler must run before the first frame is unwound. musl's `pthread_exit` runs all handlers
@@ -352,7 +352,7 @@ mod tests {
         "enter(",
         "entered(",
         "destroy(",
-        "dismantle(",
+        "trashcan::dealloc(",
         "finalizing::guard(",
         "step::<K>(",
         "clear(slf)",

@@ -3,15 +3,19 @@
 //!
 //! Knows nothing of event loops. PyO3 does the rest of the crate's talk with Python.
 
-pub(crate) mod cached;
+pub(crate) mod arguments;
+pub(crate) mod class;
 pub(crate) mod contexts;
 pub(crate) mod coroutine;
+pub(crate) mod definitions;
 pub(crate) mod errors;
 pub(crate) mod finalizing;
 pub(crate) mod gil;
+pub(crate) mod imports;
 pub(crate) mod memory;
 pub(crate) mod object;
 pub(crate) mod socket_fd;
 pub(crate) mod subinterpreters;
+pub(crate) mod trampoline;
 pub(crate) mod trashcan;
 pub(crate) mod tuples;

@@ -13,9 +13,9 @@ use pyo3::types::{PyBytes, PyInt, PyMemoryView, PyString, PyTuple};
 use super::address::{self, Raw};
 use crate::driver::reactor::Direction;
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
 use crate::ffi::errors::{check, os_error};
 use crate::ffi::gil::{GilCell, PySlot};
+use crate::ffi::imports;
 use crate::ffi::socket_fd;
 
 /// Which of the calls.
@@ -237,7 +237,7 @@ impl Call {
             return Ok(None);
         };
         // As the method of Python's socket that is not called here.
-        cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
+        imports::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // Also where it is there already, as on the same machine, mostly: a listener of this
         // loop is to hear of it before whoever connects goes on.

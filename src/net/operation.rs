@@ -6,7 +6,7 @@
 //! may come inside of one another, through what they call: so every field is a cell, each is read
 //! into a local before it is used, and what Python code may have changed is read again after it.
 //! A waiting operation is referred to by the descriptors until it is done or its future is, and is
-//! freed by its last reference, through `dismantle`, because its arguments may be another one. Only
+//! freed by its last reference, through the trashcan, because its arguments may be another one. Only
 //! reached with the GIL held.
 
 use std::cell::Cell;
@@ -24,13 +24,17 @@ use pyo3::types::{PyString, PyType};
 use super::calls::{Attempt, Call, Kind};
 use crate::driver::reactor::Direction;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, Tried, Waiter, ends_loop, watching};
-use crate::ffi::cached;
+use crate::ffi::arguments::Arg;
+use crate::ffi::class::slot;
 use crate::ffi::coroutine::{self, Coroutine, Sent, This};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END, getter};
 use crate::ffi::finalizing;
 use crate::ffi::gil::PySlot;
-use crate::ffi::object::{self, Arg, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::imports;
+use crate::ffi::object::{self, Object};
 use crate::ffi::socket_fd;
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::trampoline::{self, enter};
+use crate::ffi::trashcan;
 use crate::visit;
 
 #[repr(C)]
@@ -166,9 +170,9 @@ impl<'py> Operation<'py> {
         state.phase.set(Phase::Starting);
         let (native, socket) = self.parties()?;
         let plain =
-            socket.get_type().is(cached::socket_class(py)?) && cached::sockets_are_as_ever(py)?;
+            socket.get_type().is(imports::socket_class(py)?) && imports::sockets_are_unpatched(py)?;
         if plain && native.is_debug(py) {
-            cached::helpers(py)?
+            imports::helpers(py)?
                 .bind(py)
                 .call_method1("check_socket", (native.as_any(), &socket))?;
         }
@@ -185,7 +189,7 @@ impl<'py> Operation<'py> {
                 Ok(Started::Waits)
             }
             None => {
-                let theirs = cached::selector_loop(py)?.getattr(state.call.kind.name())?;
+                let theirs = imports::selector_loop(py)?.getattr(state.call.kind.name())?;
                 let argument = state.call.slot().get(py);
                 let steps = theirs.call1((native.into_any(), socket, argument))?;
                 state.steps.set(py, Some(steps.unbind()));
@@ -401,7 +405,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
     // SAFETY: an object of our class; the collector keeps it alive and holds the GIL. What a slot
     // held is dropped after it was taken out.
     unsafe {
-        object::destroy(|py| {
+        trampoline::destroy(|py| {
             let state = &(*slf.cast::<OperationObject>()).state;
             state.phase.set(Phase::Done);
             for slot in state.slots() {
@@ -414,7 +418,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 
 unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
+    unsafe { trashcan::dealloc(slf, take_apart) };
 }
 
 /// # Safety
@@ -428,7 +432,7 @@ unsafe fn take_apart(slf: Object) {
         if !(*this).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
-        object::destroy(|py| {
+        trampoline::destroy(|py| {
             if (*this).state.phase.get() == Phase::Fresh {
                 let name = format!("Loop.{}", (*this).state.call.kind.name());
                 coroutine::warn_never_awaited(py, &name);
@@ -440,12 +444,15 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
-static FIELDS: Table<[ffi::PyGetSetDef; 3]> =
-    Table([getter(c"__name__", get_name), getter(c"__qualname__", get_qualname), GETTERS_END]);
+static FIELDS: Definitions<[ffi::PyGetSetDef; 3]> = Definitions([
+    getter(c"__name__", get_name),
+    getter(c"__qualname__", get_qualname),
+    GETTERS_END,
+]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(OperationObject, weakrefs)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 2]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(OperationObject, weakrefs)),
+    definitions::MEMBERS_END,
 ]);
 
 fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {

@@ -13,8 +13,9 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::running;
 use crate::event_loop::NativeLoop;
+use crate::ffi::arguments::Arg;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
-use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::object::{self, Object};
 
 /// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
 pub(crate) struct CTypes {

@@ -3,7 +3,7 @@
 //! asyncio's is one, and `inspect.iscoroutinefunction` (and so `unittest.mock.patch`) has to see
 //! that; the marks that it looks for need a place that a builtin function does not have.
 //!
-//! There is one object of the type, so there are no chains of them, and no need of `dismantle`. Only
+//! There is one object of the type, so there are no chains of them, and no need of `trashcan::dealloc`. Only
 //! `dict` and the weak references ever change, by CPython's own generic functions.
 
 use std::ffi::{c_int, c_void};
@@ -14,8 +14,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use crate::ffi::arguments::Args;
+use crate::ffi::class::{self, slot};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END};
 use crate::ffi::finalizing;
-use crate::ffi::object::{self, Args, GETTERS_END, Object, Table, enter, slot};
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
 use crate::visit;
 
 #[repr(C)]
@@ -86,12 +90,12 @@ unsafe extern "C" fn dealloc(slf: Object) {
     }
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 2]> = Table([
-    object::plain_method(c"__reduce__", reduce, c"__reduce__($self, /)\n--\n\n"),
-    object::METHODS_END,
+static METHODS: Definitions<[ffi::PyMethodDef; 2]> = Definitions([
+    definitions::plain_method(c"__reduce__", reduce, c"__reduce__($self, /)\n--\n\n"),
+    definitions::METHODS_END,
 ]);
 
-static FIELDS: Table<[ffi::PyGetSetDef; 2]> = Table([
+static FIELDS: Definitions<[ffi::PyGetSetDef; 2]> = Definitions([
     ffi::PyGetSetDef {
         name: c"__dict__".as_ptr(),
         get: Some(ffi::PyObject_GenericGetDict),
@@ -102,11 +106,11 @@ static FIELDS: Table<[ffi::PyGetSetDef; 2]> = Table([
     GETTERS_END,
 ]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 4]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(FunctionObject, weakrefs)),
-    object::offset_member(c"__dictoffset__", offset_of!(FunctionObject, dict)),
-    object::offset_member(c"__vectorcalloffset__", offset_of!(FunctionObject, vectorcall)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 4]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(FunctionObject, weakrefs)),
+    definitions::offset_member(c"__dictoffset__", offset_of!(FunctionObject, dict)),
+    definitions::offset_member(c"__vectorcalloffset__", offset_of!(FunctionObject, vectorcall)),
+    definitions::MEMBERS_END,
 ]);
 
 /// Makes the function object, of a type of which it is the only one.
@@ -124,7 +128,7 @@ pub(super) fn make(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: functions and tables of these kinds, all static, for objects of this layout, of which
     // only the one below is made; it has its vectorcall before anything else sees it.
     let class: Bound<'_, PyType> = unsafe {
-        object::new_type_with(
+        class::new_type_with(
             py,
             c"tokioloop._core.CoroutineFunction",
             size_of::<FunctionObject>(),

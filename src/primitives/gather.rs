@@ -38,10 +38,14 @@ use pyo3::types::{PyTuple, PyType};
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use super::{originals, sleep};
 use crate::event_loop::NativeLoop;
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::class::{self, slot};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END, getter};
 use crate::ffi::finalizing;
 use crate::ffi::memory;
-use crate::ffi::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
+use crate::ffi::trashcan;
 use crate::visit;
 
 #[repr(C)]
@@ -419,7 +423,7 @@ fn outcome<'py>(types: &CTypes, child: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     if types.cancelled.ask(child)? {
         let message = child.getattr(intern!(py, "_cancel_message"))?;
         let message = if message.is_none() { intern!(py, "").clone().into_any() } else { message };
-        return crate::ffi::cached::asyncio(py)?.cancelled_error.bind(py).call1((message,));
+        return crate::ffi::imports::asyncio(py)?.cancelled_error.bind(py).call1((message,));
     }
     let error = types.exception.call(child, &[], None)?;
     if error.is_none() { types.result.call(child, &[], None) } else { Ok(error) }
@@ -525,11 +529,11 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 
 unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
+    unsafe { trashcan::dealloc(slf, take_apart) };
 }
 
 /// # Safety
-/// As `dismantle` promises.
+/// As `trashcan::dealloc` promises.
 unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<GatheringObject>();
     // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
@@ -545,17 +549,17 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
-static FIELDS: Table<[ffi::PyGetSetDef; 4]> = Table([
+static FIELDS: Definitions<[ffi::PyGetSetDef; 4]> = Definitions([
     getter(c"__name__", get_name),
     getter(c"__qualname__", get_qualname),
     getter(c"__wrapped__", get_wrapped),
     GETTERS_END,
 ]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 3]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(GatheringObject, weakrefs)),
-    object::offset_member(c"__vectorcalloffset__", offset_of!(GatheringObject, vectorcall)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 3]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(GatheringObject, weakrefs)),
+    definitions::offset_member(c"__vectorcalloffset__", offset_of!(GatheringObject, vectorcall)),
+    definitions::MEMBERS_END,
 ]);
 
 fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
@@ -572,7 +576,7 @@ fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
         // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
         // are made in one place, with their vectorcall.
         let class = unsafe {
-            object::new_type_with(
+            class::new_type_with(
                 py,
                 c"tokioloop._core.Gathering",
                 size_of::<GatheringObject>(),

@@ -24,9 +24,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::event_loop::NativeLoop;
-use crate::ffi::object::{
-    self, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
-};
+use crate::ffi::arguments::Args;
+use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method, plain_method};
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
 use tasks::{create_future, create_task};
 
 /// asyncio's own functions, as they were when the package was imported.
@@ -160,7 +161,7 @@ unsafe extern "C" fn run_coroutine_threadsafe(
     })
 }
 
-static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([
+static FUNCTIONS: Definitions<[ffi::PyMethodDef; 3]> = Definitions([
     fast_method(
         c"gather",
         gather,
@@ -174,7 +175,7 @@ static FUNCTIONS: Table<[ffi::PyMethodDef; 3]> = Table([
     METHODS_END,
 ]);
 
-static METHODS: Table<[ffi::PyMethodDef; 3]> = Table([
+static METHODS: Definitions<[ffi::PyMethodDef; 3]> = Definitions([
     plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
     fast_method(c"create_task", create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
     METHODS_END,

@@ -7,7 +7,7 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::ffi::object;
+use crate::ffi::object::{self, Object};
 
 #[cfg(not(Py_3_12))]
 pub(super) use before_3_12::running_loop;
@@ -34,7 +34,6 @@ mod before_3_12 {
 
     use super::*;
     use crate::ffi::gil::GilFlag;
-    use crate::ffi::object::Object;
 
     /// What the thread's dict holds: made anew each time a loop starts or ends, never changed.
     #[repr(C)]

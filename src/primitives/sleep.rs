@@ -20,7 +20,7 @@
 //! nothing then. It is the only way back from the loop, and needs `future` and `result`, which a
 //! waiting sleep always has.
 //!
-//! The last reference frees it, through `dismantle`: its result may be another sleep. The memory is
+//! The last reference frees it, through the trashcan: its result may be another sleep. The memory is
 //! kept for the next one.
 
 use std::ffi::{c_int, c_void};
@@ -36,11 +36,15 @@ use pyo3::types::{PyString, PyType};
 use super::ctypes::{self, CTypes, OnLoop, on_plain_loop};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::timers::{NativeTimer, Timer};
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::class::slot;
 use crate::ffi::coroutine::{self, Coroutine, Sent, This};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END, getter};
 use crate::ffi::finalizing;
 use crate::ffi::gil::GilCell;
-use crate::ffi::object::{self, Arg, Args, GETTERS_END, Object, Table, enter, getter, slot};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::{self, enter};
+use crate::ffi::trashcan;
 use crate::visit;
 
 /// Memory kept for the next sleep, in objects; none under AddressSanitizer, which would not notice
@@ -492,7 +496,7 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 
 unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
+    unsafe { trashcan::dealloc(slf, take_apart) };
 }
 
 /// # Safety
@@ -507,7 +511,7 @@ unsafe fn take_apart(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         if (*this).phase == Phase::Fresh {
-            object::destroy(|py| coroutine::warn_never_awaited(py, "sleep"));
+            trampoline::destroy(|py| coroutine::warn_never_awaited(py, "sleep"));
         }
         clear(slf);
         ffi::Py_CLEAR(&raw mut (*this).delay);
@@ -525,7 +529,7 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
-static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
+static FIELDS: Definitions<[ffi::PyGetSetDef; 6]> = Definitions([
     getter(c"__name__", get_name),
     getter(c"__qualname__", get_name),
     getter(c"cr_running", get_running),
@@ -534,9 +538,9 @@ static FIELDS: Table<[ffi::PyGetSetDef; 6]> = Table([
     GETTERS_END,
 ]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(SleepObject, weakrefs)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 2]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(SleepObject, weakrefs)),
+    definitions::MEMBERS_END,
 ]);
 
 /// The class of what `sleep()` gives on a loop of ours.

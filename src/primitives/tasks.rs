@@ -11,8 +11,10 @@ use pyo3::types::PyDict;
 
 use super::ctypes::{self, CTypes, OnLoop, is_plain_class};
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
-use crate::ffi::object::{Arg, Args, Object, enter};
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::imports;
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 
 /// What asyncio's method hands on to the task.
 const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
@@ -113,7 +115,7 @@ pub(crate) unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object 
     enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class; CPython keeps `slf` alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let class = &cached::asyncio(py)?.future;
+        let class = &imports::asyncio(py)?.future;
         if let Some(types) = ctypes::types(py)?
             && class.is(&types.future)
         {

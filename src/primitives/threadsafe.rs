@@ -14,7 +14,7 @@
 //!
 //! `future` may call from any thread, the task calls in the loop's; all fields change with the GIL
 //! held, are emptied before they are dropped, and references are taken before Python code is called.
-//! The last reference frees it, through `dismantle`: a coroutine may hold another one's future.
+//! The last reference frees it, through the trashcan: a coroutine may hold another one's future.
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
@@ -31,9 +31,13 @@ use super::ctypes::{self, CTypes, is_plain_class};
 use super::gather::is_coroutine;
 use super::{originals, tasks};
 use crate::event_loop::{NativeLoop, ends_loop};
+use crate::ffi::arguments::Args;
+use crate::ffi::class::{self, slot};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END, getter};
 use crate::ffi::finalizing;
-use crate::ffi::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
+use crate::ffi::trashcan;
 use crate::visit;
 
 #[repr(C)]
@@ -316,11 +320,11 @@ unsafe extern "C" fn clear(slf: Object) -> c_int {
 
 unsafe extern "C" fn dealloc(slf: Object) {
     // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
+    unsafe { trashcan::dealloc(slf, take_apart) };
 }
 
 /// # Safety
-/// As `dismantle` promises.
+/// As `trashcan::dealloc` promises.
 unsafe fn take_apart(slf: Object) {
     let this = slf.cast::<SubmissionObject>();
     // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
@@ -336,17 +340,17 @@ unsafe fn take_apart(slf: Object) {
     }
 }
 
-static FIELDS: Table<[ffi::PyGetSetDef; 4]> = Table([
+static FIELDS: Definitions<[ffi::PyGetSetDef; 4]> = Definitions([
     getter(c"__name__", get_qualname),
     getter(c"__qualname__", get_qualname),
     getter(c"__wrapped__", get_wrapped),
     GETTERS_END,
 ]);
 
-static MEMBERS: Table<[ffi::PyMemberDef; 3]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(SubmissionObject, weakrefs)),
-    object::offset_member(c"__vectorcalloffset__", offset_of!(SubmissionObject, vectorcall)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 3]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(SubmissionObject, weakrefs)),
+    definitions::offset_member(c"__vectorcalloffset__", offset_of!(SubmissionObject, vectorcall)),
+    definitions::MEMBERS_END,
 ]);
 
 fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
@@ -363,7 +367,7 @@ fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
         // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
         // are made in one place, with their vectorcall.
         let class = unsafe {
-            object::new_type_with(
+            class::new_type_with(
                 py,
                 c"tokioloop._core.Submission",
                 size_of::<SubmissionObject>(),

@@ -28,11 +28,11 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::event_loop::{Source, SourceVTable, deregister};
-use crate::ffi::cached;
 use crate::ffi::contexts::within;
 use crate::ffi::errors::{check, os_error};
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
+use crate::ffi::imports;
 use crate::ffi::object;
 use crate::ffi::socket_fd::Descriptor;
 use crate::net::address;
@@ -240,7 +240,7 @@ impl Listener {
             )?;
             if event_loop.is_debug(py) {
                 let server = self.server.get(py);
-                cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
+                imports::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
             }
             Ok(())
         });

@@ -15,12 +15,13 @@ use super::calling::{cancel, claim, give_up, nothing_to_call, own_context, relea
 use super::thread_safe::wait_until_done;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::queue::{Handle, HandleObject, INLINE, RECYCLED, Run, State, track};
-use crate::ffi::cached;
+use crate::ffi::class::{self, slot};
+use crate::ffi::definitions::{self, Definitions, GETTERS_END, METHODS_END, getter, plain_method};
 use crate::ffi::finalizing;
-use crate::ffi::object::{
-    self, GETTERS_END, METHODS_END, Object, Table, enter, getter, plain_method, slot,
-};
-use crate::ffi::trashcan::dismantle;
+use crate::ffi::imports;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::enter;
+use crate::ffi::trashcan;
 use crate::ffi::tuples::tuple_of;
 use crate::visit;
 
@@ -92,7 +93,7 @@ unsafe extern "C" fn dealloc(slf: Object) {
                 ffi::PyObject_GC_UnTrack(slf.cast());
                 return take_apart(slf);
             }
-            return dismantle(slf, take_apart);
+            return trashcan::dealloc(slf, take_apart);
         }
         if !(*handle).weakrefs.is_null() {
             // Seen through these it lives until its call has run, as in asyncio: the queue takes a
@@ -275,20 +276,20 @@ field!(get_args, handle => if handle.callback.is_null() || handle.run == Run::Fo
 unsafe extern "C" fn handle_class(_slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| Ok(cached::asyncio(py)?.handle.clone_ref(py).into_ptr()))
+    enter(held, null_mut(), |py| Ok(imports::asyncio(py)?.handle.clone_ref(py).into_ptr()))
 }
 
 unsafe extern "C" fn timer_class(_slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| Ok(cached::asyncio(py)?.timer_handle.clone_ref(py).into_ptr()))
+    enter(held, null_mut(), |py| Ok(imports::asyncio(py)?.timer_handle.clone_ref(py).into_ptr()))
 }
 
 unsafe extern "C" fn thread_safe_class(_slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        let class = cached::asyncio(py)?.thread_safe_handle.as_ref();
+        let class = imports::asyncio(py)?.thread_safe_handle.as_ref();
         Ok(class.map_or_else(|| py.None(), |class| class.clone_ref(py)).into_ptr())
     })
 }
@@ -360,7 +361,7 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     enter(held, null_mut(), |py| {
         // SAFETY: `slf` is alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let text = cached::helpers(py)?.bind(py).call_method1("describe_handle", (slf,))?;
+        let text = imports::helpers(py)?.bind(py).call_method1("describe_handle", (slf,))?;
         Ok(text.into_ptr())
     })
 }
@@ -417,7 +418,7 @@ fn truth(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
     pyo3::types::PyBool::new(py, value).to_owned().into_any()
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 6]> = Table([
+static METHODS: Definitions<[ffi::PyMethodDef; 6]> = Definitions([
     plain_method(
         c"cancel",
         method_cancel,
@@ -456,19 +457,19 @@ const FIELDS: [ffi::PyGetSetDef; 7] = [
     getter(c"_cancelled", get_cancelled),
 ];
 
-static HANDLE_FIELDS: Table<[ffi::PyGetSetDef; 9]> = {
+static HANDLE_FIELDS: Definitions<[ffi::PyGetSetDef; 9]> = {
     let [a, b, c, d, e, f, g] = FIELDS;
-    Table([a, b, c, d, e, f, g, getter(c"__class__", handle_class), GETTERS_END])
+    Definitions([a, b, c, d, e, f, g, getter(c"__class__", handle_class), GETTERS_END])
 };
 
-static THREAD_SAFE_FIELDS: Table<[ffi::PyGetSetDef; 9]> = {
+static THREAD_SAFE_FIELDS: Definitions<[ffi::PyGetSetDef; 9]> = {
     let [a, b, c, d, e, f, g] = FIELDS;
-    Table([a, b, c, d, e, f, g, getter(c"__class__", thread_safe_class), GETTERS_END])
+    Definitions([a, b, c, d, e, f, g, getter(c"__class__", thread_safe_class), GETTERS_END])
 };
 
-static TIMER_FIELDS: Table<[ffi::PyGetSetDef; 11]> = {
+static TIMER_FIELDS: Definitions<[ffi::PyGetSetDef; 11]> = {
     let [a, b, c, d, e, f, g] = FIELDS;
-    Table([
+    Definitions([
         a,
         b,
         c,
@@ -483,9 +484,9 @@ static TIMER_FIELDS: Table<[ffi::PyGetSetDef; 11]> = {
     ])
 };
 
-static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(HandleObject, weakrefs)),
-    object::MEMBERS_END,
+static MEMBERS: Definitions<[ffi::PyMemberDef; 2]> = Definitions([
+    definitions::offset_member(c"__weaklistoffset__", offset_of!(HandleObject, weakrefs)),
+    definitions::MEMBERS_END,
 ]);
 
 pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
@@ -510,7 +511,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
             let (size, base) = (size_of::<HandleObject>(), std::slice::from_ref(&object));
             // SAFETY: functions and tables of these kinds, all static, for objects of this layout,
             // which `Handle::bare` alone makes.
-            let class = unsafe { object::new_type(py, name, size, base, slots)? };
+            let class = unsafe { class::new_type(py, name, size, base, slots)? };
             if !timer {
                 class.delattr("when")?;
             }
@@ -519,7 +520,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
         Ok(Types {
             handle: make(c"tokioloop._core.Handle", HANDLE_FIELDS.0.as_ptr().cast_mut(), false)?,
             timer: make(c"tokioloop._core.TimerHandle", TIMER_FIELDS.0.as_ptr().cast_mut(), true)?,
-            thread_safe: match cached::asyncio(py)?.thread_safe_handle {
+            thread_safe: match imports::asyncio(py)?.thread_safe_handle {
                 Some(_) => {
                     let fields = THREAD_SAFE_FIELDS.0.as_ptr().cast_mut();
                     Some(make(c"tokioloop._core.ThreadSafeHandle", fields, false)?)

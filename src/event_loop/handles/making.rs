@@ -9,8 +9,9 @@ use pyo3::types::PyType;
 use super::class::types;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, RECYCLED, Run, State};
-use crate::ffi::cached;
-use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::arguments::Arg;
+use crate::ffi::imports;
+use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::arguments;
 
 /// What a new handle is to call.
@@ -214,5 +215,5 @@ impl Queued {
 /// The stack of who called into the core, as asyncio's debug mode keeps it.
 #[cold]
 pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    cached::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
+    imports::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
 }
