@@ -57,6 +57,6 @@ fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transports::register(module)?;
     net::register(module)?;
     primitives::register(module)?;
-    bridge::table::offer(module.py())?;
+    bridge::offer(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -1,7 +1,7 @@
 //! The event loop inside of another extension module.
 //!
-//! A crate that depends on this one has the loop's core linked in already. What is written in Python
-//! comes with it as source text, and is imported below the extension's own name: it never meets a
+//! A crate that depends on this one has the loop's core linked in already. The loop's Python modules
+//! come with it as source text, and are imported below the extension's own name, so they never meet a
 //! `tokioloop` that is installed as well.
 
 use std::ffi::CString;
@@ -28,7 +28,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("tls", include_str!("../../python/tokioloop/tls.py")),
 ];
 
-/// What `register` puts into a module.
+/// The names that `register` adds to a module.
 const NAMES: [&str; 4] = ["EventLoopPolicy", "Loop", "new_event_loop", "run"];
 
 /// Gives an extension module an event loop of its own: `Loop`, `new_event_loop`,

@@ -1,6 +1,6 @@
 //! Static definitions of methods, getters and members, as CPython reads them.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,12 +18,8 @@ pub(crate) const fn fast_method(
     function: FastCall,
     doc: &'static CStr,
 ) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }
+    let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
+    method(name, function, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)
 }
 
 /// A `METH_NOARGS` method.
@@ -32,12 +28,7 @@ pub(crate) const fn plain_method(
     function: NoArgs,
     doc: &'static CStr,
 ) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
-        ml_flags: ffi::METH_NOARGS,
-        ml_doc: doc.as_ptr(),
-    }
+    method(name, ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_NOARGS, doc)
 }
 
 /// A `METH_O` method.
@@ -46,10 +37,19 @@ pub(crate) const fn unary_method(
     function: NoArgs,
     doc: &'static CStr,
 ) -> ffi::PyMethodDef {
+    method(name, ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_O, doc)
+}
+
+const fn method(
+    name: &'static CStr,
+    function: ffi::PyMethodDefPointer,
+    flags: c_int,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
-        ml_flags: ffi::METH_O,
+        ml_meth: function,
+        ml_flags: flags,
         ml_doc: doc.as_ptr(),
     }
 }
@@ -102,9 +102,9 @@ pub(crate) const MEMBERS_END: ffi::PyMemberDef = ffi::PyMemberDef {
 #[repr(transparent)]
 pub(crate) struct Definitions<T: 'static>(pub T);
 
-// SAFETY: plain data, which is never written to, and what it points to is static text and functions.
+// SAFETY: plain data, which is never written to, and points to static text and functions.
 unsafe impl<const N: usize> Sync for Definitions<[ffi::PyMethodDef; N]> {}
-// SAFETY: plain data, which is never written to, and what it points to is static text and functions;
+// SAFETY: plain data, which is never written to, and points to static text and functions;
 // the closures are null.
 unsafe impl<const N: usize> Sync for Definitions<[ffi::PyGetSetDef; N]> {}
 // SAFETY: plain data, which is never written to: static text and numbers.

@@ -1,6 +1,7 @@
-//! What each function that CPython calls starts with: the thread is guarded, an error is raised, and
-//! a panic becomes an exception before it can reach a C frame.
+//! The frame of each function that CPython calls: it guards the thread, raises errors, and makes a panic
+//! an exception before it can reach a C frame.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
@@ -86,7 +87,7 @@ pub(crate) fn without_panics<R>(py: Python<'_>, body: impl FnOnce() -> PyResult<
 /// of returning an error, and leaves CPython's exception set. That exception is then the cause, and
 /// stays: making another one would fail in the same way, where nothing catches a panic any more.
 #[cold]
-fn raise_panic(py: Python<'_>, payload: &(dyn std::any::Any + Send)) {
+fn raise_panic(py: Python<'_>, payload: &(dyn Any + Send)) {
     // SAFETY: the GIL is held.
     let is_raised = || unsafe { !ffi::PyErr_Occurred().is_null() };
     if is_raised() {
@@ -100,11 +101,66 @@ fn raise_panic(py: Python<'_>, payload: &(dyn std::any::Any + Send)) {
 }
 
 /// A panic of the core's as a `RuntimeError`.
-pub(crate) fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
-    let text = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("unknown panic");
+pub(crate) fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
+    let text = panic_text(payload).unwrap_or("unknown panic");
     PyRuntimeError::new_err(format!("tokioloop internal error: {text}"))
 }
+
+/// The text of a panic, if it has one.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+}
+
+/// Defines a `METH_FASTCALL | METH_KEYWORDS` function, as CPython calls it:
+/// `fast_function!(name, |py, slf, args| body)`, where `slf` is the object or module that it was called
+/// on, alive for the call, and the body gives a `PyResult<Bound<...>>`.
+macro_rules! fast_function {
+    ($(#[$doc:meta])* $visibility:vis $name:ident $(<$generic:ident: $bound:path>)?,
+     |$py:ident, $slf:ident, $args:ident| $body:expr) => {
+        $(#[$doc])*
+        $visibility unsafe extern "C" fn $name$(<$generic: $bound>)?(
+            $slf: $crate::ffi::object::Object,
+            args: *const $crate::ffi::object::Object,
+            count: pyo3::ffi::Py_ssize_t,
+            names: $crate::ffi::object::Object,
+        ) -> $crate::ffi::object::Object {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
+                // SAFETY: CPython's own arguments, which it keeps for the call.
+                let $args = unsafe { $crate::ffi::arguments::Args::new($py, args, count, names) };
+                let body = || -> pyo3::PyResult<pyo3::Bound<'_, _>> { $body };
+                body().map(pyo3::Bound::into_ptr)
+            })
+        }
+    };
+}
+pub(crate) use fast_function;
+
+/// Defines a vectorcall function, as CPython calls it: `vectorcall!(name, |py, slf, args| body)`; as
+/// [`fast_function`].
+macro_rules! vectorcall {
+    ($name:ident, |$py:ident, $slf:ident, $args:ident| $body:expr) => {
+        pub(super) unsafe extern "C" fn $name(
+            $slf: $crate::ffi::object::Object,
+            args: *const $crate::ffi::object::Object,
+            count: usize,
+            names: $crate::ffi::object::Object,
+        ) -> $crate::ffi::object::Object {
+            // SAFETY: CPython calls this, and holds the GIL.
+            let held = unsafe { pyo3::Python::assume_attached() };
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
+                // SAFETY: CPython's own arguments, which it keeps for the call, behind a count whose
+                // flag is taken off.
+                let $args = unsafe {
+                    let count = pyo3::ffi::PyVectorcall_NARGS(count);
+                    $crate::ffi::arguments::Args::new($py, args, count, names)
+                };
+                let body = || -> pyo3::PyResult<pyo3::Bound<'_, _>> { $body };
+                body().map(pyo3::Bound::into_ptr)
+            })
+        }
+    };
+}
+pub(crate) use vectorcall;

@@ -38,7 +38,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
-use crate::ffi::class::{self, slot};
+use crate::ffi::class::{self, slot, visit};
 use crate::ffi::definitions::{self, Definitions};
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
@@ -46,7 +46,6 @@ use crate::ffi::memory;
 use crate::ffi::object::{self, Object};
 use crate::ffi::trampoline::{self, enter};
 use crate::ffi::trashcan;
-use crate::visit;
 
 /// A kind of transport: the state behind its Python objects, and what its class is made of.
 pub(crate) trait Transport: Sized + 'static {

@@ -8,7 +8,7 @@ use pyo3::types::PyType;
 
 use super::class::types;
 use crate::event_loop::NativeLoop;
-use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, RECYCLED, Run, State};
+use crate::event_loop::queue::{FREE, Handle, HandleObject, INLINE, Queued, Run, State};
 use crate::ffi::arguments::Arg;
 use crate::ffi::imports;
 use crate::ffi::object::{self, Object};
@@ -111,15 +111,11 @@ impl Handle {
     #[inline]
     fn bare(py: Python<'_>, class: &Py<PyType>, event_loop: &NativeLoop) -> PyResult<Self> {
         let class = class.as_ptr().cast::<ffi::PyTypeObject>();
-        let recycled = RECYCLED.with(py, Vec::pop);
-        // SAFETY: recycled memory was a handle, is untracked and holds nothing; else the allocator
-        // gives memory for one, whose fields after the head are made so.
+        // SAFETY: the class of this layout. Memory in the list holds nothing; else the allocator gives
+        // memory for one, whose fields after the head are made so.
         unsafe {
-            let made = match recycled {
-                Some(old) => {
-                    ffi::PyObject_Init(old.as_ptr().cast(), class);
-                    old.as_ptr()
-                }
+            let made = match FREE.pop(py, class) {
+                Some(memory) => memory.as_ptr(),
                 None => {
                     let new = ffi::PyObject_GC_New::<HandleObject>(class);
                     if new.is_null() {
