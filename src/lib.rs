@@ -47,7 +47,7 @@ mod guide {}
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ffi::subinterpreters::only_main(module.py())?;
     let name = module.name()?.to_string();
-    ffi::cached::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
+    ffi::imports::set_package(name.rsplit_once('.').map_or("tokioloop", |it| it.0))?;
     fill(module)
 }
 
@@ -57,6 +57,6 @@ fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transports::register(module)?;
     net::register(module)?;
     primitives::register(module)?;
-    bridge::table::offer(module.py())?;
+    bridge::offer(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -1,6 +1,6 @@
 //! Targets on loops that know nothing of them: woken by `call_soon_threadsafe`.
 //!
-//! Only for what pyo3-async-runtimes has no way for: futures that are not `Send`, and those made
+//! Only for futures that pyo3-async-runtimes cannot serve: those that are not `Send`, and those made
 //! while no loop ran.
 
 use std::ffi::c_int;
@@ -11,19 +11,20 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3_async_runtimes::tokio as upstream;
 
-use super::link;
-use super::table::{self, Handle, Table};
+use super::api::{self, BridgeApi, OpaqueTarget};
+use super::running::running_loop;
 use crate::event_loop::targets::{Carrier, Target};
 use crate::ffi::finalizing;
-use crate::ffi::object::{Object, enter};
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 
-pub(super) static TABLE: Table = Table::with(new_target, park, release, runs_here);
+pub(super) static API: BridgeApi = BridgeApi::with(new_target, park, release, runs_here);
 
 struct Threadsafe;
 
 impl Carrier for Threadsafe {
     fn carry(&self, target: &Arc<Target>) {
-        // Whoever wakes must not have to wait for the GIL: it may hold locks.
+        // A waker's caller must not wait for the GIL: it may hold locks.
         let target = Arc::clone(target);
         let deliver = move || finalizing::try_attach(|py| deliver(py, &target));
         let post = move || drop(upstream::get_runtime().spawn_blocking(deliver));
@@ -35,31 +36,29 @@ impl Carrier for Threadsafe {
 fn deliver(py: Python<'_>, target: &Target) {
     let Some(object) = target.object(py) else { return };
     let event_loop = object.getattr(intern!(py, "_loop"));
-    // The loop may be closed by now; then nobody waits any more.
+    // The loop may be closed by now; then no task waits any more.
     let _ =
         event_loop.and_then(|it| it.call_method1(intern!(py, "call_soon_threadsafe"), (object,)));
 }
 
-unsafe extern "C" fn new_target(_event_loop: Object) -> *const Handle {
-    table::into_handle(Target::new(TABLE.address(), Arc::new(Threadsafe)))
+unsafe extern "C" fn new_target(_event_loop: Object) -> *const OpaqueTarget {
+    api::into_opaque(Target::new(API.address(), Arc::new(Threadsafe)))
 }
 
-unsafe extern "C" fn park(_event_loop: Object, handle: *const Handle, object: Object) {
+unsafe extern "C" fn park(_event_loop: Object, target: *const OpaqueTarget, object: Object) {
     // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, and the
     // object stays until `release`, as the table asks of its callers.
-    unsafe { table::borrow(handle).set_object(Python::assume_attached(), object) };
+    unsafe { api::borrow(target).set_object(Python::assume_attached(), object) };
 }
 
-unsafe extern "C" fn release(_event_loop: Object, handle: *const Handle) {
+unsafe extern "C" fn release(_event_loop: Object, target: *const OpaqueTarget) {
     // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, as for
     // each call of this function.
-    unsafe { table::borrow(handle).forget_object(Python::assume_attached()) };
+    unsafe { api::borrow(target).forget_object(Python::assume_attached()) };
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
-    // SAFETY: whoever calls through the table holds the GIL.
+    // SAFETY: callers through the table hold the GIL here.
     let held = unsafe { Python::assume_attached() };
-    enter(held, 0, |py| {
-        Ok(link::running_loop(py)?.is_some_and(|it| it.as_ptr() == event_loop).into())
-    })
+    enter(held, 0, |py| Ok(running_loop(py)?.is_some_and(|it| it.as_ptr() == event_loop).into()))
 }

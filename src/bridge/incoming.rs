@@ -12,11 +12,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
+use super::admission::admit;
 use super::link::Link;
 use crate::driver::fork::Mutex;
-use crate::ffi::cached;
 use crate::ffi::contexts;
 use crate::ffi::finalizing;
+use crate::ffi::imports;
 use crate::ffi::object;
 
 type Outcome = PyResult<Py<PyAny>>;
@@ -43,26 +44,26 @@ type Outcome = PyResult<Py<PyAny>>;
 pub fn into_future(
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
-    super::admit(awaitable.py())?;
+    admit(awaitable.py())?;
     into_future_with_locals(&upstream::get_current_locals(awaitable.py())?, awaitable)
 }
 
 /// The same with locals of your own.
 ///
-/// In the thread that runs the loop of tokioloop that the locals name, the result gets to who awaits
-/// it without crossing threads. Anywhere else it is handed over by `call_soon_threadsafe`.
+/// In the thread that runs the loop of tokioloop that the locals name, the result reaches the awaiting
+/// future without crossing threads. Anywhere else it is handed over by `call_soon_threadsafe`.
 pub fn into_future_with_locals(
     locals: &TaskLocals,
     awaitable: Bound<'_, PyAny>,
 ) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<>> {
     let py = awaitable.py();
-    super::admit(py)?;
+    admit(py)?;
     let event_loop = locals.event_loop(py);
     let link = Link::to(&event_loop)?;
     let here = match link {
         Link::Foreign => false,
         // SAFETY: a loop with this table.
-        _ => unsafe { (link.table().runs_here)(event_loop.as_ptr()) != 0 },
+        _ => unsafe { (link.api().runs_here)(event_loop.as_ptr()) != 0 },
     };
     Ok(if here {
         Incoming::Here(start(&event_loop, &locals.context(py), &awaitable)?)
@@ -74,7 +75,7 @@ pub fn into_future_with_locals(
 }
 
 enum Incoming {
-    Here(Arc<Shared>),
+    Here(Arc<Handover>),
     Elsewhere(Pin<Box<dyn Future<Output = Outcome> + Send>>),
 }
 
@@ -83,25 +84,25 @@ impl Future for Incoming {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         match &mut *self {
-            Self::Here(shared) => shared.poll(context),
+            Self::Here(handover) => handover.poll(context),
             Self::Elsewhere(future) => future.as_mut().poll(context),
         }
     }
 }
 
-/// What the task's callback and the future share.
+/// The result's way from the task's callback to the future, which share it.
 #[derive(Default)]
-struct Shared(Mutex<State>);
+struct Handover(Mutex<HandoverState>);
 
 #[derive(Default)]
-struct State {
+struct HandoverState {
     outcome: Option<Outcome>,
     /// The task is done, or will never be.
     over: bool,
     waker: Option<Waker>,
 }
 
-impl Shared {
+impl Handover {
     fn finish(&self, outcome: Option<Outcome>) {
         let mut state = self.0.lock();
         if state.over {
@@ -117,7 +118,7 @@ impl Shared {
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Outcome> {
-        // Somebody else's code, which no lock is held for.
+        // Cloning a waker runs code of another crate, so no lock is held.
         let waker = context.waker().clone();
         let mut state = self.0.lock();
         if let Some(outcome) = state.outcome.take() {
@@ -131,14 +132,14 @@ impl Shared {
         }
         drop(state);
         Poll::Ready(finalizing::attach(|py| {
-            Err(PyErr::from_value(cached::asyncio(py)?.cancelled_error.bind(py).call0()?))
+            Err(PyErr::from_value(imports::asyncio(py)?.cancelled_error.bind(py).call0()?))
         }))
     }
 }
 
 /// The task's done callback.
 #[pyclass(frozen, module = "tokioloop._core")]
-struct Completion(Arc<Shared>);
+struct Completion(Arc<Handover>);
 
 #[pymethods]
 impl Completion {
@@ -161,7 +162,7 @@ fn start(
     event_loop: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,
     awaitable: &Bound<'_, PyAny>,
-) -> PyResult<Arc<Shared>> {
+) -> PyResult<Arc<Handover>> {
     let py = awaitable.py();
     let task = if context.is_none() {
         ensure_future(event_loop, awaitable)?
@@ -171,10 +172,10 @@ fn start(
         let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
         contexts::within(&copy, || ensure_future(event_loop, awaitable))?
     };
-    let shared = Arc::<Shared>::default();
-    let completion = Bound::new(py, Completion(Arc::clone(&shared)))?;
+    let handover = Arc::<Handover>::default();
+    let completion = Bound::new(py, Completion(Arc::clone(&handover)))?;
     task.call_method1(intern!(py, "add_done_callback"), (completion,))?;
-    Ok(shared)
+    Ok(handover)
 }
 
 fn ensure_future<'py>(

@@ -12,8 +12,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::link::{self, Link};
-use super::stepped::LocalFuture;
+use super::admission::admit;
+use super::link::Link;
+use super::local::LocalFuture;
+use super::outgoing::local_future_into_py;
+use super::running::running_loop;
 use super::tasks;
 use crate::event_loop::NativeLoop;
 use crate::ffi::finalizing;
@@ -46,7 +49,7 @@ where
     runtime().spawn(tasks::guarded(future))
 }
 
-/// Runs a function that may block in a thread for such, of the runtime that [`spawn`] uses.
+/// Runs a function that may block in a thread for blocking calls, of the runtime that [`spawn`] uses.
 pub fn spawn_blocking<F, R>(function: F) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -70,17 +73,17 @@ where
     F::Output: Send + 'static,
 {
     finalizing::attach(|py| {
-        super::admit(py)?;
-        let Some(event_loop) = link::running_loop(py)? else {
+        admit(py)?;
+        let Some(event_loop) = running_loop(py)? else {
             return Err(PyRuntimeError::new_err("no running event loop"));
         };
         if let Link::Own = Link::to(&event_loop)? {
-            // SAFETY: a loop of this crate, as `to` saw, which `event_loop` keeps alive.
+            // SAFETY: a loop of this crate, as `to` found, which `event_loop` keeps alive.
             let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             return Ok(reactor.handle().spawn(Local(LocalFuture::new(Box::pin(future)))));
         }
         let (result, received) = oneshot::channel();
-        let task = super::local_future_into_py(py, relay(future, result))?;
+        let task = local_future_into_py(py, relay(future, result))?;
         event_loop.call_method1(intern!(py, "create_task"), (task,))?;
         Ok(upstream::get_runtime().spawn(Relayed(received)))
     })
@@ -89,9 +92,9 @@ where
 fn runtime() -> Handle {
     Handle::try_current().unwrap_or_else(|_| {
         let own = finalizing::try_attach(|py| -> PyResult<_> {
-            let Some(event_loop) = link::running_loop(py)? else { return Ok(None) };
+            let Some(event_loop) = running_loop(py)? else { return Ok(None) };
             let Link::Own = Link::to(&event_loop)? else { return Ok(None) };
-            // SAFETY: a loop of this crate, as `Link::to` saw, which `event_loop` keeps alive.
+            // SAFETY: a loop of this crate, as `Link::to` found, which `event_loop` keeps alive.
             let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(py)?;
             Ok(Some(reactor.handle().clone()))
         });
@@ -111,13 +114,13 @@ impl<T> Future for Local<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.0.get() {
             Some(future) => future.poll(context),
-            // The runtime makes it the `JoinError` of who awaits the task.
+            // The runtime makes it the `JoinError` of the task's awaiter.
             None => panic!("a local task is polled in another thread than it was spawned in"),
         }
     }
 }
 
-/// Runs a future until it is done, or nobody wants its result any more.
+/// Runs a future until it is done, or its result's receiver is dropped.
 async fn relay<F: Future>(future: F, mut result: oneshot::Sender<F::Output>) -> PyResult<()> {
     let mut future = Box::pin(future);
     let output = std::future::poll_fn(|context| {
@@ -128,13 +131,13 @@ async fn relay<F: Future>(future: F, mut result: oneshot::Sender<F::Output>) -> 
     })
     .await;
     if let Some(output) = output {
-        // Nobody may want it by now.
+        // The receiver may be dropped by now.
         drop(result.send(output));
     }
     Ok(())
 }
 
-/// What comes of a relayed future. Not there, if that panicked or was dropped.
+/// The result of a relayed future. There is none if that panicked or was dropped.
 struct Relayed<T>(oneshot::Receiver<T>);
 
 impl<T> Future for Relayed<T> {
@@ -143,7 +146,7 @@ impl<T> Future for Relayed<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         Pin::new(&mut self.0).poll(context).map(|received| match received {
             Ok(output) => output,
-            // The runtime makes it the `JoinError` of who awaits the task.
+            // The runtime makes it the `JoinError` of the task's awaiter.
             Err(_) => panic!("a local task panicked, or its loop was closed"),
         })
     }

@@ -1,10 +1,10 @@
 //! Async generators as Rust streams, and Rust streams as async iterators.
 //!
-//! A stream that became an iterator is in [`Shared`], which the iterator and each pending `__anext__`
-//! own together: any of them may go first, in any thread. `busy` lets one of them at the stream at a
-//! time. That one takes the stream out of its place for each poll, so that no lock is held while the
-//! stream's code runs, and a stream that panics or ends does not come back. Whoever drops the last
-//! reference drops the stream; those that own one another are dropped in turn.
+//! A stream that became an iterator is in a [`SharedStream`], which the iterator and each pending
+//! `__anext__` own together: any of them may go first, in any thread. `busy` admits one of them to the
+//! stream at a time. That one takes the stream out of its place for each poll, so that no lock is held
+//! while the stream's code runs, and a stream that panics or ends does not come back. The last
+//! reference drops the stream; streams that own one another are dropped one after the other.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -21,31 +21,33 @@ use pyo3::{IntoPyObject, IntoPyObjectExt, PyTraverseError, PyVisit};
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
+use super::admission::admit;
 use super::incoming::into_future_with_locals;
+use super::outgoing::future_into_py;
 use crate::driver::fork::Mutex;
 use crate::ffi::finalizing;
 use crate::ffi::gil::PySlot;
-use crate::ffi::trashcan::{Turns, drop_in_turn};
+use crate::ffi::trashcan::{NestedDrops, drop_nested};
 
 /// An async generator (or another async iterator) of Python's as a [`Stream`].
 ///
-/// It is asked for its next item when the stream is polled, not before. What it raises is an item,
-/// after which the stream ends.
+/// Its next item is requested when the stream is polled, not before. An exception that it raises is an
+/// item, after which the stream ends.
 pub struct AsyncGenerator {
     locals: TaskLocals,
-    /// `None`: it has ended.
+    /// Its `__anext__`; `None` once it has ended.
     next: Option<Py<PyAny>>,
-    asked: Option<Asked>,
+    requested: Option<Request>,
 }
 
-/// An item that was asked for.
-type Asked = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+/// An item that was requested.
+type Request = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
 impl AsyncGenerator {
-    fn ask(&self, next: &Py<PyAny>) -> PyResult<Asked> {
+    fn request(&self, next: &Py<PyAny>) -> PyResult<Request> {
         finalizing::attach(|py| {
             let item = next.bind(py).call0()?;
-            Ok(Box::pin(into_future_with_locals(&self.locals, item)?) as Asked)
+            Ok(Box::pin(into_future_with_locals(&self.locals, item)?) as Request)
         })
     }
 }
@@ -55,18 +57,18 @@ impl Stream for AsyncGenerator {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(next) = &self.next else { return Poll::Ready(None) };
-        if self.asked.is_none() {
-            match self.ask(next) {
-                Ok(asked) => self.asked = Some(asked),
+        if self.requested.is_none() {
+            match self.request(next) {
+                Ok(request) => self.requested = Some(request),
                 Err(error) => {
                     self.next = None;
                     return Poll::Ready(Some(Err(error)));
                 }
             }
         }
-        let Some(asked) = &mut self.asked else { return Poll::Ready(None) };
-        let Poll::Ready(item) = asked.as_mut().poll(context) else { return Poll::Pending };
-        self.asked = None;
+        let Some(requested) = &mut self.requested else { return Poll::Ready(None) };
+        let Poll::Ready(item) = requested.as_mut().poll(context) else { return Poll::Pending };
+        self.requested = None;
         match item {
             Ok(item) => Poll::Ready(Some(Ok(item))),
             Err(error) => {
@@ -105,7 +107,7 @@ impl Stream for AsyncGenerator {
 /// }
 /// ```
 pub fn into_stream(generator: Bound<'_, PyAny>) -> PyResult<AsyncGenerator> {
-    super::admit(generator.py())?;
+    admit(generator.py())?;
     into_stream_with_locals(upstream::get_current_locals(generator.py())?, generator)
 }
 
@@ -114,9 +116,9 @@ pub fn into_stream_with_locals(
     locals: TaskLocals,
     generator: Bound<'_, PyAny>,
 ) -> PyResult<AsyncGenerator> {
-    super::admit(generator.py())?;
+    admit(generator.py())?;
     let next = generator.getattr(intern!(generator.py(), "__anext__"))?.unbind();
-    Ok(AsyncGenerator { locals, next: Some(next), asked: None })
+    Ok(AsyncGenerator { locals, next: Some(next), requested: None })
 }
 
 /// [`into_stream`] by the name that pyo3-async-runtimes has for it.
@@ -134,8 +136,8 @@ pub fn into_stream_with_locals_v1(
     into_stream_with_locals(locals, generator)
 }
 
-/// A stream of the items alone: what the generator raises goes to the loop's exception handler, and
-/// ends the stream.
+/// A stream of the items alone: an exception that the generator raises goes to the loop's exception
+/// handler, and ends the stream.
 pub fn into_stream_v2(
     generator: Bound<'_, PyAny>,
 ) -> PyResult<impl Stream<Item = Py<PyAny>> + Send + Unpin + use<>> {
@@ -183,17 +185,17 @@ fn report(py: Python<'_>, locals: &TaskLocals, error: PyErr) {
 
 type Source = Pin<Box<dyn Stream<Item = PyResult<Py<PyAny>>> + Send>>;
 
-/// What the iterator and the item that somebody waits for share.
-struct Shared {
+/// A stream that its iterator and the pending `__anext__` share.
+struct SharedStream {
     /// `None` once it has ended, was closed, or panicked.
     source: Mutex<Option<Source>>,
-    /// Somebody waits for an item.
+    /// A task waits for an item.
     busy: AtomicBool,
 }
 
-impl Shared {
+impl SharedStream {
     async fn next(self: Arc<Self>) -> PyResult<Py<PyAny>> {
-        let _turn = Turn::take(&self)?;
+        let _claim = Claim::take(&self)?;
         let item = poll_fn(|context| {
             // Out of its place meanwhile: the poll may run Python code, and should it panic the
             // stream is over. The lock is not held across the poll.
@@ -209,25 +211,25 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedStream {
     fn drop(&mut self) {
         let source = self.source.get_mut().take();
         if let Some(source) = source {
-            drop_in_turn(&DROPPING, source);
+            drop_nested(&DROPPING, source);
         }
     }
 }
 
 thread_local! {
     /// A stream may own the iterator over another one.
-    static DROPPING: Turns<Source> = const { Turns::new() };
+    static DROPPING: NestedDrops<Source> = const { NestedDrops::new() };
 }
 
-/// One waits at a time; whoever stops waiting leaves the stream to the next.
-struct Turn<'a>(&'a Shared);
+/// The right to wait for an item: one waiter at a time, which gives it up when it stops waiting.
+struct Claim<'a>(&'a SharedStream);
 
-impl<'a> Turn<'a> {
-    fn take(shared: &'a Shared) -> PyResult<Self> {
+impl<'a> Claim<'a> {
+    fn take(shared: &'a SharedStream) -> PyResult<Self> {
         if shared.busy.swap(true, Ordering::Acquire) {
             return Err(PyRuntimeError::new_err(
                 "anext(): the Rust stream is being waited for already",
@@ -237,7 +239,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
     }
@@ -246,7 +248,7 @@ impl Drop for Turn<'_> {
 /// A Rust stream as an async iterator.
 #[pyclass(frozen, name = "RustStream", module = "tokioloop._core")]
 struct RustStream {
-    shared: Arc<Shared>,
+    shared: Arc<SharedStream>,
     /// The locals that were given, if any.
     event_loop: PySlot,
     context: PySlot,
@@ -270,7 +272,7 @@ impl RustStream {
         let next = Arc::clone(&self.shared).next();
         let (Some(event_loop), Some(context)) = (self.event_loop.get(py), self.context.get(py))
         else {
-            return super::future_into_py(py, next);
+            return future_into_py(py, next);
         };
         let locals = TaskLocals::new(event_loop).with_context(context);
         super::future_into_py_with_locals(py, locals, next)
@@ -280,8 +282,8 @@ impl RustStream {
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         finalizing::guard();
         let shared = Arc::clone(&self.shared);
-        super::future_into_py(py, async move {
-            let _turn = Turn::take(&shared)?;
+        future_into_py(py, async move {
+            let _claim = Claim::take(&shared)?;
             let source = shared.source.lock().take();
             drop(source);
             finalizing::attach(|py| Ok(py.None()))
@@ -302,7 +304,7 @@ impl RustStream {
 
 /// Makes a Rust stream an async iterator.
 ///
-/// The stream is polled only while somebody awaits an item: who iterates sets the pace. Cancelling
+/// The stream is polled only while a task awaits an item, so the iteration sets the pace. Cancelling
 /// such an await leaves the stream where it is. `aclose()` drops it, as does dropping the iterator.
 ///
 /// ```
@@ -360,9 +362,9 @@ where
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    super::admit(py)?;
-    let source: Source = Box::pin(Converted(stream));
-    let shared = Shared { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
+    admit(py)?;
+    let source: Source = Box::pin(ObjectStream(stream));
+    let shared = SharedStream { source: Mutex::new(Some(source)), busy: AtomicBool::new(false) };
     let made = RustStream {
         shared: Arc::new(shared),
         event_loop: PySlot::empty(),
@@ -376,9 +378,9 @@ where
 }
 
 /// The items as Python objects.
-struct Converted<S>(S);
+struct ObjectStream<S>(S);
 
-impl<S, T> Stream for Converted<S>
+impl<S, T> Stream for ObjectStream<S>
 where
     S: Stream<Item = PyResult<T>>,
     T: for<'py> IntoPyObject<'py>,

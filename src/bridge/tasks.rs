@@ -1,8 +1,8 @@
-//! Tasks of pyo3-async-runtimes' runtime, whose threads end well.
+//! Tasks of pyo3-async-runtimes' runtime, in guarded threads.
 //!
-//! Such a task runs Python code in threads that nothing else guards: where its future is polled, and
-//! where a blocking thread then tells the loop the result. Any of them may be where the thread learns
-//! that the interpreter exits, see [`finalizing`].
+//! Such a task runs Python code in threads that nothing else guards: in one its future is polled, and
+//! a blocking one then hands the result to the loop. Any of them may be ended there when the
+//! interpreter exits, see [`finalizing`].
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -30,7 +30,7 @@ where
     generic::future_into_py_with_locals::<Guarded, _, T>(py, locals, scoped)
 }
 
-/// The future, polled in guarded threads; never more once the interpreter goes down.
+/// The future, polled in guarded threads, and never again once the interpreter goes down.
 pub(super) async fn guarded<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
@@ -51,7 +51,7 @@ pub(super) fn guarded_call<R>(function: impl FnOnce() -> R) -> impl FnOnce() -> 
     }
 }
 
-/// `pyo3_async_runtimes::tokio`, of which the tasks are, with each thread guarded.
+/// `pyo3_async_runtimes::tokio` with each thread guarded.
 struct Guarded;
 
 impl Runtime for Guarded {
@@ -70,10 +70,10 @@ impl Runtime for Guarded {
         F: FnOnce() + Send + 'static,
     {
         // It begins by attaching, and CPython 3.14 lets it while the interpreter goes down.
-        let told = move || {
+        let attached = move || {
             let _ = finalizing::try_attach(|_| function());
         };
-        upstream::get_runtime().spawn_blocking(told)
+        upstream::get_runtime().spawn_blocking(attached)
     }
 }
 

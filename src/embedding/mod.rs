@@ -1,7 +1,7 @@
 //! The event loop inside of another extension module.
 //!
-//! A crate that depends on this one has the loop's core linked in already. What is written in Python
-//! comes with it as source text, and is imported below the extension's own name: it never meets a
+//! A crate that depends on this one has the loop's core linked in already. The loop's Python modules
+//! come with it as source text, and are imported below the extension's own name, so they never meet a
 //! `tokioloop` that is installed as well.
 
 use std::ffi::CString;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
 
-use crate::ffi::{cached, subinterpreters};
+use crate::ffi::{imports, subinterpreters};
 
 /// The modules of the package; the empty name is the package itself.
 const SOURCES: &[(&str, &str)] = &[
@@ -28,7 +28,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("tls", include_str!("../../python/tokioloop/tls.py")),
 ];
 
-/// What `register` puts into a module.
+/// The names that `register` adds to a module.
 const NAMES: [&str; 4] = ["EventLoopPolicy", "Loop", "new_event_loop", "run"];
 
 /// Gives an extension module an event loop of its own: `Loop`, `new_event_loop`,
@@ -71,7 +71,7 @@ fn import<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyModule>> 
     let py = module.py();
     let package = format!("{}.tokioloop", module.name()?);
     let core = PyModule::new(py, &format!("{package}._core"))?;
-    cached::set_package(&package)?;
+    imports::set_package(&package)?;
     crate::fill(&core)?;
     let globals = PyDict::new(py);
     globals.set_item("__name__", format!("{package}._packed"))?;

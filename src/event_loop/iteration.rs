@@ -17,7 +17,7 @@ use crate::driver::reactor::PollMode;
 use crate::event_loop::handles::Handle;
 use crate::event_loop::timers::Timers;
 use crate::event_loop::timers::alarm::monotonic;
-use crate::ffi::cached;
+use crate::ffi::imports;
 
 /// Callbacks after which the clock is read, to see whether the driver has to be polled.
 const CALLBACKS_PER_CLOCK: usize = 32;
@@ -183,14 +183,14 @@ impl NativeLoop {
 
     #[cold]
     fn log_if_slow(&self, py: Python<'_>, took: f64) -> PyResult<()> {
-        let helpers = cached::helpers(py)?.bind(py);
+        let helpers = imports::helpers(py)?.bind(py);
         helpers.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
     }
 
     /// asyncio's debug mode: the handle in hand is known, and a slow one is logged.
     #[cold]
     fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        cached::helpers(py)?
+        imports::helpers(py)?
             .bind(py)
             .call_method1("run_in_debug", (self.bind(py), handle.bind(py)))?;
         Ok(())

@@ -24,7 +24,7 @@ use crate::ffi::contexts::Contexts;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag};
 use crate::ffi::object::Object;
-use crate::ffi::trashcan::{Turns, drop_in_turn};
+use crate::ffi::trashcan::{NestedDrops, drop_nested};
 
 #[pyclass(subclass, frozen, module = "tokioloop._core")]
 pub struct NativeLoop {
@@ -84,7 +84,7 @@ impl Drop for NativeLoop {
         }
         let entries = self.ready.with(py, Ready::take_at_the_end);
         if entries.iter().any(|entries| !entries.is_empty()) {
-            drop_in_turn(&DROPPING, entries);
+            drop_nested(&DROPPING, entries);
         }
         // SAFETY: made, and dropped once, here.
         unsafe { ManuallyDrop::drop(&mut self.core) };
@@ -93,7 +93,7 @@ impl Drop for NativeLoop {
 
 thread_local! {
     /// What waits in a loop that is freed may be all that another loop is kept by.
-    static DROPPING: Turns<[VecDeque<Entry>; 2]> = const { Turns::new() };
+    static DROPPING: NestedDrops<[VecDeque<Entry>; 2]> = const { NestedDrops::new() };
 }
 
 /// Whether a loop is closed. All zeros mean that it is.

@@ -6,8 +6,8 @@ use pyo3::types::{PyDict, PyString};
 
 use super::NativeLoop;
 use super::queue::{Handle, Queued};
-use crate::ffi::cached;
 use crate::ffi::errors::made;
+use crate::ffi::imports;
 
 impl NativeLoop {
     /// Calls a handle; what it raises goes to the exception handler, save what ends the loop.
@@ -37,7 +37,7 @@ impl NativeLoop {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        cached::helpers(py)?.bind(py).call_method1(
+        imports::helpers(py)?.bind(py).call_method1(
             pyo3::intern!(py, "report_callback_error"),
             (self.bind(py), handle.bind(py), error.into_value(py)),
         )?;

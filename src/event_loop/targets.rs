@@ -29,7 +29,7 @@ pub trait Carrier: Send + Sync {
     fn carry(&self, target: &Arc<Target>);
 }
 
-/// The address of the functions that a target is used through; see `bridge::table`.
+/// The address of the functions that a target is used through; see `bridge::api`.
 #[derive(Clone, Copy)]
 pub struct TableAddress(pub *const c_void);
 

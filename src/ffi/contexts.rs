@@ -2,11 +2,11 @@
 //!
 //! asyncio copies the current context for every `call_soon` and every connection. A copy is an
 //! object that the garbage collector tracks, and most are never changed. Here consecutive calls
-//! from an unchanged context keep one pristine snapshot, which nobody enters. A callback runs in
+//! from an unchanged context keep one pristine snapshot, which is never entered. A callback runs in
 //! the loop's working copy of it, which becomes the callback's (or the transport's) own if it was
-//! changed meanwhile, or if somebody holds on to it. Whether a context changed is told by its
-//! immutable map of values, whose place in the object is probed once, as is the place of the
-//! current context in the thread's state; where a probe fails calls copy, as in asyncio.
+//! changed meanwhile, or if the program keeps a reference to it. A context has changed if its
+//! immutable map of values is another. The place of that map in the object is probed once, as is the
+//! place of the current context in the thread's state; where a probe fails calls copy, as in asyncio.
 
 use std::cell::Cell;
 use std::ptr::null_mut;
@@ -23,11 +23,11 @@ use crate::ffi::object::{self, Object};
 /// `PyContext`: the head, the previous context, the map of values.
 const VALUES: usize = size_of::<ffi::PyObject>() + size_of::<Object>();
 
-/// What the loop keeps: the last snapshot, for the length of a turn, and the working copy.
+/// The loop's contexts: the last snapshot, for the length of an iteration, and the working copy.
 #[derive(Default)]
 pub struct Contexts {
     last: PySlot,
-    /// What `working` is an unchanged copy of.
+    /// The snapshot that `working` is an unchanged copy of.
     pristine: PySlot,
     working: PySlot,
 }
@@ -65,7 +65,7 @@ impl Contexts {
         Ok((copy.into_ptr(), true))
     }
 
-    /// Takes a context that nobody enters for the last snapshot.
+    /// Makes a context that is never entered the last snapshot.
     pub fn expect(&self, py: Python<'_>, pristine: &Bound<'_, PyAny>) {
         if Layout::get(py).comparable && !self.last.holds(pristine) {
             self.last.set(py, Some(pristine.clone().unbind()));
@@ -88,7 +88,7 @@ impl Contexts {
         unsafe { object::owned(py, ffi::PyContext_Copy(pristine.as_ptr())) }
     }
 
-    /// Takes a lent copy back. If it was changed, or somebody holds it, it is the borrower's.
+    /// Takes a lent copy back. If it was changed, or is referred to elsewhere, the borrower keeps it.
     #[inline]
     pub fn take_back<'py>(
         &self,
@@ -111,7 +111,8 @@ impl Contexts {
         None
     }
 
-    /// Lets go of the snapshot: its values must not outlive the turn, nor the last who needs them.
+    /// Drops the snapshot: its values must not outlive the iteration, nor the last callback that runs in
+    /// it.
     pub fn forget(&self, py: Python<'_>) {
         if self.last.is_set(py) {
             self.last.set(py, None);
@@ -131,7 +132,7 @@ impl Contexts {
     }
 }
 
-/// The context that somebody's callbacks run in: a shared snapshot until one of them changes it.
+/// The context of a group of callbacks: a shared snapshot until one of them changes it.
 #[derive(Default)]
 pub(crate) struct Ground {
     context: PySlot,
@@ -147,10 +148,10 @@ impl Ground {
         Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
     }
 
-    /// Takes the current context, as it is now, for what is called from here on.
+    /// Takes the current context, as it is now, for the callbacks from here on.
     ///
-    /// Before CPython 3.15 asyncio schedules what is left of a connection's life in the context of
-    /// whoever ends it, pauses or resumes it; since then a transport keeps the context it was made
+    /// Before CPython 3.15 asyncio schedules the rest of a connection's callbacks in the context of the
+    /// caller that ends it, pauses or resumes it; since then a transport keeps the context it was made
     /// in.
     pub(crate) fn follow_caller(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
         if !cfg!(Py_3_15) {
@@ -175,7 +176,7 @@ impl Ground {
         self.context.set(py, None);
     }
 
-    /// The context as an object, for who enters it on his own.
+    /// The context as an object, for code that enters it itself.
     pub(crate) fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(context) = self.context.get(py) else {
             return Ok(None);
@@ -203,7 +204,7 @@ impl Ground {
         if !self.shared.get() {
             return within(&context, f);
         }
-        // While it runs the copy is ours: somebody may ask for it, or let go of it.
+        // While it runs the copy is ours: code of the program may get it, or end the group.
         let copy = contexts.lend(py, &context)?;
         self.context.set(py, Some(copy.clone().unbind()));
         self.shared.set(false);
@@ -250,7 +251,7 @@ pub(crate) fn within<R>(
     f: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
     let py = context.py();
-    // SAFETY: a context object; what is entered is left again.
+    // SAFETY: a context object, which is left if it was entered.
     unsafe {
         if ffi::PyContext_Enter(context.as_ptr()) != 0 {
             return Err(object::fetch(py));
@@ -279,16 +280,16 @@ unsafe fn values(context: Object) -> Object {
     unsafe { context.cast::<u8>().add(VALUES).cast::<Object>().read() }
 }
 
-/// What was found out about this interpreter's objects.
+/// The layout of this interpreter's objects, as probed.
 #[derive(Clone, Copy, Default)]
 struct Layout {
-    /// A context's map of values is where this file thinks.
+    /// A context's map of values is at `VALUES`.
     comparable: bool,
     /// Which word of the thread's state is the current context. None if 0, or nothing comparable.
     current: usize,
 }
 
-/// Words of a thread's state that are there in every CPython from 3.10 on (280 bytes and more).
+/// Words of a thread's state that every CPython from 3.10 on has (280 bytes and more).
 const THREAD_STATE_WORDS: usize = 34;
 
 impl Layout {

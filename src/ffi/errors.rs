@@ -1,4 +1,4 @@
-//! Operating system errors as Python tells them.
+//! Operating system errors as Python exceptions.
 
 use std::io;
 
@@ -17,11 +17,11 @@ pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
     made(py, PyOSError::new_err((number, text.to_owned())))
 }
 
-/// An error whose exception object is there.
+/// The error with its exception object made.
 ///
-/// PyO3 makes it when it is first asked for, and attaches to the interpreter anew for that: it panics
-/// while the interpreter goes down, when destructors still call into the core. To raise it is the way
-/// that only asks CPython. No other exception may be set.
+/// PyO3 makes the object when it is first needed, and attaches to the interpreter anew for that, which
+/// panics while the interpreter goes down and destructors still call into the core. Raising the error
+/// makes the object by CPython alone. No other exception may be set.
 pub(crate) fn made(py: Python<'_>, error: PyErr) -> PyErr {
     error.restore(py);
     object::fetch(py)

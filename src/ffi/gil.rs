@@ -15,9 +15,9 @@ pub struct GilCell<T>(RefCell<T>);
 // SAFETY: every access takes a `Python` token, or the collector's visitor, which stands for one: the
 // GIL serialises them.
 unsafe impl<T> Sync for GilCell<T> {}
-// SAFETY: what is in these cells (references to Python objects, pointers to them, plain data) belongs
-// to no thread: it may be used and dropped in any that holds the GIL, as a Python object is, and
-// whoever drops a cell with Python objects in it does.
+// SAFETY: the value of such a cell (references to Python objects, pointers to them, plain data) belongs
+// to no thread: it may be used and dropped in any that holds the GIL, as a Python object is, and a
+// thread that drops a cell with Python objects in it does.
 unsafe impl<T> Send for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -133,6 +133,14 @@ impl PySlot {
     pub(crate) fn as_ptr(&self, _py: Python<'_>) -> *mut ffi::PyObject {
         // SAFETY: the GIL is held, as the token says.
         unsafe { self.visited() }
+    }
+
+    /// The slot as a field of an object's layout, for the skeleton of its class.
+    #[inline]
+    pub(crate) const fn as_field(&self) -> *mut *mut ffi::PyObject {
+        // An optional reference is a pointer that may be null, and nothing else.
+        const { assert!(size_of::<Option<Py<PyAny>>>() == size_of::<*mut ffi::PyObject>()) };
+        self.0.get().cast()
     }
 
     /// The object's address, or null, for a `tp_traverse`.

@@ -1,7 +1,7 @@
-//! Memory of which programs choose how much: where there is none left, that is a `MemoryError`.
+//! Allocations whose size a program chooses: exhausted memory is a `MemoryError` here.
 //!
-//! What Rust's own collections do then is to end the process. So what holds a program's bytes or
-//! names, or grows with the items of its iterables, is made of Python objects or reserved here.
+//! Rust's own collections would end the process. So collections that hold a program's bytes or names,
+//! or grow with the items of its iterables, are made of Python objects or reserved here.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::ffi::object;
 
-/// asyncio's: it has no text.
+/// As asyncio's, which has no text.
 #[cold]
 pub(crate) fn exhausted() -> PyErr {
     PyMemoryError::new_err(())
@@ -48,8 +48,8 @@ pub(crate) fn zeros(size: usize) -> PyResult<Vec<u8>> {
     if size == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: not of size 0. What the global allocator gives for this layout is what a `Vec` of
-    // this capacity gives back to it, and all of it is initialised.
+    // SAFETY: not of size 0. A `Vec` of this capacity gives memory of this layout back to the global
+    // allocator, and all of it is initialised.
     unsafe {
         let start = alloc_zeroed(layout);
         if start.is_null() {
@@ -72,7 +72,7 @@ pub(crate) fn reserve<T>(queue: &mut VecDeque<T>, more: usize) -> PyResult<()> {
     queue.try_reserve(more).map_err(|_| exhausted())
 }
 
-/// A list of as many items as a program likes.
+/// A list of any number of items.
 pub(crate) fn list<'py>(
     py: Python<'py>,
     items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
@@ -90,7 +90,7 @@ pub(crate) fn list<'py>(
     }
 }
 
-/// `template.format(...)`: names, representations and addresses are as long as a program likes.
+/// `template.format(...)`, for names, representations and addresses of any length.
 pub(crate) fn text<'py>(
     py: Python<'py>,
     template: &str,

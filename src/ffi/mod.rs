@@ -1,17 +1,23 @@
-//! What touches CPython's C API by hand: objects and their types, contexts, the state that the GIL
-//! guards, memory that can run out, and the ends of threads and interpreters.
+//! CPython's C API used by hand: objects and their classes, contexts, the state that the GIL guards,
+//! memory that can run out, and the ends of threads and interpreters.
 //!
-//! Knows nothing of event loops. PyO3 does the rest of the crate's talk with Python.
+//! Knows nothing of event loops. The rest of the crate uses Python through PyO3.
 
-pub(crate) mod cached;
+pub(crate) mod arguments;
+pub(crate) mod class;
+pub(crate) mod class_cache;
 pub(crate) mod contexts;
 pub(crate) mod coroutine;
+pub(crate) mod definitions;
 pub(crate) mod errors;
 pub(crate) mod finalizing;
+pub(crate) mod free_list;
 pub(crate) mod gil;
+pub(crate) mod imports;
 pub(crate) mod memory;
 pub(crate) mod object;
 pub(crate) mod socket_fd;
 pub(crate) mod subinterpreters;
+pub(crate) mod trampoline;
 pub(crate) mod trashcan;
 pub(crate) mod tuples;

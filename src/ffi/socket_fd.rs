@@ -1,10 +1,9 @@
 //! Descriptors of socket objects that belong to a program.
 //!
-//! A program may close its socket, or take the descriptor out, while a transport or a listener works
-//! with it. Then the number is free for any other file, which must neither get nor lose data for
-//! that. asyncio calls the socket's methods, which know. Here the object is asked before each system
-//! call: through the field of its C struct where a probe found that where it is expected, else by
-//! `fileno()`.
+//! A program may close its socket, or detach the descriptor, while a transport or a listener works
+//! with it. Then the number is free for any other file, whose data must not be touched. asyncio calls
+//! the socket's methods, which know. Here the object's number is read before each system call: from
+//! the field of its C struct where a probe found that at the expected place, else by `fileno()`.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -21,19 +20,19 @@ const OFFSET: usize = size_of::<ffi::PyObject>();
 
 /// A descriptor, and the socket object that has it, if there is one.
 ///
-/// `ask` says how to learn the number of what is in `socket`; both are set together. Whoever has
-/// taken the socket out has no descriptor any more.
+/// `source` says how to read the number of the object in `socket`; both are set together. Once the
+/// socket is taken out there is no descriptor any more.
 pub(crate) struct Descriptor {
     number: RawFd,
     socket: PySlot,
-    ask: GilFlag<Ask>,
+    source: GilFlag<NumberSource>,
 }
 
-/// How to learn the number of a socket object.
+/// Where the number of a socket object is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ask {
+enum NumberSource {
     /// There is no object: the descriptor is the holder's alone.
-    Nobody,
+    Bare,
     Field,
     Method,
 }
@@ -41,7 +40,7 @@ enum Ask {
 impl Descriptor {
     /// One that has no socket object, until `adopt`.
     pub(crate) const fn bare(number: RawFd) -> Self {
-        Self { number, socket: PySlot::empty(), ask: GilFlag::new(Ask::Nobody) }
+        Self { number, socket: PySlot::empty(), source: GilFlag::new(NumberSource::Bare) }
     }
 
     /// That of a socket, which has this number now.
@@ -54,16 +53,16 @@ impl Descriptor {
     /// From here on the descriptor is the socket's, which closes it.
     pub(crate) fn adopt(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = socket.py();
-        let ask = match in_field(socket)? {
-            Some(number) if number == self.number => Ask::Field,
-            _ => Ask::Method,
+        let source = match in_field(socket)? {
+            Some(number) if number == self.number => NumberSource::Field,
+            _ => NumberSource::Method,
         };
         self.socket.set(py, Some(socket.clone().unbind()));
-        self.ask.set(py, ask);
+        self.source.set(py, source);
         Ok(())
     }
 
-    /// The number, as it was at first: to be shown, and as a key.
+    /// The number as it was at first, for texts and as a key.
     pub(crate) const fn number(&self) -> RawFd {
         self.number
     }
@@ -71,15 +70,15 @@ impl Descriptor {
     /// The number, for a system call. An error if the socket does not have it any more.
     #[inline]
     pub(crate) fn open(&self, py: Python<'_>) -> io::Result<RawFd> {
-        let now = match self.ask.get(py) {
-            Ask::Nobody => self.number,
-            Ask::Field if !self.socket.as_ptr(py).is_null() => {
-                // SAFETY: `adopt` saw that it is of the class, and it stays so: its `__class__` can
+        let now = match self.source.get(py) {
+            NumberSource::Bare => self.number,
+            NumberSource::Field if !self.socket.as_ptr(py).is_null() => {
+                // SAFETY: `adopt` checked that it is of the class, and it stays so: its `__class__` can
                 // only become one of the same layout. The slot keeps it alive.
                 unsafe { field(self.socket.as_ptr(py)) }
             }
-            Ask::Field => -1,
-            Ask::Method => self.socket.get(py).map_or(-1, |socket| call(&socket)),
+            NumberSource::Field => -1,
+            NumberSource::Method => self.socket.get(py).map_or(-1, |socket| call(&socket)),
         };
         if now == self.number { Ok(now) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
     }
@@ -124,18 +123,18 @@ fn in_field(socket: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     if unsafe { ffi::PyObject_TypeCheck(socket.as_ptr(), class.as_ptr().cast()) } == 0 {
         return Ok(None);
     }
-    // SAFETY: an instance of the class, as was just seen.
+    // SAFETY: an instance of the class, as was just checked.
     Ok(Some(unsafe { field(socket.as_ptr()) }))
 }
 
 /// # Safety
-/// `socket` must be a live instance of what `class_with_field` gives.
+/// `socket` must be a live instance of the class that `class_with_field` gives.
 unsafe fn field(socket: *mut ffi::PyObject) -> RawFd {
     // SAFETY: the caller's promise: within the object, and always initialised.
     unsafe { socket.byte_add(OFFSET).cast::<RawFd>().read() }
 }
 
-/// `_socket.socket`, if its objects keep the number where it is expected.
+/// `_socket.socket`, if its objects keep the number at the expected place.
 fn class_with_field(py: Python<'_>) -> PyResult<Option<&Py<PyType>>> {
     static CLASS: PyOnceLock<Option<Py<PyType>>> = PyOnceLock::new();
     let found = CLASS.get_or_try_init(py, || -> PyResult<_> {

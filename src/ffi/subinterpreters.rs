@@ -1,10 +1,9 @@
 //! Sub-interpreters, which are refused.
 //!
-//! The core keeps what it has looked up in statics: classes of asyncio's, its own types, interned
-//! strings. Those belong to one interpreter, and another one must not touch them. Nor could the core
+//! The core keeps Python objects in statics: asyncio's classes, its own types, interned strings. Those belong to one interpreter, and another one must not touch them. Nor could the core
 //! attach there: before 3.12 `PyGILState_Ensure` does not know which interpreter a thread is in, and
-//! waits for the GIL that the thread itself holds. So whatever comes first (the module's
-//! initialisation, `register`, a function of the bridge) asks here before it touches anything else.
+//! waits for the GIL that the thread itself holds. So each entry point (the module's
+//! initialisation, `register`, a function of the bridge) checks here before it touches anything else.
 //! CPython itself refuses modules like this one from 3.12 on, but not in the interpreters that it
 //! calls legacy.
 

@@ -4,7 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::arguments::Arg;
+use crate::ffi::object::{self, Object};
 
 /// A new reference to a tuple, or null with an exception set.
 ///

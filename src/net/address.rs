@@ -126,7 +126,7 @@ impl Address {
             Self::V6(_) => libc::AF_INET6,
             Self::Unknown | Self::Other(_) => libc::AF_UNIX,
         };
-        let socket = crate::ffi::cached::socket_class(py)?.call1((family,))?;
+        let socket = crate::ffi::imports::socket_class(py)?.call1((family,))?;
         socket.call_method0("close")?;
         Ok(socket.unbind())
     }

@@ -14,9 +14,9 @@ use crate::driver::reactor::Direction;
 use crate::driver::sys::address::SockAddr;
 use crate::driver::sys::{self, Connecting};
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, PySlot};
+use crate::ffi::imports;
 use crate::ffi::socket_fd;
 
 /// Which of the loop's methods.
@@ -157,8 +157,8 @@ impl SocketCall {
         let Some(to) = literal(socket_fd::now(socket)?, &address) else {
             return Ok(None);
         };
-        // As the socket's own method does, which is not called here.
-        cached::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
+        // As the method of Python's socket that is not called here.
+        imports::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // (On the same machine the connection is usually there at once.)
         match sys::socket::connect(socket_fd::now(socket)?, &to) {

@@ -26,7 +26,10 @@ use pyo3::prelude::*;
 pub(crate) use buffer::Buffer;
 
 use crate::event_loop::NativeLoop;
-use crate::ffi::object::{Args, METHODS_END, Object, Table, add_methods, enter, fast_method};
+use crate::ffi::arguments::Args;
+use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method};
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 use calls::{SocketCall, SocketMethod};
 use operation::Operation;
 
@@ -68,7 +71,7 @@ fn refuse<'py>(
     event_loop: &NativeLoop,
     args: &Args<'_, 'py>,
 ) -> PyResult<Object> {
-    let theirs = crate::ffi::cached::selector_loop(py)?.getattr(method.name())?;
+    let theirs = crate::ffi::imports::selector_loop(py)?.getattr(method.name())?;
     let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop.bind(py)))?;
     args.forward(&method).map(Bound::into_ptr)
 }
@@ -92,7 +95,7 @@ socket_method!(sock_recv_into, SocketMethod::RecvInto, "buf");
 socket_method!(sock_sendall, SocketMethod::SendAll, "data");
 socket_method!(sock_connect, SocketMethod::Connect, "address");
 
-static METHODS: Table<[ffi::PyMethodDef; 5]> = Table([
+static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
     fast_method(c"sock_recv", sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),
     fast_method(c"sock_recv_into", sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
     fast_method(c"sock_sendall", sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),

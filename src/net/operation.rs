@@ -3,35 +3,40 @@
 //! Its phases: fresh, then in its first step (`Starting`), then done; or `Waiting` between these,
 //! while the loop's table of descriptors refers to it and its steps are those of the future; or
 //! `Elsewhere`, its steps being those of asyncio's own coroutine. A step, a retry and a collection
-//! may come inside of one another, through what they call: so every field is a cell, each is read
-//! into a local before it is used, and what Python code may have changed is read again after it.
-//! A waiting operation is referred to by the descriptors until it is done or its future is, and is
-//! freed by its last reference, through `dismantle`, because its arguments may be another one. Only
-//! reached with the GIL held.
+//! may come inside of one another, through the Python code that they run: so every field is a cell,
+//! each is read into a local before it is used, and read again after Python code that may have
+//! changed it. A waiting operation is referred to by the descriptors until it is done or its future
+//! is. Its last reference frees it, through the trashcan, because its arguments may be another one.
+//! Only reached with the GIL held.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::mem::offset_of;
 use std::os::fd::RawFd;
-use std::ptr::{null_mut, write};
+use std::ptr::null_mut;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::calls::{Attempt, SocketCall, SocketMethod};
+use super::calls::{Attempt, SocketCall};
 use crate::driver::reactor::Direction;
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, Tried, Waiter, ends_loop, watching};
-use crate::ffi::cached;
-use crate::ffi::coroutine::{self, Coroutine, Sent, This};
-use crate::ffi::finalizing;
+use crate::ffi::arguments::Arg;
+use crate::ffi::class::{
+    self, Definition, NativeClass, ObjectRef, clear_references, object_getter, slot,
+};
+use crate::ffi::coroutine::{self, Coroutine, SendResult};
+use crate::ffi::definitions::getter;
 use crate::ffi::gil::PySlot;
-use crate::ffi::object::{self, Arg, GETTERS_END, Object, Table, enter, getter, slot};
+use crate::ffi::imports;
+use crate::ffi::object::Object;
 use crate::ffi::socket_fd;
-use crate::ffi::trashcan::dismantle;
-use crate::visit;
+use crate::ffi::trampoline::{self, enter};
+use crate::ffi::tuples::arguments;
 
 #[repr(C)]
 pub(super) struct OperationObject {
@@ -46,9 +51,9 @@ struct State {
     /// These three until it is done.
     event_loop: LoopSlot,
     socket: PySlot,
-    /// What is stepped while it waits: an iterator of `future`, or asyncio's coroutine.
+    /// Stepped while it waits: an iterator of `future`, or asyncio's coroutine.
     steps: PySlot,
-    /// What the loop tells once the call is done.
+    /// Set by the loop once the call is done.
     future: PySlot,
 }
 
@@ -62,17 +67,47 @@ enum Phase {
     Done,
 }
 
-/// What the first step came to.
+/// The result of the first step's work.
 enum Started {
     Done(Py<PyAny>),
-    /// There are `steps` to go on with.
+    /// It goes on with `steps`.
     Waits,
 }
 
 /// A reference to an operation, and its fields.
-pub(super) type Operation<'py> = This<'py, Calling>;
+pub(super) type Operation<'py> = ObjectRef<'py, OperationObject>;
 
-static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+// SAFETY: the layout is C's and starts with the head; the offset is that of the weak references, and
+// a slot is null or holds a reference.
+unsafe impl NativeClass for OperationObject {
+    const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
+
+    unsafe fn references(this: *mut Self) -> impl IntoIterator<Item = *mut Object> {
+        // SAFETY: the caller's promise.
+        unsafe { (*this).state.slots().map(PySlot::as_field) }
+    }
+
+    unsafe fn clear(this: *mut Self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*this).state.phase.set(Phase::Done);
+            clear_references(this);
+        }
+    }
+
+    unsafe fn drop_fields(this: *mut Self) {
+        // SAFETY: the caller's promise: the state is dropped once.
+        unsafe {
+            trampoline::destroy(|py| {
+                if (*this).state.phase.get() == Phase::Fresh {
+                    let name = format!("Loop.{}", (*this).state.call.method.name());
+                    coroutine::warn_never_awaited(py, &name);
+                }
+                std::ptr::drop_in_place(&raw mut (*this).state);
+            });
+        }
+    }
+}
 
 impl<'py> Operation<'py> {
     pub(super) fn new(
@@ -81,26 +116,22 @@ impl<'py> Operation<'py> {
         call: SocketCall,
     ) -> PyResult<Self> {
         let py = socket.py();
-        let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
-        // SAFETY: memory of the type's size; the Rust part is written before anyone sees it.
-        unsafe {
-            let made = ffi::PyType_GenericAlloc(class, 0).cast::<OperationObject>();
-            if made.is_null() {
-                return Err(object::fetch(py));
-            }
-            write(
-                &raw mut (*made).state,
-                State {
-                    call,
-                    phase: Cell::new(Phase::Fresh),
-                    event_loop: LoopSlot::new(py, event_loop),
-                    socket: PySlot::new(socket.clone().unbind()),
-                    steps: PySlot::empty(),
-                    future: PySlot::empty(),
-                },
-            );
-            Ok(Self::owned(py, made.cast()))
-        }
+        let fields = || OperationObject {
+            head: ffi::PyObject_HEAD_INIT,
+            weakrefs: null_mut(),
+            state: State {
+                call,
+                phase: Cell::new(Phase::Fresh),
+                event_loop: LoopSlot::new(py, event_loop),
+                socket: PySlot::new(socket.clone().unbind()),
+                steps: PySlot::empty(),
+                future: PySlot::empty(),
+            },
+        };
+        // SAFETY: the class of this layout.
+        let operation = unsafe { class::allocate(py, class(py)?, fields)? };
+        operation.track_new();
+        Ok(operation)
     }
 
     fn state(&self) -> &State {
@@ -118,16 +149,16 @@ impl<'py> Operation<'py> {
         }
     }
 
-    /// The socket is ready: tries again, and tells the future.
+    /// The socket is ready: tries again, and sets the future.
     fn retry(&self) -> PyResult<Tried> {
         let (py, state) = (self.py(), self.state());
         let (Phase::Waiting(_), Some(future)) = (state.phase.get(), state.future.get(py)) else {
             return Ok(Tried::Over);
         };
         let (native, socket) = self.parties()?;
-        match self.tell(&native, &socket, &future) {
+        match self.settle(&native, &socket, &future) {
             Err(error) if !ends_loop(py, &error) => {
-                // The future is not one of asyncio's, and went wrong.
+                // The future is not one of asyncio's, and raised.
                 native.report(py, "Exception in a socket's callback", error, &[])?;
                 Ok(Tried::Over)
             }
@@ -135,26 +166,26 @@ impl<'py> Operation<'py> {
         }
     }
 
-    fn tell(
+    fn settle(
         &self,
         native: &NativeLoop,
         socket: &Bound<'_, PyAny>,
         future: &Bound<'_, PyAny>,
     ) -> PyResult<Tried> {
         let py = self.py();
-        // Cancelled, it must not take data that nobody will get.
-        if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        // Cancelled, it must not take data that no caller would receive.
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
             return Ok(Tried::Over);
         }
         match self.state().call.attempt(py, native, socket) {
             Ok(Attempt::Blocked) => return Ok(Tried::Blocked),
             Ok(Attempt::Done(value)) => {
-                future.call_method1(pyo3::intern!(py, "set_result"), (value,))?;
+                future.call_method1(intern!(py, "set_result"), (value,))?;
             }
             Err(error) if ends_loop(py, &error) => return Err(error),
             Err(error) => {
                 let error = error.into_value(py);
-                future.call_method1(pyo3::intern!(py, "set_exception"), (error,))?;
+                future.call_method1(intern!(py, "set_exception"), (error,))?;
             }
         }
         Ok(Tried::Over)
@@ -166,9 +197,9 @@ impl<'py> Operation<'py> {
         state.phase.set(Phase::Starting);
         let (native, socket) = self.parties()?;
         let plain =
-            socket.get_type().is(cached::socket_class(py)?) && cached::sockets_are_as_ever(py)?;
+            socket.get_type().is(imports::socket_class(py)?) && imports::sockets_are_unpatched(py)?;
         if plain && native.is_debug(py) {
-            cached::helpers(py)?
+            imports::helpers(py)?
                 .bind(py)
                 .call_method1("check_socket", (native.as_any(), &socket))?;
         }
@@ -185,7 +216,7 @@ impl<'py> Operation<'py> {
                 Ok(Started::Waits)
             }
             None => {
-                let theirs = cached::selector_loop(py)?.getattr(state.call.method.name())?;
+                let theirs = imports::selector_loop(py)?.getattr(state.call.method.name())?;
                 let argument = state.call.slot().get(py);
                 let steps = theirs.call1((native.into_any(), socket, argument))?;
                 state.steps.set(py, Some(steps.unbind()));
@@ -202,8 +233,8 @@ impl<'py> Operation<'py> {
             event_loop.call_method1("_ensure_fd_no_transport", (fd,))?;
         }
         native.check_closed(py)?;
-        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
-        let steps = future.call_method0(pyo3::intern!(py, "__await__"))?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let steps = future.call_method0(intern!(py, "__await__"))?;
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
         let waiter = Waiter { object: self.as_any().clone().unbind(), retry, resume };
@@ -212,7 +243,7 @@ impl<'py> Operation<'py> {
         Ok(())
     }
 
-    /// It is done: whoever was to retry finds nothing, and what it was made of goes.
+    /// It is done: no retry finds it any more, and all of its references are dropped.
     fn stop(&self) {
         let (py, state) = (self.py(), self.state());
         let event_loop = state.event_loop.take(py);
@@ -225,7 +256,7 @@ impl<'py> Operation<'py> {
         }
     }
 
-    /// What is stepped, of a call that waits.
+    /// The steps of a call that waits.
     fn steps(&self) -> PyResult<Bound<'py, PyAny>> {
         let state = self.state();
         match (state.phase.get(), state.steps.get(self.py())) {
@@ -235,7 +266,7 @@ impl<'py> Operation<'py> {
         }
     }
 
-    fn step(&self, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+    fn step(&self, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
         if self.state().phase.get() == Phase::Fresh {
             if !value.is_none() {
                 return Err(PyTypeError::new_err(
@@ -246,12 +277,12 @@ impl<'py> Operation<'py> {
                 Started::Waits => {}
                 Started::Done(value) => {
                     self.stop();
-                    return Ok(Sent::Returns(value.into_bound(self.py())));
+                    return Ok(SendResult::Returned(value.into_bound(self.py())));
                 }
             }
         }
         let sent = coroutine::send_to(&self.steps()?, value);
-        if !matches!(sent, Ok(Sent::Yields(_))) {
+        if !matches!(sent, Ok(SendResult::Yielded(_))) {
             self.stop();
         }
         sent
@@ -264,14 +295,8 @@ impl<'py> Operation<'py> {
             return Err(coroutine::uncaught(py, args)?);
         }
         let steps = self.steps()?;
-        let args = crate::ffi::tuples::arguments(py, args)?;
-        match steps.call_method1(pyo3::intern!(py, "throw"), args) {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                self.stop();
-                Err(error)
-            }
-        }
+        let args = arguments(py, args)?;
+        steps.call_method1(intern!(py, "throw"), args).inspect_err(|_| self.stop())
     }
 
     fn closed(&self) -> PyResult<()> {
@@ -281,7 +306,7 @@ impl<'py> Operation<'py> {
         };
         self.stop();
         match steps {
-            Some(steps) => steps.call_method0(pyo3::intern!(self.py(), "close")).map(drop),
+            Some(steps) => steps.call_method0(intern!(self.py(), "close")).map(drop),
             None => Ok(()),
         }
     }
@@ -293,7 +318,7 @@ impl State {
     }
 }
 
-/// The socket is ready, and the operation's turn has come.
+/// The socket is ready: the entry of the ready queue that resumes the operation.
 ///
 /// # Safety
 ///
@@ -308,7 +333,7 @@ unsafe fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     watching::resume(py, &native, fd, state.call.method.direction(), slf)
 }
 
-/// `Operation::retry`, for who knows only the object.
+/// `Operation::retry`, for the table of descriptors, which knows only the object.
 ///
 /// # Safety
 /// `slf` must be an operation.
@@ -317,15 +342,9 @@ unsafe fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<Tried> {
     unsafe { Operation::borrowed(py, slf.as_ptr()) }.retry()
 }
 
-/// The kind of coroutines that operations are.
-pub(super) struct Calling;
-
-// SAFETY: the layout is C's, and starts with the head.
-unsafe impl Coroutine for Calling {
-    type Object = OperationObject;
-
+impl Coroutine for OperationObject {
     #[inline]
-    fn send<'py>(operation: &Operation<'py>, value: Arg<'_, 'py>) -> PyResult<Sent<'py>> {
+    fn send<'py>(operation: &Operation<'py>, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
         operation.step(value)
     }
 
@@ -345,126 +364,47 @@ unsafe impl Coroutine for Calling {
     }
 }
 
-/// The method that an operation was made by.
-///
-/// # Safety
-/// `slf` must be a live object of `class()`, and the GIL be held.
-unsafe fn method(slf: Object) -> SocketMethod {
-    // SAFETY: the caller's promise; the method never changes.
-    unsafe { (*slf.cast::<OperationObject>()).state.call.method }
-}
+object_getter!(get_name, OperationObject, |slf| {
+    Ok(PyString::new(slf.py(), slf.state().call.method.name()))
+});
 
-unsafe extern "C" fn get_name(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: CPython passes a live object of the type that the getter belongs to.
-        let name = unsafe { method(slf) }.name();
-        Ok(PyString::new(py, name).into_ptr())
-    })
-}
-
-unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: CPython passes a live object of the type that the getter belongs to.
-        let name = unsafe { method(slf) }.name();
-        Ok(PyString::new(py, &format!("Loop.{name}")).into_ptr())
-    })
-}
+object_getter!(get_qualname, OperationObject, |slf| {
+    Ok(PyString::new(slf.py(), &format!("Loop.{}", slf.state().call.method.name())))
+});
 
 unsafe extern "C" fn repr(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { Python::assume_attached() };
     enter(held, null_mut(), |py| {
-        // SAFETY: CPython passes a live object of the type that the slot belongs to.
-        let name = unsafe { method(slf) }.name();
+        // SAFETY: CPython passes a live object of the class that the slot belongs to.
+        let operation = unsafe { Operation::borrowed(py, slf) };
+        let name = operation.state().call.method.name();
         let text = format!("<coroutine object Loop.{name} at {slf:p}>");
         Ok(PyString::new(py, &text).into_ptr())
     })
 }
 
-unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: an object of our class; the collector holds the GIL and runs no other code meanwhile.
-    unsafe {
-        visit!(visit, arg, ffi::Py_TYPE(slf).cast());
-        for slot in (*slf.cast::<OperationObject>()).state.slots() {
-            visit!(visit, arg, slot.visited());
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Object) -> c_int {
-    finalizing::guard();
-    // SAFETY: an object of our class; the collector keeps it alive and holds the GIL. What a slot
-    // held is dropped after it was taken out.
-    unsafe {
-        object::destroy(|py| {
-            let state = &(*slf.cast::<OperationObject>()).state;
-            state.phase.set(Phase::Done);
-            for slot in state.slots() {
-                slot.set(py, None);
-            }
-        });
-    }
-    0
-}
-
-unsafe extern "C" fn dealloc(slf: Object) {
-    // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
-}
-
-/// # Safety
-/// `slf` must be a dead, untracked operation, the GIL held.
-unsafe fn take_apart(slf: Object) {
-    let this = slf.cast::<OperationObject>();
-    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
-    // fields, memory, type.
-    unsafe {
-        let class = ffi::Py_TYPE(slf);
-        if !(*this).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(slf);
-        }
-        object::destroy(|py| {
-            if (*this).state.phase.get() == Phase::Fresh {
-                let name = format!("Loop.{}", (*this).state.call.method.name());
-                coroutine::warn_never_awaited(py, &name);
-            }
-            std::ptr::drop_in_place(&raw mut (*this).state);
-        });
-        ffi::PyObject_GC_Del(slf.cast());
-        ffi::Py_DECREF(class.cast());
-    }
-}
-
-static FIELDS: Table<[ffi::PyGetSetDef; 3]> =
-    Table([getter(c"__name__", get_name), getter(c"__qualname__", get_qualname), GETTERS_END]);
-
-static MEMBERS: Table<[ffi::PyMemberDef; 2]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(OperationObject, weakrefs)),
-    object::MEMBERS_END,
-]);
-
 fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
-    TYPE.get_or_try_init(py, || {
-        let own = [
-            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
-            slot(ffi::Py_tp_clear, clear as *mut c_void),
-            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
-            slot(ffi::Py_tp_repr, repr as *mut c_void),
-            slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
-            slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
-        ];
-        // SAFETY: functions and tables of these kinds, all static, for the operations' layout;
-        // `Operation::new` alone makes one.
-        unsafe { coroutine::new_class::<Calling>(py, c"tokioloop._core.SocketOperation", own) }
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.get_or_try_init(py, || {
+        let definition = Definition {
+            getters: &[getter(c"__name__", get_name), getter(c"__qualname__", get_qualname)],
+            slots: &[slot(ffi::Py_tp_repr, repr as *mut c_void)],
+            ..Definition::default()
+        };
+        // SAFETY: functions of these kinds, for the layout of operations; `Operation::new` alone
+        // makes one.
+        unsafe {
+            coroutine::new_class::<OperationObject>(
+                py,
+                c"tokioloop._core.SocketOperation",
+                &definition,
+            )
+        }
     })
 }
 
-/// Puts the class into the extension module.
+/// Adds the class to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class(module.py())?.clone_ref(module.py());
     module.add("SocketOperation", class)

@@ -1,5 +1,5 @@
-//! The asynchronous generators that a loop has to close: every `async for` over a generator function
-//! and every `asynccontextmanager` begins one.
+//! The asynchronous generators that a loop has to close: every `async for` over an asynchronous
+//! generator function and every `asynccontextmanager` begins one.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,13 +9,14 @@ use crate::event_loop::NativeLoop;
 use crate::ffi::finalizing;
 use crate::ffi::memory;
 
-/// What asyncio uses of a `weakref.WeakSet`, without Python code when a generator begins or is freed.
+/// Takes the place of asyncio's `weakref.WeakSet`: no Python code runs when a generator begins or is
+/// freed.
 ///
 /// Holds no generator, and nothing that refers to the loop: the collector need not see it.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub(crate) struct AsyncGenerators {
     references: Py<PySet>,
-    /// The references' callback, `references.discard`: what is freed leaves at once.
+    /// The references' callback, `references.discard`: a generator that is freed leaves at once.
     forget: Py<PyAny>,
 }
 
@@ -59,7 +60,7 @@ impl AsyncGenerators {
         self.references.bind(py).len()
     }
 
-    /// Of a copy: generators begin and are freed meanwhile.
+    /// Iterates over a copy: generators begin and are freed meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         finalizing::guard();
         let mut alive = Vec::new();

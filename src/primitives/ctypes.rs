@@ -1,7 +1,7 @@
-//! asyncio's tasks and futures in C, made and asked without the way through their Python face.
+//! asyncio's tasks and futures in C, made and called without the detour through their Python methods.
 //!
-//! A shortcut is taken for exact instances of CPython's own C types, whose methods nobody can
-//! replace, and on loops whose methods nobody has replaced. All else goes by asyncio's own code.
+//! A shortcut is taken for exact instances of CPython's own C types, whose methods no program can
+//! replace, and on loops whose methods no program has replaced. asyncio's own code does the rest.
 
 use std::ptr::null_mut;
 
@@ -11,12 +11,16 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::originals::originals;
 use super::running;
 use crate::event_loop::NativeLoop;
-use crate::ffi::gil::{GilCell, GilFlag, PySlot};
-use crate::ffi::object::{self, Arg, Object};
+use crate::ffi::arguments::Arg;
+use crate::ffi::class_cache::ClassCache;
+use crate::ffi::coroutine;
+use crate::ffi::gil::GilCell;
+use crate::ffi::object::{self, Object};
 
-/// What `_asyncio` has, and what asyncio makes of it. Kept as it is when first needed.
+/// The types of `_asyncio` and their methods, as they are when first needed.
 pub(crate) struct CTypes {
     pub task: Py<PyType>,
     pub future: Py<PyType>,
@@ -31,10 +35,10 @@ pub(crate) struct CTypes {
     pub set_result: Method,
     pub add_done_callback: Method,
     running_loop: Py<PyAny>,
-    /// The name space of `asyncio.tasks`: somebody may put another `Task` there.
+    /// The name space of `asyncio.tasks`: a program may put another `Task` there.
     tasks: Py<PyDict>,
     no_arguments: Py<PyTuple>,
-    /// `BaseEventLoop.create_task`, which the core's takes the place of.
+    /// `BaseEventLoop.create_task`, which the core's method replaces.
     pub create_task: Py<PyAny>,
 }
 
@@ -100,17 +104,17 @@ impl CTypes {
         let Ok(native) = py.import("_asyncio") else { return Ok(None) };
         let future = native.getattr("Future")?.cast_into::<PyType>()?;
         let task = native.getattr("Task")?.cast_into::<PyType>()?;
-        // SAFETY: type objects; both slots stay as they are, for nobody can change these types.
+        // SAFETY: type objects; both slots stay as they are, because these types are immutable.
         let complete = [&future, &task].iter().all(|class| unsafe {
             let class = &*class.as_type_ptr();
             class.tp_new.is_some() && class.tp_init.is_some()
         });
-        let gathering_future = super::originals(py)?.gathering_future.bind(py).clone();
+        let gathering_future = originals(py)?.gathering_future.bind(py).clone();
         // SAFETY: type objects. (`issubclass` would ask the class itself.)
         let derived = unsafe {
             ffi::PyType_IsSubtype(gathering_future.as_type_ptr(), future.as_type_ptr()) != 0
         };
-        // Where a program has hidden `_asyncio` while asyncio was imported, that has none of them.
+        // If a program hid `_asyncio` while asyncio was imported, asyncio has none of them.
         if !complete || !derived {
             return Ok(None);
         }
@@ -143,7 +147,7 @@ impl CTypes {
         running::running_loop(py, &self.running_loop)
     }
 
-    /// `asyncio.tasks.Task` is the C type still.
+    /// `asyncio.tasks.Task` is still the C type.
     #[inline]
     pub(crate) fn task_is_ours(&self, py: Python<'_>) -> bool {
         // SAFETY: a dict and an interned str; a borrowed reference, only compared, or null.
@@ -181,7 +185,7 @@ impl CTypes {
         unsafe { self.construct(py, self.future.as_ptr(), self.no_arguments.as_ptr(), options) }
     }
 
-    /// A `_GatheringFuture`, without what its own constructor does.
+    /// A `_GatheringFuture`, without running its own constructor.
     #[inline]
     pub(crate) fn new_gathering_future<'py>(
         &self,
@@ -195,7 +199,7 @@ impl CTypes {
         }
     }
 
-    /// What calling the type does, without making a tuple and a dict to do it.
+    /// Does the same as a call of the type, without making a tuple and a dict for it.
     ///
     /// # Safety
     /// `class` must be `task` or derived from `future`; `args` a tuple; `options` a dict or null.
@@ -209,7 +213,7 @@ impl CTypes {
     ) -> PyResult<Bound<'py, PyAny>> {
         let class = class.cast::<ffi::PyTypeObject>();
         let base = if class == self.task.as_ptr().cast() { &self.task } else { &self.future };
-        // SAFETY: the caller's promise; `find` saw to it that both slots are filled.
+        // SAFETY: the caller's promise; `find` checked that both slots are filled.
         unsafe {
             let (Some(new), Some(init)) =
                 ((*class).tp_new, (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_init)
@@ -243,11 +247,11 @@ impl<'py> OnLoop<'py> {
     /// On a loop that is known to run in this thread.
     #[inline]
     pub(crate) fn running(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
-        // There they find it by themselves. (Before 3.12 that takes a system call.)
+        // From 3.12 on they find it themselves; before that takes a system call.
         if cfg!(Py_3_12) { Ok(Self(None)) } else { Self::naming(event_loop) }
     }
 
-    /// Names it, which is needed where another one may run in this thread.
+    /// Names the loop, which is needed where another one may run in this thread.
     pub(crate) fn naming(event_loop: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
         let spare = SPARE.with(py, Option::take);
@@ -267,7 +271,8 @@ impl Drop for OnLoop<'_> {
     fn drop(&mut self) {
         let Some(options) = self.0.take() else { return };
         let py = options.py();
-        // Lets go of the loop. Somebody else's constructor may have kept the dict: then it is his.
+        // Drops the reference to the loop. A constructor in Python may have kept the dict: then it is
+        // not ours to reuse.
         // SAFETY: the dict is alive: `options` is a reference to it.
         if unsafe { ffi::Py_REFCNT(options.as_ptr()) } == 1
             && options.set_item(intern!(py, "loop"), py.None()).is_ok()
@@ -285,11 +290,19 @@ pub(crate) fn is_exact(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(class == types.task.as_ptr().cast() || class == types.future.as_ptr().cast())
 }
 
-/// The methods of a loop that the primitives go past.
-const GONE_PAST: [&str; 5] = ["call_at", "call_later", "call_soon", "create_future", "create_task"];
+/// Whether an object is exactly a coroutine: one in Python, or one of the core's own.
+#[inline]
+pub(super) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object, of which only the type is looked at.
+    let in_python = unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 };
+    in_python || coroutine::is_native(object)
+}
+
+/// The methods of a loop that the primitives bypass.
+const BYPASSED: [&str; 5] = ["call_at", "call_later", "call_soon", "create_future", "create_task"];
 
 /// Calls `body` with this thread's running loop, if it is one of ours on which shortcuts cannot be
-/// told from asyncio's way: not in debug mode, and with its own methods.
+/// observed: not in debug mode, and with its own methods.
 #[inline]
 pub(crate) fn on_plain_loop<R>(
     py: Python<'_>,
@@ -300,7 +313,7 @@ pub(crate) fn on_plain_loop<R>(
     if !is_plain_class(types, &running)? {
         return Ok(None);
     }
-    // SAFETY: a loop of ours, as just seen, which `running` keeps alive.
+    // SAFETY: a loop of ours, as was just checked, which `running` keeps alive.
     let event_loop = unsafe { NativeLoop::of(running.as_ptr()) };
     if event_loop.is_debug(py) || event_loop.has_own_methods(py) {
         return Ok(None);
@@ -311,26 +324,8 @@ pub(crate) fn on_plain_loop<R>(
 /// Whether the object's class is one of ours, with our methods.
 #[inline]
 pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
-    /// The class that was last looked at, its version then, and what was seen.
-    static LAST: PySlot = PySlot::empty();
-    static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
-    let py = event_loop.py();
-    // SAFETY: the type of a live object. CPython gives each state of a class a version of its own,
-    // and 0 to those it has not looked into since they changed. Classes may come to share a number:
-    // in CPython 3.10 `sys._clear_type_cache()` begins anew.
-    let (class, version) = unsafe {
-        let class = ffi::Py_TYPE(event_loop.as_ptr());
-        (class, (*class).tp_version_tag as u32)
-    };
-    let (last, plain) = SEEN.get(py);
-    if version != 0 && version == last && LAST.as_ptr(py) == class.cast() {
-        return Ok(plain);
-    }
-    let class = event_loop.get_type().into_any().unbind();
-    let plain = has_own_methods(types, event_loop)?;
-    SEEN.set(py, (version, plain));
-    LAST.set(py, Some(class));
-    Ok(plain)
+    static CHECKED: ClassCache<bool> = ClassCache::new(false);
+    CHECKED.get_or_find(event_loop, || has_own_methods(types, event_loop))
 }
 
 #[cold]
@@ -340,12 +335,12 @@ fn has_own_methods(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bo
         return Ok(false);
     }
     let (class, ours) = (event_loop.get_type(), py.get_type::<NativeLoop>());
-    for name in GONE_PAST {
+    for name in BYPASSED {
         if !class.getattr(name)?.is(ours.getattr(name)?) {
             return Ok(false);
         }
     }
-    // Who wraps asyncio's own method means ours as well.
+    // A tool that wraps asyncio's own method means ours as well.
     let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
     Ok(base.getattr("create_task")?.is(&types.create_task))
 }

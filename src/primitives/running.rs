@@ -12,17 +12,20 @@ use crate::ffi::object;
 #[cfg(not(Py_3_12))]
 pub(super) use before_3_12::running_loop;
 
-/// The loop that runs in this thread, or `None`. `ask`: `_asyncio._get_running_loop`.
+/// The loop that runs in this thread, or `None`. `get_running_loop`: `_asyncio`'s.
 #[cfg(Py_3_12)]
 #[inline]
-pub(super) fn running_loop<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    asked(py, ask)
+pub(super) fn running_loop<'py>(
+    py: Python<'py>,
+    get_running_loop: &Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call(py, get_running_loop)
 }
 
 #[inline]
-fn asked<'py>(py: Python<'py>, ask: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn call<'py>(py: Python<'py>, get_running_loop: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: a builtin without arguments: a new reference or null with an exception set.
-    unsafe { object::owned(py, ffi::PyObject_CallNoArgs(ask.as_ptr())) }
+    unsafe { object::owned(py, ffi::PyObject_CallNoArgs(get_running_loop.as_ptr())) }
 }
 
 #[cfg(not(Py_3_12))]
@@ -37,7 +40,8 @@ mod before_3_12 {
     use crate::ffi::gil::GilFlag;
     use crate::ffi::object::Object;
 
-    /// What the thread's dict holds: made anew each time a loop starts or ends, never changed.
+    /// The thread's record of its running loop: made anew each time a loop starts or ends, never
+    /// changed.
     #[repr(C)]
     struct Record {
         head: ffi::PyObject,
@@ -56,16 +60,16 @@ mod before_3_12 {
 
     pub(crate) fn running_loop<'py>(
         py: Python<'py>,
-        ask: &Py<PyAny>,
+        get_running_loop: &Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if LAYOUT.get(py) == Layout::Other {
-            return super::asked(py, ask);
+            return super::call(py, get_running_loop);
         }
         // SAFETY: a borrowed dict or null, looked into with an interned str; a borrowed result.
         let record = unsafe {
             let dict = ffi::PyThreadState_GetDict();
             if dict.is_null() {
-                return super::asked(py, ask);
+                return super::call(py, get_running_loop);
             }
             let name = intern!(py, "__asyncio_running_event_loop__");
             ffi::PyDict_GetItemWithError(dict, name.as_ptr()).cast::<Record>()
@@ -78,23 +82,23 @@ mod before_3_12 {
                 return Ok(unsafe { Bound::from_borrowed_ptr(py, event_loop) });
             }
         }
-        // SAFETY: borrowed from the thread's dict. The looks to come may run the collector, and so
-        // code that starts or ends a loop.
+        // SAFETY: borrowed from the thread's dict. The call may run the collector, and so code that
+        // starts or ends a loop.
         let found = unsafe { Bound::from_borrowed_ptr_or_opt(py, record.cast()) };
-        let answer = super::asked(py, ask)?;
+        let answer = super::call(py, get_running_loop)?;
         if LAYOUT.get(py) == Layout::Unknown
             && let Some(found) = found
             && !answer.is_none()
         {
-            LAYOUT.set(py, look_at(&found, &answer)?);
+            LAYOUT.set(py, probe(&found, &answer)?);
         }
         Ok(answer)
     }
 
-    /// Whether the record of a loop that runs says so where we think.
-    fn look_at(found: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
+    /// Whether the record of a running loop has its fields where [`Record`] has them.
+    fn probe(found: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<Layout> {
         let (class, record) = (found.get_type(), found.as_ptr().cast::<Record>());
-        // SAFETY: a live object; its fields are looked at only if it is large enough.
+        // SAFETY: a live object; its fields are read only if it is large enough.
         unsafe {
             let same = class.name()? == "_RunningLoopHolder"
                 && class.getattr("__basicsize__")?.extract::<usize>()? == size_of::<Record>()

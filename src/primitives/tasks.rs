@@ -1,7 +1,7 @@
 //! `loop.create_task` and `loop.create_future`: CPython's own C types, without Python frames.
 //!
-//! With a task factory, in debug mode, or with options that asyncio may come to know, asyncio's own
-//! method is called; so are its texts of errors.
+//! With a task factory, in debug mode, or with options that are not known here, asyncio's own method is
+//! called, so the texts of errors are asyncio's.
 
 use std::ptr::null_mut;
 
@@ -11,10 +11,12 @@ use pyo3::types::PyDict;
 
 use super::ctypes::{self, CTypes, OnLoop, is_plain_class};
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
-use crate::ffi::object::{Arg, Args, Object, enter};
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::imports;
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::{enter, fast_function};
 
-/// What asyncio's method hands on to the task.
+/// The options that asyncio's method passes on to the task.
 const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
     &[c"name", c"context", c"eager_start"]
 } else if cfg!(Py_3_11) {
@@ -23,39 +25,27 @@ const OPTIONS: &[&std::ffi::CStr] = if cfg!(Py_3_14) {
     &[c"name"]
 };
 
-/// A method of the loop's class; see `methods/scheduling.rs`.
-pub(crate) unsafe extern "C" fn create_task(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
-        // call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        if let [coro] = args.positional
-            && !event_loop.is_closed(py)
-            && !event_loop.is_debug(py)
-            && !event_loop.has_task_factory(py)
-            && let Some(types) = ctypes::types(py)?
-            && types.task_is_ours(py)
-            && is_unwrapped(types, event_loop, py)?
-            && let Some(options) = read_options(py, &args)?
-        {
-            return spawn(types, event_loop, *coro, options).map(Bound::into_ptr);
-        }
-        // As it is now: somebody may have wrapped it.
-        let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
-        let (method, event_loop) = (base.getattr("create_task")?, event_loop.bind(py));
-        args.forward_behind(&[event_loop.as_borrowed()], &method).map(Bound::into_ptr)
-    })
-}
+fast_function!(pub(super) create_task, |py, slf, args| {
+    // SAFETY: a method of the loop's class; CPython keeps `slf` alive for the call.
+    let event_loop = unsafe { NativeLoop::of(slf) };
+    if let [coro] = args.positional
+        && !event_loop.is_closed(py)
+        && !event_loop.is_debug(py)
+        && !event_loop.has_task_factory(py)
+        && let Some(types) = ctypes::types(py)?
+        && types.task_is_ours(py)
+        && is_unwrapped(types, event_loop, py)?
+        && let Some(options) = read_options(py, &args)?
+    {
+        return spawn(types, event_loop, *coro, options);
+    }
+    // As it is now: a tool may have wrapped it.
+    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+    let (method, event_loop) = (base.getattr("create_task")?, event_loop.bind(py));
+    args.forward_behind(&[event_loop.as_borrowed()], &method)
+});
 
-/// Nobody wrapped the method of asyncio's that ours takes the place of.
+/// Whether no tool wrapped asyncio's method, which ours replaces.
 #[inline]
 fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyResult<bool> {
     let event_loop = event_loop.bind(py);
@@ -67,7 +57,7 @@ fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyRe
     Ok(base.getattr("create_task")?.is(&types.create_task))
 }
 
-/// The options that are more than their default; `None` if there are others than we know.
+/// The options that differ from their defaults; `None` if one of them is not known here.
 #[inline]
 fn read_options<'py>(
     py: Python<'py>,
@@ -89,7 +79,7 @@ fn read_options<'py>(
     Ok(Some(options))
 }
 
-/// A new C task on the loop, with options besides it.
+/// A new C task on the loop, with further options.
 #[inline]
 pub(super) fn spawn<'py>(
     types: &CTypes,
@@ -113,7 +103,7 @@ pub(crate) unsafe extern "C" fn create_future(slf: Object, _: Object) -> Object 
     enter(held, null_mut(), |py| {
         // SAFETY: a method of the loop's class; CPython keeps `slf` alive for the call.
         let this = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let class = &cached::asyncio(py)?.future;
+        let class = &imports::asyncio(py)?.future;
         if let Some(types) = ctypes::types(py)?
             && class.is(&types.future)
         {

@@ -1,22 +1,21 @@
 //! `run_coroutine_threadsafe`: a coroutine handed to a loop from another thread.
 //!
-//! One object is all that asyncio makes closures for: the callback that starts the task, and what
-//! the two futures call when one of them is done.
+//! One object takes the place of asyncio's closures: it is the callback that starts the task, and the
+//! done callback of both futures.
 //!
 //! # States
 //!
 //! - *Submitted*: `coro`, `event_loop` and `future` are set; the loop's ready queue has the object.
 //!   Called without arguments it starts: `coro` is taken out, so a second call by hand does nothing.
-//! - *Started*: `task` is set, and both futures have the object as a callback. It tells by the argument
-//!   which of them is done.
+//! - *Started*: `task` is set, and both futures have the object as a callback. Its argument says which
+//!   of them is done.
 //! - *Done*, or cleared by the collector: everything is null, and a call does nothing. (If no task in C
-//!   came of it, loop and future stay where they are.)
+//!   was made, loop and future stay where they are.)
 //!
 //! `future` may call from any thread, the task calls in the loop's; all fields change with the GIL
 //! held, are emptied before they are dropped, and references are taken before Python code is called.
-//! The last reference frees it, through `dismantle`: a coroutine may hold another one's future.
+//! The last reference frees it, through the trashcan: a coroutine may hold another one's future.
 
-use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
@@ -27,14 +26,15 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use super::ctypes::{self, CTypes, is_plain_class};
-use super::gather::is_coroutine;
-use super::{originals, tasks};
+use super::ctypes::{self, CTypes, is_coroutine, is_plain_class};
+use super::originals::{inner_function, originals};
+use super::tasks;
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::ffi::finalizing;
-use crate::ffi::object::{self, Args, GETTERS_END, Object, Table, enter, getter, slot};
-use crate::ffi::trashcan::dismantle;
-use crate::visit;
+use crate::ffi::arguments::Args;
+use crate::ffi::class::{self, Definition, NativeClass, ObjectRef, object_getter, references};
+use crate::ffi::definitions::getter;
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::vectorcall;
 
 #[repr(C)]
 struct SubmissionObject {
@@ -49,6 +49,15 @@ struct SubmissionObject {
     task: Object,
 }
 
+// SAFETY: the layout is C's and starts with the head; the offsets are those of the fields, and the
+// other pointers are null or hold references.
+unsafe impl NativeClass for SubmissionObject {
+    const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
+    const VECTORCALL: Option<usize> = Some(offset_of!(Self, vectorcall));
+
+    references!(coro, event_loop, future, task);
+}
+
 /// `tokioloop.run_coroutine_threadsafe(coro, loop)`.
 pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let originals = originals(py)?;
@@ -57,9 +66,9 @@ pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound
         && let Some(types) = ctypes::types(py)?
     {
         let [coro, event_loop] = [args.positional[0], args.positional[1]];
-        let native = is_coroutine(&coro)?
+        let native = is_coroutine(&coro)
             && is_plain_class(types, &event_loop)?
-            // SAFETY: a live object, whose class was just seen to be derived from ours.
+            // SAFETY: a live object, whose class is derived from ours, as was just checked.
             && unsafe { !NativeLoop::of(event_loop.as_ptr()).is_debug(py) };
         if native {
             return submit(py, &coro, &event_loop);
@@ -74,44 +83,29 @@ fn submit<'py>(
     event_loop: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let future = originals(py)?.concurrent_future.bind(py).call0()?;
-    let class = class(py)?.as_ptr().cast::<ffi::PyTypeObject>();
-    // SAFETY: the allocator gives memory for one; all fields are written before it is seen.
-    let submission = unsafe {
-        let made = ffi::PyObject_GC_New::<SubmissionObject>(class);
-        if made.is_null() {
-            return Err(object::fetch(py));
-        }
-        let this = &mut *made;
-        this.weakrefs = null_mut();
-        this.vectorcall = Some(called);
-        this.coro = coro.clone().into_ptr();
-        this.event_loop = event_loop.clone().into_ptr();
-        this.future = future.clone().into_ptr();
-        this.task = null_mut();
-        ffi::PyObject_GC_Track(made.cast());
-        Bound::from_owned_ptr(py, made.cast())
+    let fields = || SubmissionObject {
+        head: ffi::PyObject_HEAD_INIT,
+        weakrefs: null_mut(),
+        vectorcall: Some(called),
+        coro: coro.clone().into_ptr(),
+        event_loop: event_loop.clone().into_ptr(),
+        future: future.clone().into_ptr(),
+        task: null_mut(),
     };
-    event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (submission,))?;
+    // SAFETY: the class of this layout; the references move into the object.
+    let submission = unsafe { class::allocate(py, class(py)?, fields)? };
+    submission.track_new();
+    event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (submission.as_any(),))?;
     Ok(future)
 }
 
 /// A reference to a submission, and its fields.
-struct Submission<'py>(Bound<'py, PyAny>);
+type Submission<'py> = ObjectRef<'py, SubmissionObject>;
 
 impl<'py> Submission<'py> {
-    fn fields(&self) -> *mut SubmissionObject {
-        self.0.as_ptr().cast()
-    }
-
-    /// A field, if it holds something.
-    fn get(&self, field: impl Fn(&SubmissionObject) -> Object) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: our layout; a live object or null. Whoever has a `Bound` holds the GIL.
-        unsafe { Bound::from_borrowed_ptr_or_opt(self.0.py(), field(&*self.fields())) }
-    }
-
     /// In the loop's thread: makes the task and ties the two together.
     fn start(&self) -> PyResult<()> {
-        let py = self.0.py();
+        let py = self.py();
         let (Some(types), Some(future)) = (ctypes::types(py)?, self.get(|this| this.future)) else {
             return Ok(());
         };
@@ -127,7 +121,7 @@ impl<'py> Submission<'py> {
     }
 
     fn start_task(&self, types: &CTypes, future: &Bound<'py, PyAny>) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
+        let (py, this) = (self.py(), self.fields());
         let (Some(coro), Some(event_loop)) =
             (self.get(|this| this.coro), self.get(|this| this.event_loop))
         else {
@@ -156,16 +150,16 @@ impl<'py> Submission<'py> {
             originals(py)?.chain_future.bind(py).call1((task, future))?;
             return Ok(());
         }
-        // SAFETY: a submission, which `self` keeps alive, with the GIL held; no task is there yet.
+        // SAFETY: a submission, which `self` keeps alive, with the GIL held; it has no task yet.
         unsafe { (*this).task = task.clone().into_ptr() };
-        // Calls back at once if somebody cancelled it before the loop came here.
-        future.call_method1(intern!(py, "add_done_callback"), (&self.0,))?;
-        types.add_done_callback.call(&task, &[&self.0], None).map(drop)
+        // Calls back at once if the future was cancelled before the loop came here.
+        future.call_method1(intern!(py, "add_done_callback"), (self.as_any(),))?;
+        types.add_done_callback.call(&task, &[self.as_any()], None).map(drop)
     }
 
     /// asyncio's `_call_check_cancel`; in whichever thread the future was cancelled or set.
     fn future_done(&self, future: &Bound<'py, PyAny>) -> PyResult<()> {
-        let py = self.0.py();
+        let py = self.py();
         let (Some(types), Some(task), Some(event_loop)) =
             (ctypes::types(py)?, self.get(|this| this.task), self.get(|this| this.event_loop))
         else {
@@ -185,7 +179,7 @@ impl<'py> Submission<'py> {
 
     /// asyncio's `_call_set_state`, in the loop's thread.
     fn task_done(&self, task: &Bound<'py, PyAny>) -> PyResult<()> {
-        let (py, this) = (self.0.py(), self.fields());
+        let (py, this) = (self.py(), self.fields());
         let (Some(types), Some(future)) = (ctypes::types(py)?, self.get(|this| this.future)) else {
             return Ok(());
         };
@@ -225,153 +219,58 @@ fn copy_outcome<'py>(
     Ok(())
 }
 
-unsafe extern "C" fn called(
-    slf: Object,
-    args: *const Object,
-    count: usize,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: CPython's own arguments; `slf` is of our type, which has this function.
-        unsafe {
-            let count = ffi::PyVectorcall_NARGS(count);
-            if count > 1 || (!names.is_null() && ffi::PyTuple_GET_SIZE(names) != 0) {
-                return Err(PyTypeError::new_err("takes no more than the future that is done"));
-            }
-            let submission = Submission(Bound::from_borrowed_ptr(py, slf));
-            if count == 0 {
-                submission.start()?;
-            } else {
-                let done = Bound::from_borrowed_ptr(py, *args);
-                let fields = submission.fields();
-                if done.as_ptr() == (*fields).future {
-                    submission.future_done(&done)?;
-                } else if done.as_ptr() == (*fields).task {
-                    submission.task_done(&done)?;
-                }
-            }
-        }
-        Ok(py.None().into_ptr())
-    })
-}
-
-unsafe extern "C" fn get_qualname(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: CPython checked the type of `slf`.
-        let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
-        let name = if started {
-            intern!(py, "_chain_future.<locals>._call_set_state")
-        } else {
-            intern!(py, "run_coroutine_threadsafe.<locals>.callback")
-        };
-        Ok(name.clone().into_ptr())
-    })
-}
-
-unsafe extern "C" fn get_wrapped(slf: Object, _closure: *mut c_void) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: CPython checked the type of `slf`.
-        let started = unsafe { !(*slf.cast::<SubmissionObject>()).task.is_null() };
-        let originals = originals(py)?;
-        let (function, inner) = if started {
-            (&originals.chain_future, "_call_set_state")
-        } else {
-            (&originals.run_coroutine_threadsafe, "callback")
-        };
-        Ok(super::function_inside(py, function, inner)?.into_ptr())
-    })
-}
-
-unsafe extern "C" fn traverse(slf: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-    let this = slf.cast::<SubmissionObject>();
-    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
-    unsafe {
-        visit!(visit, arg, ffi::Py_TYPE(slf).cast());
-        visit!(visit, arg, (*this).coro);
-        visit!(visit, arg, (*this).event_loop);
-        visit!(visit, arg, (*this).future);
-        visit!(visit, arg, (*this).task);
+vectorcall!(called, |py, slf, args| {
+    if args.positional.len() > 1 || args.has_keywords() {
+        return Err(PyTypeError::new_err("takes no more than the future that is done"));
     }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Object) -> c_int {
-    finalizing::guard();
-    let this = slf.cast::<SubmissionObject>();
-    // SAFETY: our layout; each reference is taken out before it is dropped.
-    unsafe {
-        ffi::Py_CLEAR(&raw mut (*this).coro);
-        ffi::Py_CLEAR(&raw mut (*this).event_loop);
-        ffi::Py_CLEAR(&raw mut (*this).future);
-        ffi::Py_CLEAR(&raw mut (*this).task);
+    // SAFETY: the vectorcall of this class; CPython keeps `slf` alive for the call.
+    let submission = unsafe { Submission::borrowed(py, slf) };
+    let Some(done) = args.positional.first() else {
+        submission.start()?;
+        return Ok(py.None().into_bound(py));
+    };
+    // SAFETY: a submission, with the GIL held; only compared.
+    let (future, task) = unsafe { ((*submission.fields()).future, (*submission.fields()).task) };
+    if done.as_ptr() == future {
+        submission.future_done(done)?;
+    } else if done.as_ptr() == task {
+        submission.task_done(done)?;
     }
-    0
-}
+    Ok(py.None().into_bound(py))
+});
 
-unsafe extern "C" fn dealloc(slf: Object) {
-    // SAFETY: the last reference is gone; `take_apart` frees it.
-    unsafe { dismantle(slf, take_apart) };
-}
+object_getter!(get_qualname, SubmissionObject, |slf| {
+    Ok(if slf.get(|this| this.task).is_some() {
+        intern!(slf.py(), "_chain_future.<locals>._call_set_state").clone()
+    } else {
+        intern!(slf.py(), "run_coroutine_threadsafe.<locals>.callback").clone()
+    })
+});
 
-/// # Safety
-/// As `dismantle` promises.
-unsafe fn take_apart(slf: Object) {
-    let this = slf.cast::<SubmissionObject>();
-    // SAFETY: dead and untracked; taken apart in the order CPython asks for: weak references,
-    // fields, memory, type.
-    unsafe {
-        let class = ffi::Py_TYPE(slf);
-        if !(*this).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(slf);
-        }
-        clear(slf);
-        ffi::PyObject_GC_Del(slf.cast());
-        ffi::Py_DECREF(class.cast());
-    }
-}
-
-static FIELDS: Table<[ffi::PyGetSetDef; 4]> = Table([
-    getter(c"__name__", get_qualname),
-    getter(c"__qualname__", get_qualname),
-    getter(c"__wrapped__", get_wrapped),
-    GETTERS_END,
-]);
-
-static MEMBERS: Table<[ffi::PyMemberDef; 3]> = Table([
-    object::offset_member(c"__weaklistoffset__", offset_of!(SubmissionObject, weakrefs)),
-    object::offset_member(c"__vectorcalloffset__", offset_of!(SubmissionObject, vectorcall)),
-    object::MEMBERS_END,
-]);
+object_getter!(get_wrapped, SubmissionObject, |slf| {
+    let originals = originals(slf.py())?;
+    let (function, inner) = if slf.get(|this| this.task).is_some() {
+        (&originals.chain_future, "_call_set_state")
+    } else {
+        (&originals.run_coroutine_threadsafe, "callback")
+    };
+    inner_function(slf.py(), function, inner)
+});
 
 fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.get_or_try_init(py, || {
-        let slots = vec![
-            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
-            slot(ffi::Py_tp_clear, clear as *mut c_void),
-            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
-            slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
-            slot(ffi::Py_tp_getset, FIELDS.0.as_ptr().cast_mut().cast()),
-            slot(ffi::Py_tp_members, MEMBERS.0.as_ptr().cast_mut().cast()),
-        ];
-        // SAFETY: functions and tables of these kinds, all static, for objects of this layout, which
-        // are made in one place, with their vectorcall.
-        let class = unsafe {
-            object::new_type_with(
-                py,
-                c"tokioloop._core.Submission",
-                size_of::<SubmissionObject>(),
-                &[py.get_type::<PyAny>()],
-                slots,
-                ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-            )?
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.get_or_try_init(py, || {
+        let definition = Definition {
+            getters: &[
+                getter(c"__name__", get_qualname),
+                getter(c"__qualname__", get_qualname),
+                getter(c"__wrapped__", get_wrapped),
+            ],
+            ..Definition::default()
         };
-        Ok(class.unbind())
+        // SAFETY: functions of these kinds, for the layout of submissions; `submit` alone makes one.
+        unsafe {
+            class::new_class::<SubmissionObject>(py, c"tokioloop._core.Submission", &definition)
+        }
     })
 }

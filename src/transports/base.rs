@@ -23,7 +23,7 @@
 //!
 //! The finalizer runs first, once: it warns, and `abandon` gives back what the loop and the kernel
 //! have of it. Until then the loop's table may borrow the transport (`Source::Quiet`). The rest goes
-//! through `dismantle`: a transport can be another one's protocol. The collector calls the finalizer
+//! through the trashcan: a transport can be another one's protocol. The collector calls the finalizer
 //! before `clear`, which empties the slots; a method that is called later finds neither loop nor
 //! protocol, and does nothing.
 
@@ -38,12 +38,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
 
-use crate::ffi::cached;
+use crate::ffi::class::{self, slot, visit};
+use crate::ffi::definitions::{self, Definitions};
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::ffi::memory;
-use crate::ffi::object::{self, Object, Table, enter, slot};
-use crate::ffi::trashcan::dismantle;
-use crate::visit;
+use crate::ffi::object::{self, Object};
+use crate::ffi::trampoline::{self, enter};
+use crate::ffi::trashcan;
 
 /// A kind of transport: the state behind its Python objects, and what its class is made of.
 pub(crate) trait Transport: Sized + 'static {
@@ -187,14 +189,14 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
         }
     };
     // SAFETY: CPython calls finalizers with the GIL held.
-    unsafe { object::destroy(finalize) };
+    unsafe { trampoline::destroy(finalize) };
 }
 
 fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let category = py.get_type::<PyResourceWarning>();
     let text = memory::text(py, "unclosed transport {!r}", (slf,))?;
     let arguments = [("source", slf)].into_py_dict(py)?;
-    cached::warn(py)?.call((text, category), Some(&arguments)).map(drop)
+    imports::warn(py)?.call((text, category), Some(&arguments)).map(drop)
 }
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
@@ -203,7 +205,7 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
     // nothing to do. The rest may have to wait.
     unsafe {
         if ffi::PyObject_CallFinalizerFromDealloc(slf) == 0 {
-            dismantle(slf, take_apart::<T>);
+            trashcan::dealloc(slf, take_apart::<T>);
         }
     }
 }
@@ -220,7 +222,7 @@ unsafe fn take_apart<T: Transport>(slf: Object) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         clear_base(this);
-        object::destroy(|_py| ManuallyDrop::drop(&mut (*this).state));
+        trampoline::destroy(|_py| ManuallyDrop::drop(&mut (*this).state));
         ffi::PyObject_GC_Del(slf.cast());
         ffi::Py_DECREF(class.cast());
     }
@@ -242,16 +244,17 @@ unsafe extern "C" fn get_dict(slf: Object, _closure: *mut c_void) -> Object {
     unsafe { ffi::PyObject_GenericGetDict(slf, null_mut()) }
 }
 
-static DICT: Table<[ffi::PyGetSetDef; 1]> = Table([object::getter(c"__dict__", get_dict)]);
+static DICT: Definitions<[ffi::PyGetSetDef; 1]> =
+    Definitions([definitions::getter(c"__dict__", get_dict)]);
 
 /// Where an instance keeps its `__dict__` and its weak references.
 struct Members<T>(std::marker::PhantomData<T>);
 
 impl<T: Transport> Members<T> {
-    const TABLE: Table<[ffi::PyMemberDef; 3]> = Table([
-        object::offset_member(c"__weaklistoffset__", offset_of!(Instance<T>, weakrefs)),
-        object::offset_member(c"__dictoffset__", offset_of!(Instance<T>, dict)),
-        object::MEMBERS_END,
+    const TABLE: Definitions<[ffi::PyMemberDef; 3]> = Definitions([
+        definitions::offset_member(c"__weaklistoffset__", offset_of!(Instance<T>, weakrefs)),
+        definitions::offset_member(c"__dictoffset__", offset_of!(Instance<T>, dict)),
+        definitions::MEMBERS_END,
     ]);
 }
 
@@ -270,8 +273,9 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
         }
         // CPython reads the tables of a type for as long as the type lives: for ever.
         let members = Box::leak(Box::new(Members::<T>::TABLE.0));
-        let fields = [&T::FIELDS.concat(), &DICT.0[..], &[object::GETTERS_END]].concat().leak();
-        let methods = [&T::METHODS.concat()[..], &[object::METHODS_END]].concat().leak();
+        let fields =
+            [&T::FIELDS.concat(), &DICT.0[..], &[definitions::GETTERS_END]].concat().leak();
+        let methods = [&T::METHODS.concat()[..], &[definitions::METHODS_END]].concat().leak();
         let slots = vec![
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
             slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
@@ -285,7 +289,7 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
         let size = size_of::<Instance<T>>();
         // SAFETY: functions and tables of these kinds, static or leaked, for objects of this layout,
         // which starts with the first base's, as was just seen, and which `allocate` alone makes.
-        let class = unsafe { object::new_type(py, T::NAME, size, &bases, slots)? };
+        let class = unsafe { class::new_type(py, T::NAME, size, &bases, slots)? };
         T::decorate(&class)?;
         Ok(class.unbind())
     })
@@ -344,7 +348,7 @@ macro_rules! transport_plain {
         ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;
@@ -370,13 +374,13 @@ macro_rules! transport_unary {
         ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameter) = (stringify!($name), $parameter);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::ffi::object::Args::new($py, args, count, names),
+                        $crate::ffi::arguments::Args::new($py, args, count, names),
                     )
                 };
                 let value = match args.positional {
@@ -415,14 +419,14 @@ macro_rules! transport_binary {
         ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
                 let (name, parameters, required) =
                     (stringify!($name), [$first, $second], $required);
                 // SAFETY: CPython's own arguments, its check of the type; alive for the call.
                 let (bound, args) = unsafe {
                     (
                         pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::ffi::object::Args::new($py, args, count, names),
+                        $crate::ffi::arguments::Args::new($py, args, count, names),
                     )
                 };
                 args.at_most(name, 2)?;
@@ -450,7 +454,7 @@ macro_rules! transport_field {
         ) -> $crate::ffi::object::Object {
             // SAFETY: CPython calls this, and holds the GIL.
             let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::object::enter(held, std::ptr::null_mut(), |$py| {
+            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
                 // SAFETY: CPython checked the type; alive for the call.
                 let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
                 let $slf = &bound;

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::ffi::cached;
+use crate::ffi::imports;
 
 /// The functions that this file stands in for, as asyncio has them.
 struct Originals {
@@ -20,7 +20,7 @@ struct Originals {
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
     static CACHE: PyOnceLock<Originals> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
-        let asyncio = cached::asyncio(py)?;
+        let asyncio = imports::asyncio(py)?;
         Ok(Originals {
             data_received: asyncio.stream_reader_protocol.getattr(py, "data_received")?,
             feed_data: asyncio.stream_reader.getattr(py, "feed_data")?,
@@ -36,7 +36,7 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
 /// Whether this protocol may be fed natively, as long as nobody patches its reader.
 pub(crate) fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
-    if !protocol.get_type().is(&cached::asyncio(py)?.stream_reader_protocol) {
+    if !protocol.get_type().is(&imports::asyncio(py)?.stream_reader_protocol) {
         return Ok(false);
     }
     // One that was taken away is missed when there is data, as by asyncio.
@@ -82,7 +82,7 @@ pub(crate) fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>>
     };
     let buffer = reader.getattr(pyo3::intern!(py, "_buffer"))?;
     let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
-    let exact = reader.get_type().is(&cached::asyncio(py)?.stream_reader)
+    let exact = reader.get_type().is(&imports::asyncio(py)?.stream_reader)
         && buffer.is_exact_instance_of::<PyByteArray>()
         && is_method(&feed_data, &originals(py)?.feed_data)
         // It asserts that there was no end before.

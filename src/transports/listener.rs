@@ -29,11 +29,11 @@ use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::driver::sys::{self, address::SockAddr};
 use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::event_loop::{Source, SourceVTable, deregister};
-use crate::ffi::cached;
 use crate::ffi::contexts::within;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
+use crate::ffi::imports;
 use crate::ffi::object;
 use crate::ffi::socket_fd::Descriptor;
 use crate::net::address::Address;
@@ -229,7 +229,7 @@ impl Listener {
             )?;
             if event_loop.is_debug(py) {
                 let server = self.server.get(py);
-                cached::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
+                imports::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
             }
             Ok(())
         });

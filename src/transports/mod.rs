@@ -33,12 +33,12 @@ pub(crate) mod tls;
 
 use pyo3::prelude::*;
 
-use crate::ffi::cached;
+use crate::ffi::imports;
 
 /// Puts the transports' classes into the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // Looked up before it is needed: destructors at exit cannot import any more.
-    cached::warn(module.py())?;
+    imports::warn(module.py())?;
     feed::remember(module.py())?;
     base::register::<stream::Stream>(module)?;
     module.add_class::<stream::Clients>()?;

@@ -10,8 +10,8 @@ use pyo3::{PyTypeInfo, ffi};
 use super::feed;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::ffi::cached;
 use crate::ffi::errors::made;
+use crate::ffi::imports;
 use crate::ffi::memory;
 use crate::ffi::object;
 
@@ -44,7 +44,7 @@ impl Delivery {
         if feed::suits(protocol)? {
             return Ok(Self::Reader);
         }
-        let buffered = &cached::asyncio(protocol.py())?.buffered_protocol;
+        let buffered = &imports::asyncio(protocol.py())?.buffered_protocol;
         Ok(if protocol.is_instance(buffered.bind(protocol.py()))? {
             Self::Buffer
         } else {
@@ -171,7 +171,7 @@ pub(crate) fn report_fatal(
     };
     if error.is_instance(py, &PyOSError::type_object(py)) {
         if native.is_debug(py) {
-            let helpers = cached::helpers(py)?.bind(py);
+            let helpers = imports::helpers(py)?.bind(py);
             helpers.call_method1("log_fatal", (transport, message, &value))?;
         }
     } else {

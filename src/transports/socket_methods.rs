@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::life::{self, SocketTransport};
 use crate::event_loop::LoopRef;
-use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::{transport_field, transport_plain, transport_unary};
 
 transport_plain!(close, T, T: SocketTransport, |_py, slf, this| life::close_by_caller(this, slf));

@@ -8,9 +8,10 @@ use pyo3::types::PyType;
 
 use super::class::types;
 use crate::event_loop::NativeLoop;
-use crate::event_loop::queue::{Handle, HandleObject, INLINE, Queued, RECYCLED, Run, State};
-use crate::ffi::cached;
-use crate::ffi::object::{self, Arg, Object};
+use crate::event_loop::queue::{FREE, Handle, HandleObject, INLINE, Queued, Run, State};
+use crate::ffi::arguments::Arg;
+use crate::ffi::imports;
+use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::arguments;
 
 /// What a new handle is to call.
@@ -110,15 +111,11 @@ impl Handle {
     #[inline]
     fn bare(py: Python<'_>, class: &Py<PyType>, event_loop: &NativeLoop) -> PyResult<Self> {
         let class = class.as_ptr().cast::<ffi::PyTypeObject>();
-        let recycled = RECYCLED.with(py, Vec::pop);
-        // SAFETY: recycled memory was a handle, is untracked and holds nothing; else the allocator
-        // gives memory for one, whose fields after the head are made so.
+        // SAFETY: the class of this layout. Memory in the list holds nothing; else the allocator gives
+        // memory for one, whose fields after the head are made so.
         unsafe {
-            let made = match recycled {
-                Some(old) => {
-                    ffi::PyObject_Init(old.as_ptr().cast(), class);
-                    old.as_ptr()
-                }
+            let made = match FREE.pop(py, class) {
+                Some(memory) => memory.as_ptr(),
                 None => {
                     let new = ffi::PyObject_GC_New::<HandleObject>(class);
                     if new.is_null() {
@@ -214,5 +211,5 @@ impl Queued {
 /// The stack of who called into the core, as asyncio's debug mode keeps it.
 #[cold]
 pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    cached::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
+    imports::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
 }

@@ -43,9 +43,10 @@
 //!
 //! # What frees it
 //!
-//! The last reference, through `dismantle`, because a handle can be the argument of the
+//! The last reference, through the trashcan, because a handle can be the argument of the
 //! next one's call, and a chain of them may be long. A ticket has nothing to take apart.
 
+mod attributes;
 mod calling;
 mod class;
 mod making;

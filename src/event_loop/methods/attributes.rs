@@ -8,7 +8,7 @@ use pyo3::types::PyList;
 
 use crate::event_loop::NativeLoop;
 use crate::event_loop::queue::Handle;
-use crate::ffi::{finalizing, memory, object};
+use crate::ffi::{finalizing, memory, trampoline};
 
 #[pymethods]
 impl NativeLoop {
@@ -101,7 +101,7 @@ impl NativeLoop {
     /// One iteration, without the frame that `run_forever` sets around it.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = Self::entered(slf);
-        object::without_panics(slf.py(), || {
+        trampoline::without_panics(slf.py(), || {
             this.check_made(slf.py())?;
             this.run_once(slf.py())
         })
@@ -110,7 +110,7 @@ impl NativeLoop {
     /// Runs until `stop()`; the Python `run_forever` sets the scene.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = Self::entered(slf);
-        object::without_panics(slf.py(), || {
+        trampoline::without_panics(slf.py(), || {
             this.check_made(slf.py())?;
             this.run(slf.py())
         })

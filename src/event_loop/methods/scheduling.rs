@@ -12,9 +12,10 @@ use crate::event_loop::Queued;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::timers::Timer;
 use crate::event_loop::timers::alarm::monotonic;
-use crate::ffi::object::{
-    Arg, Args, METHODS_END, Object, Table, add_methods, enter, fast_method, plain_method,
-};
+use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method, plain_method};
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 use crate::ffi::tuples::arguments;
 
 /// Where a method's own parameters end and the callback's arguments begin.
@@ -325,7 +326,7 @@ unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
     })
 }
 
-static METHODS: Table<[ffi::PyMethodDef; 11]> = Table([
+static METHODS: Definitions<[ffi::PyMethodDef; 11]> = Definitions([
     fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
     fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
     fast_method(c"call_later", call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),

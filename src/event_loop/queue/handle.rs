@@ -3,13 +3,14 @@
 //! The states of a handle, and which code may touch its fields, are told in `event_loop::handles`,
 //! which makes, calls and cancels handles. Nothing in this file knows the loop.
 
-use std::ptr::{NonNull, null_mut};
+use std::ptr::null_mut;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::ffi::gil::{GilCell, GilFlag};
+use crate::ffi::free_list::FreeList;
+use crate::ffi::gil::GilFlag;
 use crate::ffi::object::Object;
 
 pub(in crate::event_loop) const INLINE: usize = 3;
@@ -70,8 +71,7 @@ pub(in crate::event_loop) enum Run {
 }
 
 /// Freed handles, for the next ones. All that they hold is null.
-pub(in crate::event_loop) static RECYCLED: GilCell<Vec<NonNull<HandleObject>>> =
-    GilCell::new(Vec::new());
+pub(in crate::event_loop) static FREE: FreeList<HandleObject> = FreeList::new();
 
 /// The handle in state `Shown`, borrowed, or null.
 static SHOWN: GilFlag<Object> = GilFlag::new(null_mut());

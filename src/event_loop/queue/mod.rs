@@ -8,7 +8,7 @@ mod queued;
 mod ready;
 
 pub(crate) use handle::Handle;
-pub(super) use handle::{HandleObject, INLINE, RECYCLED, Run, State, track};
+pub(super) use handle::{FREE, HandleObject, INLINE, Run, State, track};
 pub(super) use queued::call_by_run;
 pub(crate) use queued::{Queued, Ticket};
 pub(super) use ready::Ready;

@@ -13,8 +13,8 @@ use crate::driver::reactor::{Reactor, Registration};
 use crate::driver::sys;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
-use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::transports::life::{self, Parts, Socket, SocketTransport};
 
 /// What a new transport is made of.
@@ -77,7 +77,7 @@ fn extra_info<'py>(
     if let Some(given) = given {
         extra.update(given.cast()?)?;
     }
-    extra.set_item("socket", cached::transport_socket_class(py)?.call1((socket,))?)?;
+    extra.set_item("socket", imports::transport_socket_class(py)?.call1((socket,))?)?;
     extra.set_item("sockname", name("getsockname")?)?;
     if !extra.contains("peername")? {
         extra.set_item("peername", name("getpeername")?)?;

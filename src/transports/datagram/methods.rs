@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Datagram;
-use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::transports::life;
 use crate::{transport_binary, transport_field, transport_plain};
 

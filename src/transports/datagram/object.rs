@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::{Datagram, methods, receiving};
-use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::life::{self, Life};
 use crate::transports::socket_methods::Shared;
@@ -29,7 +29,7 @@ impl Transport for Datagram {
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
         let datagram = py.import("asyncio")?.getattr("DatagramTransport")?;
-        Ok(vec![cached::asyncio(py)?.transport.bind(py).clone(), datagram.cast_into()?])
+        Ok(vec![imports::asyncio(py)?.transport.bind(py).clone(), datagram.cast_into()?])
     }
 
     fn decorate(class: &Bound<'_, PyType>) -> PyResult<()> {

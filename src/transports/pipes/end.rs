@@ -17,9 +17,11 @@ use crate::event_loop::handles::{self, Call, Handle};
 use crate::event_loop::watching;
 use crate::event_loop::{Callback, Entry, LoopRef, LoopSlot, NativeLoop};
 use crate::ffi::contexts::Ground;
+use crate::ffi::definitions::getter;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
-use crate::ffi::object::{Object, enter, getter};
+use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 use crate::transports::base::{self, Transport};
 use crate::transports::protocol;
 

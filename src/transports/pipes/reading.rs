@@ -14,11 +14,12 @@ use super::end::{End, Pipe, connection_lost, pipe_field};
 use crate::driver::reactor::Direction;
 use crate::driver::sys;
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
+use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::ffi::memory;
-use crate::ffi::object::{Object, fast_method, getter, plain_method};
+use crate::ffi::object::Object;
 use crate::transports::base::{self, Transport};
 use crate::transports::feed::{self, Target};
 use crate::{transport_field, transport_plain, transport_unary};
@@ -216,7 +217,7 @@ impl ReadPipe {
                 let context = [("transport", slf), ("protocol", &protocol)];
                 native.report(py, MESSAGE, error, &context)?;
             } else if native.is_debug(py) {
-                cached::helpers(py)?.bind(py).call_method1("log_fatal", (slf, MESSAGE, &value))?;
+                imports::helpers(py)?.bind(py).call_method1("log_fatal", (slf, MESSAGE, &value))?;
             }
         }
         self.lose(py, slf, Some(value))

@@ -13,11 +13,11 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 use super::end::{End, Pipe, pipe_field};
 use crate::driver::reactor::Direction;
 use crate::driver::sys::{self, FileKind};
-use crate::ffi::cached;
+use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::ffi::errors::{made, os_error};
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::ffi::memory;
-use crate::ffi::object::{fast_method, getter, plain_method};
 use crate::net::Buffer;
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::flow::{Flow, Signal};
@@ -281,7 +281,7 @@ impl Transport for WritePipe {
     }
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-        Ok(vec![cached::asyncio(py)?.transport.bind(py).clone()])
+        Ok(vec![imports::asyncio(py)?.transport.bind(py).clone()])
     }
 
     fn decorate(_class: &Bound<'_, PyType>) -> PyResult<()> {

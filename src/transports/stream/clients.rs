@@ -12,9 +12,9 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::Stream;
 use crate::event_loop::NativeLoop;
-use crate::ffi::cached;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilFlag, PySlot};
+use crate::ffi::imports;
 use crate::ffi::object::Object;
 use crate::transports::base;
 
@@ -149,7 +149,7 @@ impl Clients {
 /// The clients of a server that counts them, if nothing of it is somebody else's.
 fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Clients>>> {
     let py = server.py();
-    if !server.get_type().is(&cached::asyncio(py)?.server) {
+    if !server.get_type().is(&imports::asyncio(py)?.server) {
         return Ok(None);
     }
     let Some(clients) = server.getattr_opt(intern!(py, "_clients"))? else { return Ok(None) };
@@ -165,7 +165,7 @@ pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     {
         return clients.get().add(transport);
     }
-    cached::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
+    imports::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
 }
 
 /// Tells a server that a connection is gone.
@@ -177,5 +177,5 @@ pub(super) fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     {
         return clients.get().discard(transport);
     }
-    cached::helpers(py)?.bind(py).call_method1("detach", (server, transport)).map(drop)
+    imports::helpers(py)?.bind(py).call_method1("detach", (server, transport)).map(drop)
 }

@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use super::Stream;
-use crate::ffi::cached;
-use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::ffi::definitions::{fast_method, getter, plain_method};
+use crate::ffi::imports;
 use crate::net::address::Address;
 use crate::transports::life::{self, Life, Sender};
 use crate::{transport_binary, transport_field, transport_plain, transport_unary};
@@ -120,7 +120,7 @@ impl Stream {
         // It has the descriptor, and must not close it: the transport still does, or has done so
         // meanwhile, or another socket object does that was made for it meanwhile.
         let (socket, initialised) = made?;
-        cached::detach(py)?.call1(py, (socket,))?;
+        imports::detach(py)?.call1(py, (socket,))?;
         initialised?;
         Ok(self.file.socket(py).map(Bound::unbind))
     }
@@ -128,7 +128,7 @@ impl Stream {
     /// A socket object that has the transport's descriptor, or may have: its class is Python code,
     /// which can fail after it was given it, and ask the transport for its socket meanwhile.
     fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
-        let class = cached::socket_class(py)?;
+        let class = imports::socket_class(py)?;
         let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
         let arguments = [(pyo3::intern!(py, "fileno"), self.file.number())].into_py_dict(py)?;
         let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
@@ -164,7 +164,7 @@ impl Stream {
                     // Nobody asked while it was open: a closed one tells as much.
                     None => self.sockname(py).closed_socket(py)?,
                 };
-                let socket = cached::transport_socket_class(py)?.call1((socket,))?;
+                let socket = imports::transport_socket_class(py)?.call1((socket,))?;
                 // Kept, so that every call gives the same object, after the close too.
                 match self.extra(py) {
                     Some(extra) => extra.set_item("socket", &socket)?,

@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::{Stream, methods};
-use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::transports::base::{FlowControlSlots, Transport};
 use crate::transports::life::{self, Life};
 use crate::transports::socket_methods::Shared;
@@ -28,7 +28,7 @@ impl Transport for Stream {
     }
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-        Ok(vec![cached::asyncio(py)?.transport.bind(py).clone()])
+        Ok(vec![imports::asyncio(py)?.transport.bind(py).clone()])
     }
 
     fn decorate(class: &Bound<'_, PyType>) -> PyResult<()> {

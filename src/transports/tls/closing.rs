@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use super::engine::{Step, is_tls_error};
 use super::{State, Tls, Told};
 use crate::event_loop::ends_loop;
-use crate::ffi::cached;
+use crate::ffi::imports;
 use crate::transports::protocol::{log_in_debug, report_fatal};
 
 impl Tls {
@@ -210,7 +210,7 @@ impl Tls {
         if let Some(lower) = self.lower.get(py) {
             lower.call_method1("_force_close", (&value,))?;
         }
-        let cancelled = &cached::asyncio(py)?.cancelled_error;
+        let cancelled = &imports::asyncio(py)?.cancelled_error;
         if value.bind(py).is_instance(cancelled.bind(py))? {
             return Ok(());
         }

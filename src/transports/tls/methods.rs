@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::{State, Tls};
 use crate::event_loop::LoopRef;
-use crate::ffi::object::{fast_method, getter, plain_method};
+use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::net::Buffer;
 use crate::transports::life::Sender;
 

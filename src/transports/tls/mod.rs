@@ -58,9 +58,9 @@ use super::protocol::{Delivery, Sink};
 use super::stream;
 use super::{base, feed};
 use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
-use crate::ffi::cached;
 use crate::ffi::contexts::within;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use engine::Engine;
 
 /// Where in its life the TLS layer is; the names are asyncio's.
@@ -218,7 +218,7 @@ impl<'py> Intake<'py> {
         }
         // One that lacks the method is taken for an ordinary one, by asyncio's TLS too.
         let get_buffer = protocol.getattr_opt(pyo3::intern!(py, "get_buffer"))?;
-        let buffered = &cached::asyncio(py)?.buffered_protocol;
+        let buffered = &imports::asyncio(py)?.buffered_protocol;
         if get_buffer.is_none() || !protocol.is_instance(buffered.bind(py))? {
             return Ok(plain(Delivery::Data));
         }

@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::{Tls, methods};
-use crate::ffi::cached;
 use crate::ffi::gil::PySlot;
+use crate::ffi::imports;
 use crate::ffi::memory;
 use crate::transports::base::{FlowControlSlots, Transport};
 
@@ -25,7 +25,7 @@ impl Transport for Tls {
     }
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-        let asyncio = cached::asyncio(py)?;
+        let asyncio = imports::asyncio(py)?;
         Ok(vec![asyncio.transport.bind(py).clone(), asyncio.protocol.bind(py).clone()])
     }
 

@@ -1,4 +1,4 @@
-//! Python objects looked up once and kept: asyncio's classes, our helper module.
+//! Imported Python objects, each looked up once a process: asyncio's classes, the helper module.
 
 use std::sync::OnceLock;
 
@@ -26,8 +26,8 @@ pub(crate) struct Asyncio {
 }
 
 pub(crate) fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
-    static CACHE: PyOnceLock<Asyncio> = PyOnceLock::new();
-    CACHE.get_or_try_init(py, || {
+    static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
+    ASYNCIO.get_or_try_init(py, || {
         let module = py.import("asyncio")?;
         let get = |name: &str| module.getattr(name).map(Bound::unbind);
         Ok(Asyncio {
@@ -56,7 +56,8 @@ pub(crate) fn asyncio(py: Python<'_>) -> PyResult<&Asyncio> {
 /// The package that this core belongs to.
 static PACKAGE: OnceLock<String> = OnceLock::new();
 
-/// Said before anything of the core is used. A core has one Python side: it keeps pieces of it.
+/// Names the package, before anything of the core is used. A core serves one package: it keeps
+/// references to parts of it.
 pub(crate) fn set_package(name: &str) -> PyResult<()> {
     if PACKAGE.get_or_init(|| name.to_owned()) == name {
         return Ok(());
@@ -67,7 +68,7 @@ pub(crate) fn set_package(name: &str) -> PyResult<()> {
     )))
 }
 
-/// `tokioloop._helpers`: what reads better in Python and runs once an error or a connection.
+/// `tokioloop._helpers`: code that reads better in Python and runs once an error or a connection.
 pub(crate) fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
     static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
@@ -90,8 +91,8 @@ pub(crate) fn detach(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     })
 }
 
-/// `warnings.warn`, as it was when the core was loaded: asyncio's destructors keep theirs like that.
-/// When the interpreter exits transports may outlive the module.
+/// `warnings.warn`, as it was when the core was loaded: transports may outlive the module when the
+/// interpreter exits. asyncio's destructors keep it for the same reason.
 pub(crate) fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CACHE.import(py, "warnings", "warn")
@@ -103,29 +104,30 @@ pub(crate) fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     CACHE.import(py, "sys", "audit")
 }
 
-/// Whether `socket.socket` has the methods that the core goes past, and not those of a tool that
-/// forbids connections in tests, counts bytes or records.
-pub(crate) fn sockets_are_as_ever(py: Python<'_>) -> PyResult<bool> {
-    /// The version that CPython gives the class, anew whenever it is changed, and the answer then.
+/// Whether `socket.socket` still has CPython's own methods, which the core bypasses, and not those of
+/// a tool that forbids connections in tests, counts bytes or records them.
+pub(crate) fn sockets_are_unpatched(py: Python<'_>) -> PyResult<bool> {
+    /// The class's version tag, which CPython renews with each change of the class, and the answer
+    /// for that version.
     static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
     const METHODS: [&str; 6] = ["connect", "fileno", "getsockopt", "recv", "recv_into", "send"];
     let class = socket_class(py)?;
     // SAFETY: a type object; the GIL is held.
     let version = || unsafe { (*class.as_type_ptr()).tp_version_tag } as u32;
-    let (seen, as_ever) = SEEN.get(py);
+    let (seen, unpatched) = SEEN.get(py);
     if seen != 0 && seen == version() {
-        return Ok(as_ever);
+        return Ok(unpatched);
     }
     let base = py.import("_socket")?.getattr("socket")?;
-    let mut as_ever = true;
+    let mut unpatched = true;
     for method in METHODS {
-        as_ever &= class.getattr(method)?.is(&base.getattr(method)?);
+        unpatched &= class.getattr(method)?.is(&base.getattr(method)?);
     }
-    SEEN.set(py, (version(), as_ever));
-    Ok(as_ever)
+    SEEN.set(py, (version(), unpatched));
+    Ok(unpatched)
 }
 
-/// asyncio's own loop over selectors, by a name that nobody gives to another loop.
+/// asyncio's own loop over selectors, by the name that programs do not replace.
 pub(crate) fn selector_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CACHE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CACHE.import(py, "asyncio.selector_events", "BaseSelectorEventLoop")

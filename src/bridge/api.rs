@@ -1,0 +1,189 @@
+//! The functions that a loop offers to Rust code, also to code that was compiled apart from it.
+//!
+//! Two extension modules share no Rust types, not even when both were built from this crate. They
+//! share this table: C functions in a C layout, found in a capsule on the loop's class. A loop of
+//! this very crate is used through the same functions, without the capsule.
+//!
+//! # The contract
+//!
+//! - A target that is passed in was made by the `new_target` of the same table, and the caller has a
+//!   reference to it for the call: its own, or a waker's. `drop` gives that up.
+//! - A loop that is passed in is a live object, the one that the target was made on. Only `new_target`
+//!   and `runs_here` check its class: attributes can be copied, so any class may have the table.
+//! - The functions marked `GIL` are called with it held. The others may be called without, in any
+//!   thread: they take no lock that a thread holds while it waits for the GIL.
+//! - None of them unwinds: the caller may have been compiled by another rustc.
+//! - The object between `park` and `release` is borrowed. The caller keeps it alive, and releases it
+//!   before it goes; a loop of tokioloop that closes calls it once, after its own release.
+//! - The table is a static of an extension module, and modules are never unloaded.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::event_loop::targets::{TableAddress, Target};
+use crate::ffi::object::Object;
+
+/// Raised with each change of [`BridgeApi`] or of what its functions promise.
+const ABI: u32 = 1;
+
+/// The class attribute that holds the capsule.
+pub(super) const ATTRIBUTE: &str = "_bridge";
+pub(super) const CAPSULE: &CStr = c"tokioloop.bridge";
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("a version has no null byte"),
+    };
+
+/// A target, seen from outside: it starts with its table, and the rest is unknown.
+#[repr(C)]
+pub(super) struct OpaqueTarget {
+    pub api: &'static BridgeApi,
+}
+
+/// The functions that a loop offers. The first three fields are the same in every version.
+///
+/// `GIL`: to be called with it held. Others may be called from any thread, at any time.
+#[repr(C)]
+pub(super) struct BridgeApi {
+    pub abi: u32,
+    pub size: u32,
+    pub version: *const c_char,
+    /// GIL. A target on this loop, with one reference; null with an exception set.
+    pub new_target: unsafe extern "C" fn(event_loop: Object) -> *const OpaqueTarget,
+    /// One more reference.
+    pub keep: unsafe extern "C" fn(*const OpaqueTarget),
+    /// One reference less.
+    pub drop: unsafe extern "C" fn(*const OpaqueTarget),
+    /// Has the loop call the parked object, without arguments, unless a poll runs or is due.
+    pub wake: unsafe extern "C" fn(*const OpaqueTarget),
+    /// A poll begins.
+    pub begin: unsafe extern "C" fn(*const OpaqueTarget),
+    /// A poll ended. Not 0 if it was woken meanwhile: then the caller must poll again.
+    pub finish: unsafe extern "C" fn(*const OpaqueTarget) -> c_int,
+    /// GIL. Sets the object that wakes call; borrowed until `release`. It is called with the loop as
+    /// its argument when the loop closes, which releases it, too.
+    pub park: unsafe extern "C" fn(event_loop: Object, *const OpaqueTarget, object: Object),
+    /// GIL. Wakes call no object from now on.
+    pub release: unsafe extern "C" fn(event_loop: Object, *const OpaqueTarget),
+    /// The number of references besides the owner's and the loop's own.
+    pub wakers: unsafe extern "C" fn(*const OpaqueTarget) -> usize,
+    /// GIL. Whether this thread runs the loop.
+    pub runs_here: unsafe extern "C" fn(event_loop: Object) -> c_int,
+}
+
+// SAFETY: written once, at compile time; all that it points to is static.
+unsafe impl Sync for BridgeApi {}
+// SAFETY: function pointers, numbers and the address of a static text: nothing belongs to a thread.
+unsafe impl Send for BridgeApi {}
+
+impl BridgeApi {
+    pub(super) const fn address(&'static self) -> TableAddress {
+        TableAddress(std::ptr::from_ref(self).cast::<c_void>())
+    }
+
+    /// A table with the functions on targets, which are the same for all kinds of loops.
+    pub(super) const fn with(
+        new_target: unsafe extern "C" fn(Object) -> *const OpaqueTarget,
+        park: unsafe extern "C" fn(Object, *const OpaqueTarget, Object),
+        release: unsafe extern "C" fn(Object, *const OpaqueTarget),
+        runs_here: unsafe extern "C" fn(Object) -> c_int,
+    ) -> Self {
+        Self {
+            abi: ABI,
+            size: size_of::<Self>() as u32,
+            version: VERSION.as_ptr(),
+            new_target,
+            keep,
+            drop: drop_target,
+            wake,
+            begin,
+            finish,
+            park,
+            release,
+            wakers,
+            runs_here,
+        }
+    }
+}
+
+/// Gives a reference to a target away.
+pub(super) fn into_opaque(target: Arc<Target>) -> *const OpaqueTarget {
+    // The table's address comes first in both.
+    Arc::into_raw(target).cast()
+}
+
+/// Borrows the target behind an opaque pointer.
+///
+/// # Safety
+/// `target` must come from `into_opaque` of this crate, and its reference must outlive the use.
+pub(super) unsafe fn borrow(target: *const OpaqueTarget) -> ManuallyDrop<Arc<Target>> {
+    // SAFETY: the caller's promise; the reference is not given up, for it is not ours.
+    ManuallyDrop::new(unsafe { Arc::from_raw(target.cast::<Target>()) })
+}
+
+unsafe extern "C" fn keep(target: *const OpaqueTarget) {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { Arc::increment_strong_count(target.cast::<Target>()) };
+}
+
+unsafe extern "C" fn drop_target(target: *const OpaqueTarget) {
+    // SAFETY: the caller gives up a reference.
+    drop(unsafe { Arc::from_raw(target.cast::<Target>()) });
+}
+
+unsafe extern "C" fn wake(target: *const OpaqueTarget) {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { borrow(target) }.wake();
+}
+
+unsafe extern "C" fn begin(target: *const OpaqueTarget) {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { borrow(target) }.wake_state.begin();
+}
+
+unsafe extern "C" fn finish(target: *const OpaqueTarget) -> c_int {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    unsafe { borrow(target) }.wake_state.finish() as c_int
+}
+
+unsafe extern "C" fn wakers(target: *const OpaqueTarget) -> usize {
+    // SAFETY: the caller has a reference to a target that this crate made.
+    let target = unsafe { borrow(target) };
+    // SAFETY: the collector calls this, and holds the GIL.
+    let listed = target.is_listed(unsafe { Python::assume_attached() });
+    Arc::strong_count(&target) - 1 - usize::from(listed)
+}
+
+/// The table in the capsule that a loop's class has; `None` if it has none.
+pub(super) fn offered(class: &Bound<'_, PyType>) -> PyResult<Option<&'static BridgeApi>> {
+    let Some(capsule) = class.getattr_opt(ATTRIBUTE)? else { return Ok(None) };
+    // SAFETY: any live object may be checked.
+    if unsafe { ffi::PyCapsule_IsValid(capsule.as_ptr(), CAPSULE.as_ptr()) } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: a capsule of this name holds a table that lives as long as the process: extension
+    // modules are not unloaded. The first three fields are the same in every version.
+    unsafe {
+        let table =
+            ffi::PyCapsule_GetPointer(capsule.as_ptr(), CAPSULE.as_ptr()).cast::<BridgeApi>();
+        let abi = (&raw const (*table).abi).read();
+        let size = (&raw const (*table).size).read() as usize;
+        if abi == ABI && size >= size_of::<BridgeApi>() {
+            return Ok(Some(&*table));
+        }
+        let theirs = CStr::from_ptr((&raw const (*table).version).read()).to_string_lossy();
+        Err(PyImportError::new_err(format!(
+            "the running event loop is of tokioloop {theirs} (bridge version {abi}), and this \
+             extension was built with tokioloop {} (bridge version {ABI}): \
+             install matching versions",
+            env!("CARGO_PKG_VERSION"),
+        )))
+    }
+}

@@ -1,0 +1,120 @@
+//! Rust futures as Python awaitables.
+
+use std::any::type_name;
+use std::future::Future;
+
+use pyo3::prelude::*;
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::tokio::{get_current_locals, scope, scope_local};
+
+use super::admission::admit;
+use super::awaitable::new_awaitable;
+use super::future::{self, ObjectFuture};
+use super::link::Link;
+use super::running::running_loop;
+use super::tasks;
+
+/// Makes a Rust future awaitable in Python.
+///
+/// The [module](super) says which object is returned on which loop. The future's result is converted
+/// when it is done; an error is raised where it is awaited, and so is a panic, as
+/// `pyo3_async_runtimes.RustPanic`.
+///
+/// Raises `ImportError` in a sub-interpreter, and if the running loop is of a tokioloop that this
+/// crate does not fit.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use std::time::Duration;
+///
+/// #[pyfunction]
+/// fn nap(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+///     tokioloop::bridge::future_into_py(py, async move {
+///         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+///         Ok("rested")
+///     })
+/// }
+/// ```
+pub fn future_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    admit(py)?;
+    if let Some(running) = running_loop(py)?
+        && let Link::Foreign = Link::to(&running)?
+    {
+        return tasks::awaitable(py, get_current_locals(py)?, fut);
+    }
+    new_awaitable(py, future::sendable(fut), name_of::<F>())
+}
+
+/// The same with locals of your own: awaitables that the future makes run in their context, on
+/// their loop. It is to be awaited on that loop, too.
+pub fn future_into_py_with_locals<F, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    fut: F,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    admit(py)?;
+    if let Link::Foreign = Link::to(&locals.event_loop(py))? {
+        return tasks::awaitable(py, locals, fut);
+    }
+    new_awaitable(py, future::sendable(scope(locals, fut)), name_of::<F>())
+}
+
+/// Makes a Rust future awaitable that is not `Send`.
+///
+/// Unlike its model this works on every loop without a `LocalSet`: the future is polled where it is
+/// awaited, which must be in the thread that made it (`RuntimeError` otherwise).
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use std::rc::Rc;
+///
+/// #[pyfunction]
+/// fn shared(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     let text = Rc::new(String::from("not Send"));
+///     tokioloop::bridge::local_future_into_py(py, async move {
+///         tokio::task::yield_now().await;
+///         Ok(text.len())
+///     })
+/// }
+/// ```
+pub fn local_future_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+{
+    admit(py)?;
+    if let Some(running) = running_loop(py)? {
+        Link::to(&running)?;
+    }
+    new_awaitable(py, future::local(fut), name_of::<F>())
+}
+
+/// The same with locals of your own.
+pub fn local_future_into_py_with_locals<F, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    fut: F,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+{
+    admit(py)?;
+    Link::to(&locals.event_loop(py))?;
+    new_awaitable(py, future::local(scope_local(locals, ObjectFuture(fut))), name_of::<F>())
+}
+
+/// `extension::function` for the future of its `async` block.
+fn name_of<F>() -> &'static str {
+    let name = type_name::<F>();
+    let name = name.split('<').next().unwrap_or(name);
+    name.trim_end_matches("::{{closure}}")
+}
