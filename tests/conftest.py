@@ -16,8 +16,8 @@ import sys
 import textwrap
 
 import pytest
-from pipe_ends import KINDS, make_pipe
-from recording import transport_pair
+from support.pipe_ends import KINDS, make_pipe
+from support.recording import transport_pair
 
 # What a program started by `programs` finds in its name space, whichever loop is tested.
 PRELUDES = {
@@ -230,6 +230,6 @@ def programs(loop_name):
 def certificates(tmp_path_factory):
     """Certificates for localhost and TLS contexts of all kinds (see `certificates.py`)."""
     pytest.importorskip("trustme")
-    from certificates import Certificates  # late: it imports trustme
+    from support.certificates import Certificates  # late: it imports trustme
 
     return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -12,7 +12,8 @@ import sys
 import time
 
 import pytest
-from bridge_builds import Loops, build, load
+
+from bridge.builds import Loops, build, load
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 BESIDE, EMBEDDED = EXAMPLES / "rust-extension", EXAMPLES / "rust-embedded"

@@ -7,7 +7,8 @@ import socket
 import sys
 
 import pytest
-from rows import row
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

@@ -11,9 +11,10 @@ import signal
 import socket
 
 import pytest
-from recording import Recorder, blocking_pair, transport_pair
-from reused_numbers import pair_with
-from rows import row
+from support.recording import Recorder, blocking_pair, transport_pair
+from support.reused_numbers import pair_with
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

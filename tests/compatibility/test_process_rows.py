@@ -11,8 +11,9 @@ import sys
 import warnings
 
 import pytest
-from recording import Recorder
-from rows import row
+from support.recording import Recorder
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

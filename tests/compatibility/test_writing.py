@@ -8,8 +8,9 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, in_thread, read_exactly, transport_pair
-from rows import row
+from support.recording import Recorder, in_thread, read_exactly, transport_pair
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

@@ -14,7 +14,7 @@ import unittest
 
 import pytest
 
-from .cpython import (
+from conformance.cpython import (
     ACCELERATED_MODULES,
     MODULES,
     MODULES_LEFT_OUT,

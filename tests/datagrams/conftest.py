@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from letters import Letters
+
+from datagrams.letters import Letters
 
 
 @pytest.fixture

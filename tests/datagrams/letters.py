@@ -7,7 +7,7 @@ import sys
 from asyncio import selector_events
 
 import pytest
-from recording import Recorder
+from support.recording import Recorder
 
 # Where nobody else binds a socket: a port that was free here a moment ago still is.
 NOBODY = "127.0.0.98"

@@ -8,8 +8,9 @@ import os
 import socket
 
 import pytest
-from letters import LOCAL, Echo, name_of, pair
-from recording import Reports
+from support.recording import Reports
+
+from datagrams.letters import LOCAL, Echo, name_of, pair
 
 # --- addresses ---
 

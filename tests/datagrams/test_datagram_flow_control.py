@@ -7,8 +7,9 @@ import concurrent.futures
 import socket
 
 import pytest
-from letters import HEADER, LOCAL, Echo, Letters, miscounted, name_of
-from recording import listener
+from support.recording import listener
+
+from datagrams.letters import HEADER, LOCAL, Echo, Letters, miscounted, name_of
 
 # --- flow control ---
 

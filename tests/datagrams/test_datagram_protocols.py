@@ -8,8 +8,9 @@ import socket
 import sys
 
 import pytest
-from letters import LOCAL, Letters, name_of, pausing
-from recording import Reports
+from support.recording import Reports
+
+from datagrams.letters import LOCAL, Letters, name_of, pausing
 
 # --- the protocol ---
 

@@ -11,7 +11,8 @@ import warnings
 import weakref
 
 import pytest
-from letters import LOCAL, Echo, Letters, name_of, pair, pausing
+
+from datagrams.letters import LOCAL, Echo, Letters, name_of, pair, pausing
 
 # --- what a transport is ---
 

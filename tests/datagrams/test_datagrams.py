@@ -8,7 +8,8 @@ import os
 import socket
 
 import pytest
-from letters import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
+
+from datagrams.letters import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
 
 # --- sending and receiving ---
 

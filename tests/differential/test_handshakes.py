@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import strategies as st
-from recording import reset
+from support.recording import reset
 
 from differential.ends import (
     CALLBACKS,

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from recording import Recorder, in_thread
+from support.recording import Recorder, in_thread
 
 KIB = 1024
 MIB = 1024 * KIB

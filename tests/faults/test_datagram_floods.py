@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 import pytest
-from harness import KIB, endure, flooding, served_fairly, until
+
+from faults.harness import KIB, endure, flooding, served_fairly, until
 
 
 class Counts(asyncio.DatagramProtocol):

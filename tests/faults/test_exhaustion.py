@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from exhaustion import LIMIT, told
+
+from faults.exhaustion import LIMIT, told
 
 SERVER = """
 class Greets(asyncio.Protocol):

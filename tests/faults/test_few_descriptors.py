@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from exhaustion import told
+
+from faults.exhaustion import told
 
 SWEEP = """
 outcomes = []

@@ -8,8 +8,9 @@ import os
 import socket
 
 import pytest
-from harness import KIB, Counts, endure, flooding, raw, served_fairly, until
-from recording import Recorder, blocking_pair, in_thread, read_exactly, transport_pair
+from support.recording import Recorder, blocking_pair, in_thread, read_exactly, transport_pair
+
+from faults.harness import KIB, Counts, endure, flooding, raw, served_fairly, until
 
 
 @pytest.mark.parametrize("size", [1, 64 * KIB])

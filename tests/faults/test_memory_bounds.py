@@ -9,7 +9,9 @@ import socket
 import threading
 
 import pytest
-from harness import (
+from support.recording import blocking_pair, fill, in_thread, read_all, transport_pair
+
+from faults.harness import (
     KIB,
     MIB,
     TOO_MUCH,
@@ -22,7 +24,6 @@ from harness import (
     raw,
     until,
 )
-from recording import blocking_pair, fill, in_thread, read_all, transport_pair
 
 pytestmark = pytest.mark.skipif(allocated() == 0, reason="only glibc's malloc can be asked")
 

@@ -12,9 +12,10 @@ import socket
 import sys
 
 import pytest
-from children import none_left
-from harness import MIB, clog, endure, pipe, raw, until
-from recording import Recorder, Reports
+from support.children import none_left
+from support.recording import Recorder, Reports
+
+from faults.harness import MIB, clog, endure, pipe, raw, until
 
 PIPE = asyncio.subprocess.PIPE
 logs_lost_stdin = pytest.mark.skipif(

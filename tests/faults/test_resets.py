@@ -7,8 +7,16 @@ import signal
 import socket
 
 import pytest
-from harness import KIB, clog, endure, rests, until
-from recording import Recorder, blocking_pair, in_thread, read_exactly, reset, transport_pair
+from support.recording import (
+    Recorder,
+    blocking_pair,
+    in_thread,
+    read_exactly,
+    reset,
+    transport_pair,
+)
+
+from faults.harness import KIB, clog, endure, rests, until
 
 
 class Serving:

@@ -9,9 +9,10 @@ import ssl
 import struct
 
 import pytest
-from harness import KIB, bystander, endure, rests, until
-from recording import Recorder, blocking_pair, in_thread, read_all, reset
-from tls_peer import HOST, SESSION, Peer, contexts, starting, tls_pair
+from support.recording import Recorder, blocking_pair, in_thread, read_all, reset
+
+from faults.harness import KIB, bystander, endure, rests, until
+from faults.tls_peer import HOST, SESSION, Peer, contexts, starting, tls_pair
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import socket
 import ssl
 
 import pytest
-from harness import KIB, endure, rests, until
-from recording import Recorder, in_thread, read_all, reset
-from tls_peer import SESSION, clog_tls, contexts, tls_pair
+from support.recording import Recorder, in_thread, read_all, reset
+
+from faults.harness import KIB, endure, rests, until
+from faults.tls_peer import SESSION, clog_tls, contexts, tls_pair
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 GOODBYES = ["eof_received", "connection_lost"]

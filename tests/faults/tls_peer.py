@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 
-from recording import Recorder, blocking_pair, in_thread
+from support.recording import Recorder, blocking_pair, in_thread
 
 HOST = "localhost"
 # What a session may cost of the memory of its context; a forgotten connection costs 50 KiB.

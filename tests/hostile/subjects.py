@@ -214,7 +214,7 @@ def process(stage):
 
 def contexts():
     if not CONTEXTS:
-        from certificates import Certificates
+        from support.certificates import Certificates
 
         folder = tempfile.TemporaryDirectory()
         certificates = Certificates(Path(folder.name))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from waiting import open_sockets, until
+
+from integration.waiting import open_sockets, until
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import random
 import signal
 from pathlib import Path
 
-from servers import Server, free_ports, running
+from integration.servers import Server, free_ports, running
 
 __all__ = ["LARGE", "Nginx", "running"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from servers import Server, find_program, free_ports, running
+from integration.servers import Server, find_program, free_ports, running
 
 __all__ = ["PostgreSQL", "running"]
 

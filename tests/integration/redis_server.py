@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servers import Server, free_ports, running
+from integration.servers import Server, free_ports, running
 
 __all__ = ["Redis", "running"]
 

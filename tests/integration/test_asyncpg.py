@@ -10,8 +10,9 @@ import ssl
 import sys
 
 import pytest
-from postgresql_server import PostgreSQL, running
-from waiting import until
+
+from integration.postgresql_server import PostgreSQL, running
+from integration.waiting import until
 
 asyncpg = pytest.importorskip("asyncpg")
 

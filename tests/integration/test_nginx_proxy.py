@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 import uvicorn
 from aiohttp import web
-from nginx_server import Nginx, running
-from waiting import until
+
+from integration.nginx_server import Nginx, running
+from integration.waiting import until
 
 PIECE = bytes(range(256)) * 256
 

@@ -8,9 +8,10 @@ import ssl
 import sys
 
 import pytest
-from nginx_server import LARGE, Nginx, running
-from recording import Recorder
-from waiting import until
+from support.recording import Recorder
+
+from integration.nginx_server import LARGE, Nginx, running
+from integration.waiting import until
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 

@@ -7,7 +7,8 @@ import contextlib
 import random
 
 import pytest
-from redis_server import Redis, running
+
+from integration.redis_server import Redis, running
 
 pytest.importorskip("redis")
 

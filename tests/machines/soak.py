@@ -34,7 +34,7 @@ from itertools import pairwise
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import malloc
-from certificates import Certificates
+from support.certificates import Certificates
 
 CYCLES_A_LOOP = 5
 HUNG_AFTER = 120

@@ -292,11 +292,11 @@ def play(factory, seed, bridge, loops):
 
 
 def load_bridge():
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bridge"))
-    import bridge_builds
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from bridge import builds
 
-    folder = bridge_builds.build(bridge_builds.HERE / "extension", "bridge_extension")
-    return bridge_builds.load(folder, "bridge_extension")
+    folder = builds.build(builds.HERE / "extension", "bridge_extension")
+    return builds.load(folder, "bridge_extension")
 
 
 def main():

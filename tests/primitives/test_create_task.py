@@ -9,7 +9,8 @@ import sys
 from unittest import mock
 
 import pytest
-from outcomes import plain
+
+from primitives.outcomes import plain
 
 pytestmark = pytest.mark.native_only
 VALUE = contextvars.ContextVar("VALUE", default="default")

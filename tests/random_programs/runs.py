@@ -34,7 +34,7 @@ def environment():
 def certificates():
     """A folder with a server's certificate for all workers of this process."""
     try:
-        from certificates import Certificates
+        from support.certificates import Certificates
     except ImportError:  # without trustme: no TLS
         return ""
     folder = tempfile.TemporaryDirectory()

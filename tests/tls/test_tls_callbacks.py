@@ -7,8 +7,9 @@ import contextvars
 import sys
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, Buffered, secure, tls_pair
+from support.recording import Recorder, Reports, in_thread
+
+from tls.peers import OLDER_DESIGN, Buffered, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

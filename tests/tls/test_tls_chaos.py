@@ -6,8 +6,9 @@ import asyncio
 import random
 
 import pytest
-from recording import Reports
-from tls_peers import HOST
+from support.recording import Reports
+
+from tls.peers import HOST
 
 STEPS = 150
 

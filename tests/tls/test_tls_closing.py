@@ -9,8 +9,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, in_thread, read_all, reset
-from tls_peers import OLDER_DESIGN, Buffered, needs_3_11
+from support.recording import Recorder, Reports, in_thread, read_all, reset
+
+from tls.peers import OLDER_DESIGN, Buffered, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

@@ -7,8 +7,9 @@ import re
 import ssl
 
 import pytest
-from recording import Recorder, in_thread
-from tls_peers import HOST, OLDER_DESIGN
+from support.recording import Recorder, in_thread
+
+from tls.peers import HOST, OLDER_DESIGN
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)

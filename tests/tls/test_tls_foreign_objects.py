@@ -7,8 +7,9 @@ import gc
 import ssl
 
 import pytest
-from recording import Recorder
-from tls_peers import HOST, OLDER_DESIGN, Buffered
+from support.recording import Recorder
+
+from tls.peers import HOST, OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

@@ -8,9 +8,10 @@ import ssl
 import sys
 
 import pytest
-from certificates import CLIENT, ELSEWHERE
-from recording import Recorder, in_thread
-from tls_peers import HOST, OLDER_DESIGN, Peer, needs_3_11, secure, tls_pair
+from support.certificates import CLIENT, ELSEWHERE
+from support.recording import Recorder, in_thread
+
+from tls.peers import HOST, OLDER_DESIGN, Peer, needs_3_11, secure, tls_pair
 
 
 def ssl_object(protocol):

@@ -10,8 +10,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
-from tls_peers import HOST, Peer, secure
+from support.recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
+
+from tls.peers import HOST, Peer, secure
 
 # Seconds after which a handshake is given up here.
 SHORT = 0.2

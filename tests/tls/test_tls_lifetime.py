@@ -11,8 +11,9 @@ import warnings
 import weakref
 
 import pytest
-from recording import Recorder, in_thread, turns
-from tls_peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
+from support.recording import Recorder, in_thread, turns
+
+from tls.peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

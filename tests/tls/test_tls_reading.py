@@ -6,8 +6,9 @@ import asyncio
 import random
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, Buffered
+from support.recording import Recorder, Reports, in_thread
+
+from tls.peers import OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

@@ -9,8 +9,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, read_all
-from tls_peers import HOST, REWRITTEN, ask, echo
+from support.recording import Recorder, Reports, blocking_pair, in_thread, read_all
+
+from tls.peers import HOST, REWRITTEN, ask, echo
 
 # --- what is refused ---
 

@@ -8,8 +8,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
-from tls_peers import HOST, OLDER_DESIGN, REWRITTEN, Buffered, Peer, needs_3_11
+from support.recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
+
+from tls.peers import HOST, OLDER_DESIGN, REWRITTEN, Buffered, Peer, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

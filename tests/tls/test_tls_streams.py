@@ -7,8 +7,9 @@ import random
 import re
 
 import pytest
-from recording import in_thread
-from tls_peers import secure
+from support.recording import in_thread
+
+from tls.peers import secure
 
 MEGABYTE = 1 << 20
 

@@ -8,8 +8,9 @@ import logging
 import random
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, tls_pair
+from support.recording import Recorder, Reports, in_thread
+
+from tls.peers import OLDER_DESIGN, tls_pair
 
 MEGABYTE = 1 << 20
 # More than the kernel buffers for both ends of a connection together.
