@@ -9,7 +9,7 @@ import socket
 import weakref
 
 import pytest
-from support.recording import turns
+from support.iterations import run_iterations
 from support.reused_numbers import pair_with
 
 WAYS = {"reader": selectors.EVENT_READ, "writer": selectors.EVENT_WRITE}
@@ -37,7 +37,7 @@ def test_a_closed_file_can_be_removed(loop, pair, way):
     near, _ = pair
     add(loop, way, near, print)
     near.close()
-    turns(loop)
+    run_iterations(loop)
     assert remove(loop, way, near) is True
     with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
         remove(loop, way, near)
@@ -144,7 +144,7 @@ def test_a_closed_file_can_be_removed_when_another_has_its_number(loop, pair, wa
         peer.send(b"x")
         assert remove(loop, way, near) is True
         if type(loop) is not asyncio.SelectorEventLoop:
-            turns(loop)
+            run_iterations(loop)
             assert called
             assert remove(loop, way, again) is True
 

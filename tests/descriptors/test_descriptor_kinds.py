@@ -8,7 +8,8 @@ import os
 import socket
 
 import pytest
-from support.recording import fill, transport_pair, turns
+from support.iterations import run_iterations
+from support.recording import fill, transport_pair
 from support.reused_numbers import pair_with
 
 
@@ -45,7 +46,7 @@ def test_the_end_of_a_socket_makes_it_readable(loop, pair):
 
     loop.add_reader(near, readable)
     loop.call_soon(far.close)
-    turns(loop)
+    run_iterations(loop)
     assert received == [b""]
 
 
@@ -63,7 +64,7 @@ def test_a_pipe_can_be_watched_at_both_ends(loop, pipe):
 
     loop.add_reader(read_end, readable)
     loop.add_writer(write_end, writable)
-    turns(loop)
+    run_iterations(loop)
     assert received == [b"through the pipe"]
 
 
@@ -77,7 +78,7 @@ def test_a_pipe_whose_writer_is_gone_is_readable(loop, pipe):
 
     loop.add_reader(read_end, readable)
     loop.call_soon(os.close, write_end)
-    turns(loop)
+    run_iterations(loop)
     assert received == [b""]
 
 
@@ -93,10 +94,10 @@ def test_a_full_pipe_whose_reader_is_gone_is_writable(loop, pipe):
         loop.remove_writer(write_end)
 
     loop.add_writer(write_end, writable)
-    turns(loop)
+    run_iterations(loop)
     assert errors == []
     os.close(read_end)
-    turns(loop)
+    run_iterations(loop)
     assert errors == [BrokenPipeError]
 
 
@@ -107,7 +108,7 @@ def test_a_terminal_can_be_watched(loop):
         received = []
         loop.add_reader(terminal, lambda: received.append(os.read(terminal, 100)))
         loop.call_soon(os.write, program, b"typed")
-        turns(loop)
+        run_iterations(loop)
         loop.remove_reader(terminal)
         assert b"".join(received) == b"typed"
     finally:
@@ -157,7 +158,7 @@ def test_an_object_with_fileno_is_a_file(loop, pair):
     calls = []
     far.send(b"x")
     loop.add_reader(Wrapper(), calls.append, None)
-    turns(loop)
+    run_iterations(loop)
     assert calls
     assert loop.remove_reader(Wrapper()) is True
 
@@ -169,7 +170,7 @@ def test_a_closed_descriptor_can_still_be_removed(loop):
         fd = near.fileno()
         loop.add_reader(fd, print)
         near.close()
-        turns(loop)
+        run_iterations(loop)
         assert loop.remove_reader(fd) is True
         assert loop.remove_reader(fd) is False
 
@@ -181,18 +182,18 @@ def test_a_new_socket_under_a_reused_number_does_not_call_the_old_reader(loop):
     near.setblocking(False)
     fd = near.fileno()
     loop.add_reader(fd, old_calls.append, "old")
-    turns(loop)
+    run_iterations(loop)
     near.close()
     far.close()
     near, far = pair_with(fd)
     with near, far:
         near.setblocking(False)
         far.send(b"for the new one")
-        turns(loop)
+        run_iterations(loop)
         assert old_calls == []
         assert loop.remove_reader(fd) is True
         loop.add_reader(fd, lambda: new_data.append(near.recv(100)))
-        turns(loop)
+        run_iterations(loop)
         assert loop.remove_reader(fd) is True
     assert new_data == [b"for the new one"]
     assert old_calls == []
@@ -208,7 +209,7 @@ def test_many_sockets_may_come_and_go_under_one_number(loop):
             numbers.add(near.fileno())
             loop.add_reader(near, lambda near=near: received.append(near.recv(10)))
             far.send(b"%d" % i)
-            turns(loop, 2)
+            run_iterations(loop, 2)
             loop.remove_reader(near)
     assert received == [b"%d" % i for i in range(50)]
     assert len(numbers) < 50
@@ -222,11 +223,11 @@ def test_a_duplicate_of_a_watched_descriptor_is_watched_on_its_own(loop, pair):
         far.send(b"x")
         loop.add_reader(near, calls.append, "near")
         loop.add_reader(twin, calls.append, "twin")
-        turns(loop)
+        run_iterations(loop)
         assert set(calls) == {"near", "twin"}
         loop.remove_reader(near)
         calls.clear()
-        turns(loop)
+        run_iterations(loop)
         assert set(calls) == {"twin"}
         loop.remove_reader(twin)
 

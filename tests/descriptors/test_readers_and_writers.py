@@ -8,7 +8,8 @@ import contextvars
 import socket
 
 import pytest
-from support.recording import Reports, fill, turns
+from support.iterations import run_iterations
+from support.recording import Reports, fill
 
 
 @pytest.fixture
@@ -63,11 +64,11 @@ def test_a_writer_waits_until_the_peer_makes_room(loop, pair):
     sent = fill(near.fileno())
     calls = []
     loop.add_writer(near, calls.append, "room")
-    turns(loop)
+    run_iterations(loop)
     assert calls == []
     while sent:
         sent -= len(far.recv(1 << 20))
-    turns(loop)
+    run_iterations(loop)
     assert calls
     assert loop.remove_writer(near) is True
 
@@ -101,7 +102,7 @@ def test_a_second_reader_replaces_the_first(loop, pair):
     far.send(b"x")
     loop.add_reader(near, calls.append, "first")
     loop.add_reader(near, calls.append, "second")
-    turns(loop)
+    run_iterations(loop)
     assert set(calls) == {"second"}
     assert loop.remove_reader(near) is True
     assert loop.remove_reader(near) is False
@@ -117,7 +118,7 @@ def test_a_reader_that_replaces_itself_is_not_called_again(loop, pair):
 
     far.send(b"x")
     loop.add_reader(near, first)
-    turns(loop)
+    run_iterations(loop)
     loop.remove_reader(near)
     assert calls[:2] == ["first", "second"]
     assert calls.count("first") == 1
@@ -128,11 +129,11 @@ def test_a_reader_that_does_not_drain_is_called_again_and_starves_nobody(loop, p
     calls = []
     far.send(b"data left where it is")
     loop.add_reader(near, calls.append, None)
-    turns(loop, 10)
+    run_iterations(loop, 10)
     assert len(calls) >= 5
     loop.remove_reader(near)
     seen = len(calls)
-    turns(loop)
+    run_iterations(loop)
     assert len(calls) == seen
 
 
@@ -141,7 +142,7 @@ def test_a_reader_that_drains_partly_is_called_for_the_rest(loop, pair):
     received = []
     far.send(b"abcdef")
     loop.add_reader(near, lambda: received.append(near.recv(2)))
-    turns(loop, 10)
+    run_iterations(loop, 10)
     loop.remove_reader(near)
     assert received == [b"ab", b"cd", b"ef"]
 
@@ -150,7 +151,7 @@ def test_a_writer_is_called_as_long_as_there_is_room(loop, pair):
     near, _ = pair
     calls = []
     loop.add_writer(near, calls.append, None)
-    turns(loop, 10)
+    run_iterations(loop, 10)
     loop.remove_writer(near)
     assert len(calls) >= 5
 
@@ -160,14 +161,14 @@ def test_reader_and_writer_of_one_descriptor_live_independently(loop, pair):
     calls = []
     loop.add_reader(near, calls.append, "read")
     loop.add_writer(near, calls.append, "write")
-    turns(loop)
+    run_iterations(loop)
     assert set(calls) == {"write"}
     far.send(b"x")
-    turns(loop)
+    run_iterations(loop)
     assert set(calls) == {"read", "write"}
     loop.remove_writer(near)
     calls.clear()
-    turns(loop)
+    run_iterations(loop)
     assert set(calls) == {"read"}
     loop.remove_reader(near)
 
@@ -181,7 +182,7 @@ def test_a_reader_may_remove_itself(loop, pair):
 
     far.send(b"x")
     loop.add_reader(near, once)
-    turns(loop)
+    run_iterations(loop)
     assert calls == [True]
 
 
@@ -199,7 +200,7 @@ def test_a_reader_removed_by_another_in_the_same_turn_is_not_called(loop):
             far.send(b"x")
         loop.add_reader(pairs[0][0], fire, 0, 1)
         loop.add_reader(pairs[1][0], fire, 1, 0)
-        turns(loop)
+        run_iterations(loop)
         assert len(called) == 1
         assert loop.remove_reader(pairs[called[0]][0]) is True
 
@@ -216,7 +217,7 @@ def test_a_reader_that_removes_the_writer_of_the_same_descriptor(loop, pair):
     far.send(b"x")
     loop.add_reader(near, readable)
     loop.add_writer(near, order.append, "write")
-    turns(loop)
+    run_iterations(loop)
     # Reading comes first, so the writer was removed before its turn.
     assert order == ["read"]
 
@@ -233,7 +234,7 @@ def test_a_reader_removed_and_added_again_within_its_call_goes_on(loop, pair):
 
     far.send(b"abc")
     loop.add_reader(near, readable)
-    turns(loop, 10)
+    run_iterations(loop, 10)
     assert received == [b"a", b"b", b"c"]
 
 
@@ -248,7 +249,7 @@ def test_an_exception_in_a_reader_is_reported_and_the_reader_stays(loop, pair):
 
     far.send(b"ab")
     loop.add_reader(near, readable)
-    turns(loop, 10)
+    run_iterations(loop, 10)
     assert loop.remove_reader(near) is True
     assert received == [b"a", b"b"]
     assert [str(c["exception"]) for c in reports.contexts] == ["trouble 1", "trouble 2"]
@@ -270,7 +271,7 @@ def test_an_exit_raised_in_a_reader_leaves_the_loop(loop, pair, fatal):
     loop.add_reader(near, readable)
     with pytest.raises(fatal):
         loop.run_forever()
-    turns(loop)
+    run_iterations(loop)
 
 
 def test_a_reader_runs_in_the_context_it_was_added_in(loop, pair):
@@ -288,7 +289,7 @@ def test_a_reader_runs_in_the_context_it_was_added_in(loop, pair):
 
     contextvars.copy_context().run(add)
     far.send(b"x")
-    turns(loop)
+    run_iterations(loop)
     assert seen == ["inside"]
 
 
@@ -304,7 +305,7 @@ def test_many_descriptors_are_told_apart(loop):
             loop.add_reader(near, readable, i)
             if i % 2:
                 far.send(b"%d" % i)
-        turns(loop, 10)
+        run_iterations(loop, 10)
         assert received == {i: b"%d" % i for i in range(1, 100, 2)}
         assert [loop.remove_reader(near) for near, _ in pairs] == [True, False] * 50
 
@@ -315,7 +316,7 @@ def test_readers_survive_from_one_run_to_the_next(loop, pair):
     loop.add_reader(near, lambda: received.append(near.recv(10)))
     for message in (b"one", b"two"):
         far.send(message)
-        turns(loop)
+        run_iterations(loop)
     assert received == [b"one", b"two"]
     assert loop.remove_reader(near) is True
 
@@ -329,7 +330,7 @@ def test_a_callback_that_cannot_be_called_is_reported_not_raised(loop, pair):
 
     loop.add_reader(near, wrong_signature)
     far.send(b"x")
-    turns(loop, 2)
+    run_iterations(loop, 2)
     loop.remove_reader(near)
     assert isinstance(reports.contexts[0]["exception"], TypeError)
 

@@ -13,7 +13,8 @@ import socket
 import sys
 
 import pytest
-from support.recording import Reports, turns
+from support.iterations import run_iterations
+from support.recording import Reports
 from support.reused_numbers import pair_with
 
 SECRET = b"for the old peer only "
@@ -144,7 +145,7 @@ def test_a_reader_is_not_called_for_the_new_socket(loop):
         with reused(near) as (again, peer):
             loop.add_writer(again, called.append, "new")
             peer.send(b"x")
-            turns(loop)
+            run_iterations(loop)
             assert set(called) == {"new"}
             assert loop.remove_reader(again) is False
             assert loop.remove_writer(again) is True
@@ -159,7 +160,7 @@ def test_the_same_watch_on_the_new_socket_works(loop):
         with reused(near) as (again, peer):
             loop.add_reader(again, called.append, "new")
             peer.send(b"x")
-            turns(loop)
+            run_iterations(loop)
             assert set(called) == {"new"}
             assert loop.remove_reader(again) is True
             assert loop.remove_reader(again) is False

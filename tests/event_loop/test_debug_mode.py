@@ -9,17 +9,13 @@ import threading
 import time
 
 import pytest
+from support.iterations import run_briefly
 
 PRINT_DEBUG = """
     loop = new_event_loop()
     print(loop.get_debug())
     loop.close()
 """
-
-
-def run_briefly(loop):
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def test_debug_is_off_until_it_is_switched_on(programs, loop):

@@ -5,15 +5,11 @@ import gc
 import logging
 
 import pytest
+from support.iterations import run_briefly
 
 
 def fails(*args):
     raise LookupError("lost")
-
-
-def run_briefly(loop):
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 @pytest.fixture

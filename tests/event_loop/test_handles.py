@@ -9,15 +9,11 @@ import sys
 import weakref
 
 import pytest
+from support.iterations import run_briefly
 
 
 def callback(*args):
     pass
-
-
-def run_briefly(loop):
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Running, stopping and closing a loop, and what a loop that is none of these refuses."""
 
 import asyncio
-import contextlib
 import gc
 import socket
 import sys
@@ -10,6 +9,7 @@ import warnings
 import weakref
 
 import pytest
+from support.iterations import run_one_iteration
 
 refused_runs_do_no_harm = pytest.mark.native_only(
     when=sys.version_info[:3] == (3, 13, 0),
@@ -20,11 +20,6 @@ refused_runs_do_no_harm = pytest.mark.native_only(
 async def answer(value=42):
     await asyncio.sleep(0)
     return value
-
-
-def one_turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 # run_until_complete
@@ -116,7 +111,7 @@ def test_exit_and_interrupt_in_a_callback_leave_the_rest_of_the_batch_for_the_ne
     with pytest.raises(error):
         loop.run_forever()
     assert order == ["leaves"]
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == ["leaves", "after"]
 
 
@@ -136,12 +131,12 @@ def test_stop_before_the_run_makes_it_one_turn(loop):
     loop.stop()
     loop.run_forever()
     assert order == [1]
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == [1, 2]
 
 
 def test_stop_after_the_run_counts_for_the_next(loop):
-    one_turn(loop)
+    run_one_iteration(loop)
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert not loop.is_running()
@@ -151,7 +146,7 @@ def test_is_running_while_and_only_while_it_runs(loop):
     seen = []
     loop.call_soon(lambda: seen.append(loop.is_running()))
     assert loop.is_running() is False
-    one_turn(loop)
+    run_one_iteration(loop)
     assert loop.is_running() is False
     assert seen == [True]
 
@@ -160,7 +155,7 @@ def test_the_running_loop_is_the_one_that_runs(loop):
     seen = []
     loop.call_soon(lambda: seen.append(asyncio.get_running_loop()))
     loop.call_soon(lambda: seen.append(asyncio.get_event_loop()))
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == [loop, loop]
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()
@@ -177,7 +172,7 @@ def test_a_running_loop_cannot_be_run_again(loop):
             errors.append(str(raised.value))
 
     loop.call_soon(nested)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert errors == ["This event loop is already running"] * 2
 
 
@@ -194,7 +189,7 @@ def test_no_other_loop_can_be_run_inside_a_running_one(loop, loop_factory):
 
     running = []
     loop.call_soon(nested)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert errors == ["Cannot run the event loop while another loop is running"]
     assert running == [loop]
     assert other.run_until_complete(answer()) == 42
@@ -240,7 +235,7 @@ def test_a_running_loop_cannot_be_closed(loop):
         errors.append(str(raised.value))
 
     loop.call_soon(closes)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert errors == ["Cannot close a running event loop"]
     assert loop.run_until_complete(answer()) == 42
 
@@ -352,7 +347,7 @@ def test_the_repr_tells_the_state(loop):
     assert repr(loop) == f"<{name} running=False closed=False debug=False>"
     running = []
     loop.call_soon(lambda: running.append(repr(loop)))
-    one_turn(loop)
+    run_one_iteration(loop)
     assert running == [f"<{name} running=True closed=False debug=False>"]
     loop.set_debug(True)
     loop.close()
@@ -399,137 +394,6 @@ def test_many_loops_one_after_the_other_leave_nothing_open(loop, loop_factory):
 def test_a_loop_that_never_ran_leaves_nothing_open(loop, loop_factory):
     for _ in range(50):
         loop_factory().close()
-
-
-# Async generators
-
-
-def test_shutdown_asyncgens_finishes_generators_that_are_still_open(loop):
-    closed = []
-
-    async def generator():
-        try:
-            yield 1
-            yield 2
-        finally:
-            await asyncio.sleep(0)
-            closed.append("closed")
-
-    async def main():
-        gen = generator()
-        assert await gen.__anext__() == 1
-        return gen
-
-    gen = loop.run_until_complete(main())
-    assert closed == []
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    assert closed == ["closed"]
-    with pytest.raises(StopAsyncIteration):
-        loop.run_until_complete(gen.__anext__())
-
-
-def test_a_generator_that_is_dropped_is_finished_by_the_loop(loop):
-    closed = []
-
-    async def generator():
-        try:
-            yield 1
-        finally:
-            await asyncio.sleep(0)
-            closed.append("closed")
-
-    async def main():
-        gen = generator()
-        await gen.__anext__()
-        del gen
-        gc.collect()
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-    loop.run_until_complete(main())
-    assert closed == ["closed"]
-
-
-def test_a_generator_started_after_the_shutdown_is_reported(loop):
-    async def generator():
-        yield 1
-
-    async def main():
-        gen = generator()
-        with pytest.warns(ResourceWarning, match="was scheduled after"):
-            await gen.__anext__()
-        await gen.aclose()
-
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(main())
-
-
-def test_only_generators_that_are_open_are_kept_in_mind(loop):
-    async def generator():
-        yield 1
-
-    @contextlib.asynccontextmanager
-    async def manager():
-        yield 2
-
-    async def main():
-        kept = [generator() for _ in range(3)]
-        for each in kept:
-            await anext(each)
-        async for _ in generator():
-            pass
-        async with manager():
-            assert len(loop._asyncgens) == 4
-        await kept[0].aclose()
-        assert set(loop._asyncgens) == set(kept)
-        loop._asyncgens.discard(kept[0])
-        del kept[1:], each
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert list(loop._asyncgens) == []
-
-    loop.run_until_complete(main())
-
-
-def test_generators_are_noted_in_a_set_of_the_programs_own(loop):
-    async def generator():
-        yield 1
-
-    async def main():
-        loop._asyncgens = weakref.WeakSet()
-        gen = generator()
-        await anext(gen)
-        assert list(loop._asyncgens) == [gen]
-        await loop.shutdown_asyncgens()
-        with pytest.raises(StopAsyncIteration):
-            await anext(gen)
-
-    loop.run_until_complete(main())
-
-
-def test_the_generator_hooks_are_set_while_running_and_restored(loop):
-    def firstiter(gen):
-        pass
-
-    before = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(firstiter=firstiter, finalizer=None)
-    try:
-        inside = []
-        loop.call_soon(lambda: inside.append(sys.get_asyncgen_hooks()))
-        one_turn(loop)
-        assert inside[0].firstiter is not firstiter
-        assert inside[0].finalizer is not None
-        assert sys.get_asyncgen_hooks() == (firstiter, None)
-        loop.call_soon(exit_now)
-        with contextlib.suppress(SystemExit):
-            loop.run_forever()
-        assert sys.get_asyncgen_hooks() == (firstiter, None)
-    finally:
-        sys.set_asyncgen_hooks(*before)
-
-
-def exit_now():
-    raise SystemExit
 
 
 def test_run_forever_calls_a_run_once_of_a_program(loop):

@@ -8,21 +8,16 @@ import threading
 import time
 
 import pytest
+from support.iterations import run_one_iteration
 
 name = contextvars.ContextVar("name", default="unset")
-
-
-def one_turn(loop):
-    """Run exactly one turn: stop() lets the batch that is ready finish."""
-    loop.stop()
-    loop.run_forever()
 
 
 def test_callbacks_run_in_the_order_they_were_scheduled(loop):
     order = []
     for i in range(1000):
         loop.call_soon(order.append, i)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == list(range(1000))
 
 
@@ -30,7 +25,7 @@ def test_a_callback_gets_exactly_the_arguments_it_was_scheduled_with(loop):
     calls = []
     for count in (0, 1, 2, 3, 4, 5, 8, 9, 50):
         loop.call_soon(lambda *args: calls.append(args), *range(count))
-    one_turn(loop)
+    run_one_iteration(loop)
     assert calls == [tuple(range(count)) for count in (0, 1, 2, 3, 4, 5, 8, 9, 50)]
 
 
@@ -38,7 +33,7 @@ def test_call_soon_never_calls_the_callback_itself(loop):
     called = []
     loop.call_soon(called.append, 1)
     assert called == []
-    one_turn(loop)
+    run_one_iteration(loop)
     assert called == [1]
 
 
@@ -51,9 +46,9 @@ def test_what_a_callback_schedules_runs_in_the_next_turn(loop):
 
     loop.call_soon(first)
     loop.call_soon(order.append, "second")
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == ["first", "second"]
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == ["first", "second", "scheduled by first"]
 
 
@@ -69,11 +64,11 @@ def test_stop_lets_the_current_batch_finish_and_nothing_more(loop):
     loop.call_soon(order.append, "same batch")
     loop.run_forever()
     assert order == ["stopping", "same batch"]
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == ["stopping", "same batch", "next turn"]
 
 
-def test_a_long_chain_of_callbacks_takes_one_turn_each(loop):
+def test_a_long_chain_of_callbacks_takes_one_iteration_each(loop):
     steps = []
 
     def step(left):
@@ -111,7 +106,7 @@ def test_a_cancelled_callback_does_not_run(loop):
     handles = [loop.call_soon(called.append, i) for i in range(6)]
     for handle in handles[::2]:
         handle.cancel()
-    one_turn(loop)
+    run_one_iteration(loop)
     assert called == [1, 3, 5]
 
 
@@ -123,7 +118,7 @@ def test_a_callback_can_cancel_another_of_its_own_batch(loop):
 
     loop.call_soon(cancel_the_other)
     other = loop.call_soon(called.append, "other")
-    one_turn(loop)
+    run_one_iteration(loop)
     assert called == []
 
 
@@ -142,7 +137,7 @@ def test_the_callback_keeps_its_arguments_alive_only_until_it_has_run(loop):
     argument = Argument()
     handle = loop.call_soon(lambda arg: None, argument)
     base = sys.getrefcount(argument)
-    one_turn(loop)
+    run_one_iteration(loop)
     del handle
     assert sys.getrefcount(argument) == base - 1
 
@@ -156,7 +151,7 @@ def test_any_callable_will_do(loop):
     loop.call_soon(Callable(), "object")
     loop.call_soon(functools.partial(seen.append, "partial"))
     loop.call_soon(Callable().__call__, "method")
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == ["object", "partial", "method"]
 
 
@@ -185,7 +180,7 @@ def test_a_callback_that_cannot_be_called_is_reported_when_it_should_run(loop):
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     loop.call_soon(42)
-    one_turn(loop)
+    run_one_iteration(loop)
     (context,) = contexts
     assert isinstance(context["exception"], TypeError)
     assert "not callable" in str(context["exception"])
@@ -207,7 +202,7 @@ def test_a_callback_runs_in_the_context_it_was_scheduled_in(loop):
     token = name.set("scheduling")
     loop.call_soon(lambda: seen.append(name.get()))
     name.reset(token)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == ["scheduling"]
     assert name.get() == "unset"
 
@@ -216,7 +211,7 @@ def test_what_a_callback_sets_stays_in_the_context_copied_for_it(loop):
     seen = []
     loop.call_soon(name.set, "changed")
     loop.call_soon(lambda: seen.append(name.get()))
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == ["unset"]
 
 
@@ -243,7 +238,7 @@ def test_many_callbacks_can_share_one_context(loop):
     context = contextvars.copy_context()
     for i in range(10):
         loop.call_soon(lambda i=i: name.set(f"{name.get()} {i}"), context=context)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert context[name] == "unset " + " ".join(map(str, range(10)))
 
 
@@ -295,7 +290,7 @@ def test_what_is_no_context_is_reported_when_it_is_asked_to_run(loop, caplog, ke
     handle = loop.call_soon(ran.append, "never", context=5)
     if not keep:
         del handle
-    one_turn(loop)
+    run_one_iteration(loop)
     assert ran == []
     assert "'int' object has no attribute 'run'" in caplog.text
 
@@ -305,7 +300,7 @@ def test_an_error_out_of_an_object_with_a_run_is_reported(loop, caplog, keep):
     handle = loop.call_soon(lambda: 1 / 0, context=ContextOfOnesOwn())
     if not keep:
         del handle
-    one_turn(loop)
+    run_one_iteration(loop)
     assert "ZeroDivisionError" in caplog.text
     with pytest.raises(SystemExit):
         loop.call_soon(sys.exit, 3, context=ContextOfOnesOwn())
@@ -321,7 +316,7 @@ def test_a_call_in_an_object_with_a_run_may_cancel_itself(loop):
             return super().run(callback, *args)
 
     handle = loop.call_soon(seen.append, "called", context=Cancels())
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == ["called"]
     assert handle.cancelled()
 
@@ -331,7 +326,7 @@ def test_a_context_that_is_none_means_a_copy_of_the_current_one(loop):
     token = name.set("current")
     loop.call_soon(lambda: seen.append(name.get()), context=None)
     name.reset(token)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == ["current"]
 
 
@@ -340,7 +335,7 @@ def test_a_callback_in_a_context_that_is_already_entered_is_reported(loop, caplo
     ran = []
     loop.call_soon(ran.append, "entered twice", context=context)
     loop.call_soon(ran.append, "next")
-    context.run(one_turn, loop)
+    context.run(run_one_iteration, loop)
     assert ran == ["next"]
     assert "Exception in callback" in caplog.text
     assert "already entered" in caplog.text
@@ -403,7 +398,7 @@ def test_call_soon_threadsafe_keeps_the_order_of_each_thread(loop):
     for thread in threads:
         thread.start()
     while len(seen) < each * thread_count:
-        one_turn(loop)
+        run_one_iteration(loop)
     for thread in threads:
         thread.join()
     for who in range(thread_count):
@@ -415,7 +410,7 @@ def test_call_soon_threadsafe_from_the_loops_own_thread_keeps_its_place(loop):
     loop.call_soon(order.append, 1)
     loop.call_soon_threadsafe(order.append, 2)
     loop.call_soon(order.append, 3)
-    one_turn(loop)
+    run_one_iteration(loop)
     assert order == [1, 2, 3]
 
 
@@ -431,7 +426,7 @@ def test_call_soon_threadsafe_returns_a_handle_that_can_be_cancelled(loop):
     thread.join()
     assert isinstance(handles[0], asyncio.Handle)
     handles[0].cancel()
-    one_turn(loop)
+    run_one_iteration(loop)
     assert called == []
 
 
@@ -444,11 +439,11 @@ def test_a_callback_scheduled_before_the_loop_runs_waits_for_it(loop):
     thread = threading.Thread(target=schedule)
     thread.start()
     thread.join()
-    one_turn(loop)
+    run_one_iteration(loop)
     assert seen == [threading.main_thread()]
 
 
-def test_sleep_zero_yields_exactly_one_turn(loop):
+def test_sleep_zero_yields_exactly_one_iteration(loop):
     order = []
 
     async def task(who):

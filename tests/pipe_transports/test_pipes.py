@@ -7,8 +7,9 @@ import os
 import time
 
 import pytest
+from support.iterations import run_iterations
 from support.pipe_ends import make_pipe, opened, reading, writing
-from support.recording import Recorder, Reports, turns
+from support.recording import Recorder, Reports
 
 # -- what is taken ------------------------------------------------------------------------------
 
@@ -303,4 +304,4 @@ def test_a_pipe_does_not_spin(loop, ends):
         await sent.lost()
 
     loop.run_until_complete(main())
-    turns(loop, 2)
+    run_iterations(loop, 2)

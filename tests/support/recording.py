@@ -159,17 +159,6 @@ async def in_thread(function, *args):
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 
 
-def turns(loop, count=5):
-    """Let the loop look at its descriptors a few times."""
-
-    async def spin():
-        for _ in range(count):
-            # Longer than zero: a turn that has nothing ready must look at the descriptors.
-            await asyncio.sleep(0.001)
-
-    loop.run_until_complete(spin())
-
-
 def fill(fd):
     """Write until the kernel takes no more."""
     total = 0

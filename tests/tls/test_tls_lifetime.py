@@ -11,7 +11,8 @@ import warnings
 import weakref
 
 import pytest
-from support.recording import Recorder, in_thread, turns
+from support.iterations import run_iterations
+from support.recording import Recorder, in_thread
 
 from tls.peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
 
@@ -47,7 +48,7 @@ def test_nothing_outlives_a_lost_connection(loop, certificates, ending, kind):
         return the_dead(client, server, context, ssl_object, client.transport)
 
     dead = loop.run_until_complete(main())
-    turns(loop)
+    run_iterations(loop)
     gc.collect()
     assert [what() for what in dead] == [None] * 5
 
@@ -80,7 +81,7 @@ def test_a_lost_connection_needs_no_collector(loop, certificates):
     gc.disable()
     try:
         dead = loop.run_until_complete(main())
-        turns(loop)
+        run_iterations(loop)
         assert [what() for what in dead] == [None] * 3
     finally:
         gc.enable()
@@ -94,7 +95,7 @@ def test_a_failed_handshake_leaves_nothing(loop, certificates):
         return the_dead(context, protocol)
 
     dead = loop.run_until_complete(main())
-    turns(loop)
+    run_iterations(loop)
     gc.collect()
     assert [what() for what in dead] == [None] * 2
 

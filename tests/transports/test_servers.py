@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import errno
-import gc
 import os
 import re
 import socket
 import struct
-import sys
 import threading
 
 import pytest
 from support.recording import Recorder, listener
 
-since_3_12 = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="wait_closed waits for connections since Python 3.12"
-)
-since_3_13 = pytest.mark.skipif(
-    sys.version_info < (3, 13), reason="this part of Server came with Python 3.13"
-)
-
-
-class Echo(Recorder):
-    def data_received(self, data):
-        super().data_received(data)
-        self.transport.write(data)
-
-
-def ask(address, family=socket.AF_INET, question=b"question"):
-    """Connect from a thread, and say what the server answers."""
-    with socket.socket(family) as client:
-        client.settimeout(20)
-        client.connect(address)
-        client.sendall(question)
-        answer = b""
-        while len(answer) < len(question) and (chunk := client.recv(100)):
-            answer += chunk
-        return answer
-
-
-async def answered(address, family=socket.AF_INET):
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, ask, address, family) == b"question"
-
-
-async def ended(server):
-    server.close()
-    await server.wait_closed()
-    # Connections whose client is gone may still be about to notice.
-    await asyncio.sleep(0.01)
+from transports.serving import Echo, answered, ended, since_3_13
 
 
 def test_a_server_answers(loop):
@@ -266,70 +227,6 @@ def test_a_server_can_be_started_later(loop):
     loop.run_until_complete(scenario())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 15), reason="before 3.15 each starts a context anew")
-def test_connections_get_the_context_the_server_was_made_in(loop):
-    variable = contextvars.ContextVar("variable", default="outside")
-    seen = []
-
-    class Looks(Echo):
-        def data_received(self, data):
-            seen.append(variable.get())
-            variable.set("one connection's own")
-            super().data_received(data)
-
-    async def scenario():
-        variable.set("made")
-        server = await loop.create_server(Looks, "127.0.0.1", 0, start_serving=False)
-        variable.set("started")
-        await server.start_serving()
-        for _ in range(2):
-            assert await answered(server.sockets[0].getsockname())
-        await ended(server)
-
-    loop.run_until_complete(scenario())
-    assert seen == ["made", "made"]
-
-
-# CPython's issue 140947, by public means.
-def test_a_task_that_resumes_reading_lends_its_context_before_3_15(loop):
-    variable = contextvars.ContextVar("variable", default="outside")
-    seen = []
-
-    class Pausing(asyncio.Protocol):
-        def connection_made(self, transport):
-            self.transport = transport
-
-        def data_received(self, data):
-            seen.append(("data_received", variable.get()))
-            self.transport.pause_reading()
-            self.task = loop.create_task(self.resume())
-
-        async def resume(self):
-            variable.set("the task's")
-            self.transport.resume_reading()
-
-        def connection_lost(self, exc):
-            seen.append(("connection_lost", variable.get()))
-            ended.set_result(None)
-
-    async def scenario():
-        nonlocal ended
-        ended = loop.create_future()
-        variable.set("the server's")
-        server = await loop.create_server(Pausing, "127.0.0.1", 0)
-        with contextlib.closing(server):
-            _reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"anything")
-            writer.close()
-            await writer.wait_closed()
-            await asyncio.wait_for(ended, 10)
-
-    ended = None
-    loop.run_until_complete(scenario())
-    after = "the task's" if sys.version_info < (3, 15) else "the server's"
-    assert seen == [("data_received", "the server's"), ("connection_lost", after)]
-
-
 def test_serve_forever_serves_until_it_is_cancelled(loop):
     async def scenario():
         server = await loop.create_server(Echo, "127.0.0.1", 0, start_serving=False)
@@ -469,156 +366,6 @@ def test_an_exception_of_the_factory_does_not_stop_the_server(loop):
     assert "Error on transport creation for incoming connection" in context["message"]
     contexts.clear()
     del context
-
-
-def test_connections_survive_the_server_that_accepted_them(loop):
-    protocol = Echo()
-
-    async def scenario():
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()) as client:
-            await protocol.called("connection_made")
-            server.close()
-            client.sendall(b"still there?")
-            await protocol.got(12)
-            assert await loop.run_in_executor(None, client.recv, 100) == b"still there?"
-        await protocol.lost()
-        await server.wait_closed()
-
-    loop.run_until_complete(scenario())
-
-
-@since_3_12
-def test_wait_closed_waits_for_the_last_connection(loop):
-    protocol = Echo()
-
-    async def scenario():
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()):
-            await protocol.called("connection_made")
-            server.close()
-            task = loop.create_task(server.wait_closed())
-            await asyncio.sleep(0.02)
-            assert not task.done()
-        await asyncio.wait_for(task, 20)
-        assert protocol.losses == 1
-
-    loop.run_until_complete(scenario())
-
-
-@since_3_13
-def test_close_clients_closes_what_was_accepted(loop):
-    protocol = Recorder()
-
-    async def scenario():
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()) as client:
-            await protocol.called("connection_made")
-            protocol.transport.write(b"x" * 1_000_000)
-            server.close()
-            server.close_clients()
-            received = bytearray()
-
-            def read():
-                while chunk := client.recv(1 << 16):
-                    received.extend(chunk)
-
-            await loop.run_in_executor(None, read)
-            # Closing is polite: what was written is delivered first.
-            assert len(received) == 1_000_000
-            await asyncio.wait_for(server.wait_closed(), 20)
-        assert await protocol.lost() is None
-
-    loop.run_until_complete(scenario())
-
-
-@since_3_13
-def test_abort_clients_drops_what_was_accepted(loop):
-    protocol = Recorder()
-
-    async def scenario():
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()):
-            await protocol.called("connection_made")
-            protocol.transport.write(bytes(16 << 20))
-            server.close()
-            server.abort_clients()
-            # Although the peer reads nothing of what was written.
-            await asyncio.wait_for(server.wait_closed(), 20)
-        assert await protocol.lost() is None
-
-    loop.run_until_complete(scenario())
-
-
-@since_3_13
-def test_a_server_knows_its_own_clients_and_no_others(loop):
-    """Also those that read nothing, which the loop itself does not keep alive."""
-    protocols = {"one": [], "two": []}
-
-    def factory(name):
-        protocol = Recorder()
-        protocols[name].append(protocol)
-        return protocol
-
-    def transports(name):
-        return {protocol.transport for protocol in protocols[name]}
-
-    async def scenario():
-        servers = {
-            name: await loop.create_server(lambda name=name: factory(name), "127.0.0.1", 0)
-            for name in protocols
-        }
-        clients = [
-            socket.create_connection(servers[name].sockets[0].getsockname())
-            for name in ("one", "one", "two", "one")
-        ]
-        while sum(map(len, protocols.values())) < len(clients):
-            await asyncio.sleep(0.001)
-        for protocol in protocols["one"] + protocols["two"]:
-            await protocol.called("connection_made")
-        protocols["one"][0].transport.pause_reading()
-        for name, server in servers.items():
-            assert set(server._clients) == transports(name)
-            assert len(server._clients) == len(protocols[name])
-            assert all(transport in server._clients for transport in transports(name))
-        assert not transports("two") & set(servers["one"]._clients)
-        servers["one"].close()
-        servers["one"].close_clients()
-        await asyncio.wait_for(servers["one"].wait_closed(), 20)
-        assert len(servers["one"]._clients) == 0
-        assert len(servers["two"]._clients) == 1
-        assert await asyncio.gather(*(p.lost() for p in protocols["one"])) == [None] * 3
-        servers["two"].close()
-        servers["two"].abort_clients()
-        await asyncio.wait_for(servers["two"].wait_closed(), 20)
-        for client in clients:
-            client.close()
-
-    loop.run_until_complete(scenario())
-
-
-@since_3_13
-def test_an_abandoned_connection_is_no_longer_its_servers(loop):
-    protocols = []
-
-    def factory():
-        protocols.append(Recorder())
-        return protocols[-1]
-
-    async def scenario():
-        server = await loop.create_server(factory, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()):
-            while not protocols:
-                await asyncio.sleep(0.001)
-            await protocols[0].called("connection_made")
-            protocols.pop().transport.pause_reading()
-            with pytest.warns(ResourceWarning, match="unclosed transport"):
-                gc.collect()
-            assert len(server._clients) == 0
-            assert list(server._clients) == []
-        await ended(server)
-
-    loop.run_until_complete(scenario())
 
 
 def test_many_clients_in_a_short_time(loop):

@@ -7,6 +7,7 @@ resumed it, who had to wait for room, who closed it. Since then it is always the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import socket
@@ -14,6 +15,8 @@ import sys
 
 import pytest
 from support.recording import in_thread, read_all
+
+from transports.serving import Echo, answered, ended
 
 variable = contextvars.ContextVar("variable", default="nobody")
 
@@ -240,3 +243,67 @@ def test_errors_of_a_protocol_are_reported_in_its_context(loop):
         assert protocol.seen[-1] == ("connection_lost", "data_received's")
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="before 3.15 each starts a context anew")
+def test_connections_get_the_context_the_server_was_made_in(loop):
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen = []
+
+    class Looks(Echo):
+        def data_received(self, data):
+            seen.append(variable.get())
+            variable.set("one connection's own")
+            super().data_received(data)
+
+    async def scenario():
+        variable.set("made")
+        server = await loop.create_server(Looks, "127.0.0.1", 0, start_serving=False)
+        variable.set("started")
+        await server.start_serving()
+        for _ in range(2):
+            assert await answered(server.sockets[0].getsockname())
+        await ended(server)
+
+    loop.run_until_complete(scenario())
+    assert seen == ["made", "made"]
+
+
+# CPython's issue 140947, by public means.
+def test_a_task_that_resumes_reading_lends_its_context_before_3_15(loop):
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen = []
+
+    class Pausing(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            seen.append(("data_received", variable.get()))
+            self.transport.pause_reading()
+            self.task = loop.create_task(self.resume())
+
+        async def resume(self):
+            variable.set("the task's")
+            self.transport.resume_reading()
+
+        def connection_lost(self, exc):
+            seen.append(("connection_lost", variable.get()))
+            ended.set_result(None)
+
+    async def scenario():
+        nonlocal ended
+        ended = loop.create_future()
+        variable.set("the server's")
+        server = await loop.create_server(Pausing, "127.0.0.1", 0)
+        with contextlib.closing(server):
+            _reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"anything")
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.wait_for(ended, 10)
+
+    ended = None
+    loop.run_until_complete(scenario())
+    after = "the task's" if sys.version_info < (3, 15) else "the server's"
+    assert seen == [("data_received", "the server's"), ("connection_lost", after)]
