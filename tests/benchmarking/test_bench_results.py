@@ -66,7 +66,7 @@ def test_the_load_generators_report_in_the_units_of_rows():
         sample(requests, REPORT | {"requests": 0})
 
 
-def test_the_reason_is_the_last_line_of_what_was_said():
+def test_the_reason_is_the_last_line_of_the_output():
     assert reason("Traceback\n  ...\nValueError: no\n\n", 1) == "ValueError: no (exit status 1)"
     assert reason("", -11) == "killed by signal 11"
 

@@ -105,7 +105,7 @@ def test_the_version_that_the_ways_are_compared_with_is_known():
     assert upstream_version().startswith("0.")
 
 
-def test_rows_without_anybody_to_do_them_are_left_out(capsys):
+def test_rows_that_no_chosen_loop_can_run_are_left_out(capsys):
     rows = select(["bridge-ready", "sleep-zero"])
     assert [row.id for row in possible(rows, ["rloop"])] == ["sleep-zero"]
     assert capsys.readouterr().err == "left out: bridge-ready: not for these loops\n"

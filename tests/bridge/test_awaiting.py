@@ -139,7 +139,7 @@ def test_many_wakes_before_a_step_are_one_poll(inline, extension):
     assert inline.run(main) == 2
 
 
-def test_a_wake_of_what_is_done_does_nothing(inline, extension):
+def test_a_wake_of_a_finished_future_does_nothing(inline, extension):
     async def main():
         pulse = extension.Pulse()
         task = asyncio.ensure_future(pulse.wait(1))
@@ -190,7 +190,7 @@ def test_a_panic_becomes_an_exception(loops, extension):
     assert loops.run(main) == "alive"
 
 
-def test_what_a_panic_said_is_told(inline, extension):
+def test_the_exception_has_the_message_of_the_panic(inline, extension):
     async def main():
         with pytest.raises(extension.RustPanic, match="a bug of the extension's"):
             await extension.panics(1)
@@ -295,7 +295,7 @@ def test_debug_mode(loops, extension):
     assert loops.run(main) == "debugged"
 
 
-def test_a_task_tells_what_it_waits_for(inline, extension, flag):
+def test_the_repr_of_a_task_shows_its_rust_future(inline, extension, flag):
     async def main():
         task = asyncio.create_task(extension.never(flag))
         await asyncio.sleep(0)

@@ -113,7 +113,7 @@ def test_a_tuple_is_a_value_like_others(loops, extension):
         ((), TypeError, "at least 1 argument"),
     ],
 )
-def test_throw_takes_what_a_coroutines_does(inline, extension, flag, args, kind, text):
+def test_throw_takes_the_arguments_of_a_coroutines(inline, extension, flag, args, kind, text):
     async def main():
         future = extension.never(flag)
         with pytest.raises(kind, match=text):

@@ -22,7 +22,7 @@ def test_cancelling_before_the_first_step_drops_it(inline, extension, flag):
     inline.run(main)
 
 
-def test_cancelling_a_task_drops_what_it_awaits(loops, extension, flag, eventually):
+def test_cancelling_a_task_drops_the_future_that_it_awaits(loops, extension, flag, eventually):
     async def main():
         async def waits():
             await extension.never(flag)
@@ -38,7 +38,7 @@ def test_cancelling_a_task_drops_what_it_awaits(loops, extension, flag, eventual
     loops.run(main)
 
 
-def test_it_is_gone_before_python_hears_of_the_cancellation(inline, extension, flag):
+def test_it_is_dropped_before_python_sees_the_cancellation(inline, extension, flag):
     async def main():
         seen = []
 
@@ -59,7 +59,7 @@ def test_it_is_gone_before_python_hears_of_the_cancellation(inline, extension, f
     assert inline.run(main) == [True]
 
 
-def test_cancelling_tells_its_message(inline, extension, flag):
+def test_cancelling_passes_on_its_message(inline, extension, flag):
     async def main():
         task = asyncio.ensure_future(extension.never(flag))
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ def test_one_never_awaited_is_dropped_with_a_warning(inline, extension, flag):
     inline.run(main)
 
 
-def test_what_is_done_is_dropped_before_the_awaiting_code_goes_on(inline, extension, flag):
+def test_a_finished_future_is_dropped_before_the_awaiting_code_goes_on(inline, extension, flag):
     async def main():
         await extension.sleeps_with(0.001, flag)
         assert flag.dropped
@@ -203,7 +203,7 @@ def test_what_is_done_is_dropped_before_the_awaiting_code_goes_on(inline, extens
     inline.run(main)
 
 
-def test_a_task_that_only_a_waker_knows_of_lives_on(inline, extension, flag, eventually):
+def test_a_task_that_only_a_waker_refers_to_lives_on(inline, extension, flag, eventually):
     async def main():
         results = []
 
@@ -219,7 +219,7 @@ def test_a_task_that_only_a_waker_knows_of_lives_on(inline, extension, flag, eve
     inline.run(main)
 
 
-def test_a_task_that_nobody_can_wake_is_garbage(inline, extension, flag):
+def test_a_task_that_cannot_be_woken_is_garbage(inline, extension, flag):
     async def main():
         told = []
         # Not the whole report, which would keep the task.
@@ -275,7 +275,7 @@ def test_it_is_garbage_once_the_last_waker_is_gone(inline, extension):
 
 
 @pytest.mark.parametrize("kind", ["never", "sleeps_with", "local_never"])
-def test_a_loop_that_closes_drops_what_is_pending(inline, extension, flag, kind):
+def test_a_loop_that_closes_drops_pending_futures(inline, extension, flag, kind):
     loop = inline.factory()
     future = extension.never if kind == "never" else getattr(extension, kind)
     args = (30, flag) if kind == "sleeps_with" else (flag,)

@@ -66,7 +66,7 @@ def test_a_loop_with_another_loops_table_is_refused(extension, whose):
     loop.close()
 
 
-def test_what_is_no_table_is_another_loop(extension):
+def test_an_object_that_is_no_table_is_another_loop(extension):
     class Odd(asyncio.SelectorEventLoop):
         _bridge = "not a capsule"
 

@@ -125,7 +125,7 @@ def test_an_exception_whose_constructor_closes_it(inline, extension, flag):
     inline.run(main)
 
 
-def test_what_a_dropped_future_held_goes_with_it(extension):
+def test_a_dropped_future_releases_its_python_objects(extension):
     class Thing:
         pass
 
@@ -148,7 +148,7 @@ def test_what_a_dropped_future_held_goes_with_it(extension):
         "asyncio.sleep(1)",
     ],
 )
-def test_a_panic_on_its_way_is_left_alone(extension_programs, coroutine):
+def test_a_panic_that_is_being_raised_keeps_its_exception(extension_programs, coroutine):
     """What the stack held is dropped while the exception is raised."""
     extension_programs(
         f"""

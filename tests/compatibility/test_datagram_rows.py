@@ -105,7 +105,7 @@ def test_addresses(both):
 
 
 @row("`get_write_buffer_size()` of a datagram transport, 3.13 before its correction")
-def test_the_size_of_what_is_buffered(both, tmp_path):
+def test_the_size_of_the_write_buffer(both, tmp_path):
     header = 8 if sys.version_info >= (3, 13) else 0
 
     async def look(loop):

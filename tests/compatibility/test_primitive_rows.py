@@ -14,7 +14,7 @@ pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
 
 @row("The object that `tokioloop.sleep` gives")
-def test_what_sleep_gives(ours):
+def test_the_result_of_sleep(ours):
     import tokioloop
 
     async def look(make):

@@ -156,7 +156,7 @@ def test_a_signal_too_late(both, pidfds, monkeypatch):
 
 
 @row("A child that ended and was reaped by others before it is watched")
-def test_a_child_that_nobody_can_wait_for(both_programs):
+def test_a_child_that_cannot_be_waited_for(both_programs):
     source = """
 import asyncio, logging, signal, time
 logging.disable()

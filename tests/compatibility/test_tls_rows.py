@@ -198,7 +198,7 @@ def test_writing_no_bytes(both, certificates):
 
 
 @row("What waits behind a pause over TLS when the connection is closed, on CPython 3.10")
-def test_closing_with_what_waits(both, certificates):
+def test_closing_with_data_not_yet_delivered(both, certificates):
     async def look(loop):
         loop.set_exception_handler(lambda _loop, _context: None)
         transport, protocol, peer = await connected(loop, certificates)

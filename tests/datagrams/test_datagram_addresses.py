@@ -78,7 +78,7 @@ def test_flow_information_is_sent_as_sockets_send_it(run, endpoint):
     ],
     ids=repr,
 )
-def test_what_is_no_address_ends_the_transport(loop, run, endpoint, address, error):
+def test_an_invalid_address_ends_the_transport(loop, run, endpoint, address, error):
     async def scenario():
         reports = Reports(loop)
         transport, protocol = await endpoint(local_addr=LOCAL)

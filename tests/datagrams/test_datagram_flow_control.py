@@ -58,7 +58,7 @@ def fill(transport, address=None, data=b"x"):
 
 @miscounted
 @pytest.mark.parametrize("connected", [True, False])
-def test_what_the_kernel_does_not_take_is_buffered(run, endpoint, crowded, connected):
+def test_data_that_the_kernel_does_not_take_is_buffered(run, endpoint, crowded, connected):
     async def scenario():
         remote = {"remote_addr": crowded.path} if connected else {}
         client, protocol = await endpoint(family=socket.AF_UNIX, local_addr=None, **remote)
@@ -128,7 +128,7 @@ def test_the_limits_are_checked(run, endpoint):
     run(scenario)
 
 
-def test_close_sends_what_is_buffered(run, endpoint, crowded):
+def test_close_sends_buffered_data(run, endpoint, crowded):
     async def scenario():
         client, protocol = await endpoint(family=socket.AF_UNIX, remote_addr=crowded.path)
         taken = fill(client)
@@ -143,7 +143,7 @@ def test_close_sends_what_is_buffered(run, endpoint, crowded):
     run(scenario)
 
 
-def test_abort_drops_what_is_buffered(run, endpoint, crowded):
+def test_abort_drops_buffered_data(run, endpoint, crowded):
     async def scenario():
         client, protocol = await endpoint(family=socket.AF_UNIX, remote_addr=crowded.path)
         taken = fill(client)
@@ -171,7 +171,7 @@ def test_an_error_of_a_buffered_datagram_does_not_hold_up_the_next(run, endpoint
 # --- under load ---
 
 
-def test_a_flood_starves_nobody(loop, run, endpoint):
+def test_a_flood_starves_no_other(loop, run, endpoint):
     class Answers(asyncio.Protocol):
         def connection_made(self, transport):
             self.transport = transport

@@ -87,7 +87,7 @@ def test_other_callbacks_that_raise_are_reported(loop, run, endpoint, where):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_loop_leaves_it(loop, endpoint, error):
+def test_an_exception_that_ends_the_loop_leaves_it(loop, endpoint, error):
     class Ends(Letters):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
@@ -125,7 +125,7 @@ def test_nothing_is_delivered_after_an_end_within_a_callback(run, endpoint, way)
     run(scenario)
 
 
-def test_what_a_datagram_schedules_runs_before_the_next_is_delivered(loop, run, endpoint):
+def test_a_call_scheduled_by_a_datagram_runs_before_the_next_is_delivered(loop, run, endpoint):
     class Schedules(Letters):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)

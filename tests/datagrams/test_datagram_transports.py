@@ -17,7 +17,7 @@ from datagrams.letters import LOCAL, Echo, Letters, name_of, pair, pausing
 # --- what a transport is ---
 
 
-def test_what_a_transport_tells_of_itself(loop, run, endpoint):
+def test_the_extra_info_and_the_repr_of_a_transport(loop, run, endpoint):
     async def scenario():
         server, received, client, _answers = await pair(endpoint)
         assert isinstance(server, asyncio.Transport)
@@ -89,7 +89,7 @@ def test_datagrams_of_one_sender_share_its_name(run, endpoint):
     run(scenario)
 
 
-def test_hundreds_of_senders_are_told_apart(run, endpoint):
+def test_hundreds_of_senders_are_distinguished(run, endpoint):
     async def scenario():
         server, received = await endpoint(Echo, local_addr=LOCAL)
         senders = []
@@ -113,7 +113,7 @@ def test_hundreds_of_senders_are_told_apart(run, endpoint):
     run(scenario)
 
 
-def test_a_socket_class_of_the_users_own_is_asked(run, endpoint):
+def test_a_socket_class_of_the_users_own_is_called(run, endpoint):
     class Shouting(socket.socket):
         def sendto(self, data, *rest):
             return super().sendto(bytes(data).upper(), *rest)
@@ -141,7 +141,7 @@ def test_a_stream_socket_is_refused(loop, run):
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
-def test_an_end_is_told_once_and_never_within_the_call(run, endpoint, way):
+def test_connection_lost_is_called_once_and_never_within_the_call(run, endpoint, way):
     async def scenario():
         transport, protocol = await endpoint(local_addr=LOCAL)
         for _ in range(2):
@@ -179,7 +179,7 @@ def test_sends_after_the_end_of_a_connected_endpoint_are_dropped_with_a_warning(
     run(scenario)
 
 
-def test_an_unconnected_endpoint_says_goodbye_after_close(run, endpoint):
+def test_an_unconnected_endpoint_may_send_right_after_close(run, endpoint):
     async def scenario():
         server, received = await endpoint(local_addr=LOCAL)
         client, protocol = await endpoint(local_addr=LOCAL)
@@ -194,7 +194,7 @@ def test_an_unconnected_endpoint_says_goodbye_after_close(run, endpoint):
 
 
 @pausing
-def test_a_transport_nobody_closed_warns(loop, run):
+def test_an_unclosed_transport_warns(loop, run):
     async def scenario():
         transport, _ = await loop.create_datagram_endpoint(
             asyncio.DatagramProtocol, local_addr=LOCAL

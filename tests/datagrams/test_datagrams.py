@@ -120,7 +120,7 @@ AUDITED = """
 """
 
 
-def test_what_is_sent_to_an_address_is_audited(programs):
+def test_sending_to_an_address_is_audited(programs):
     done = programs.run(AUDITED)
     assert done.stdout.splitlines() == ["LookupError('not to be sent')", "True"]
 
@@ -192,7 +192,7 @@ def test_too_large_a_datagram_is_the_protocols_error(run, endpoint, host):
 
 
 @pytest.mark.parametrize("host", [NOBODY, "::1"])
-def test_a_refusal_is_told_without_another_call(run, endpoint, host):
+def test_a_refusal_is_reported_without_another_call(run, endpoint, host):
     async def scenario():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as reserved:
@@ -222,7 +222,7 @@ def test_a_pending_refusal_is_the_next_sendtos(run, endpoint):
     run(scenario)
 
 
-def test_an_unconnected_endpoint_hears_of_no_refusal(run, endpoint):
+def test_an_unconnected_endpoint_gets_no_refusal(run, endpoint):
     async def scenario():
         with socket.socket(type=socket.SOCK_DGRAM) as reserved:
             reserved.bind((NOBODY, 0))

@@ -105,7 +105,7 @@ def test_a_reader_of_a_closed_file_can_be_replaced(loop, pair):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_selector_shows_what_is_registered(loop, pair, way):
+def test_the_selector_shows_the_registrations(loop, pair, way):
     near, far = pair
     number = near.fileno()
     selector = loop._selector

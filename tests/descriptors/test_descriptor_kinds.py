@@ -141,7 +141,7 @@ def test_descriptors_that_do_not_exist_are_refused(loop):
 
 
 @pytest.mark.parametrize("nonsense", ["0", None, 1.5])
-def test_what_is_no_file_is_refused(loop, nonsense):
+def test_an_object_that_is_no_file_is_refused(loop, nonsense):
     with pytest.raises(ValueError, match="Invalid file object"):
         loop.add_reader(nonsense, print)
     with pytest.raises(ValueError, match="Invalid file object"):

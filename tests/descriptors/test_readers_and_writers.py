@@ -74,7 +74,7 @@ def test_a_writer_waits_until_the_peer_makes_room(loop, pair):
 
 
 @pytest.mark.parametrize("by", ["number", "object"])
-def test_removing_tells_whether_there_was_something_to_remove(loop, pair, by):
+def test_removing_returns_whether_there_was_something_to_remove(loop, pair, by):
     near, _ = pair
     key = near.fileno() if by == "number" else near
     assert loop.remove_reader(key) is False
@@ -124,7 +124,7 @@ def test_a_reader_that_replaces_itself_is_not_called_again(loop, pair):
     assert calls.count("first") == 1
 
 
-def test_a_reader_that_does_not_drain_is_called_again_and_starves_nobody(loop, pair):
+def test_a_reader_that_does_not_drain_is_called_again_and_starves_no_other(loop, pair):
     near, far = pair
     calls = []
     far.send(b"data left where it is")
@@ -186,7 +186,7 @@ def test_a_reader_may_remove_itself(loop, pair):
     assert calls == [True]
 
 
-def test_a_reader_removed_by_another_in_the_same_turn_is_not_called(loop):
+def test_a_reader_removed_by_another_in_the_same_iteration_is_not_called(loop):
     with socket_pairs(2) as pairs:
         called = []
 
@@ -293,7 +293,7 @@ def test_a_reader_runs_in_the_context_it_was_added_in(loop, pair):
     assert seen == ["inside"]
 
 
-def test_many_descriptors_are_told_apart(loop):
+def test_many_descriptors_are_distinguished(loop):
     with socket_pairs(100) as pairs:
         received = {}
 
@@ -358,7 +358,7 @@ def test_negative_numbers_however_large(loop):
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**31, 2**70, -(2**70)])
-def test_a_closed_loop_says_so_before_it_looks_at_numbers(loop, number):
+def test_a_closed_loop_is_reported_before_numbers_are_checked(loop, number):
     loop.close()
     for remove in (loop.remove_reader, loop.remove_writer):
         assert remove(number) is False

@@ -67,6 +67,6 @@ async def play(stage, script: Script):
 
 
 @pytest.mark.parametrize("link", CASES["plain"])
-def test_both_ends_tell_the_same_story(loop_factory, link):
+def test_both_ends_see_the_same_events(loop_factory, link):
     pinned = [script._replace(link=link) for script in FOUND]
     compare(loop_factory, "plain", play, scripts(link), pinned)

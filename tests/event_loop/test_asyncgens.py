@@ -74,7 +74,7 @@ def test_a_generator_started_after_the_shutdown_is_reported(loop):
     loop.run_until_complete(main())
 
 
-def test_only_generators_that_are_open_are_kept_in_mind(loop):
+def test_only_open_generators_are_tracked(loop):
     async def generator():
         yield 1
 

@@ -31,7 +31,7 @@ def test_a_destructor_drops_the_handles_of_other_calls_while_the_loop_closes(
         assert_handles_are_distinct(loop_factory)
 
 
-def test_what_a_destructor_does_to_a_loop_that_closes(loop_factory):
+def test_calls_of_a_destructor_on_a_loop_that_closes(loop_factory):
     """It may cancel, look, close again and schedule; the last is refused."""
     loop, told, held = loop_factory(), [], []
 
@@ -244,7 +244,7 @@ class Moment(float):
 
 
 @pytest.mark.parametrize("scenario", UNCLOSED)
-def test_a_loop_that_nobody_closed_is_collected_with_its_own_handles(loop_factory, scenario):
+def test_an_unclosed_loop_is_collected_with_its_own_handles(loop_factory, scenario):
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -172,7 +172,7 @@ def test_the_tracking_is_restored_when_the_loop_is_left_by_an_exit(loop):
     assert sys.get_coroutine_origin_tracking_depth() == before
 
 
-def test_a_coroutine_that_was_never_awaited_tells_where_it_was_made(programs):
+def test_a_coroutine_that_was_never_awaited_shows_where_it_was_made(programs):
     done = programs.run(
         """
         import asyncio, gc
@@ -265,7 +265,7 @@ def reports_of(loop, debug=True):
 
 @pytest.mark.parametrize("debug", [True, False])
 @pytest.mark.parametrize("add", ["add_reader", "add_writer"])
-def test_a_reader_remembers_in_debug_mode_who_added_it(loop, add, debug):
+def test_a_reader_remembers_in_debug_mode_where_it_was_added(loop, add, debug):
     reports = reports_of(loop, debug)
     near, far = socket.socketpair()
 
@@ -291,7 +291,7 @@ def test_a_reader_remembers_in_debug_mode_who_added_it(loop, add, debug):
 
 @pytest.mark.parametrize("where", ["connection_made", "connection_lost"])
 @pytest.mark.parametrize("kind", ["stream", "datagram", "read pipe", "write pipe"])
-def test_reports_of_transports_say_in_debug_mode_who_caused_them(loop, kind, where):
+def test_reports_of_transports_name_their_cause_in_debug_mode(loop, kind, where):
     reports = reports_of(loop)
 
     async def main():
@@ -326,7 +326,7 @@ def test_reports_of_transports_say_in_debug_mode_who_caused_them(loop, kind, whe
     assert ("closes" in names) == (where == "connection_lost")
 
 
-def test_the_log_of_a_fatal_error_says_in_debug_mode_who_had_the_transport_read(loop, caplog):
+def test_the_log_of_a_fatal_error_shows_in_debug_mode_where_the_handle_was_created(loop, caplog):
     loop.set_debug(True)
 
     async def main():

@@ -47,7 +47,7 @@ def test_the_traceback_of_the_exception_ends_in_the_callback(loop, contexts):
     assert traceback.tb_frame.f_code is fails.__code__
 
 
-def test_only_debug_mode_tells_where_the_handle_was_made(loop, contexts):
+def test_only_debug_mode_shows_where_the_handle_was_made(loop, contexts):
     loop.call_soon(fails)
     run_briefly(loop)
     loop.set_debug(True)
@@ -79,7 +79,7 @@ def test_a_base_exception_of_ones_own_is_reported_as_any_other(loop, contexts):
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("delay", [None, 0])
-def test_exit_and_interrupt_are_for_nobody_but_the_caller(loop, contexts, error, delay):
+def test_exit_and_interrupt_are_raised_to_the_caller_only(loop, contexts, error, delay):
     def callback():
         raise error("out")
 
@@ -94,7 +94,7 @@ def test_exit_and_interrupt_are_for_nobody_but_the_caller(loop, contexts, error,
     run_briefly(loop)
 
 
-def test_the_handler_can_be_asked_for_and_taken_away(loop):
+def test_the_handler_can_be_read_and_removed(loop):
     def handler(loop, context):
         pass
 
@@ -178,7 +178,7 @@ def test_exit_and_interrupt_leave_a_handler_too(loop, error):
     assert after == [1]
 
 
-def test_a_task_exception_that_nobody_asked_for_is_reported(loop, contexts):
+def test_a_task_exception_that_is_not_retrieved_is_reported(loop, contexts):
     async def main():
         fails()
 

@@ -119,7 +119,7 @@ def test_debug_mode_refuses_to_run_coroutines_in_threads(loop):
         loop.run_until_complete(loop.run_in_executor(None, 42))
 
 
-def test_shutdown_default_executor_waits_for_what_still_runs(loop):
+def test_shutdown_default_executor_waits_for_running_work(loop):
     finished = []
 
     def work():

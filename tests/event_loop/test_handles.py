@@ -113,7 +113,7 @@ def test_cancelling_after_the_loop_was_closed_is_harmless(loop_factory):
     assert timer.cancelled()
 
 
-def test_a_cancelled_handle_lets_go_of_callback_and_arguments(loop):
+def test_a_cancelled_handle_releases_callback_and_arguments(loop):
     class Argument:
         pass
 
@@ -144,7 +144,7 @@ def test_the_repr_of_a_timer_is_the_standard_librarys(loop, timer):
     assert repr(timer) == f"<TimerHandle cancelled when={timer.when()}>"
 
 
-def test_in_debug_mode_the_repr_tells_where_the_handle_was_made(loop):
+def test_in_debug_mode_the_repr_shows_where_the_handle_was_made(loop):
     loop.set_debug(True)
     handle, timer = loop.call_soon(callback, 1), loop.call_later(60, callback, 1)
     for one in (handle, timer):
@@ -305,7 +305,7 @@ def test_a_handle_can_be_cancelled_by_an_earlier_callback_of_its_batch(loop):
     assert second._callback is None
 
 
-def test_the_callback_of_a_handle_that_nobody_kept_is_freed_once_it_ran(loop):
+def test_the_callback_of_an_unreferenced_handle_is_freed_once_it_ran(loop):
     class Callback:
         def __call__(self, argument):
             pass
@@ -318,7 +318,7 @@ def test_the_callback_of_a_handle_that_nobody_kept_is_freed_once_it_ran(loop):
     assert [ref() for ref in gone] == [None, None]
 
 
-def test_a_weak_reference_sees_a_handle_that_nobody_kept_until_its_call_has_run(loop):
+def test_a_weak_reference_sees_an_unreferenced_handle_until_its_call_has_run(loop):
     ran = []
     seen = weakref.ref(loop.call_soon(ran.append, 1))
     cancelled = weakref.ref(loop.call_soon(ran.append, 2))
@@ -330,7 +330,7 @@ def test_a_weak_reference_sees_a_handle_that_nobody_kept_until_its_call_has_run(
     assert cancelled() is None
 
 
-def test_an_error_in_a_call_without_a_handle_is_told_with_one(loop):
+def test_an_error_in_a_call_without_a_handle_is_reported_with_one(loop):
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     loop.call_soon(divmod, 1, 0)
@@ -363,7 +363,7 @@ def test_a_waiting_call_keeps_no_loop_alive(loop_factory):
     assert gone() is None
 
 
-def test_a_cancelled_handle_run_by_hand_reports_what_python_says(loop):
+def test_a_cancelled_handle_run_by_hand_reports_pythons_error(loop):
     told = []
     loop.set_exception_handler(lambda loop, context: told.append(context))
     for handle in (loop.call_soon(callback, 1), loop.call_later(60, callback, 1)):

@@ -278,7 +278,7 @@ def test_as_many_iterations_as_on_asyncio(case, loop_factory):
 
 
 @pytest.mark.native_only(reason="asyncio's number depends on its child watcher, or on a thread")
-def test_the_end_of_a_child_is_heard_of_within_four_iterations(loop_factory):
+def test_the_end_of_a_child_is_delivered_within_four_iterations(loop_factory):
     async def count():
         loop = asyncio.get_running_loop()
 

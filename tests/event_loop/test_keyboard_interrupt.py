@@ -215,7 +215,7 @@ def test_a_second_ctrl_c_interrupts_at_once_what_run_is_still_cleaning_up(progra
     assert "KeyboardInterrupt" in errors
 
 
-def test_ctrl_c_while_idle_leaves_what_is_scheduled_for_the_next_run(programs):
+def test_ctrl_c_while_idle_leaves_scheduled_calls_for_the_next_run(programs):
     status, output, errors, _ = interrupt(
         programs.start(
             PREPARE

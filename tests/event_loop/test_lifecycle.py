@@ -61,7 +61,7 @@ def test_run_until_complete_raises_cancellation(loop):
 
 
 @pytest.mark.parametrize("what", [None, 42, "text", answer])
-def test_run_until_complete_refuses_what_cannot_be_awaited(loop, what):
+def test_run_until_complete_refuses_objects_that_cannot_be_awaited(loop, what):
     with pytest.raises(TypeError, match="awaitable is required"):
         loop.run_until_complete(what)
 
@@ -74,7 +74,7 @@ def test_run_until_complete_refuses_the_future_of_another_loop(loop, loop_factor
     other.close()
 
 
-def test_run_until_complete_says_so_when_stopped_before_the_future_is_done(loop):
+def test_run_until_complete_raises_when_stopped_before_the_future_is_done(loop):
     loop.call_soon(loop.stop)
     future = loop.create_future()
     with pytest.raises(RuntimeError, match=r"Event loop stopped before Future completed\."):
@@ -123,7 +123,7 @@ def test_run_forever_runs_until_it_is_stopped(loop):
     assert loop.run_forever() is None
 
 
-def test_stop_before_the_run_makes_it_one_turn(loop):
+def test_stop_before_the_run_makes_it_one_iteration(loop):
     order = []
     loop.call_soon(order.append, 1)
     loop.call_soon(loop.call_soon, order.append, 2)
@@ -240,7 +240,7 @@ def test_a_running_loop_cannot_be_closed(loop):
     assert loop.run_until_complete(answer()) == 42
 
 
-def test_closing_drops_what_was_scheduled(loop_factory):
+def test_closing_drops_scheduled_calls(loop_factory):
     class Argument:
         pass
 
@@ -286,7 +286,7 @@ def test_a_closed_loop_refuses_coroutines_and_leaves_them_unstarted(loop):
     coroutine.close()
 
 
-def test_a_closed_loop_can_still_be_stopped_and_asked(loop):
+def test_a_closed_loop_can_still_be_stopped_and_queried(loop):
     loop.close()
     loop.stop()
     assert loop.time() > 0
@@ -342,7 +342,7 @@ def test_a_loop_in_reference_cycles_is_collected(loop_factory):
     assert gone() is None
 
 
-def test_the_repr_tells_the_state(loop):
+def test_the_repr_shows_the_state(loop):
     name = type(loop).__name__
     assert repr(loop) == f"<{name} running=False closed=False debug=False>"
     running = []

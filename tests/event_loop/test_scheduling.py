@@ -37,7 +37,7 @@ def test_call_soon_never_calls_the_callback_itself(loop):
     assert called == [1]
 
 
-def test_what_a_callback_schedules_runs_in_the_next_turn(loop):
+def test_a_call_scheduled_by_a_callback_runs_in_the_next_iteration(loop):
     order = []
 
     def first():
@@ -157,7 +157,7 @@ def test_any_callable_will_do(loop):
 
 @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
 @pytest.mark.parametrize("what", [None, 42, "text", object()])
-def test_debug_mode_refuses_what_cannot_be_called(loop, method, what):
+def test_debug_mode_refuses_objects_that_cannot_be_called(loop, method, what):
     loop.set_debug(True)
     with pytest.raises(TypeError, match=rf"a callable object was expected by {method}\(\)"):
         getattr(loop, method)(what)
@@ -207,7 +207,7 @@ def test_a_callback_runs_in_the_context_it_was_scheduled_in(loop):
     assert name.get() == "unset"
 
 
-def test_what_a_callback_sets_stays_in_the_context_copied_for_it(loop):
+def test_a_variable_set_by_a_callback_stays_in_the_context_copied_for_it(loop):
     seen = []
     loop.call_soon(name.set, "changed")
     loop.call_soon(lambda: seen.append(name.get()))
@@ -285,7 +285,7 @@ def test_a_task_runs_in_an_object_with_a_run(loop):
 
 
 @pytest.mark.parametrize("keep", (False, True))
-def test_what_is_no_context_is_reported_when_it_is_asked_to_run(loop, caplog, keep):
+def test_an_object_that_is_no_context_is_reported_when_it_is_run(loop, caplog, keep):
     ran = []
     handle = loop.call_soon(ran.append, "never", context=5)
     if not keep:

@@ -33,7 +33,7 @@ def test_a_python_signal_handler_runs_promptly_while_the_loop_is_idle(loop):
     assert 0.05 < fired[0] - started < 5
 
 
-def test_a_signal_that_lands_on_another_thread_is_heard_of_when_the_loop_wakes(loop):
+def test_a_signal_that_lands_on_another_thread_is_handled_when_the_loop_wakes(loop):
     fired = []
     release = threading.Event()
     other = threading.Thread(target=release.wait)
@@ -51,7 +51,7 @@ def test_a_signal_that_lands_on_another_thread_is_heard_of_when_the_loop_wakes(l
     assert fired == [signal.SIGUSR1]
 
 
-def test_signals_at_any_moment_are_heard_of_at_once(programs):
+def test_signals_at_any_moment_are_handled_at_once(programs):
     """A loop that is busy, goes to sleep or sleeps, and no wake-up descriptor to help it."""
     done = programs.run(
         """
@@ -170,7 +170,7 @@ def test_different_signals_have_different_handlers(loop):
         assert loop.remove_signal_handler(signum)
 
 
-def test_removing_a_handler_that_is_not_there_says_so(loop):
+def test_removing_a_missing_handler_returns_false(loop):
     assert loop.remove_signal_handler(signal.SIGUSR1) is False
     loop.add_signal_handler(signal.SIGUSR1, print)
     assert loop.remove_signal_handler(signal.SIGUSR1) is True
@@ -209,7 +209,7 @@ def test_an_exception_in_a_signal_handler_is_reported(loop):
 
 
 @pytest.mark.parametrize("method", ["add_signal_handler", "remove_signal_handler"])
-def test_what_is_no_signal_is_refused(loop, method):
+def test_a_number_that_is_no_signal_is_refused(loop, method):
     more = [print] if method == "add_signal_handler" else []
     with pytest.raises(TypeError, match=r"sig must be an int, not 'SIGINT'"):
         getattr(loop, method)("SIGINT", *more)

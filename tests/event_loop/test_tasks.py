@@ -48,7 +48,7 @@ def test_a_task_runs_in_the_context_it_is_given(loop):
     assert name.get() == "unset"
 
 
-def test_a_task_does_not_run_before_the_next_turn(loop):
+def test_a_task_does_not_run_before_the_next_iteration(loop):
     started = []
 
     async def task():
@@ -90,7 +90,7 @@ def test_a_task_factory_must_be_callable(loop):
         loop.set_task_factory(42)
 
 
-def test_run_until_complete_asks_the_task_factory_too(loop):
+def test_run_until_complete_calls_the_task_factory_too(loop):
     made = []
 
     def factory(loop, coro, **kwargs):
@@ -166,7 +166,7 @@ def test_the_current_task_is_known_while_it_runs(loop):
     assert asyncio.current_task(loop) is None
 
 
-def test_done_callbacks_run_in_a_turn_of_their_own(loop):
+def test_done_callbacks_run_in_an_iteration_of_their_own(loop):
     order = []
 
     async def main():

@@ -156,7 +156,7 @@ def test_zero_has_one_time(loop):
 
 
 @pytest.mark.parametrize("when", ["x", 1j, float("nan"), 2**2000])
-def test_a_closed_loop_says_so_before_it_looks_at_times(loop, when):
+def test_a_closed_loop_is_reported_before_times_are_checked(loop, when):
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         loop.call_at(when, print)

@@ -72,7 +72,7 @@ def test_timers_fire_in_the_order_of_their_time(loop):
     assert order == delays
 
 
-def test_call_later_zero_runs_after_what_is_ready_already(loop):
+def test_call_later_zero_runs_after_calls_that_are_ready_already(loop):
     order = []
     loop.call_later(0, order.append, "timer")
     loop.call_soon(order.append, "soon")
@@ -80,7 +80,7 @@ def test_call_later_zero_runs_after_what_is_ready_already(loop):
     assert order == ["soon", "timer"]
 
 
-def test_equal_call_later_zero_timers_all_fire_in_one_turn(loop):
+def test_equal_call_later_zero_timers_all_fire_in_one_iteration(loop):
     order = []
     when = loop.time()
     for i in range(5):
@@ -166,7 +166,7 @@ def test_a_delay_of_nan_is_refused(loop):
 
 
 @pytest.mark.parametrize("method", ["call_later", "call_at"])
-def test_debug_mode_refuses_what_cannot_be_called(loop, method):
+def test_debug_mode_refuses_objects_that_cannot_be_called(loop, method):
     async def coroutine_function():
         pass
 
@@ -186,7 +186,7 @@ def test_a_cancelled_timer_does_not_fire(loop):
     assert fired == [1, 3, 5, 7, 9]
 
 
-def test_a_timer_can_cancel_another_that_is_due_in_the_same_turn(loop):
+def test_a_timer_can_cancel_another_that_is_due_in_the_same_iteration(loop):
     fired = []
     now = loop.time()
     loop.call_at(now - 2, lambda: second.cancel())

@@ -124,14 +124,16 @@ def test_a_loop_that_runs_sets_no_wake_up_descriptor(loop, handled):
     assert current_wakeup_fd() == -1
 
 
-def test_somebody_elses_wake_up_descriptor_stays_and_hears(loop, foreign, handled):
+def test_a_foreign_wake_up_descriptor_stays_and_is_written_to(loop, foreign, handled):
     signal.set_wakeup_fd(foreign.fileno())
     assert set(run_with_signals(loop, handled)) == {foreign.fileno()}
     assert foreign.heard() == [handled] * 3
     assert current_wakeup_fd() == foreign.fileno()
 
 
-def test_a_wake_up_descriptor_set_while_the_loop_runs_stays_and_hears(loop, foreign, handled):
+def test_a_wake_up_descriptor_set_while_the_loop_runs_stays_and_is_written_to(
+    loop, foreign, handled
+):
     async def scenario():
         assert signal.set_wakeup_fd(foreign.fileno()) == -1
         os.kill(os.getpid(), handled)
@@ -144,7 +146,7 @@ def test_a_wake_up_descriptor_set_while_the_loop_runs_stays_and_hears(loop, fore
     assert current_wakeup_fd() == foreign.fileno()
 
 
-def test_a_loop_may_watch_somebody_elses_wake_up_descriptor(loop, foreign, handled):
+def test_a_loop_may_watch_a_foreign_wake_up_descriptor(loop, foreign, handled):
     signal.set_wakeup_fd(foreign.fileno())
     heard = []
     loop.add_reader(foreign.reading, lambda: heard.extend(foreign.heard()))
@@ -403,7 +405,7 @@ def test_loops_that_are_closed_in_another_thread_leave_no_descriptors(programs):
 
 
 @pytest.mark.native_only(reason="asyncio takes it away for good")
-def test_a_loop_closed_in_another_thread_hands_on_what_it_had_displaced(
+def test_a_loop_closed_in_another_thread_restores_the_descriptor_it_displaced(
     loop, loop_factory, foreign
 ):
     signal.set_wakeup_fd(foreign.fileno())

@@ -68,7 +68,7 @@ def test_a_flood_that_is_paused_and_closed_in_the_middle(loop):
     assert not endure(loop, fault, rounds=12)
 
 
-def test_nobody_at_the_other_end(loop):
+def test_no_peer_at_the_other_end(loop):
     async def fault():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
             # Not where other tests bind theirs: the number is free again from here on.

@@ -184,7 +184,7 @@ def test_a_resolver_that_fails(loop, monkeypatch):
     assert not endure(loop, fault)
 
 
-def test_a_resolver_that_raises_what_it_should_not(loop, monkeypatch):
+def test_a_resolver_that_raises_an_unexpected_exception(loop, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: 1 / 0)
 
     async def fault():

@@ -252,7 +252,7 @@ def test_a_server_that_goes_away_while_connections_are_made(loop):
 @pytest.mark.native_only(
     when=True, reason="asyncio sends without MSG_NOSIGNAL: where SIGPIPE is not ignored, it dies"
 )
-def test_writing_to_nobody_raises_no_signal(programs, handling):
+def test_writing_to_a_closed_peer_raises_no_signal(programs, handling):
     source = f"""
 import asyncio, signal, socket
 

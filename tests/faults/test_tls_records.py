@@ -54,7 +54,7 @@ def test_a_peer_that_resets_in_the_middle_of_a_record(loop, both, ours):
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_peer_that_closes_without_a_goodbye(loop, both, ours):
+def test_a_peer_that_closes_without_close_notify(loop, both, ours):
     async def fault():
         _, protocol, peer = await tls_pair(loop, both, ours)
         peer.send(b"whole")
@@ -176,7 +176,7 @@ def test_a_peer_that_half_closes_and_goes_on_reading(loop, both):
 # --- the shutdown ---
 
 
-def test_a_peer_that_never_answers_our_goodbye(loop, both, ours):
+def test_a_peer_that_never_answers_our_close_notify(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours, ssl_shutdown_timeout=0.02)
         transport.close()
@@ -190,7 +190,7 @@ def test_a_peer_that_never_answers_our_goodbye(loop, both, ours):
     assert set(reports) <= {"Fatal error on transport"}
 
 
-def test_a_peer_that_never_answers_our_goodbye_costs_nothing(loop, both, ours):
+def test_a_peer_that_never_answers_our_close_notify_costs_nothing(loop, both, ours):
     async def scenario():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.close()
@@ -217,7 +217,7 @@ def test_a_peer_that_leaves_in_the_shutdown(loop, both, ours, end):
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_peer_that_never_reads_what_is_to_be_flushed(loop, both):
+def test_a_peer_that_never_reads_the_data_to_be_flushed(loop, both):
     async def fault():
         transport, protocol, peer = await tls_pair(
             loop, both, small=True, ssl_shutdown_timeout=0.05
@@ -231,7 +231,7 @@ def test_a_peer_that_never_reads_what_is_to_be_flushed(loop, both):
     assert set(endure(loop, fault, rounds=4, most=SESSION)) <= {"Fatal error on transport"}
 
 
-def test_a_peer_that_sends_on_after_our_goodbye(loop, both, ours):
+def test_a_peer_that_sends_on_after_our_close_notify(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.close()
@@ -246,7 +246,7 @@ def test_a_peer_that_sends_on_after_our_goodbye(loop, both, ours):
     endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_goodbye_that_comes_while_reading_is_paused(loop, both, ours):
+def test_a_close_notify_that_comes_while_reading_is_paused(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.pause_reading()
@@ -271,7 +271,7 @@ def farewell(peer):
     return peer.records()
 
 
-def test_both_say_goodbye_at_once(loop, both, ours):
+def test_both_send_close_notify_at_once(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         peer.sock.sendall(farewell(peer))

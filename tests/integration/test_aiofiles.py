@@ -10,7 +10,7 @@ import aiofiles.os
 import pytest
 
 
-def test_what_is_written_can_be_read(loop, tmp_path):
+def test_written_data_can_be_read(loop, tmp_path):
     path = tmp_path / "file"
 
     async def scenario():

@@ -57,7 +57,7 @@ async def finish(writer):
     await asyncio.wait_for(writer.wait_closed(), 20)
 
 
-def test_what_a_connection_says_of_itself(run, nginx, context, certificates):
+def test_the_extra_info_of_a_connection(run, nginx, context, certificates):
     async def scenario():
         port = nginx.ports["main"]
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -288,7 +288,7 @@ def test_writing_is_paused_and_resumed(run, loop, nginx, context):
     run(scenario())
 
 
-def test_what_was_written_before_close_still_arrives(run, loop, nginx, context):
+def test_data_written_before_close_still_arrives(run, loop, nginx, context):
     body = random.Random(5).randbytes(4 << 20)
     path = nginx.directory / f"www/files/before-close-{context.maximum_version.name}"
 

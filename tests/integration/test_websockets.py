@@ -77,7 +77,7 @@ def test_many_clients_at_once(on_server):
     on_server(echo, scenario)
 
 
-def test_a_broadcast_reaches_everybody(on_server):
+def test_a_broadcast_reaches_all_clients(on_server):
     everybody = set()
 
     async def handler(socket):

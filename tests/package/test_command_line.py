@@ -174,11 +174,11 @@ def test_a_mistake_in_the_text_is_shown_as_python_shows_it(same_as_python, scrip
     assert "SyntaxError" in done.stderr
 
 
-def test_a_script_that_is_not_there_is_reported_as_python_reports_it(same_as_python):
+def test_a_missing_script_is_reported_as_python_reports_it(same_as_python):
     assert same_as_python("missing.py").returncode == 2
 
 
-def test_a_module_that_is_not_there_is_reported_as_python_reports_it(same_as_python):
+def test_a_missing_module_is_reported_as_python_reports_it(same_as_python):
     assert "No module named missing" in same_as_python("-m", "missing").stderr
 
 
@@ -216,7 +216,7 @@ def test_ctrl_c_ends_the_program_as_it_ends_it_under_python(script, tmp_path):
     assert ends[0] == ends[1] == (-signal.SIGINT, "KeyboardInterrupt")
 
 
-def test_alone_it_is_the_asyncio_repl_on_the_loop(run):
+def test_without_arguments_it_is_the_asyncio_repl_on_the_loop(run):
     done = run(
         stdin="import asyncio\n"
         "print('loop:', type(asyncio.get_running_loop()).__module__)\n"
@@ -237,7 +237,7 @@ def test_the_help_names_every_way_to_run(run):
 
 
 @pytest.mark.parametrize("arguments", [["--unknown"], ["-m"], ["-c"]])
-def test_a_wrong_command_line_says_how_it_should_be(run, arguments):
+def test_a_wrong_command_line_prints_the_usage(run, arguments):
     done = run(*arguments)
     assert done.returncode == 2
     assert "usage:" in done.stderr

@@ -130,7 +130,7 @@ def output_of(loop_name, tmp_path):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_example_says_what_it_should(output_of, name):
+def test_an_example_prints_the_expected_lines(output_of, name):
     said = [line.strip() for line in output_of(name).splitlines()]
     assert said == [line.strip() for line in EXPECTED[name].strip().splitlines()]
 

@@ -85,7 +85,7 @@ def test_buffered_and_text_files_serve_as_pipes(loop):
     loop.run_until_complete(main())
 
 
-def test_what_extra_and_waiter_of_the_private_hook_do(loop, pipe):
+def test_extra_and_waiter_of_the_private_hook(loop, pipe):
     """asyncio's own `connect_read_pipe` and what derives from the loop call it."""
     near, _ = pipe
 
@@ -140,7 +140,7 @@ def test_a_transport_that_reads_is_kept_alive_by_the_loop(loop, pipe):
     loop.run_until_complete(main())
 
 
-def test_a_paused_transport_that_nobody_holds_warns_and_closes(loop, pipe):
+def test_an_unreferenced_paused_transport_warns_and_closes(loop, pipe):
     near, _ = pipe
 
     async def main():
@@ -262,7 +262,7 @@ def test_transports_describe_themselves(loop, pipe):
     loop.run_until_complete(main())
 
 
-def test_debug_mode_tells_of_pipes(loop, pipe, caplog):
+def test_debug_mode_logs_pipes(loop, pipe, caplog):
     near, far = pipe
     loop.set_debug(True)
 

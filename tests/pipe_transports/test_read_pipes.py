@@ -19,7 +19,7 @@ before_3_11 = pytest.mark.native_only(
 
 
 @before_3_11
-def test_what_is_written_arrives_and_the_end_is_told(loop, ends):
+def test_written_data_and_the_end_arrive(loop, ends):
     near, far = ends
 
     async def main():
@@ -116,7 +116,7 @@ def test_a_flood_through_a_stream_reader(loop, pipe):
     assert loop.run_until_complete(main()) == data
 
 
-def test_a_patched_or_derived_stream_reader_is_asked(loop, pipe):
+def test_a_patched_or_derived_stream_reader_is_called(loop, pipe):
     near, far = pipe
 
     class Shouting(asyncio.StreamReader):
@@ -135,7 +135,7 @@ def test_a_patched_or_derived_stream_reader_is_asked(loop, pipe):
     loop.run_until_complete(main())
 
 
-def test_one_read_takes_what_is_there_up_to_asyncios_limit(loop):
+def test_one_read_takes_available_data_up_to_asyncios_limit(loop):
     near, far = socket.socketpair()
     near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -465,7 +465,7 @@ def test_the_end_of_a_terminal_is_not_reported(loop):
     assert reports.contexts == []
 
 
-def test_a_context_variable_of_who_connects_is_seen(loop, pipe):
+def test_a_context_variable_of_the_connecting_task_is_seen(loop, pipe):
     name = contextvars.ContextVar("name")
     near, far = pipe
 

@@ -9,7 +9,7 @@ from support.pipe_ends import Writer, make_sockets, read_until, writing
 from support.recording import Reports, in_thread
 
 
-def test_what_is_given_is_written_at_once(loop, ends):
+def test_data_is_written_at_once(loop, ends):
     near, far = ends
 
     async def main():
@@ -36,7 +36,7 @@ def test_what_is_given_is_written_at_once(loop, ends):
 
 
 @pytest.mark.parametrize("data", ["text", 1, None, [b"x"]])
-def test_what_cannot_be_written(loop, pipe, data):
+def test_data_that_cannot_be_written(loop, pipe, data):
     _, far = pipe
 
     async def main():
@@ -141,7 +141,7 @@ def test_the_marks(loop, pipe):
 
 
 @pytest.mark.parametrize("method", ["close", "write_eof"])
-def test_an_end_that_waits_for_what_is_buffered(loop, pipe, method):
+def test_an_end_that_waits_for_buffered_data(loop, pipe, method):
     near, far = pipe
 
     async def main():
@@ -158,7 +158,7 @@ def test_an_end_that_waits_for_what_is_buffered(loop, pipe, method):
     assert loop.run_until_complete(main()) == (300_000, 1)
 
 
-def test_abort_loses_what_is_buffered(loop, pipe):
+def test_abort_loses_buffered_data(loop, pipe):
     near, far = pipe
 
     async def main():
@@ -250,7 +250,7 @@ def test_writes_after_close_warn_from_the_sixth_on(loop, pipe, caplog):
     assert texts == ["pipe closed by peer or os.write(pipe, data) raised exception."] * 3
 
 
-def test_a_peer_that_speaks_to_a_write_pipe_ends_it(loop, tmp_path):
+def test_a_peer_that_writes_to_a_write_pipe_ends_it(loop, tmp_path):
     """As asyncio: what is readable is taken for closed."""
     near, far = make_sockets(tmp_path)
 
@@ -329,7 +329,7 @@ def test_a_stream_writer_over_a_pipe(loop, pipe):
     assert loop.run_until_complete(main()) == 1_000_000
 
 
-def test_a_pipe_that_somebody_else_made_blocking(loop, pipe):
+def test_a_pipe_that_other_code_made_blocking(loop, pipe):
     """A write may wait then; the thread that reads must get its turn."""
     near, far = pipe
 

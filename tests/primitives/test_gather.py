@@ -39,7 +39,7 @@ def test_children_run_in_the_order_of_the_arguments(both):
     both(script)
 
 
-def test_how_many_turns_it_takes(both):
+def test_the_number_of_iterations_that_it_takes(both):
     async def script(api):
         turns = []
         for make in (
@@ -75,7 +75,7 @@ def test_exceptions(both, return_exceptions):
     both(script)
 
 
-def test_exceptions_nobody_asked_for_are_not_reported(both):
+def test_exceptions_that_are_not_retrieved_are_not_reported(both):
     async def script(api):
         await caught(api.gather(fail(OSError("first")), fail(KeyError("second"), after=2)))
         for _ in range(5):
@@ -85,7 +85,7 @@ def test_exceptions_nobody_asked_for_are_not_reported(both):
     both(script)
 
 
-def test_a_gather_that_failed_and_nobody_awaits_is_reported(both):
+def test_a_failed_gather_that_is_not_awaited_is_reported(both):
     async def script(api):
         api.gather(fail(OSError("lost")))
         for _ in range(5):
@@ -177,7 +177,7 @@ def test_one_argument_given_twice_is_one_child(both):
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
-def test_what_is_done_already(both, return_exceptions):
+def test_futures_that_are_done_already(both, return_exceptions):
     async def script(api):
         loop = asyncio.get_running_loop()
         outcomes = []
@@ -233,7 +233,7 @@ def test_awaitables_of_all_kinds(both):
 
 
 @pytest.mark.parametrize("wrong", [42, None, "text", give])
-def test_what_is_no_awaitable(both, wrong):
+def test_an_argument_that_is_no_awaitable(both, wrong):
     async def script(api):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -113,7 +113,7 @@ def test_eager_children_may_be_done_at_once(both):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
-def test_the_call_graph_knows_who_waits(both):
+def test_the_call_graph_shows_the_awaiting_task(both):
     async def script(api):
         graphs = []
 
@@ -171,7 +171,7 @@ def test_on_another_loop_it_is_asyncios(native):
         lambda children: children.__delitem__(slice(1, None)),
     ],
 )
-def test_a_list_of_children_that_somebody_changed(both, change, return_exceptions, cancelled):
+def test_a_list_of_children_that_a_program_changed(both, change, return_exceptions, cancelled):
     async def script(api):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in range(3)]

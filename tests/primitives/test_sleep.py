@@ -30,7 +30,7 @@ def test_it_never_ends_early(loop, native):
 
 
 @pytest.mark.parametrize("delay", ["1", None, [], 1j, object])
-def test_it_refuses_what_is_no_number(both, delay):
+def test_it_refuses_objects_that_are_no_number(both, delay):
     both(lambda api: api.sleep(delay))
 
 
@@ -42,7 +42,7 @@ def test_it_refuses_nan(loop, native):
         loop.run_until_complete(main())
 
 
-def test_numbers_of_other_kinds_are_asyncios_business(both):
+def test_numbers_of_other_kinds_are_left_to_asyncio(both):
     class Delay:
         def __le__(self, other):
             return True
@@ -96,7 +96,7 @@ def test_sleeps_end_in_the_order_of_their_deadlines(both):
     assert both(script) == [0, 0.1, 0.1, 0.2, 0.3]
 
 
-def test_it_takes_its_turn_among_callbacks_as_asyncios_does(both):
+def test_it_runs_among_callbacks_in_the_order_of_asyncios(both):
     async def script(api):
         loop = asyncio.get_running_loop()
         order = []
@@ -171,7 +171,7 @@ def test_many_cancelled_sleeps_are_thrown_out_of_the_heap(loop, native):
     assert loop.run_until_complete(main()) < 300
 
 
-def test_who_else_sets_or_cancels_its_future_is_heard(both):
+def test_its_future_can_be_set_or_cancelled_by_other_code(both):
     async def script(api):
         outcomes = []
         for name, args in (
@@ -234,7 +234,7 @@ def test_one_that_is_never_awaited_warns(both):
 
 
 @pytest.mark.native_only
-def test_a_loop_whose_methods_are_overridden_is_asked_by_asyncios_road(native):
+def test_a_loop_with_overridden_methods_is_used_as_asyncio_uses_it(native):
     import tokioloop
 
     calls = []

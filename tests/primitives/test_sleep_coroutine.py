@@ -64,7 +64,7 @@ def test_it_cannot_be_awaited_by_two(both):
     both(script)
 
 
-def test_it_is_a_coroutine_to_who_asks(loop, native):
+def test_inspection_takes_it_for_a_coroutine(loop, native):
     async def main():
         sleep = native.sleep(0)
         assert isinstance(sleep, collections.abc.Coroutine)
@@ -82,7 +82,7 @@ def test_it_is_a_coroutine_to_who_asks(loop, native):
     loop.run_until_complete(main())
 
 
-def test_a_task_says_what_it_waits_for(loop, native):
+def test_the_repr_of_a_task_shows_its_sleep(loop, native):
     async def main():
         task = asyncio.ensure_future(native.sleep(60))
         await asyncio.sleep(0)
@@ -170,7 +170,7 @@ def told(what, coro):
 
 @pytest.mark.filterwarnings("ignore:the .* signature of throw.. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("args", [(0,), (0, "r"), (0, (1, 2)), (30, "r"), (math.nan,)], ids=repr)
-def test_driven_by_hand_it_says_what_asyncios_says(loop, native, args):
+def test_stepped_by_hand_it_behaves_like_asyncios(loop, native, args):
     """In any order, before, while and after it sleeps."""
 
     async def main():

@@ -73,7 +73,7 @@ def test_signals_between_the_end_of_a_child_and_the_word_of_it(loop):
     assert loop.run_until_complete(main()) in (7, 255)
 
 
-def test_close_kills_once_and_is_heard_of(loop):
+def test_close_kills_once_and_notifies_the_protocol(loop):
     async def main():
         transport, witness = await loop.subprocess_exec(Witness, *SLEEPER)
         assert not transport.is_closing()
@@ -218,7 +218,7 @@ def test_a_fork_while_children_live(programs):
     assert done.stdout == "-9\n"
 
 
-def test_debug_mode_tells_of_children(loop, caplog):
+def test_debug_mode_logs_children(loop, caplog):
     loop.set_debug(True)
 
     async def main():
@@ -265,7 +265,7 @@ def test_an_unclosed_transport_warns_and_kills(loop):
 # -- others who wait ----------------------------------------------------------------------------
 
 
-def test_a_child_that_somebody_else_reaped(loop, caplog):
+def test_a_child_reaped_by_other_code(loop, caplog):
     async def main():
         async with living("sh", "-c", "read line; exit 5", stdin=PIPE) as process:
             # The word of its end comes to a loop that is kept from hearing it.
@@ -286,7 +286,7 @@ def test_a_child_that_somebody_else_reaped(loop, caplog):
 
 
 @pytest.mark.native_only(reason="a thread of the standard library's may be faster")
-def test_a_child_that_somebody_else_reaped_is_255_with_the_words_of_this_version(loop, caplog):
+def test_a_child_reaped_by_other_code_is_255_with_the_text_of_this_version(loop, caplog):
     async def main():
         # It does not end before it is reaped here: the loop would be first.
         process = await asyncio.create_subprocess_exec("sh", "-c", "read _; exit 5", stdin=PIPE)
@@ -305,7 +305,7 @@ def test_a_child_that_somebody_else_reaped_is_255_with_the_words_of_this_version
 
 
 @pytest.mark.native_only(reason="the standard library asks Popen, which takes it for a success")
-def test_close_of_a_child_that_somebody_else_reaped(loop):
+def test_close_of_a_child_reaped_by_other_code(loop):
     async def main():
         # It does not end before it is reaped here: the loop would be first.
         process = await asyncio.create_subprocess_exec("sh", "-c", "read _; exit 5", stdin=PIPE)
@@ -319,9 +319,7 @@ def test_close_of_a_child_that_somebody_else_reaped(loop):
 
 @pytest.mark.parametrize("way", ["close", "kill", "get_pid"])
 @pytest.mark.parametrize("child", ["echo hello; echo err >&2", "true"])
-def test_what_a_protocol_hears_of_a_child_that_was_dead_before_its_pipes_were_connected(
-    loop, child, way
-):
+def test_callbacks_of_a_child_that_was_dead_before_its_pipes_were_connected(loop, child, way):
     """Its data comes first, even if the protocol ends the child as soon as it hears of it."""
     story = []
     over = loop.create_future()

@@ -63,7 +63,7 @@ def test_without_pidfds_a_thread_waits(loop):
 
 @fallback
 @pytest.mark.usefixtures("no_pidfds")
-def test_without_pidfds_a_child_that_somebody_else_reaped(loop, caplog):
+def test_without_pidfds_a_child_reaped_by_other_code(loop, caplog):
     async def main():
         async with living() as process:
             os.kill(process.pid, signal.SIGKILL)

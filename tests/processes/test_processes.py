@@ -85,7 +85,7 @@ def test_a_child_that_does_not_read_its_input_is_no_error(loop):
     assert loop.run_until_complete(main()) == 0
 
 
-def test_the_protocol_hears_of_everything_in_order(loop):
+def test_the_protocol_is_notified_of_everything_in_order(loop):
     async def main():
         transport, witness = await loop.subprocess_exec(Witness, "sh", "-c", "cat; echo err >&2")
         assert isinstance(transport, asyncio.SubprocessTransport)
@@ -297,12 +297,12 @@ def test_a_socket_as_standard_stream(loop):
         ({"creationflags": 8}, "creationflags is only supported on Windows platforms"),
     ],
 )
-def test_what_is_refused(loop, given, message):
+def test_arguments_that_are_refused(loop, given, message):
     with pytest.raises(ValueError, match=message):
         loop.run_until_complete(asyncio.wait_for(output_of("true", **given), 20))
 
 
-def test_what_a_shell_command_must_be(loop):
+def test_a_shell_command_must_be_a_string(loop):
     with pytest.raises(ValueError, match="cmd must be a string"):
         loop.run_until_complete(loop.subprocess_shell(Witness, ["echo"]))
     with pytest.raises(ValueError, match="shell must be True"):
@@ -334,7 +334,7 @@ def test_a_program_that_does_not_start(loop, command, given, error):
     loop.run_until_complete(main())
 
 
-def test_a_failed_start_says_nothing_of_unclosed_transports(loop, recwarn):
+def test_a_failed_start_warns_of_no_unclosed_transports(loop, recwarn):
     async def main():
         with pytest.raises(FileNotFoundError):
             await asyncio.create_subprocess_exec("/nowhere", stdout=PIPE)

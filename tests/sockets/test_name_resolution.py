@@ -139,7 +139,7 @@ def test_odd_ports_are_answered_or_refused_as_by_the_socket_module(loop, host):
 
 
 @pytest.mark.parametrize("host", ALMOST_HOSTS, ids=ascii)
-def test_what_is_not_quite_an_address_is_told_from_one(loop, host):
+def test_a_text_that_is_almost_an_address_is_no_address(loop, host):
     same_as_the_socket_module(
         loop,
         [

@@ -156,7 +156,7 @@ def test_sock_connect_to_a_unix_socket(loop, tmp_path):
         assert client.getpeername() == path
 
 
-def test_sock_connect_to_a_unix_socket_that_is_not_there(loop, tmp_path):
+def test_sock_connect_to_a_missing_unix_socket(loop, tmp_path):
     with socket.socket(socket.AF_UNIX) as client:
         client.setblocking(False)
         with pytest.raises(FileNotFoundError):

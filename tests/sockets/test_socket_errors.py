@@ -341,7 +341,7 @@ def test_data_that_waits_keeps_its_length(loop, loop_factory):
         loop.run_until_complete(scenario())
 
 
-def test_a_call_that_is_done_lets_go_of_what_it_was_given(loop):
+def test_a_finished_call_releases_its_arguments(loop):
     near, far = socket.socketpair()
     with near, far:
         near.setblocking(False)

@@ -53,7 +53,7 @@ def test_sock_recv_waits_for_data(loop, pair):
     assert loop.remove_reader(near) is False
 
 
-def test_sock_recv_takes_at_most_what_was_asked_for(loop, pair):
+def test_sock_recv_takes_at_most_the_given_size(loop, pair):
     near, far = pair
 
     async def scenario():
@@ -101,7 +101,7 @@ def test_sock_recv_into_needs_a_writable_buffer(loop, pair):
     loop.run_until_complete(scenario())
 
 
-def test_what_is_ready_is_done_without_waiting(loop, pair):
+def test_ready_operations_finish_without_waiting(loop, pair):
     near, far = pair
 
     async def scenario():
@@ -221,7 +221,7 @@ def operations(near, datagram):
         yield "sock_recvfrom_into", lambda loop: loop.sock_recvfrom_into(datagram, bytearray(10))
 
 
-def test_whatever_waits_can_be_cancelled_and_leaves_no_watcher(loop, pair, datagrams):
+def test_waiting_calls_can_be_cancelled_and_leave_no_watcher(loop, pair, datagrams):
     near, _ = pair
 
     async def scenario():
@@ -250,7 +250,7 @@ def test_data_after_a_cancelled_receive_goes_to_the_next_one(loop, pair):
     loop.run_until_complete(scenario())
 
 
-def test_a_receive_cancelled_in_the_turn_its_data_arrives_loses_nothing(loop, pair):
+def test_a_receive_cancelled_in_the_iteration_its_data_arrives_loses_nothing(loop, pair):
     near, far = pair
 
     async def scenario():

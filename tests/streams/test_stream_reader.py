@@ -14,7 +14,7 @@ import pytest
 from support.recording import Reports, in_thread, reset
 
 
-def test_reading_whatever_is_there(on_streams):
+def test_reading_available_data(on_streams):
     async def scenario(reader, _writer, far):
         far.sendall(b"hello")
         assert await reader.read(100) == b"hello"

@@ -138,7 +138,7 @@ def test_threads_schedule_cancel_and_drop_while_loops_come_and_go(loop_factory, 
 
 
 @pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
-def test_the_same_with_the_collector_at_every_turn(loop_factory):
+def test_the_same_with_the_collector_running_all_the_time(loop_factory):
     hammer = Hammer(loop_factory)
     before = gc.get_threshold()
     gc.set_threshold(1, 1, 1)

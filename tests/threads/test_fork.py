@@ -339,7 +339,7 @@ CHILDS = {
 
 
 @pytest.mark.parametrize("end", CHILDS.values(), ids=CHILDS)
-def test_what_was_written_before_a_fork_is_sent_once(programs, end):
+def test_data_written_before_a_fork_is_sent_once(programs, end):
     check(
         programs,
         f"""
@@ -378,7 +378,7 @@ def test_what_was_written_before_a_fork_is_sent_once(programs, end):
 
 
 @pytest.mark.parametrize("end", ["pass", "transport.abort()"])
-def test_what_was_encrypted_before_a_fork_is_sent_once(programs, certificates, end):
+def test_data_encrypted_before_a_fork_is_sent_once(programs, certificates, end):
     """Records that come twice are a forgery to the peer."""
     server, authority = certificates.server, certificates.authority
     check(

@@ -103,7 +103,7 @@ def test_a_destructor_writes_to_a_peer_that_is_gone(programs, kind):
     assert "panicked" not in done.stderr
 
 
-def test_what_was_never_closed_is_told_at_exit(programs):
+def test_unclosed_objects_are_reported_at_exit(programs):
     done = programs.run(
         """
         import asyncio, socket

@@ -49,7 +49,7 @@ def test_a_loop_made_in_one_thread_runs_in_several_others_one_after_the_other(lo
     assert all(ident != main[1] for _, ident in others)
 
 
-def test_what_was_scheduled_in_one_thread_runs_in_the_one_that_runs_the_loop(loop):
+def test_a_call_scheduled_in_one_thread_runs_in_the_one_that_runs_the_loop(loop):
     ran = []
     left, right = socket.socketpair()
     with left, right:

@@ -132,7 +132,7 @@ def test_an_error_in_flow_control(on_tls, loop, callback):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("callback", ["data_received", "eof_received"])
-def test_what_ends_the_loop_ends_it(loop, certificates, callback, error):
+def test_an_exception_that_ends_the_loop_ends_it(loop, certificates, callback, error):
     protocol = Fails(callback, error)
 
     async def connect():
@@ -218,7 +218,7 @@ def test_callbacks_of_a_client_run_in_the_context_it_was_made_in(loop, certifica
     }
 
 
-def test_who_resumes_reading_lends_its_context_before_3_15(on_tls):
+def test_code_that_resumes_reading_lends_its_context_before_3_15(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
         await in_thread(peer.send, b"data")
@@ -232,7 +232,7 @@ def test_who_resumes_reading_lends_its_context_before_3_15(on_tls):
     on_tls(scenario, Remembers())
 
 
-def test_a_pause_comes_in_the_context_of_who_writes(on_tls):
+def test_a_pause_comes_in_the_context_of_the_writer(on_tls):
     async def scenario(transport, protocol, peer):
         variable.set("writer")
         for _ in range(2):

@@ -132,7 +132,7 @@ class Small(Whole):
 
 @pytest.mark.native_only(reason="asyncio's state machine trips over calls from its own callbacks")
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_the_ends_do_nothing_is_lost_but_by_their_will(loop, certificates, seed):
+def test_no_data_is_lost_unless_an_end_drops_it(loop, certificates, seed):
     rng = random.Random(seed)
     reports = Reports(loop)
 

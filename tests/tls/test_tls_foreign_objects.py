@@ -91,7 +91,7 @@ async def serve(certificates):
 
 
 @pytest.mark.parametrize("kind", [Recorder, lambda: Buffered(70_000)], ids=["plain", "buffered"])
-def test_nothing_that_they_keep_changes(loop, certificates, context, kind):
+def test_data_that_they_keep_does_not_change(loop, certificates, context, kind):
     async def main():
         server = await serve(certificates)
         address = server.sockets[0].getsockname()
@@ -196,7 +196,7 @@ class BoastfulContext(ssl.SSLContext):
         return made
 
 
-def test_one_that_takes_more_than_there_is_took_all(loop, certificates):
+def test_a_bio_that_reports_too_large_a_write_took_all(loop, certificates):
     async def main():
         context = BoastfulContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(certificates.authority)

@@ -345,7 +345,7 @@ def test_a_class_of_the_users(on_tls_pair, certificates, size):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_what_a_class_of_the_users_raises_ends_the_connection(loop, certificates):
+def test_an_exception_of_a_class_of_the_users_ends_the_connection(loop, certificates):
     contexts = []
     loop.set_exception_handler(lambda _loop, context: contexts.append(context))
 

@@ -239,7 +239,7 @@ def test_a_client_that_stops_in_the_middle(loop, certificates):
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 4, 5, 8, 12])
-def test_a_connection_cancelled_after_some_turns(loop, certificates, turns):
+def test_a_connection_cancelled_after_some_iterations(loop, certificates, turns):
     """The descriptor check of the `loop` fixture is what this is about."""
 
     async def main():
@@ -287,7 +287,7 @@ def test_a_connection_cancelled_while_the_server_is_silent(loop, certificates, s
     loop.run_until_complete(main())
 
 
-def test_what_connection_made_raises(loop, certificates):
+def test_an_exception_of_connection_made(loop, certificates):
     reports = Reports(loop)
 
     class Fails(Recorder):
@@ -303,7 +303,7 @@ def test_what_connection_made_raises(loop, certificates):
     assert reports.only()["exception"] is error
 
 
-def test_what_the_factory_raises(loop, certificates):
+def test_an_exception_of_the_factory(loop, certificates):
     def factory():
         raise LookupError("no protocol")
 

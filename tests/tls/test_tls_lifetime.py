@@ -100,7 +100,7 @@ def test_a_failed_handshake_leaves_nothing(loop, certificates):
     assert [what() for what in dead] == [None] * 2
 
 
-def test_a_transport_that_nobody_closed_warns(loop_factory, certificates):
+def test_an_unclosed_transport_warns(loop_factory, certificates):
     before = descriptors()
     loop = loop_factory()
 

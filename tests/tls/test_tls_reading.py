@@ -21,7 +21,7 @@ async def a_few_turns():
         await asyncio.sleep(0.001)
 
 
-def test_what_the_peer_sends_arrives(on_tls, tls_version, certificates):
+def test_data_of_the_peer_arrives(on_tls, tls_version, certificates):
     async def scenario(_transport, protocol, peer):
         data = random.Random(2).randbytes(4 * MEGABYTE)
         sending = asyncio.ensure_future(in_thread(peer.send, data))
@@ -92,7 +92,7 @@ def test_a_paused_transport_delivers_nothing_until_it_is_resumed(on_tls):
     on_tls(scenario)
 
 
-def test_what_a_paused_transport_buffers_is_bounded(on_tls):
+def test_the_buffer_of_a_paused_transport_is_bounded(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
         data = bytes(16 * MEGABYTE)
@@ -308,7 +308,7 @@ def test_an_empty_buffer_is_taken_for_the_end(on_tls):
 
 
 @pytest.mark.parametrize("wrong", [None, b"read-only", "text"], ids=["None", "bytes", "str"])
-def test_what_is_no_writable_buffer_ends_the_connection(on_tls, loop, wrong):
+def test_an_object_that_is_no_writable_buffer_ends_the_connection(on_tls, loop, wrong):
     class Wrong(Buffered):
         broken = False
 

@@ -150,7 +150,7 @@ def test_a_context_of_the_wrong_side(loop, certificates):
         )
 
 
-def test_what_is_no_context(loop):
+def test_an_object_that_is_no_context(loop):
     near, far = blocking_pair()
     with near, far:
         refused(

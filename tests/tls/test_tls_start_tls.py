@@ -194,7 +194,7 @@ def test_a_hello_that_the_reader_took_already(loop, certificates):
     loop.run_until_complete(main())
 
 
-def test_what_a_client_has_not_read_yet_stays_in_its_reader(loop, certificates):
+def test_data_that_a_client_has_not_read_yet_stays_in_its_reader(loop, certificates):
     async def main():
         near, far = blocking_pair()
         peer = Peer(far, certificates.server_context())
@@ -230,7 +230,7 @@ def secured_transport(layer):
 
 
 @pytest.mark.parametrize("size", [5, 1 << 20])
-def test_what_is_written_during_the_handshake_leaves_after_it(loop, certificates, on_pair, size):
+def test_data_written_during_the_handshake_leaves_after_it(loop, certificates, on_pair, size):
     async def scenario(transport, protocol, far):
         peer = Peer(far, certificates.server_context())
         starting = asyncio.ensure_future(
@@ -257,7 +257,7 @@ def test_what_is_written_during_the_handshake_leaves_after_it(loop, certificates
 
 
 @pytest.mark.native_only(reason="asyncio keeps it until something else is written or read")
-def test_what_is_written_during_the_handshake_leaves_though_reading_is_paused(
+def test_data_written_during_the_handshake_leaves_though_reading_is_paused(
     loop, certificates, on_pair
 ):
     async def scenario(transport, protocol, far):
@@ -285,7 +285,7 @@ def test_what_is_written_during_the_handshake_leaves_though_reading_is_paused(
 
 
 @pytest.mark.parametrize("context", [True, None, "context"])
-def test_what_is_no_context_is_refused(loop, on_pair, context):
+def test_an_object_that_is_no_context_is_refused(loop, on_pair, context):
     async def scenario(transport, protocol, _far):
         expected = f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
         with pytest.raises(TypeError, match=re.escape(expected)):
@@ -342,7 +342,7 @@ def test_a_failed_upgrade_closes_the_connection(loop, certificates, on_pair):
 
 
 @pytest.mark.parametrize("seconds", [SHORT, 1])
-def test_an_upgrade_that_nobody_answers(loop, certificates, seconds):
+def test_an_upgrade_that_gets_no_answer(loop, certificates, seconds):
     async def main():
         transport, protocol, far = await transport_pair(loop)
         expected = f"SSL handshake is taking longer than {seconds} seconds"
@@ -416,7 +416,7 @@ def test_an_upgrade_of_a_connection_that_is_closed_meanwhile_gives_nothing(loop,
 
 
 @pytest.mark.native_only(when=not REWRITTEN, reason="of the design of 3.11")
-def test_what_is_looked_for_behind_a_transport(loop, certificates, on_pair):
+def test_attributes_that_libraries_look_up_on_a_transport(loop, certificates, on_pair):
     """aiohttp, for one, asks a transport's `_ssl_protocol` for its context."""
 
     async def scenario(transport, protocol, far):

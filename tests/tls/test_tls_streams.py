@@ -52,7 +52,7 @@ def test_a_reader_gets_lines_of_any_length(loop, certificates):
     run_with_reader(loop, certificates, asyncio.StreamReader, scenario)
 
 
-def test_a_reader_that_is_derived_sees_what_it_is_fed(loop, certificates):
+def test_a_derived_reader_gets_the_data_that_it_is_fed(loop, certificates):
     class Derived(asyncio.StreamReader):
         fed = b""
 
@@ -83,7 +83,7 @@ def test_a_reader_patched_in_the_middle(loop, certificates):
     assert fed == [b"two\n"]
 
 
-def test_a_reader_that_nobody_empties_pauses_the_transport(loop, certificates):
+def test_a_reader_that_is_not_emptied_pauses_the_transport(loop, certificates):
     async def scenario(reader, transport, peer):
         data = bytes(16 * MEGABYTE)
         sending = asyncio.ensure_future(in_thread(peer.send, data))
@@ -124,7 +124,7 @@ def test_the_end_of_a_stream(loop, certificates, notified):
     run_with_reader(loop, certificates, asyncio.StreamReader, scenario)
 
 
-def test_a_reset_is_raised_to_who_reads(loop, certificates):
+def test_a_reset_is_raised_to_the_reader(loop, certificates):
     async def scenario(reader, _transport, peer):
         await in_thread(peer.sock.sendall, b"no record of TLS at all")
         with pytest.raises(OSError, match=r"(?i)wrong.version|record|packet"):

@@ -235,7 +235,7 @@ def test_the_write_limits_are_larger_than_those_of_tcp(on_tls):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_new_limits_apply_to_what_is_buffered_already(on_tls):
+def test_new_limits_apply_to_data_buffered_already(on_tls):
     async def scenario(transport, protocol, peer):
         transport.set_write_buffer_limits(high=2 * TOO_MUCH)
         # The transport below takes the first of it whole, the second waits above.
@@ -329,7 +329,7 @@ def test_a_protocol_may_write_on_in_resume_writing(on_tls):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_what_pause_writing_writes_comes_behind_all_lines(on_tls):
+def test_data_written_in_pause_writing_comes_behind_all_lines(on_tls):
     class Adds(Recorder):
         def pause_writing(self):
             super().pause_writing()

@@ -85,7 +85,7 @@ def test_more_than_fits_comes_in_pieces(loop, size):
     loop.run_until_complete(scenario())
 
 
-def test_a_buffer_is_asked_for_before_every_read(loop):
+def test_get_buffer_is_called_before_every_read(loop):
     class Fresh(Buffered):
         def get_buffer(self, sizehint):
             super().get_buffer(sizehint)
@@ -194,7 +194,7 @@ def test_an_empty_buffer_is_an_error(loop, reports):
     ],
     ids=repr,
 )
-def test_what_is_no_writable_buffer_is_an_error(loop, reports, answer, message):
+def test_an_object_that_is_no_writable_buffer_is_an_error(loop, reports, answer, message):
     class Wrong(Buffered):
         def get_buffer(self, _sizehint):
             return answer

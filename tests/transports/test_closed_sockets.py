@@ -56,7 +56,7 @@ def silent(sock):
     return False
 
 
-def test_what_is_written_does_not_reach_the_stranger(loop):
+def test_written_data_does_not_reach_the_new_file(loop):
     async def scenario():
         transport, protocol, far = await transport_pair(loop)
         near, other = taken_over(closed_under(transport))
@@ -118,7 +118,7 @@ def test_the_strangers_transport_outlives_it(loop, way):
 
 
 @pytest.mark.native_only(reason="asyncio's selector stumbles over it in `abort()`")
-def test_what_is_buffered_does_not_reach_the_stranger(loop):
+def test_buffered_data_does_not_reach_the_new_file(loop):
     async def scenario():
         near, far = blocking_pair()
         protocol = Recorder()
@@ -272,14 +272,14 @@ def turned_deaf(loop, deafen):
     return loop.run_until_complete(scenario())
 
 
-def test_a_protocol_that_closes_its_socket_hears_no_more(loop):
+def test_a_protocol_that_closes_its_socket_gets_no_more_callbacks(loop):
     protocol = turned_deaf(loop, socket.socket.close)
     assert protocol.received == b"x"
     assert protocol.errors == []
 
 
 @pytest.mark.native_only(reason="asyncio asks the detached socket again and again")
-def test_a_protocol_that_detaches_its_socket_hears_no_more(loop):
+def test_a_protocol_that_detaches_its_socket_gets_no_more_callbacks(loop):
     detached = []
     protocol = turned_deaf(loop, lambda sock: detached.append(sock.detach()))
     os.close(*detached)

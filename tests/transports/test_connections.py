@@ -193,7 +193,7 @@ def test_happy_eyeballs_report_every_refusal(loop, monkeypatch):
         ({"happy_eyeballs_delay": 60}, [0, 2, 1, 3]),
     ],
 )
-def test_families_take_turns_when_interleaved(loop, monkeypatch, options, order):
+def test_families_alternate_when_interleaved(loop, monkeypatch, options, order):
     with refused(2) as ipv4, refused(2, "::1") as ipv6:
         addresses = ipv4 + ipv6
         resolves_to(loop, monkeypatch, *addresses)
@@ -389,12 +389,12 @@ def test_connecting_to_an_abstract_unix_socket(loop, tmp_path):
         loop.run_until_complete(scenario())
 
 
-def test_a_unix_socket_that_is_not_there(loop, tmp_path):
+def test_a_missing_unix_socket(loop, tmp_path):
     with pytest.raises(FileNotFoundError):
         loop.run_until_complete(loop.create_unix_connection(Recorder, str(tmp_path / "none")))
 
 
-def test_a_unix_socket_nobody_listens_on(loop, tmp_path):
+def test_a_unix_socket_without_a_listener(loop, tmp_path):
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
@@ -465,7 +465,7 @@ def test_an_accepted_socket_needs_tls_for_tls_options(loop):
         )
 
 
-def test_a_server_of_the_same_loop_hears_of_a_connection_before_the_client_goes_on(loop):
+def test_a_server_of_the_same_loop_gets_a_connection_before_the_client_goes_on(loop):
     """Also of one that is closed at once, with the server after it."""
     served = []
 

@@ -66,7 +66,7 @@ def test_limits_complete_each_other(on_pair, given, expected):
 
 
 @pytest.mark.parametrize("high", [math.inf, 1 << 70, 1e30])
-def test_a_limit_beyond_all_bounds_pauses_nobody(on_pair, high):
+def test_a_limit_beyond_all_bounds_pauses_no_protocol(on_pair, high):
     async def scenario(transport, protocol, _far):
         transport.set_write_buffer_limits(high=high, low=0)
         transport.write(bytes(TOO_MUCH))
@@ -161,7 +161,7 @@ def test_writing_resumes_once_the_peer_has_taken_enough(on_pair):
     on_pair(scenario)
 
 
-def test_what_the_kernel_takes_does_not_pause(on_pair):
+def test_data_that_the_kernel_takes_does_not_pause(on_pair):
     async def scenario(transport, protocol, far):
         for _ in range(20):
             transport.write(bytes(10 * KIB))
@@ -213,7 +213,7 @@ def test_a_high_limit_lets_more_be_buffered(on_pair):
     on_pair(scenario)
 
 
-def test_lowering_the_limit_below_what_is_buffered_pauses_at_once(on_pair):
+def test_lowering_the_limit_below_the_buffered_size_pauses_at_once(on_pair):
     async def scenario(transport, protocol, _far):
         transport.set_write_buffer_limits(high=4 * TOO_MUCH)
         transport.write(bytes(TOO_MUCH))
@@ -243,7 +243,7 @@ def test_a_limit_of_zero_pauses_for_any_byte_and_resumes_for_none(on_pair):
     on_pair(scenario)
 
 
-def test_pausing_and_resuming_take_turns(on_pair):
+def test_pausing_and_resuming_alternate(on_pair):
     """A producer that obeys: never told twice in a row to stop or to go on."""
     rounds = 20
 

@@ -77,7 +77,7 @@ async def on_stream(loop, kind, later, near):
         ("buffer_updated", Buffered),
     ],
 )
-def test_what_a_stream_needs_to_read(loop, how, later, name, base):
+def test_methods_that_a_stream_needs_to_read(loop, how, later, name, base):
     reports = Reports(loop)
 
     async def scenario():
@@ -98,7 +98,7 @@ def test_what_a_stream_needs_to_read(loop, how, later, name, base):
 
 
 @pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
-def test_what_a_stream_needs_to_write(loop, how, later, name):
+def test_methods_that_a_stream_needs_to_write(loop, how, later, name):
     reports = Reports(loop)
 
     async def scenario():
@@ -150,7 +150,7 @@ def test_the_end_of_a_connection(loop, how, pipe, kind):
 
 
 @pytest.mark.parametrize("name", ["datagram_received", "error_received"])
-def test_what_a_datagram_endpoint_needs(loop, how, later, name):
+def test_methods_that_a_datagram_endpoint_needs(loop, how, later, name):
     reports = Reports(loop)
     incomplete = without(Datagrams, name, how)
 
@@ -181,7 +181,7 @@ def test_what_a_datagram_endpoint_needs(loop, how, later, name):
 
 
 @pytest.mark.parametrize("name", ["data_received"])
-def test_what_a_pipe_needs(loop, pipe, how, later, name):
+def test_methods_that_a_pipe_needs(loop, pipe, how, later, name):
     """asyncio reads on."""
     reports = Reports(loop)
     incomplete = without(Recorder, name, how)
@@ -236,7 +236,7 @@ async def secured(loop, certificates, factory):
 @needs_3_11
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", ["get_buffer", "buffer_updated"])
-def test_what_a_buffered_protocol_needs_over_tls(loop, certificates, how, name):
+def test_methods_that_a_buffered_protocol_needs_over_tls(loop, certificates, how, name):
     """It is looked at once: one that is no buffered protocol after all is fed like others."""
     reports = Reports(loop)
     incomplete = without(Buffered, name, how)
@@ -281,7 +281,7 @@ def test_connection_made_over_tls(loop, certificates, how):
     assert reports.contexts
 
 
-def test_a_buffer_is_asked_for_only_to_be_filled(loop):
+def test_get_buffer_is_called_only_to_fill_the_buffer(loop):
     """Room to write is no reason."""
 
     class Counts(Buffered):

@@ -60,7 +60,7 @@ def test_an_os_error_in_data_received_is_taken_for_a_broken_connection(loop, rep
     assert reports.contexts == []
 
 
-def test_an_error_in_data_received_drops_what_was_written(loop, reports):
+def test_an_error_in_data_received_drops_written_data(loop, reports):
     class WritesAndRaises(Recorder):
         def data_received(self, data):
             super().data_received(data)
@@ -186,7 +186,7 @@ def test_callbacks_that_are_missing_are_reported(loop, reports):
 # --- exchanging protocols ---
 
 
-def test_the_protocol_can_be_asked_for_and_exchanged(loop):
+def test_the_protocol_can_be_read_and_exchanged(loop):
     async def scenario():
         transport, first, far = await transport_pair(loop)
         second = Recorder()

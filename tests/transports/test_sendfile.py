@@ -59,7 +59,7 @@ def test_a_part_of_a_file(loop, on_pair, file, content, offset, count):
     on_pair(scenario)
 
 
-def test_what_is_written_around_it_keeps_its_place(loop, on_pair, file, content):
+def test_data_written_around_it_keeps_its_place(loop, on_pair, file, content):
     head, tail = b"head" * 50_000, b"tail" * 50_000
 
     async def scenario(transport, _protocol, far):

@@ -48,7 +48,7 @@ def test_wait_closed_waits_for_the_last_connection(loop):
 
 
 @since_3_13
-def test_close_clients_closes_what_was_accepted(loop):
+def test_close_clients_closes_accepted_connections(loop):
     protocol = Recorder()
 
     async def scenario():
@@ -74,7 +74,7 @@ def test_close_clients_closes_what_was_accepted(loop):
 
 
 @since_3_13
-def test_abort_clients_drops_what_was_accepted(loop):
+def test_abort_clients_drops_accepted_connections(loop):
     protocol = Recorder()
 
     async def scenario():

@@ -367,7 +367,7 @@ def test_the_peers_close_closes(on_pair):
     on_pair(scenario)
 
 
-def test_closing_at_the_end_still_delivers_what_was_written(on_pair):
+def test_closing_at_the_end_still_delivers_written_data(on_pair):
     async def scenario(transport, protocol, far):
         transport.write(b"w" * TOO_MUCH)
         far.shutdown(socket.SHUT_WR)

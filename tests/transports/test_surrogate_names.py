@@ -52,7 +52,7 @@ def transport(request, loop, pipe, certificates):
 
 
 @pytest.mark.parametrize("name", [LONE, Text(LONE), b"socket", 7, None, ("socket",)], ids=ascii)
-def test_there_is_no_such_information(transport, name):
+def test_extra_info_of_an_unknown_name_is_the_default(transport, name):
     assert transport.get_extra_info(name) is None
     assert transport.get_extra_info(name, "default") == "default"
     assert transport.get_extra_info(name, default=7) == 7
@@ -118,7 +118,7 @@ def test_keywords(loop, transport, name):
 
 
 @pytest.mark.native_only(reason="the texts of asyncio's are those of Python functions")
-def test_the_keyword_is_told_as_it_is(loop):
+def test_the_error_shows_the_keyword_as_it_is(loop):
     with pytest.raises(TypeError) as caught:
         loop.call_soon(print, **{LONE: 7})
     assert LONE in str(caught.value)

@@ -122,7 +122,7 @@ def only(protocol, name):
 
 
 @pytest.mark.parametrize(("make", "end"), ENDS)
-def test_connection_lost_runs_in_the_context_of_who_closes(loop, make, end):
+def test_connection_lost_runs_in_the_context_of_the_closing_code(loop, make, end):
     async def main():
         variable.set("maker")
         transport, protocol, far = await make(loop, Remembers)
@@ -142,7 +142,7 @@ def test_connection_lost_runs_in_the_context_of_who_closes(loop, make, end):
 
 
 @pytest.mark.parametrize("make", [stream, write_pipe])
-def test_who_had_to_wait_for_room_is_who_hears_of_it(loop, make):
+def test_resume_writing_runs_in_the_context_of_the_write_that_waited(loop, make):
     """And ``connection_lost`` comes at once when the last byte has left."""
 
     async def main():
@@ -174,7 +174,7 @@ def test_who_had_to_wait_for_room_is_who_hears_of_it(loop, make):
 
 
 @pytest.mark.parametrize("make", READERS)
-def test_what_comes_after_a_pause_is_for_who_resumes(loop, make):
+def test_data_after_a_pause_comes_in_the_context_of_the_resuming_code(loop, make):
     async def main():
         variable.set("maker")
         transport, protocol, far = await make(loop, Remembers)
@@ -196,7 +196,7 @@ def test_what_comes_after_a_pause_is_for_who_resumes(loop, make):
 
 @pytest.mark.skipif(not FOLLOWS, reason="since 3.15 a transport has one context")
 @pytest.mark.parametrize("make", READERS)
-def test_what_connection_made_sets_is_its_own(loop, make):
+def test_a_variable_set_by_connection_made_is_its_own(loop, make):
     class Sets(Remembers):
         def connection_made(self, transport):
             super().connection_made(transport)

@@ -18,7 +18,7 @@ TOO_MUCH = 32 << 20
 # --- closing ---
 
 
-def test_close_delivers_what_was_written(on_pair):
+def test_close_delivers_written_data(on_pair):
     async def scenario(transport, protocol, far):
         transport.write(b"c" * TOO_MUCH)
         transport.close()
@@ -41,7 +41,7 @@ def test_connection_lost_is_never_called_from_within_close(on_pair):
     on_pair(scenario)
 
 
-def test_what_is_written_after_close_is_dropped(on_pair):
+def test_data_written_after_close_is_dropped(on_pair):
     async def scenario(transport, protocol, far):
         transport.write(b"before")
         transport.close()
@@ -54,7 +54,7 @@ def test_what_is_written_after_close_is_dropped(on_pair):
     on_pair(scenario)
 
 
-def test_abort_drops_what_was_not_sent(on_pair):
+def test_abort_drops_unsent_data(on_pair):
     async def scenario(transport, protocol, far):
         transport.write(bytes(TOO_MUCH))
         assert transport.get_write_buffer_size() > 0
@@ -158,7 +158,7 @@ def test_a_reset_while_writing_is_reported_once(on_pair):
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
-def test_the_last_words_of_a_peer_that_hung_up_are_heard_first(loop, family):
+def test_the_last_data_of_a_peer_that_closed_is_delivered_first(loop, family):
     """A server may refuse a long upload with an answer and a close: the answer must arrive."""
 
     async def scenario():
@@ -215,7 +215,7 @@ def test_a_closed_transport_is_freed_with_its_protocol(loop):
     assert [reference() for reference in references] == [None, None]
 
 
-def test_extra_info_tells_addresses_and_socket(on_pair):
+def test_extra_info_has_addresses_and_socket(on_pair):
     async def scenario(transport, _protocol, far):
         assert transport.get_extra_info("peername") == far.getsockname()
         assert transport.get_extra_info("sockname") == far.getpeername()
@@ -241,7 +241,7 @@ def test_extra_info_outlives_the_connection(on_pair):
     on_pair(scenario)
 
 
-def test_the_repr_tells_descriptor_and_state(on_pair):
+def test_the_repr_shows_descriptor_and_state(on_pair):
     async def scenario(transport, protocol, _far):
         fd = transport.get_extra_info("socket").fileno()
         shown = repr(transport)

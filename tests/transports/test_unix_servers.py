@@ -95,7 +95,7 @@ def test_a_socket_left_by_a_dead_server_is_replaced(loop, tmp_path):
     loop.run_until_complete(scenario())
 
 
-def test_a_file_that_is_no_socket_is_left_alone(loop, tmp_path):
+def test_a_file_that_is_no_socket_stays(loop, tmp_path):
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_socket_is_left_alone(loop, tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_a_directory_that_is_not_there(loop, tmp_path):
+def test_a_missing_directory(loop, tmp_path):
     with pytest.raises(FileNotFoundError):
         loop.run_until_complete(loop.create_unix_server(Echo, tmp_path / "none" / "socket"))
 
@@ -158,7 +158,7 @@ def test_closing_leaves_the_socket_of_a_successor(loop, tmp_path):
 
 
 @since_3_13
-def test_closing_does_not_mind_a_socket_already_removed(loop, tmp_path):
+def test_closing_ignores_a_socket_already_removed(loop, tmp_path):
     path = tmp_path / "socket"
 
     async def scenario():
