@@ -16,6 +16,7 @@ import sys
 import textwrap
 
 import pytest
+
 from support.pipe_ends import KINDS, make_pipe
 from support.recording import transport_pair
 
@@ -163,7 +164,7 @@ class Programs:
         """The environment of this process without what switches debug mode on."""
         env = {k: v for k, v in os.environ.items() if k not in DEBUG_VARIABLES}
         if hasattr(sys, "gettotalrefcount"):
-            # What other builds of CPython have without being told.
+            # The default of other builds of CPython.
             env["PYTHONWARNINGS"] = ",".join(USUAL_WARNINGS)
         env.update(PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", **(extra or {}))
         return env

@@ -42,14 +42,14 @@ def test_others_run_while_a_future_yields(inline, extension):
         order = []
 
         async def note(name):
-            for turn in range(3):
-                order.append((name, turn))
+            for number in range(3):
+                order.append((name, number))
                 await extension.yields(1)
 
         await asyncio.gather(note("a"), note("b"))
         return order
 
-    assert inline.run(main) == [(name, turn) for turn in range(3) for name in "ab"]
+    assert inline.run(main) == [(name, number) for number in range(3) for name in "ab"]
 
 
 def test_tokio_sleep(loops, extension):
@@ -199,8 +199,8 @@ def test_the_exception_has_the_message_of_the_panic(inline, extension):
 
 
 def test_a_panic_in_a_destructor_is_unraisable(inline, extension, monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda about: told.append(about.exc_value))
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: reported.append(about.exc_value))
 
     async def main():
         task = asyncio.ensure_future(extension.panics_when_dropped())
@@ -210,8 +210,8 @@ def test_a_panic_in_a_destructor_is_unraisable(inline, extension, monkeypatch):
             await task
 
     inline.run(main)
-    assert [type(error) for error in told] == [extension.RustPanic]
-    assert "a bug in a destructor" in str(told[0])
+    assert [type(error) for error in reported] == [extension.RustPanic]
+    assert "a bug in a destructor" in str(reported[0])
 
 
 def test_made_without_a_loop_it_can_be_run(loops, extension):

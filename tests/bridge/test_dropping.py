@@ -221,15 +221,15 @@ def test_a_task_that_only_a_waker_refers_to_lives_on(inline, extension, flag, ev
 
 def test_a_task_that_cannot_be_woken_is_garbage(inline, extension, flag):
     async def main():
-        told = []
+        reported = []
         # Not the whole report, which would keep the task.
-        note = lambda _, about: told.append(about["message"])  # noqa: E731
+        note = lambda _, about: reported.append(about["message"])  # noqa: E731
         asyncio.get_running_loop().set_exception_handler(note)
-        asyncio.ensure_future(extension.never(flag))  # noqa: RUF006 - nobody keeps it
+        asyncio.ensure_future(extension.never(flag))  # noqa: RUF006 - not kept
         await asyncio.sleep(0)
         gc.collect()
         assert flag.dropped
-        assert told == ["Task was destroyed but it is pending!"]
+        assert reported == ["Task was destroyed but it is pending!"]
 
     inline.run(main)
 
@@ -321,7 +321,7 @@ def test_a_waker_does_not_keep_a_closed_loops_descriptors(inline, extension):
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        asyncio.ensure_future(pulse.wait(1))  # noqa: RUF006 - nobody keeps it
+        asyncio.ensure_future(pulse.wait(1))  # noqa: RUF006 - not kept
         for _ in range(3):
             await extension.sleeps(0.001)
 

@@ -1,4 +1,4 @@
-"""Python code that comes back to a Rust future where nobody expects it: from the collector, from
+"""Python code that comes back to a Rust future at unexpected places: from the collector, from
 the loop's class, from an exception's constructor, from another thread, with a panic on its way."""
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def test_a_task_whose_future_was_closed_is_not_left_hanging(inline, extension, f
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=10)
         assert done
-        # As with a coroutine of Python's that somebody closed.
+        # As with a coroutine of Python's that was closed.
         with pytest.raises(RuntimeError, match="cannot reuse"):
             await task
 

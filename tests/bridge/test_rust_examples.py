@@ -183,7 +183,7 @@ def test_a_connection_is_used_again(run, fetchlimit):
 
 def test_a_refused_connection_is_an_os_error(run, fetchlimit):
     async def main():
-        # Bound and not listening: nobody else gets the port meanwhile.
+        # Bound and not listening: no other program gets the port meanwhile.
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
@@ -474,8 +474,8 @@ def test_a_stub_names_the_contents_of_its_module(request, project, name):
     module = request.getfixturevalue(name)
     stub = ast.parse((project / f"{name}.pyi").read_text())
     named = (ast.ClassDef, ast.FunctionDef)
-    told = {it.name: it for it in stub.body if isinstance(it, named)}
-    assert set(module.__all__) == told.keys()
-    for klass in (it for it in told.values() if isinstance(it, ast.ClassDef) and it.body):
+    stubbed = {it.name: it for it in stub.body if isinstance(it, named)}
+    assert set(module.__all__) == stubbed.keys()
+    for klass in (it for it in stubbed.values() if isinstance(it, ast.ClassDef) and it.body):
         for method in (it for it in klass.body if isinstance(it, ast.FunctionDef)):
             assert hasattr(getattr(module, klass.name), method.name), f"{klass.name}.{method.name}"

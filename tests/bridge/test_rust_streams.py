@@ -41,10 +41,10 @@ def test_items_alone_end_with_a_report(loops, extension):
         raise LookupError("no more")
 
     async def main():
-        told = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+        reported = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
         items = await extension.collects(generate(), 10, "v2")
-        return items, told[0]["exception"]
+        return items, reported[0]["exception"]
 
     items, error = loops.run(main)
     assert items == [1]

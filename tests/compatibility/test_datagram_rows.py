@@ -61,13 +61,13 @@ def test_datagrams_before_a_reader(both):
     async def look(loop):
         near, far = socket.socketpair()
 
-        class Tells(Datagrams):
+        class Notes(Datagrams):
             def datagram_received(self, data, address):
                 super().datagram_received(data, address)
                 if len(self.received) == 1:
                     far.send(b"x")
 
-        transport, protocol = await endpoint(loop, Tells)
+        transport, protocol = await endpoint(loop, Notes)
         seen = []
         with near, far, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 

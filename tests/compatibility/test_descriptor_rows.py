@@ -11,10 +11,10 @@ import signal
 import socket
 
 import pytest
-from support.recording import Recorder, blocking_pair, transport_pair
-from support.reused_numbers import pair_with
 
 from compatibility.rows import row
+from support.recording import Recorder, blocking_pair, transport_pair
+from support.reused_numbers import pair_with
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

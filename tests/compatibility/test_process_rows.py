@@ -11,9 +11,9 @@ import sys
 import warnings
 
 import pytest
-from support.recording import Recorder
 
 from compatibility.rows import row
+from support.recording import Recorder
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
@@ -125,7 +125,7 @@ def test_a_status_taken_by_popen(both, pidfds):
         popen = process._transport.get_extra_info("subprocess")
         os.write(popen.stdin.fileno(), b"\n")
         while popen.poll() is None:
-            pass  # the loop must not hear of it first
+            pass  # the loop must not reap it first
         status = await process.wait()
         process._transport.close()
         return status
@@ -169,7 +169,7 @@ async def main():
 
     def starts(self, *args, **kwargs):
         popen(self, *args, **kwargs)
-        time.sleep(0.1)  # it ends before anybody watches it
+        time.sleep(0.1)  # it ends before it is watched
 
     subprocess.Popen.__init__ = starts
     try:

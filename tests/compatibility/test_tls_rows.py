@@ -8,9 +8,9 @@ import ssl
 import sys
 
 import pytest
-from support.recording import Recorder, blocking_pair, in_thread
 
 from compatibility.rows import row
+from support.recording import Recorder, blocking_pair, in_thread
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

@@ -8,9 +8,9 @@ import socket
 import sys
 
 import pytest
-from support.recording import Recorder, in_thread, read_exactly, transport_pair
 
 from compatibility.rows import row
+from support.recording import Recorder, in_thread, read_exactly, transport_pair
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

@@ -7,9 +7,10 @@ import sys
 from asyncio import selector_events
 
 import pytest
+
 from support.recording import Recorder
 
-# Where nobody else binds a socket: a port that was free here a moment ago still is.
+# An address where no other program binds a socket: a port that was free here a moment ago still is.
 NOBODY = "127.0.0.98"
 LOCAL = ("127.0.0.1", 0)
 SENDS_EMPTY = sys.version_info >= (3, 13)

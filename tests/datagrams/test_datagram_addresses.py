@@ -8,9 +8,9 @@ import os
 import socket
 
 import pytest
-from support.recording import Reports
 
 from datagrams.letters import LOCAL, Echo, name_of, pair
+from support.recording import Reports
 
 # --- addresses ---
 

@@ -7,9 +7,9 @@ import concurrent.futures
 import socket
 
 import pytest
-from support.recording import listener
 
 from datagrams.letters import HEADER, LOCAL, Echo, Letters, miscounted, name_of
+from support.recording import listener
 
 # --- flow control ---
 

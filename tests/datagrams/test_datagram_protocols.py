@@ -8,9 +8,9 @@ import socket
 import sys
 
 import pytest
-from support.recording import Reports
 
 from datagrams.letters import LOCAL, Letters, name_of, pausing
+from support.recording import Reports
 
 # --- the protocol ---
 
@@ -154,7 +154,7 @@ def test_a_task_takes_each_datagram_before_the_next_arrives(loop, run, endpoint)
 
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
-            self.waiting.set_result(data)  # raises if nobody took the last one
+            self.waiting.set_result(data)  # raises if the last one was not taken
 
     async def scenario():
         reports = Reports(loop)
@@ -255,7 +255,7 @@ def test_another_protocol_can_take_over(run, endpoint):
         server.close()
         await heir.lost()
         assert received.losses == 0
-        received.transport = None  # its loss is told to the heir
+        received.transport = None  # the new protocol gets its loss
 
     heir = Letters()
     run(scenario)

@@ -100,8 +100,8 @@ def test_hundreds_of_senders_are_distinguished(run, endpoint):
                 senders.append(sock)
                 sock.bind((f"127.0.0.{1 + number % 3}", 0))
                 sock.settimeout(20)
-            for turn in range(3):
-                for sock in senders[:: turn + 1]:
+            for skipped in range(3):
+                for sock in senders[:: skipped + 1]:
                     sock.sendto(b"%d" % sock.fileno(), name_of(server))
                     await received.count(1)
                     assert received.letters.pop() == (b"%d" % sock.fileno(), sock.getsockname())

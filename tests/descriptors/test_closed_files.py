@@ -9,6 +9,7 @@ import socket
 import weakref
 
 import pytest
+
 from support.iterations import run_iterations
 from support.reused_numbers import pair_with
 

@@ -8,6 +8,7 @@ import os
 import socket
 
 import pytest
+
 from support.iterations import run_iterations
 from support.recording import fill, transport_pair
 from support.reused_numbers import pair_with

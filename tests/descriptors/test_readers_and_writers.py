@@ -8,6 +8,7 @@ import contextvars
 import socket
 
 import pytest
+
 from support.iterations import run_iterations
 from support.recording import Reports, fill
 
@@ -218,7 +219,7 @@ def test_a_reader_that_removes_the_writer_of_the_same_descriptor(loop, pair):
     loop.add_reader(near, readable)
     loop.add_writer(near, order.append, "write")
     run_iterations(loop)
-    # Reading comes first, so the writer was removed before its turn.
+    # Reading comes first, so the writer was removed before its call.
     assert order == ["read"]
 
 

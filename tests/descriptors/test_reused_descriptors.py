@@ -1,4 +1,4 @@
-"""A descriptor is closed and its number is used again: whoever waited acts on the old file only.
+"""A descriptor is closed and its number is used again: waiters act on the old file only.
 
 asyncio's loop leaves the new file alone as well, but does not serve it either: its selector takes
 the number for the old file.
@@ -13,6 +13,7 @@ import socket
 import sys
 
 import pytest
+
 from support.iterations import run_iterations
 from support.recording import Reports
 from support.reused_numbers import pair_with

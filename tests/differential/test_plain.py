@@ -26,7 +26,7 @@ from differential.harness import CASES, compare
 # What once came out differently.
 FOUND = [
     Script("", (Spec(), Spec()), ((0, (("write_eof",), ("writelines", ()))),)),
-    # Limits below what only waits for the end of the turn.
+    # Limits below data that only waits for the end of the iteration.
     Script("", (Spec(), Spec()), ((0, (("write", 10), ("limits", 1, 1))),)),
     # write_eof() on a connection that is gone.
     Script(

@@ -7,6 +7,7 @@ import sys
 import weakref
 
 import pytest
+
 from support.iterations import run_one_iteration
 
 

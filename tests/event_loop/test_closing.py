@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.handles import AtEnd, assert_handles_are_distinct, callback
 
 
@@ -33,12 +34,12 @@ def test_a_destructor_drops_the_handles_of_other_calls_while_the_loop_closes(
 
 def test_calls_of_a_destructor_on_a_loop_that_closes(loop_factory):
     """It may cancel, look, close again and schedule; the last is refused."""
-    loop, told, held = loop_factory(), [], []
+    loop, noted, held = loop_factory(), [], []
 
     def everything():
         held[0].cancel()
-        told.append(held[1]._args)
-        told.append(repr(held[2])[:7])
+        noted.append(held[1]._args)
+        noted.append(repr(held[2])[:7])
         loop.close()
         list(loop._ready)
         list(loop._scheduled)
@@ -51,13 +52,13 @@ def test_calls_of_a_destructor_on_a_loop_that_closes(loop_factory):
             try:
                 schedule()
             except RuntimeError as error:
-                told.append(str(error))
+                noted.append(str(error))
         held.clear()
 
     loop.call_soon(AtEnd(everything))
     held += [loop.call_soon(callback, i) for i in range(10)]
     loop.close()
-    assert told == [(1,), "<Handle", *["Event loop is closed"] * 4]
+    assert noted == [(1,), "<Handle", *["Event loop is closed"] * 4]
     assert loop._ready is not None
     assert len(loop._ready) == len(loop._scheduled) == 0
     assert_handles_are_distinct(loop_factory)
@@ -79,7 +80,7 @@ def test_the_queue_seen_from_a_destructor_of_one_of_its_calls(loop_factory):
 
 @pytest.mark.native_only(reason="asyncio drops a callback after it has taken the next one")
 def test_the_queue_seen_from_a_destructor_while_the_loop_runs(loop_factory):
-    """The handles of calls that nobody kept one of are made while somebody looks."""
+    """Handles that no program keeps are made while a destructor looks at the queue."""
     loop, ran, seen = loop_factory(), [], []
 
     def look():
@@ -144,7 +145,7 @@ def test_dropped_at_any_time_in_a_batch_or_after_a_stop(loop_factory):
     assert_handles_are_distinct(loop_factory)
 
 
-# Loops that nobody closes
+# Loops that are never closed
 
 
 def unclosed(loop_factory, scenario):
@@ -253,7 +254,7 @@ def test_an_unclosed_loop_is_collected_with_its_own_handles(loop_factory, scenar
         # A descriptor that its owner forgot to close warns, too.
         about = [str(w.message) for w in caught if "event loop" in str(w.message)]
         assert [text.partition(" <")[0] for text in about] == ["unclosed event loop"]
-        # What the finalizer gave to somebody else is garbage for the next time.
+        # Objects that the finalizer passed on are garbage for the next collection.
         gc.collect()
     assert gone() is None
 
@@ -271,23 +272,23 @@ def test_a_handle_that_is_held_keeps_its_loop(loop_factory):
 
 def test_a_destructor_schedules_on_its_loop_while_both_are_collected(loop_factory):
     """The destructor's only way to the loop is through garbage."""
-    told = []
+    noted = []
     source = """
 class Last:
     __slots__ = ()  # no part of any cycle: dies while the rest is taken apart
     def __del__(self):
         try:
-            told.append(loop.call_soon(print))
+            noted.append(loop.call_soon(print))
         except Exception as error:
-            told.append(str(error))
+            noted.append(str(error))
 
 for _ in range(3):
     loop.call_soon(Last())
 """
-    space = {"told": told, "loop": loop_factory()}
+    space = {"noted": noted, "loop": loop_factory()}
     exec(source, space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         del space
         gc.collect()
-    assert told == ["Event loop is closed"] * 3
+    assert noted == ["Event loop is closed"] * 3

@@ -1,4 +1,4 @@
-"""Debug mode: how it is switched on, what it checks, and what it tells."""
+"""Debug mode: how it is switched on, what it checks, and what it logs."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from support.iterations import run_briefly
 
 PRINT_DEBUG = """

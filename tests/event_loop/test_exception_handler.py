@@ -1,10 +1,11 @@
-"""Exceptions in callbacks, and the handlers that hear of them."""
+"""Exceptions in callbacks, and the handlers that get their reports."""
 
 import asyncio
 import gc
 import logging
 
 import pytest
+
 from support.iterations import run_briefly
 
 
@@ -14,7 +15,7 @@ def fails(*args):
 
 @pytest.fixture
 def contexts(loop):
-    """What the exception handler of the loop was told."""
+    """The contexts that the exception handler of the loop got."""
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     return contexts
@@ -108,7 +109,7 @@ def test_the_handler_can_be_read_and_removed(loop):
 
 
 def test_call_exception_handler_passes_the_context_on_as_it_is(loop, contexts):
-    context = {"message": "told by hand", "extra": object()}
+    context = {"message": "reported by hand", "extra": object()}
     assert loop.call_exception_handler(context) is None
     assert contexts == [context]
     assert contexts[0] is context
@@ -183,7 +184,7 @@ def test_a_task_exception_that_is_not_retrieved_is_reported(loop, contexts):
         fails()
 
     async def spawn():
-        # Not kept, so nobody can ask for the exception any more.
+        # Not kept, so the exception cannot be retrieved any more.
         asyncio.ensure_future(main())  # noqa: RUF006
         await asyncio.sleep(0)
 

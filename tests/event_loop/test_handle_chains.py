@@ -8,6 +8,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.handles import AtEnd, assert_handles_are_distinct, callback
 
 

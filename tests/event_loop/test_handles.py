@@ -9,6 +9,7 @@ import sys
 import weakref
 
 import pytest
+
 from support.iterations import run_briefly
 
 
@@ -215,7 +216,7 @@ def test_a_handle_can_be_weakly_referenced_and_hashed(handle, timer):
 
 
 def test_a_handle_that_is_kept_is_never_used_for_another_callback(loop):
-    """Handles may be recycled inside the loop; one that somebody holds may not."""
+    """Handles may be recycled inside the loop; one that a program holds may not."""
     kept = [loop.call_soon(callback, i) for i in range(50)]
     run_briefly(loop)
     ran = []
@@ -364,35 +365,35 @@ def test_a_waiting_call_keeps_no_loop_alive(loop_factory):
 
 
 def test_a_cancelled_handle_run_by_hand_reports_pythons_error(loop):
-    told = []
-    loop.set_exception_handler(lambda loop, context: told.append(context))
+    reported = []
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
     for handle in (loop.call_soon(callback, 1), loop.call_later(60, callback, 1)):
         handle.cancel()
         assert handle._run() is None
-        assert told[-1]["handle"] is handle
-    assert [type(context["exception"]) for context in told] == [TypeError] * 2
-    assert [context["message"] for context in told] == ["Exception in callback None()"] * 2
-    assert "must be an iterable, not NoneType" in str(told[0]["exception"])
+        assert reported[-1]["handle"] is handle
+    assert [type(context["exception"]) for context in reported] == [TypeError] * 2
+    assert [context["message"] for context in reported] == ["Exception in callback None()"] * 2
+    assert "must be an iterable, not NoneType" in str(reported[0]["exception"])
 
 
 def test_a_handle_run_by_hand_while_it_is_collected(loop):
     """A destructor runs a handle whose callback the collector has taken already."""
-    space = {"told": [], "loop": loop, "callback": callback}
+    space = {"reported": [], "loop": loop, "callback": callback}
     source = """
 class Last:
     __slots__ = ()  # no part of a cycle itself: dies while the rest is taken apart
     def __del__(self):
-        told.append(handle._run())
+        reported.append(handle._run())
 
 handle = loop.call_soon(callback, Last(), Last)
 """
     loop.set_exception_handler(lambda loop, context: None)
     exec(source, space)
     run_briefly(loop)
-    told = space["told"]
+    reported = space["reported"]
     del space
     gc.collect()
-    assert told == [None]
+    assert reported == [None]
 
 
 def test_a_call_that_cancels_and_runs_itself_keeps_its_arguments(loop):

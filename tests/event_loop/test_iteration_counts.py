@@ -1,7 +1,7 @@
-"""How many iterations pass until an event is dealt with: as many as on asyncio's own loop.
+"""How many iterations pass until an event is delivered: as many as on asyncio's own loop.
 
 Each case has something happen while callbacks are ready all the time, and counts the iterations
-(steps of ``sleep(0)``) until the program hears of it. The same is done on asyncio's loop.
+(steps of ``sleep(0)``) until the program gets it. The same is done on asyncio's loop.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ REPEATED = 5
 TOO_MANY = 500
 
 
-class Heard(asyncio.Protocol, asyncio.DatagramProtocol):
-    """Notes what it hears of."""
+class Notes(asyncio.Protocol, asyncio.DatagramProtocol):
+    """Notes each callback."""
 
     def __init__(self):
         self.events = []
@@ -51,7 +51,7 @@ async def iterations(events):
             events.clear()
             return count
         await asyncio.sleep(0)
-    raise AssertionError("nothing was heard")
+    raise AssertionError("no event was delivered")
 
 
 def socket_pair(stack):
@@ -64,7 +64,7 @@ def socket_pair(stack):
 
 async def connected(stack, sock):
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_connection(Heard, sock=sock)
+    transport, protocol = await loop.create_connection(Notes, sock=sock)
     stack.callback(transport.abort)
     await iterations(protocol.events)
     return transport, protocol.events
@@ -151,7 +151,7 @@ async def stream_reader(stack):
 
 
 async def accept(stack):
-    loop, protocol = asyncio.get_running_loop(), Heard()
+    loop, protocol = asyncio.get_running_loop(), Notes()
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
     stack.callback(server.close)
     for _ in range(REPEATED):
@@ -164,7 +164,7 @@ async def accept(stack):
 
 async def datagram(stack):
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(Heard, local_addr=("127.0.0.1", 0))
+    transport, protocol = await loop.create_datagram_endpoint(Notes, local_addr=("127.0.0.1", 0))
     stack.callback(transport.abort)
     await iterations(protocol.events)
     far = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -178,7 +178,7 @@ async def timer_between_datagrams(stack):
     loop = asyncio.get_running_loop()
     heard, late = [], []
 
-    class Slow(Heard):
+    class Slow(Notes):
         def datagram_received(self, data, addr):
             time.sleep(2e-3)
             heard.append(data)
@@ -198,7 +198,7 @@ async def pipe(stack):
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe()
     stack.callback(os.close, writing)
-    transport, protocol = await loop.connect_read_pipe(Heard, os.fdopen(reading, "rb"))
+    transport, protocol = await loop.connect_read_pipe(Notes, os.fdopen(reading, "rb"))
     stack.callback(transport.close)
     await iterations(protocol.events)
     for _ in range(REPEATED):

@@ -9,6 +9,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.iterations import run_one_iteration
 
 refused_runs_do_no_harm = pytest.mark.native_only(
@@ -87,7 +88,7 @@ def test_exit_and_interrupt_leave_the_loop_at_once_and_it_can_run_again(loop, er
     after = []
 
     async def leaves():
-        loop.call_soon(after.append, "next turn")
+        loop.call_soon(after.append, "next iteration")
         raise error(3)
 
     with pytest.raises(error):
@@ -95,7 +96,7 @@ def test_exit_and_interrupt_leave_the_loop_at_once_and_it_can_run_again(loop, er
     assert not loop.is_running()
     assert after == []
     assert loop.run_until_complete(answer()) == 42
-    assert after == ["next turn"]
+    assert after == ["next iteration"]
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
@@ -398,15 +399,15 @@ def test_a_loop_that_never_ran_leaves_nothing_open(loop, loop_factory):
 
 def test_run_forever_calls_a_run_once_of_a_program(loop):
     class Mine(type(loop)):
-        turns = 0
+        iterations = 0
 
         def _run_once(self):
-            self.turns += 1
+            self.iterations += 1
             super()._run_once()
 
     mine = Mine()
     try:
         assert mine.run_until_complete(asyncio.sleep(0.001, "slept")) == "slept"
-        assert 2 <= mine.turns < 100
+        assert 2 <= mine.iterations < 100
     finally:
         mine.close()

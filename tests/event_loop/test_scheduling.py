@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from support.iterations import run_one_iteration
 
 name = contextvars.ContextVar("name", default="unset")
@@ -58,14 +59,14 @@ def test_stop_lets_the_current_batch_finish_and_nothing_more(loop):
     def stopping():
         loop.stop()
         order.append("stopping")
-        loop.call_soon(order.append, "next turn")
+        loop.call_soon(order.append, "next iteration")
 
     loop.call_soon(stopping)
     loop.call_soon(order.append, "same batch")
     loop.run_forever()
     assert order == ["stopping", "same batch"]
     run_one_iteration(loop)
-    assert order == ["stopping", "same batch", "next turn"]
+    assert order == ["stopping", "same batch", "next iteration"]
 
 
 def test_a_long_chain_of_callbacks_takes_one_iteration_each(loop):

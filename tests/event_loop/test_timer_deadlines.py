@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+
 from support.iterations import run_briefly, run_until
 
 

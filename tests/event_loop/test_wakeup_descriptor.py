@@ -8,6 +8,7 @@ import textwrap
 import threading
 
 import pytest
+
 from support.reused_numbers import pair_with
 
 
@@ -69,7 +70,7 @@ def test_closing_the_loop_takes_its_wake_up_descriptor_away(loop_factory):
 
 
 class Foreign:
-    """A wake-up descriptor of somebody else's."""
+    """A wake-up descriptor that the loop did not set."""
 
     def __init__(self):
         self.reading, self.writing = socket.socketpair()
@@ -195,7 +196,7 @@ def test_a_wake_up_descriptor_that_was_set_after_signal_handlers_stays(loop, for
     assert current_wakeup_fd() == foreign.fileno()
 
 
-@pytest.mark.native_only(reason="asyncio's first loop hears nothing any more")
+@pytest.mark.native_only(reason="asyncio's first loop gets no signals any more")
 def test_another_loops_signal_handlers_come_and_go(loop, loop_factory, handled):
     calls = []
     loop.add_signal_handler(signal.SIGUSR1, calls.append, "first")
@@ -307,7 +308,7 @@ def test_a_child_that_closes_its_copy_leaves_the_parent_its_signals(programs):
 
 @pytest.mark.parametrize("interrupted", ["add", "remove"])
 def test_ctrl_c_in_any_line_of_adding_and_removing_a_handler(programs, interrupted):
-    """The next handler hears, no descriptor is left over, and the interpreter writes into none."""
+    """The next handler runs, no descriptor is left over, and the interpreter writes into none."""
     done = programs.run(
         f"interrupted = {interrupted!r}\n"
         + textwrap.dedent(
@@ -346,8 +347,8 @@ def test_ctrl_c_in_any_line_of_adding_and_removing_a_handler(programs, interrupt
                     loop.add_signal_handler(signal.SIGUSR1, int)
                     found = interrupt(line, lambda: loop.remove_signal_handler(signal.SIGUSR1))
                 handled = loop.create_future()
-                hears = lambda: handled.done() or handled.set_result(1)
-                loop.add_signal_handler(signal.SIGUSR1, hears)
+                done = lambda: handled.done() or handled.set_result(1)
+                loop.add_signal_handler(signal.SIGUSR1, done)
                 os.kill(os.getpid(), signal.SIGUSR1)
                 loop.run_until_complete(asyncio.wait_for(handled, 10))
                 loop.close()

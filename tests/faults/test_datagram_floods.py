@@ -36,7 +36,7 @@ def test_a_flood(loop, data):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             async with flooding(lambda: sender.sendto(data, address)):
                 await until(lambda: protocol.datagrams > 10)
-                # Several may be taken in a turn, but their number is bounded.
+                # Several may be taken in an iteration, but their number is bounded.
                 await served_fairly(lambda: protocol.datagrams, most=1000)
         transport.close()
         await until(lambda: protocol.lost)

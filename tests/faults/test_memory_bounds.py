@@ -9,7 +9,6 @@ import socket
 import threading
 
 import pytest
-from support.recording import blocking_pair, fill, in_thread, read_all, transport_pair
 
 from faults.harness import (
     KIB,
@@ -24,6 +23,7 @@ from faults.harness import (
     raw,
     until,
 )
+from support.recording import blocking_pair, fill, in_thread, read_all, transport_pair
 
 pytestmark = pytest.mark.skipif(allocated() == 0, reason="only glibc's malloc can be asked")
 

@@ -12,10 +12,10 @@ import socket
 import sys
 
 import pytest
-from support.children import none_left
-from support.recording import Recorder, Reports
 
 from faults.harness import MIB, clog, endure, pipe, raw, until
+from support.children import none_left
+from support.recording import Recorder, Reports
 
 PIPE = asyncio.subprocess.PIPE
 logs_lost_stdin = pytest.mark.skipif(
@@ -38,7 +38,7 @@ def test_a_device_that_is_full(loop):
         assert transport.is_closing()
         transport.write(b"into the void")
 
-    # As any error of the system's: told to the protocol, not reported.
+    # As any error of the system's: passed to the protocol, not reported.
     assert not endure(loop, fault)
 
 

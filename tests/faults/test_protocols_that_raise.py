@@ -9,9 +9,9 @@ import socket
 import sys
 
 import pytest
-from support.recording import Recorder, blocking_pair, in_thread, read_all, reset, transport_pair
 
 from faults.harness import TOO_MUCH, endure, until
+from support.recording import Recorder, blocking_pair, in_thread, read_all, reset, transport_pair
 
 
 class Trouble(Exception):

@@ -102,17 +102,17 @@ loop = new_event_loop()
 asyncio.set_event_loop(loop)
 near, far = socket.socketpair()
 near.setblocking(False)
-told = []
+noted = []
 
 
 class Protocol(asyncio.Protocol):
     def data_received(self, data):
-        told.append(data)
+        noted.append(data)
         loop.stop()
 
 
 def readable():
-    told.append(near.recv(10))
+    noted.append(near.recv(10))
     loop.stop()
 
 
@@ -133,17 +133,17 @@ with open("/proc/self/statm") as file:
 resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
 {then}
 loop.run_forever()
-print(told)
+print(noted)
 loop.close()
 """
 
 EVENTS = {
     "a reader": ("loop.add_reader(near, readable)", "pass"),
     "a transport": ("return await loop.create_connection(Protocol, sock=near)", "pass"),
-    "a timer": ("pass", "loop.call_later(0, told.append, b'x'), loop.call_later(0, loop.stop)"),
+    "a timer": ("pass", "loop.call_later(0, noted.append, b'x'), loop.call_later(0, loop.stop)"),
     "the end of a connection": (
         "return await loop.create_connection(Protocol, sock=near)",
-        "Protocol.connection_lost = lambda self, exc: (told.append(b'x'), loop.stop())\n"
+        "Protocol.connection_lost = lambda self, exc: (noted.append(b'x'), loop.stop())\n"
         "kept[0].abort()",
     ),
     "a waiting call": (
@@ -160,7 +160,7 @@ def test_events_while_the_queue_is_full_and_memory_short(programs, event):
     source = source.replace(
         "async def prepared",
         """async def received():
-    told.append(await loop.sock_recv(near, 10))
+    noted.append(await loop.sock_recv(near, 10))
     loop.stop()
 
 
@@ -176,17 +176,17 @@ import asyncio, gc, resource, socket, weakref
 loop = new_event_loop()
 asyncio.set_event_loop(loop)
 near, far = socket.socketpair()
-told = []
+noted = []
 
 
 class Protocol(asyncio.Protocol):
     def connection_lost(self, exc):
-        told.append("lost")
+        noted.append("lost")
 
 
 class Argument:
     def __del__(self):
-        told.append("freed")
+        noted.append("freed")
         if not loop.is_closed():
             loop.call_soon(callback)
 
@@ -200,18 +200,18 @@ def callback(*args):
 
 
 transport, _ = loop.run_until_complete(connect())
-handles = [loop.call_soon(told.append, n) for n in range(3)]
+handles = [loop.call_soon(noted.append, n) for n in range(3)]
 loop.call_soon(callback, Argument())
 for _ in range((1 << 20) - 5):
     loop.call_soon(callback)
-handles.append(loop.call_soon(told.append, "last"))
+handles.append(loop.call_soon(noted.append, "last"))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
 transport.abort()
-handles += [loop.call_soon(told.append, n) for n in (10, 11, 12)]
+handles += [loop.call_soon(noted.append, n) for n in (10, 11, 12)]
 loop.call_soon(callback, Argument())
-loop.call_soon(told.append, 13)
+loop.call_soon(noted.append, 13)
 """
 
 
@@ -225,15 +225,15 @@ assert "append" in repr(handles[0]) and "append" in repr(handles[4])
 del handles
 loop.call_soon(loop.stop)
 loop.run_forever()
-loop.call_soon(told.append, "after")
+loop.call_soon(noted.append, "after")
 loop.call_soon(loop.stop)
 loop.run_forever()
-print(told)
+print(noted)
 loop.close()
 """
     done = programs.run(source, timeout=60)
-    told = [0, 2, "freed", "last", "lost", 10, 12, "freed", 13, "after"]
-    assert (done.stdout, done.stderr) == (f"{told}\n", "")
+    noted = [0, 2, "freed", "last", "lost", 10, 12, "freed", 13, "after"]
+    assert (done.stdout, done.stderr) == (f"{noted}\n", "")
 
 
 ENDS_OF_BOTH = {
@@ -252,7 +252,7 @@ resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_IN
 """
     if end == "collected":  # whose destructors know of no loop any more
         source = source.replace("if not loop.is_closed()", "if 'loop' in globals()")
-    done = programs.run(f"{source}{ENDS_OF_BOTH[end]}\nprint(told.count('freed'))\n", timeout=60)
+    done = programs.run(f"{source}{ENDS_OF_BOTH[end]}\nprint(noted.count('freed'))\n", timeout=60)
     first = {"listed": "True True\n", "closed": "", "collected": "None\n"}[end]
     assert (done.stdout, "Error" in done.stderr) == (f"{first}2\n", False)
 

@@ -7,9 +7,9 @@ import os
 import socket
 
 import pytest
-from support.recording import Recorder, blocking_pair, fill, in_thread, read_all, transport_pair
 
 from faults.harness import KIB, clog, endure, pipe, rests
+from support.recording import Recorder, blocking_pair, fill, in_thread, read_all, transport_pair
 
 
 @pytest.fixture

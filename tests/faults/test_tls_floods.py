@@ -9,7 +9,6 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, blocking_pair, in_thread, reset
 
 from faults.harness import (
     KIB,
@@ -28,6 +27,7 @@ from faults.harness import (
     until,
 )
 from faults.tls_peer import SESSION, OpenSSLClient, clog_tls, contexts, libssl, starting, tls_pair
+from support.recording import Recorder, blocking_pair, in_thread, reset
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 glibc = pytest.mark.skipif(allocated() == 0, reason="only glibc's malloc can be asked")

@@ -8,10 +8,10 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, in_thread, read_all, reset
 
 from faults.harness import KIB, endure, rests, until
 from faults.tls_peer import SESSION, clog_tls, contexts, tls_pair
+from support.recording import Recorder, in_thread, read_all, reset
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 GOODBYES = ["eof_received", "connection_lost"]
@@ -185,7 +185,7 @@ def test_a_peer_that_never_answers_our_close_notify(loop, both, ours):
         assert str(loss) == "SSL shutdown timed out"
         peer.sock.close()
 
-    # CPython reports it from some version on, in every version the protocol is told.
+    # CPython reports it from some version on, in every version the protocol gets it.
     reports = endure(loop, fault, rounds=8, most=SESSION)
     assert set(reports) <= {"Fatal error on transport"}
 

@@ -192,7 +192,7 @@ TLS = """
             await asyncio.sleep(0.001)
         assert accepted[0].data == b"first second"
         # Encrypted from where it lies, until the ciphertext has no room: nothing that follows
-        # could be told from the rest of it.
+        # could be distinguished from the rest of it.
         transport.write(huge)
         error = await protocol.lost
         print(type(error).__name__)
@@ -207,5 +207,5 @@ def test_tls(programs, certificates):
     done = programs.run(PROGRAM + TLS, *certificates.server)
     lines = done.stdout.splitlines()
     assert lines[:2] == ["MemoryError"] * 2
-    # OpenSSL, too, may be the one without memory; newer CPythons tell that as a plain OSError.
+    # OpenSSL, too, may be the one without memory; newer CPythons raise a plain OSError then.
     assert lines[2] in ("MemoryError", "SSLError", "OSError")

@@ -50,7 +50,7 @@ def plain(text):
     return re.sub(r"\bfd=\d+|\b\d{3,}\.\d+", "...", text)
 
 
-def told(error):
+def raised(error):
     own = said_by_asyncio(error)
     return ["raises", type(error).__name__, plain(str(error)), own]
 
@@ -89,7 +89,7 @@ def finish(stage, value):
             return ["cancelled"]
         error = task.exception()
         if error is not None:
-            return ["awaited", *told(error)]
+            return ["awaited", *raised(error)]
         result = task.result()
         if isinstance(result, tuple):
             for part in result:
@@ -119,7 +119,7 @@ def outcome(stage, call):
     try:
         value = call()
     except BaseException as error:
-        kept = told(error)
+        kept = raised(error)
     else:
         kept = finish(stage, value)
     ended = stage.settle()

@@ -172,7 +172,7 @@ class Nginx(Server):
 
     @contextlib.contextmanager
     def stopped_workers(self):
-        """Meanwhile nobody reads what the kernel accepts."""
+        """Meanwhile no process reads what the kernel accepts."""
         self.signal_workers(signal.SIGSTOP)
         try:
             yield

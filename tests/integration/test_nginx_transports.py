@@ -8,15 +8,15 @@ import ssl
 import sys
 
 import pytest
-from support.recording import Recorder
 
 from integration.nginx_server import LARGE, Nginx, running
 from integration.waiting import until
+from support.recording import Recorder
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-# What a protocol is told when the server sends something and then ends the connection.
+# The callbacks of a protocol when the server sends something and then ends the connection.
 STORIES = [["connection_made", "data_received", "eof_received", "connection_lost"]]
 if sys.version_info < (3, 11):
     # asyncio of 3.10 left out the end of file where TLS had announced it.

@@ -7,6 +7,7 @@ import os
 import time
 
 import pytest
+
 from support.iterations import run_iterations
 from support.pipe_ends import make_pipe, opened, reading, writing
 from support.recording import Recorder, Reports
@@ -286,7 +287,7 @@ def test_debug_mode_logs_pipes(loop, pipe, caplog):
 
 
 def test_a_pipe_does_not_spin(loop, ends):
-    """Idle transports cost no processor time, and neither does what nobody reads."""
+    """Idle transports cost no processor time, and neither does data that is not read."""
     near, far = ends
 
     async def main():

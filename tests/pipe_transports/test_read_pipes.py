@@ -10,6 +10,7 @@ import sys
 import tty
 
 import pytest
+
 from support.pipe_ends import opened, reading
 from support.recording import Recorder, Reports, blocking_pair, in_thread, reset
 

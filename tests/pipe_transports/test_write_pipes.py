@@ -5,6 +5,7 @@ import os
 import threading
 
 import pytest
+
 from support.pipe_ends import Writer, make_sockets, read_until, writing
 from support.recording import Reports, in_thread
 
@@ -128,7 +129,7 @@ def test_the_marks(loop, pipe):
         assert transport.get_write_buffer_size() == 1
         read_until(near, 1 << 16)
         await protocol.called("resume_writing")
-        # Marks that are set too low for what waits tell at once.
+        # Limits that are set below the buffered size pause at once.
         transport.set_write_buffer_limits(100_000)
         transport.write(bytes(1 << 17))
         assert protocol.calls.count("pause_writing") == 1
@@ -330,7 +331,7 @@ def test_a_stream_writer_over_a_pipe(loop, pipe):
 
 
 def test_a_pipe_that_other_code_made_blocking(loop, pipe):
-    """A write may wait then; the thread that reads must get its turn."""
+    """A write may wait then; the thread that reads must get to run."""
     near, far = pipe
 
     async def main():

@@ -22,7 +22,7 @@ async def answer(value=42):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """A coroutine that nobody could await warns here, not in somebody else's test."""
+    """A coroutine that cannot be awaited warns here, not in another test."""
     yield
     gc.collect()
 

@@ -41,7 +41,7 @@ def test_children_run_in_the_order_of_the_arguments(both):
 
 def test_the_number_of_iterations_that_it_takes(both):
     async def script(api):
-        turns = []
+        iterations = []
         for make in (
             lambda: api.gather(),
             lambda: api.gather(give(1)),
@@ -51,8 +51,8 @@ def test_the_number_of_iterations_that_it_takes(both):
             while not outer.done():
                 await asyncio.sleep(0)
                 count += 1
-            turns.append(count)
-        return turns
+            iterations.append(count)
+        return iterations
 
     both(script)
 

@@ -160,7 +160,7 @@ if sys.version_info >= (3, 12) and (
     del DONE_BY_HAND["throw StopIteration"]
 
 
-def told(what, coro):
+def outcome(what, coro):
     try:
         result = what(coro)
     except BaseException as error:
@@ -178,7 +178,7 @@ def test_stepped_by_hand_it_behaves_like_asyncios(loop, native, args):
             outcomes = []
             for sleep in (asyncio.sleep, native.sleep):
                 coro = sleep(*args)
-                outcomes.append([told(DONE_BY_HAND[name], coro) for name in names])
+                outcomes.append([outcome(DONE_BY_HAND[name], coro) for name in names])
                 coro.close()
             assert outcomes[0] == outcomes[1], names
 
@@ -193,7 +193,7 @@ def test_a_step_inside_of_a_step_is_refused(loop, native, monkeypatch):
         if coro is not None and not seen:
             seen.append(coro.cr_running)
             for name in ("send", "throw", "close"):
-                seen.append(told(DONE_BY_HAND[name], coro)[:2])
+                seen.append(outcome(DONE_BY_HAND[name], coro)[:2])
         return now()
 
     async def main():

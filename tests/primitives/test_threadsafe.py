@@ -128,11 +128,11 @@ def test_it_is_cancelled_in_the_loops_own_thread(both):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         future.cancel()
-        turns = 0
+        iterations = 0
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0)
-            turns += 1
-        return turns, future.cancelled()
+            iterations += 1
+        return iterations, future.cancelled()
 
     both(script)
 

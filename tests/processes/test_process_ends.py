@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 from support.children import PIPE, SLEEPER, Witness, living, none_left
 from support.recording import in_thread
 
@@ -60,7 +61,7 @@ def test_a_bad_signal_number(loop):
 
 
 def test_signals_between_the_end_of_a_child_and_the_word_of_it(loop):
-    """The child is dead, and nobody took its status: no error, and the status survives."""
+    """The child is dead, and its status was not taken: no error, and the status survives."""
 
     async def main():
         process = await asyncio.create_subprocess_exec("sh", "-c", "exit 7", stdout=PIPE)
@@ -154,7 +155,7 @@ def test_a_connection_of_a_pipe_that_is_cancelled_cancels_the_start(loop, monkey
 @pytest.mark.native_only(reason="the standard library's loop leaves a pidfd or a thread behind")
 @pytest.mark.parametrize("streams", ["None", "subprocess.PIPE"])
 def test_a_loop_that_is_closed_while_children_live(programs, streams):
-    """Nobody hears of them, nothing stays open, and who drops the transport kills the child."""
+    """No protocol is called, nothing stays open, and dropping the transport kills the child."""
     done = programs.run(
         f"""
         import asyncio, gc, os, subprocess, warnings
@@ -320,7 +321,7 @@ def test_close_of_a_child_reaped_by_other_code(loop):
 @pytest.mark.parametrize("way", ["close", "kill", "get_pid"])
 @pytest.mark.parametrize("child", ["echo hello; echo err >&2", "true"])
 def test_callbacks_of_a_child_that_was_dead_before_its_pipes_were_connected(loop, child, way):
-    """Its data comes first, even if the protocol ends the child as soon as it hears of it."""
+    """Its data comes first, even if the protocol ends the child as soon as it is made."""
     story = []
     over = loop.create_future()
 
@@ -431,7 +432,7 @@ def test_the_users_handler_of_sigchld_stays(programs):
 
 
 def test_a_handler_of_the_loop_that_reaps_everything(programs):
-    """What old programs do: the loop must survive it, whoever is first."""
+    """What old programs do: the loop must survive it in either order."""
     done = programs.run(
         """
         import asyncio, os, signal

@@ -1,4 +1,4 @@
-"""How the loop hears of a child's end: through its pidfd, and where that fails."""
+"""How the loop learns of a child's end: through its pidfd, and where that fails."""
 
 import asyncio
 import errno
@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import pytest
+
 from support.children import PIPE, Witness, living, output_of
 
 # -- where pidfds fail --------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def test_without_pidfds_a_child_outlives_its_loop(programs):
 
 @fallback
 def test_a_status_that_a_tracer_has_to_take_first(loop, monkeypatch):
-    """The pidfd tells of the end, and yet there is nothing to reap for a while."""
+    """The pidfd reports the end, and yet there is nothing to reap for a while."""
     waitid, asked = os.waitid, []
 
     def not_yet(kind, number, options):
@@ -136,7 +137,7 @@ def test_a_child_that_is_dead_before_it_is_watched(loop, monkeypatch, reap, expe
 
 @fallback
 def test_a_number_that_is_a_strangers_already(loop, monkeypatch):
-    """Somebody reaped the child, and the number is another process's: never ours to wait for."""
+    """Other code reaped the child, and the number is another process's: never ours to wait for."""
     stranger = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=PIPE)
     pidfd_open = os.pidfd_open
     try:
@@ -161,7 +162,7 @@ def test_a_number_that_is_a_strangers_already(loop, monkeypatch):
 
 @fallback
 def test_a_dead_child_whose_pipe_lives_on_is_not_signalled(loop, monkeypatch):
-    """Its number may be anybody's; `kill()` must not reach whoever has it now."""
+    """Its number may be reused; `kill()` must not reach the process that has it now."""
 
     async def main():
         # The grandchild keeps the pipe open, so the transport is not at its end.

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+
 from support.children import DEVNULL, PIPE, STDOUT, Witness, living, output_of, python
 
 IS_ROOT = os.getuid() == 0
@@ -199,7 +200,7 @@ def options():
     yield "user", {"user": who}, ("id", "-u"), f"{who}"
     who = 65534 if IS_ROOT else os.getgid()
     yield "group", {"group": who}, ("id", "-g"), f"{who}"
-    if IS_ROOT:  # nobody else may
+    if IS_ROOT:  # no other account may
         yield "extra_groups", {"group": who, "extra_groups": [7, 8]}, ("id", "-G"), f"{who} 7 8"
 
 
@@ -309,7 +310,7 @@ def test_a_shell_command_must_be_a_string(loop):
         loop.run_until_complete(loop.subprocess_shell(Witness, "echo", shell=False))
 
 
-# -- what cannot start (the `loop` fixture sees to the descriptors) -----------------------------
+# -- starts that fail (the `loop` fixture checks the descriptors) -------------------------------
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def same_as_the_socket_module(loop, cases):
                 loop.getaddrinfo(host, port, **options)  # noqa: B023
             )
         )
-        # The repr tells the enumerations' members from plain numbers, as equality does not.
+        # The repr distinguishes the enumerations' members from plain numbers, as equality does not.
         if expected != got or repr(expected) != repr(got):
             differences.append((host, port, options, expected, got))
     assert differences == []

@@ -6,9 +6,9 @@ import asyncio
 import socket
 
 import pytest
-from support.recording import listener, refused_address
 
 from sockets.awaitables import waiting
+from support.recording import listener, refused_address
 
 
 def test_sock_accept_gives_a_socket_ready_for_the_loop(loop):
@@ -96,8 +96,8 @@ def test_sock_connect_asks_the_loop_for_names_only(loop, monkeypatch):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_refused_connection_names_the_address(loop, host):
-    nobody, address = refused_address(host)
-    with nobody, socket.socket(nobody.family) as client:
+    bound, address = refused_address(host)
+    with bound, socket.socket(bound.family) as client:
         client.setblocking(False)
         with pytest.raises(ConnectionRefusedError) as caught:
             loop.run_until_complete(loop.sock_connect(client, address))

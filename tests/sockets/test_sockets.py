@@ -11,9 +11,9 @@ import sys
 import threading
 
 import pytest
-from support.recording import blocking_pair, listener, transport_pair
 
 from sockets.awaitables import at_once, waiting
+from support.recording import blocking_pair, listener, transport_pair
 
 since_3_11 = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="the datagram coroutines came with Python 3.11"

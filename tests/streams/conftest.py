@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 import pytest
+
 from support.recording import blocking_pair
 
 

@@ -64,7 +64,7 @@ def test_feed_data_replaced_on_one_reader_is_used(loop):
 def test_a_protocol_of_ones_own_sees_every_callback(loop):
     calls = []
 
-    class Tells(asyncio.StreamReaderProtocol):
+    class Notes(asyncio.StreamReaderProtocol):
         def connection_made(self, transport):
             calls.append("made")
             super().connection_made(transport)
@@ -82,7 +82,7 @@ def test_a_protocol_of_ones_own_sees_every_callback(loop):
             super().connection_lost(exc)
 
     reader = asyncio.StreamReader(loop=loop)
-    transport, _, far = connect_with(loop, reader, Tells)
+    transport, _, far = connect_with(loop, reader, Notes)
 
     async def scenario():
         with far:

@@ -11,6 +11,7 @@ import sys
 from fractions import Fraction
 
 import pytest
+
 from support.recording import Reports, in_thread, reset
 
 

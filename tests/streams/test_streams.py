@@ -51,7 +51,7 @@ def test_several_tasks_may_drain(on_streams):
 
 
 def test_a_slow_reader_holds_the_peer_back(on_streams):
-    """What nobody reads must not pile up here: at twice the limit reading pauses."""
+    """Unread data must not pile up here: at twice the limit reading pauses."""
     limit = 10_000
 
     async def scenario(reader, writer, far):

@@ -22,7 +22,7 @@ class Identity(NamedTuple):
 
 
 class Certificates:
-    """One authority, what it issued, and a second authority that nobody trusts.
+    """One authority, what it issued, and a second authority that no context trusts.
 
     Identities: ``server`` (for `HOSTS`), ``elsewhere`` (for another host), ``expired``,
     ``untrusted`` (of the second authority, for `HOSTS`), ``long`` (a chain of some 20 KiB, more

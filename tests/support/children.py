@@ -62,7 +62,7 @@ def none_left():
 
 
 class Witness(asyncio.SubprocessProtocol):
-    """Writes down what a process transport tells."""
+    """Writes down the callbacks of a process transport."""
 
     def __init__(self):
         self.calls = []

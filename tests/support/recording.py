@@ -51,11 +51,11 @@ class Recorder(asyncio.Protocol):
     @property
     def story(self):
         """The calls in order, consecutive repeats of data_received written once."""
-        told = []
+        names = []
         for name in self.calls:
-            if name != "data_received" or told[-1:] != ["data_received"]:
-                told.append(name)
-        return told
+            if name != "data_received" or names[-1:] != ["data_received"]:
+                names.append(name)
+        return names
 
     async def until(self, condition, timeout=20):
         """Wait for ``condition()``, looking again after each callback."""
@@ -99,7 +99,7 @@ def listener(family=socket.AF_INET, address=("127.0.0.1", 0), backlog=100, block
 
 
 def refused_address(host="127.0.0.1"):
-    """An address nobody listens on: bound, so that nothing else takes it, but not listening."""
+    """An address without a listener: bound, so that nothing else takes it, but not listening."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.bind((host, 0))
     return sock, sock.getsockname()

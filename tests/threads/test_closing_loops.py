@@ -12,13 +12,14 @@ import warnings
 import weakref
 
 import pytest
+
 from support.handles import AtEnd, assert_handles_are_distinct, callback
 
 SECONDS = 2
 
 
 class Hammer:
-    """Threads that use whichever loop is there, until they are told to stop."""
+    """Threads that use the current loop until they are stopped."""
 
     def __init__(self, loop_factory):
         self.loop_factory = loop_factory

@@ -90,14 +90,14 @@ PROGRAMS = {
             time.sleep(0)
     serve(work)
     """,
-    "one turn at a time": """
-    def turns():
+    "one iteration at a time": """
+    def iterations():
         loop = new_event_loop()
         while True:
             loop.call_soon(time.sleep, 0.002)
             loop.call_soon(loop.stop)
             loop.run_forever()
-    threading.Thread(target=turns, daemon=True).start()
+    threading.Thread(target=iterations, daemon=True).start()
     """,
     "loops that open and close": """
     def rounds():

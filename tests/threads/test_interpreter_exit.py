@@ -53,7 +53,7 @@ def test_a_destructor_uses_the_loop(programs, use):
 
 @pytest.mark.parametrize("kind", ["stream", "datagram", "pipe"])
 def test_a_destructor_writes_to_a_peer_that_is_gone(programs, kind):
-    """Errors of the operating system are told then as at any other time."""
+    """Errors of the operating system are raised then as at any other time."""
     done = programs.run(
         f"""
         import asyncio, os, socket, warnings

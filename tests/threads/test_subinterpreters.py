@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.native_only(reason="the standard library's loop runs in all interpreters")
 
 # `inside(code)` runs code in a new interpreter of the kind that shares the GIL and lets in modules
-# of all kinds, and prints what it raised. Names of one version each: tried in turn.
+# of all kinds, and prints what it raised. Names of one version each: tried one after the other.
 PREPARE = """
     import sys
 

@@ -304,7 +304,7 @@ def test_other_threads_run_while_the_loop_is_idle_and_while_it_is_busy(loop):
 
 
 def test_call_soon_threadsafe_races_with_close_without_harm(loop_factory):
-    """The other threads hear that the loop is closed, and nothing else happens."""
+    """The other threads get the error that the loop is closed, and nothing else happens."""
     for _ in range(30):
         loop = loop_factory()
         heard = []

@@ -10,6 +10,7 @@ import ssl
 import sys
 
 import pytest
+
 from support.recording import Recorder, blocking_pair, in_thread
 
 # 3.11 rewrote the standard library's TLS; 3.10's older one does many a thing in another way.

@@ -7,8 +7,8 @@ import contextvars
 import sys
 
 import pytest
-from support.recording import Recorder, Reports, in_thread
 
+from support.recording import Recorder, Reports, in_thread
 from tls.peers import OLDER_DESIGN, Buffered, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)

@@ -6,15 +6,15 @@ import asyncio
 import random
 
 import pytest
-from support.recording import Reports
 
+from support.recording import Reports
 from tls.peers import HOST
 
 STEPS = 150
 
 
 class End:
-    """One end: what it wrote, what it got, and the protocols that take turns for it."""
+    """One end: what it wrote, what it got, and the protocols that alternate for it."""
 
     def __init__(self, rng, loop):
         self.rng = rng
@@ -157,7 +157,7 @@ def test_no_data_is_lost_unless_an_end_drops_it(loop, certificates, seed):
             rng.choice(ends).act()
             await asyncio.sleep(rng.choice((0, 0, 0, 0.001)))
         undisturbed = not (client.ended_by_us or server.ended_by_us)
-        # Nobody ends it any more; all that was written must come.
+        # Neither end aborts any more; all that was written must come.
         for end in ends:
             end.in_callback = 99
             end.transport.resume_reading()

@@ -9,8 +9,8 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, Reports, in_thread, read_all, reset
 
+from support.recording import Recorder, Reports, in_thread, read_all, reset
 from tls.peers import OLDER_DESIGN, Buffered, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
@@ -278,7 +278,7 @@ def test_data_that_is_no_record_ends_the_connection(on_tls, loop, injected, serv
         assert isinstance(await protocol.lost(), ssl.SSLError)
         assert protocol.received == b"good"
         assert "eof_received" not in protocol.calls
-        # The network's errors are told in debug mode only.
+        # The network's errors are logged in debug mode only.
         assert reports.contexts == []
 
     on_tls(scenario, protocol(), server_side=server_side)

@@ -7,8 +7,8 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, in_thread, listener
 
+from support.recording import Recorder, in_thread, listener
 from tls.peers import HOST, OLDER_DESIGN, Peer, ask, echo
 
 

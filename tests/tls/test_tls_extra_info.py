@@ -1,4 +1,4 @@
-"""What a TLS transport knows and tells of itself."""
+"""The extra information and the repr of a TLS transport."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import ssl
 
 import pytest
-from support.recording import Recorder, in_thread
 
+from support.recording import Recorder, in_thread
 from tls.peers import HOST, OLDER_DESIGN
 
 

@@ -7,8 +7,8 @@ import gc
 import ssl
 
 import pytest
-from support.recording import Recorder
 
+from support.recording import Recorder
 from tls.peers import HOST, OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
@@ -133,7 +133,7 @@ def test_streams(loop, certificates, context):
 
 @pytest.mark.native_only(reason="asyncio's transport has the BIOs to itself")
 def test_memory_bios(loop, certificates):
-    """Whoever makes a TLS transport may give it any BIO: what it writes there are copies."""
+    """A TLS transport may be made with any BIO: it writes copies there."""
 
     class Parts:
         def __init__(self, **parts):

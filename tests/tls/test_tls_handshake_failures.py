@@ -1,4 +1,4 @@
-"""Handshakes that fail, stall or are given up: who hears of it, and that nothing is left."""
+"""Handshakes that fail, stall or are given up: errors of both sides, and nothing that is left."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
 
+from support.recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
 from tls.peers import HOST, Peer, secure
 
 # Seconds after which a handshake is given up here.
@@ -238,8 +238,8 @@ def test_a_client_that_stops_in_the_middle(loop, certificates):
 # --- given up ---
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3, 4, 5, 8, 12])
-def test_a_connection_cancelled_after_some_iterations(loop, certificates, turns):
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5, 8, 12])
+def test_a_connection_cancelled_after_some_iterations(loop, certificates, iterations):
     """The descriptor check of the `loop` fixture is what this is about."""
 
     async def main():
@@ -249,7 +249,7 @@ def test_a_connection_cancelled_after_some_iterations(loop, certificates, turns)
             connecting = asyncio.ensure_future(
                 loop.create_connection(lambda: client, *address, ssl=certificates.client_context())
             )
-            for _ in range(turns):
+            for _ in range(iterations):
                 await asyncio.sleep(0)
             if connecting.cancel():
                 with pytest.raises(asyncio.CancelledError):

@@ -7,8 +7,8 @@ import contextlib
 import ssl
 
 import pytest
-from support.recording import Recorder
 
+from support.recording import Recorder
 from tls.peers import HOST, OLDER_DESIGN, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)

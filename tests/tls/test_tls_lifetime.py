@@ -11,9 +11,9 @@ import warnings
 import weakref
 
 import pytest
+
 from support.iterations import run_iterations
 from support.recording import Recorder, in_thread
-
 from tls.peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
 
 def the_dead(*objects):
-    """Weak references to objects that nobody should hold in the end."""
+    """Weak references to objects that must be free in the end."""
     return [weakref.ref(what) for what in objects]
 
 

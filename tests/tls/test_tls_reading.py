@@ -6,8 +6,8 @@ import asyncio
 import random
 
 import pytest
-from support.recording import Recorder, Reports, in_thread
 
+from support.recording import Recorder, Reports, in_thread
 from tls.peers import OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
@@ -212,7 +212,7 @@ def test_an_end_that_comes_while_paused_waits(on_tls, notified):
     on_tls(scenario)
 
 
-@pytest.mark.native_only(reason="asyncio waits for a resume_reading() that nobody calls")
+@pytest.mark.native_only(reason="asyncio waits for a resume_reading() that is never called")
 def test_closing_while_an_end_waits_behind_a_pause(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
@@ -376,7 +376,7 @@ def test_switching_within_data_received_loses_nothing(on_tls, size):
         await following.got(len(data) - len(protocol.received))
         assert protocol.received + following.received == data
         assert protocol.calls == ["connection_made", "data_received"]
-        transport.set_protocol(protocol)  # which hears of the loss then
+        transport.set_protocol(protocol)  # which gets the loss then
 
     on_tls(scenario, Hands())
 

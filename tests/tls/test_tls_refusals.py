@@ -9,8 +9,8 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, Reports, blocking_pair, in_thread, read_all
 
+from support.recording import Recorder, Reports, blocking_pair, in_thread, read_all
 from tls.peers import HOST, REWRITTEN, ask, echo
 
 # --- what is refused ---
@@ -97,7 +97,7 @@ def test_timeouts_must_be_positive(loop, certificates, option, seconds):
 @pytest.mark.native_only(reason="asyncio leaves the accepted socket to the collector")
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_server_whose_timeout_is_refused(loop, certificates, debug):
-    """It is found out with the first connection, and told in debug mode."""
+    """The first connection shows it, and it is logged in debug mode."""
     loop.set_debug(debug)
     reports = Reports(loop)
 

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 
 import pytest
+
 from support.recording import Recorder, in_thread
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")

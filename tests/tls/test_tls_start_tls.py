@@ -8,8 +8,8 @@ import socket
 import ssl
 
 import pytest
-from support.recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
 
+from support.recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
 from tls.peers import HOST, OLDER_DESIGN, REWRITTEN, Buffered, Peer, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
@@ -49,7 +49,7 @@ def test_upgrading_a_tcp_connection(loop, certificates, on_pair, server_side, ki
         assert secured.get_protocol() is protocol
         assert secured.get_extra_info("cipher") is not None
         assert secured.get_extra_info("peername") == far.getsockname()
-        # The protocol is not told a second time that it is connected.
+        # The protocol gets no second connection_made.
         assert protocol.calls == ["connection_made", "data_received"]
         secured.write(b"secret")
         assert await in_thread(peer.recv) == b"secret"
@@ -360,8 +360,8 @@ def test_an_upgrade_that_gets_no_answer(loop, certificates, seconds):
     loop.run_until_complete(main())
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
-def test_an_upgrade_that_is_cancelled(loop, certificates, turns):
+@pytest.mark.parametrize("iterations", [0, 1, 2, 3, 10])
+def test_an_upgrade_that_is_cancelled(loop, certificates, iterations):
     reports = Reports(loop)
 
     async def main():
@@ -369,12 +369,12 @@ def test_an_upgrade_that_is_cancelled(loop, certificates, turns):
         starting = asyncio.ensure_future(
             loop.start_tls(transport, protocol, certificates.client_context(), server_hostname=HOST)
         )
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
         starting.cancel()
         with far, pytest.raises(asyncio.CancelledError):
             await starting
-        if turns:
+        if iterations:
             assert transport.is_closing()
         else:
             transport.abort()

@@ -7,8 +7,8 @@ import random
 import re
 
 import pytest
-from support.recording import in_thread
 
+from support.recording import in_thread
 from tls.peers import secure
 
 MEGABYTE = 1 << 20

@@ -8,8 +8,8 @@ import logging
 import random
 
 import pytest
-from support.recording import Recorder, Reports, in_thread
 
+from support.recording import Recorder, Reports, in_thread
 from tls.peers import OLDER_DESIGN, tls_pair
 
 MEGABYTE = 1 << 20
@@ -309,8 +309,8 @@ def test_a_protocol_may_write_on_in_resume_writing(on_tls):
         left = 6
 
         def write_on(self):
-            told = len(self.calls)
-            while self.left and "pause_writing" not in self.calls[told:]:
+            known = len(self.calls)
+            while self.left and "pause_writing" not in self.calls[known:]:
                 self.left -= 1
                 self.transport.write(bytes(8 * MEGABYTE))
 

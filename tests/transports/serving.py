@@ -7,6 +7,7 @@ import socket
 import sys
 
 import pytest
+
 from support.recording import Recorder
 
 since_3_12 = pytest.mark.skipif(

@@ -6,8 +6,8 @@ import asyncio
 import gc
 
 import pytest
-from support.recording import Recorder, in_thread
 
+from support.recording import Recorder, in_thread
 from transports.bystanders import (
     BROKEN,
     Bystanders,
@@ -83,7 +83,7 @@ def test_an_accepted_connection_whose_protocol_is_broken(loop, failure):
 
 
 def test_an_accepted_connection_whose_server_refuses_it(loop):
-    """`Server._attach` is Python code, and may be anybody's."""
+    """`Server._attach` is Python code, and may be a program's."""
 
     async def scenario():
         server = await loop.create_server(Recorder, "127.0.0.1", 0)

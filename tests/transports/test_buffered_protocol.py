@@ -7,6 +7,7 @@ import random
 import socket
 
 import pytest
+
 from support.recording import Recorder, Reports, in_thread, read_all, transport_pair
 
 
@@ -107,7 +108,7 @@ def test_get_buffer_is_called_before_every_read(loop):
 
 
 def test_the_buffer_is_free_again_after_the_read(loop):
-    """A bytearray can be resized only while nobody holds a view of it."""
+    """A bytearray can be resized only while no view of it exists."""
 
     class Resizes(Buffered):
         def buffer_updated(self, nbytes):
@@ -333,7 +334,7 @@ def test_a_get_buffer_that_ends_the_connection_is_still_filled(loop, way):
 
 
 def test_a_get_buffer_that_sets_another_protocol(loop, reports):
-    """The buffer is filled, and it is the other one that is told."""
+    """The buffer is filled, and it is the other one that is called."""
 
     class Passes(Buffered):
         def get_buffer(self, sizehint):

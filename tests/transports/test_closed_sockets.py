@@ -11,6 +11,7 @@ import os
 import socket
 
 import pytest
+
 from support.recording import Recorder, blocking_pair, in_thread, transport_pair
 from support.reused_numbers import pair_with
 
@@ -196,13 +197,13 @@ def test_datagrams_do_not_leave_through_the_stranger(loop):
 
 
 def test_a_listening_socket_that_is_closed(loop):
-    """Whoever connects to the stranger is the stranger's."""
+    """A client that connects to the new listener belongs to the new listener."""
 
     async def scenario():
         server = await loop.create_server(Recorder, "127.0.0.1", 0)
         listening = server.sockets[0]._sock
         fd = listening.fileno()
-        loop._remove_reader(fd)  # as asyncio must be told, before
+        loop._remove_reader(fd)  # as asyncio requires, before
         listening.close()
         stranger = socket.socket()
         if stranger.fileno() != fd:
@@ -289,7 +290,7 @@ def test_a_protocol_that_detaches_its_socket_gets_no_more_callbacks(loop):
 
 @pytest.mark.parametrize("kind", ["file", "socket"])
 def test_another_file_in_the_place_of_an_endpoints_socket(loop, kind):
-    """What it answers when it is asked for datagrams is told once at most."""
+    """The error of receiving from it is reported once at most."""
 
     def deafen(sock):
         is_file = kind == "file"

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+
 from support.recording import (
     Recorder,
     blocking_pair,
@@ -26,7 +27,7 @@ STREAM = socket.SOCK_STREAM
 
 @pytest.fixture
 def server():
-    """A listening socket; the kernel completes connections although nobody accepts."""
+    """A listening socket; the kernel completes connections although no program accepts."""
     with listener() as sock:
         yield sock
 

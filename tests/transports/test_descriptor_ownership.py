@@ -1,4 +1,4 @@
-"""Who closes a descriptor when a step of making its transport fails: once, and nobody else's.
+"""Descriptors when a step of making their transport fails: closed once, and no other is.
 
 Each scenario makes a transport fail half-way, then opens files until they have the number again,
 lets everything that is left of the transport go, and looks whether the files are still open.
@@ -10,8 +10,8 @@ import asyncio
 import socket
 
 import pytest
-from support.recording import Recorder, blocking_pair
 
+from support.recording import Recorder, blocking_pair
 from transports.bystanders import (
     BROKEN,
     Bystanders,

@@ -1,4 +1,4 @@
-"""Flow control: when a protocol is told to stop writing, and when to go on."""
+"""Flow control: when a protocol is paused, and when it is resumed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 
 import pytest
+
 from support.recording import Recorder, in_thread, read_all, read_exactly, transport_pair
 
 KIB = 1024
@@ -244,7 +245,7 @@ def test_a_limit_of_zero_pauses_for_any_byte_and_resumes_for_none(on_pair):
 
 
 def test_pausing_and_resuming_alternate(on_pair):
-    """A producer that obeys: never told twice in a row to stop or to go on."""
+    """A producer that obeys: never paused or resumed twice in a row."""
     rounds = 20
 
     class Producer(Recorder):

@@ -1,7 +1,7 @@
 """Protocols that lack a method, or whose attribute cannot be looked at or called.
 
-What asyncio makes of them differs with the transport and the method: some are errors of whoever
-connects, some end the connection, some are only reported.
+What asyncio makes of them differs with the transport and the method: some are errors of the
+connecting call, some end the connection, some are only reported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import sys
 
 import pytest
+
 from support.recording import Recorder, Reports, blocking_pair, in_thread
 
 # How a method is amiss, and the error that it makes.
@@ -122,7 +123,7 @@ def test_methods_that_a_stream_needs_to_write(loop, how, later, name):
 
 @pytest.mark.parametrize("kind", ["stream", "datagram", "pipe"])
 def test_the_end_of_a_connection(loop, how, pipe, kind):
-    """The file is closed, whatever there is to be told."""
+    """The file is closed, whatever the protocol lacks."""
     reports = Reports(loop)
     incomplete = without(Recorder, "connection_lost", how)
 
@@ -163,7 +164,7 @@ def test_methods_that_a_datagram_endpoint_needs(loop, how, later, name):
             transport.set_protocol(protocol)
         address = transport.get_extra_info("sockname")
         if name == "error_received":
-            # Whoever sends too much gets the protocol's error.
+            # A sender of too much gets the protocol's error.
             with pytest.raises(AMISS[how]):
                 transport.sendto(bytes(100_000), address)
             assert reports.contexts == []

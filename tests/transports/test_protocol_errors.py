@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+
 from support.recording import Recorder, Reports, in_thread, read_all, transport_pair
 
 
@@ -201,7 +202,7 @@ def test_the_protocol_can_be_read_and_exchanged(loop):
             transport.close()
             await second.lost()
         assert (first.received, second.received) == (b"one", b"two")
-        # The newcomer is told what happens from now on, and nothing else.
+        # The new protocol gets the events from now on, and no others.
         assert first.calls == ["connection_made", "data_received"]
         assert second.calls == ["data_received", "connection_lost"]
 

@@ -8,6 +8,7 @@ import os
 import socket
 
 import pytest
+
 from support.recording import Recorder, blocking_pair, in_thread, read_all, read_exactly
 
 SIZE = 3 << 20

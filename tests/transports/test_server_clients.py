@@ -7,8 +7,8 @@ import gc
 import socket
 
 import pytest
-from support.recording import Recorder
 
+from support.recording import Recorder
 from transports.serving import Echo, ended, since_3_12, since_3_13
 
 

@@ -11,8 +11,8 @@ import struct
 import threading
 
 import pytest
-from support.recording import Recorder, listener
 
+from support.recording import Recorder, listener
 from transports.serving import Echo, answered, ended, since_3_13
 
 

@@ -8,6 +8,7 @@ import socket
 import sys
 
 import pytest
+
 from support.recording import Recorder, Reports, in_thread, read_all
 
 # More than the kernel buffers for both ends of a connection together.
@@ -59,7 +60,7 @@ def test_writing_nothing_writes_nothing(on_pair):
 
 @pytest.mark.native_only
 def test_writing_lines_of_nothing_writes_nothing(on_pair):
-    """The standard library since 3.12 is busy for ever with these; nobody wants that."""
+    """The standard library since 3.12 is busy for ever with these; that is no model."""
 
     async def scenario(transport, protocol, far):
         transport.writelines([b"", b""])

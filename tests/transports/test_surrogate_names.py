@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from support.recording import Recorder, blocking_pair
 
 LONE = "\udc80"

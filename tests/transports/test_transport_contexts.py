@@ -14,8 +14,8 @@ import socket
 import sys
 
 import pytest
-from support.recording import in_thread, read_all
 
+from support.recording import in_thread, read_all
 from transports.serving import Echo, answered, ended
 
 variable = contextvars.ContextVar("variable", default="nobody")
@@ -107,7 +107,7 @@ READERS = [stream, datagram, read_pipe]
 
 
 def calling(who, method):
-    """Calls a method in the context of somebody, who does something else afterwards."""
+    """Calls a method in a context whose variable is changed afterwards."""
 
     def call():
         variable.set(who)

@@ -9,6 +9,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.recording import Recorder, blocking_pair, in_thread, read_all, reset, transport_pair
 
 # More than the kernel buffers for both ends of a connection together.
@@ -166,7 +167,7 @@ def test_the_last_data_of_a_peer_that_closed_is_delivered_first(loop, family):
         transport, protocol = await loop.create_connection(Recorder, sock=near)
         transport.write(bytes(TOO_MUCH))
         await asyncio.sleep(0.005)
-        # Both in one go, so that reading and writing become possible in the same turn.
+        # Both in one go, so that reading and writing become possible in the same iteration.
         far.sendall(b"too large")
         far.close()
         assert isinstance(await protocol.lost(), ConnectionError)

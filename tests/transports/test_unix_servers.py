@@ -10,6 +10,7 @@ import socket
 import sys
 
 import pytest
+
 from support.recording import Recorder
 
 since_3_13 = pytest.mark.skipif(

@@ -23,7 +23,7 @@ SIZE = (10, 2)
 REPEATS = 4
 
 
-def tell(factory, program, native):
+def story(factory, program, native):
     context = contextvars.Context()
     world = World(factory, program, native)
     try:
@@ -49,13 +49,13 @@ def side_by_side(expected, got):
 
 def compare(program, factory, native, stock):
     """How the two stories differ, or ``None``; ``""`` if they leave something to chance."""
-    expected = tell(stock, program, asyncio)
-    got = tell(factory, program, native)
+    expected = story(stock, program, asyncio)
+    got = story(factory, program, native)
     gc.collect(0)
     if got == expected:
         return None
     for _ in range(REPEATS):
-        if got == tell(stock, program, asyncio) or tell(factory, program, native) == expected:
+        if got == story(stock, program, asyncio) or story(factory, program, native) == expected:
             return ""
     if by_chance(expected) or by_chance(got):
         return ""

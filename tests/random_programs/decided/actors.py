@@ -16,7 +16,7 @@ def plain(text):
     return re.sub(r"\(_ssl\.c:\d+\)", "(_ssl.c)", re.sub(r"0x[0-9a-f]+", "0x...", text))
 
 
-def told(error):
+def shown(error):
     return "None" if error is None else f"{type(error).__name__}: {plain(error)}"[:150]
 
 
@@ -97,7 +97,7 @@ class Ear(asyncio.Protocol):
 
     def connection_lost(self, error):
         self.actor.lost = True
-        self.actor.note("connection_lost", told(error))
+        self.actor.note("connection_lost", shown(error))
         self.react(5)
 
     def datagram_received(self, data, address):
@@ -105,7 +105,7 @@ class Ear(asyncio.Protocol):
         self.react(1)
 
     def error_received(self, error):
-        self.actor.note("error_received", told(error))
+        self.actor.note("error_received", shown(error))
         self.react(2)
 
 

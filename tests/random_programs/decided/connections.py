@@ -9,7 +9,7 @@ import socket
 import sys
 
 from random_programs.chaos import TLS
-from random_programs.decided.actors import BufferEar, Ear, plain, told
+from random_programs.decided.actors import BufferEar, Ear, plain, shown
 
 
 class Connections:
@@ -34,7 +34,7 @@ class Connections:
             try:
                 data = len(sock.recv(1000))
             except OSError as error:
-                data = told(error)
+                data = shown(error)
             heard.note("ready", data)
             if not data or isinstance(data, str):
                 self.loop.remove_reader(sock)
@@ -122,7 +122,7 @@ class Connections:
 
     def connect(self, actor, coroutine):
         async def run():
-            self.waits += 1  # a handshake moves without a word to anybody
+            self.waits += 1  # a handshake moves without any callback
             try:
                 made = await coroutine
             finally:
@@ -238,7 +238,7 @@ class Connections:
             # asyncio's transports forget what they need once they are lost.
             if isinstance(error, AttributeError) and "object has no attribute" in str(error):
                 return
-            actor.note("transport", kind, told(error))
+            actor.note("transport", kind, shown(error))
         else:
             actor.note("transport", kind, plain(result))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from random_programs.decided.actors import VARIABLE, plain, told
+from random_programs.decided.actors import VARIABLE, plain, shown
 
 
 class Scheduling:
@@ -164,7 +164,7 @@ class Scheduling:
             try:
                 result = await coroutine
             except (Exception, asyncio.CancelledError) as error:
-                actor.note("task", told(error))
+                actor.note("task", shown(error))
                 raise
             else:
                 actor.note("task gives", plain(repr(result)))
@@ -195,7 +195,7 @@ class Scheduling:
                     result = await self.awaited(actor, each)
                     actor.note("awaited", each.a % 16, plain(repr(result))[:80], VARIABLE.get())
                 except (Exception, asyncio.CancelledError) as error:
-                    actor.note("await raises", each.a % 16, told(error))
+                    actor.note("await raises", each.a % 16, shown(error))
                     if each.c % 2:
                         raise
                 self.do(actor, each.then)

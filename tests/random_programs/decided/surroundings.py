@@ -24,7 +24,7 @@ class Surroundings:
         self.task(heard, run())
 
     def do_signal(self, actor, step):
-        # One at a time: which handler hears of a signal while another comes is up to when the
+        # One at a time: which handler gets a signal while another comes is up to when the
         # loop reads the bytes that the interpreter wrote.
         if actor is not self.main or self.signalled:
             return

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 
-from random_programs.decided.actors import KNOWN, VARIABLE, Actor, plain, told
+from random_programs.decided.actors import KNOWN, VARIABLE, Actor, plain, shown
 from random_programs.decided.connections import Connections
 from random_programs.decided.scheduling import Scheduling
 from random_programs.decided.surroundings import Surroundings
@@ -48,7 +48,7 @@ class World(Scheduling, Connections, Surroundings):
         self.loop.add_reader(self.near, self.tick)
 
     def actor(self, kind):
-        """A new one; its number tells it from others of its kind."""
+        """A new one; its number distinguishes it from others of its kind."""
         self.kinds[kind] = number = self.kinds.get(kind, 0) + 1
         made = Actor(self, f"{kind} {number}")
         self.actors.append(made)
@@ -60,7 +60,7 @@ class World(Scheduling, Connections, Surroundings):
         text = plain(context["message"].split("\n")[0])
         if text.startswith("Exception in callback"):
             text = "Exception in callback"  # asyncio names its own methods
-        self.reports.note(text, told(context.get("exception")), sorted(set(context) - KNOWN))
+        self.reports.note(text, shown(context.get("exception")), sorted(set(context) - KNOWN))
         if "handler raises" in self.program.flags:
             raise ValueError("in the handler")
 
@@ -97,7 +97,7 @@ class World(Scheduling, Connections, Surroundings):
                 self.loop.run_until_complete(task)
                 return
             except (RuntimeError, KeyboardInterrupt, SystemExit, ZeroDivisionError) as error:
-                self.main.note("the run ended", told(error))
+                self.main.note("the run ended", shown(error))
 
     def do(self, actor, steps):
         for step in steps:
@@ -107,11 +107,11 @@ class World(Scheduling, Connections, Surroundings):
             try:
                 getattr(self, f"do_{step.name}")(actor, step)
             except Exception as error:
-                actor.note(step.name, "raises", told(error))
+                actor.note(step.name, "raises", shown(error))
             except (KeyboardInterrupt, SystemExit) as error:
                 if step.name != "handle":  # out of Handle._run()
                     raise
-                actor.note(step.name, "raises", told(error))
+                actor.note(step.name, "raises", shown(error))
 
     def callback(self, actor, step, *args):
         actor.note("called", step.name, len(args), VARIABLE.get())
@@ -160,8 +160,8 @@ class World(Scheduling, Connections, Surroundings):
 
     def end_step(self, title):
         self.reports.lines.sort()
-        told = [(actor.name, actor.take()) for actor in self.actors]
-        self.story.append((title, sorted(each for each in told if each[1])))
+        taken = [(actor.name, actor.take()) for actor in self.actors]
+        self.story.append((title, sorted(each for each in taken if each[1])))
 
     def finish(self):
         if self.loop.is_closed():
