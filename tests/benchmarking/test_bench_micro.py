@@ -1,4 +1,4 @@
-"""What the operations are given, what they count, and sleeps that end early."""
+"""The arguments of the operations, their counts, and sleeps that end early."""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What was measured, kept in a file and read again; and what an extra names."""
+"""Results that are kept in a file and read again; and the requirements of an extra."""
 
 import pytest
 from benchmarks.install import requirements

@@ -1,4 +1,4 @@
-"""The table of rows, and what selects among them."""
+"""The table of rows, and the patterns that select among them."""
 
 import sys
 from fnmatch import fnmatch

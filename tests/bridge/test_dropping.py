@@ -1,4 +1,4 @@
-"""When Rust futures are dropped: cancelled, closed, forgotten, orphaned, at exit."""
+"""When Rust futures are dropped: cancelled, closed, forgotten, orphaned."""
 
 from __future__ import annotations
 

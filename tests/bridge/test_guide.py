@@ -1,4 +1,4 @@
-"""What docs/rust.md says, where no other test does."""
+"""The statements of docs/rust.md that no other test checks."""
 
 from __future__ import annotations
 

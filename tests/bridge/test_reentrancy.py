@@ -1,5 +1,6 @@
-"""Python code that comes back to a Rust future at unexpected places: from the collector, from
-the loop's class, from an exception's constructor, from another thread, with a panic on its way."""
+"""Python code that comes back to a Rust future at unexpected places: from the collector, from the
+loop's class, from an exception's constructor, from another thread, while a panic is being raised.
+"""
 
 from __future__ import annotations
 

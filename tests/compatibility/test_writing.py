@@ -1,4 +1,4 @@
-"""Rows about when written data leaves, and what becomes of it."""
+"""Rows about when written data leaves, and how it is changed or lost before."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from datagrams.letters import Letters
+from datagrams.recorders import DatagramRecorder
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def endpoint(loop):
     """Make an endpoint in a running loop; what is still open at the end is aborted."""
     made = []
 
-    async def make(protocol=Letters, **options):
+    async def make(protocol=DatagramRecorder, **options):
         transport, protocol = await loop.create_datagram_endpoint(protocol, **options)
         made.append((transport, protocol))
         return transport, protocol

@@ -1,4 +1,4 @@
-"""What the kernel does not take, and floods."""
+"""Datagrams that the kernel does not take, and floods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from datagrams.letters import HEADER, LOCAL, Echo, Letters, miscounted, name_of
+from datagrams.recorders import HEADER, LOCAL, DatagramRecorder, Echo, miscounted, name_of
 from support.recording import listener
 
 # --- flow control ---
@@ -208,7 +208,7 @@ def test_a_flood_starves_no_other(loop, run, endpoint):
                 assert await reader.readline() == b"%d\n" % number
             while ticks < 20:
                 await asyncio.sleep(0)
-            assert received.letters
+            assert received.datagrams
             writer.close()
             await writer.wait_closed()
             tcp.close()
@@ -238,7 +238,9 @@ def test_endpoints_in_several_threads(loop_factory):
     async def echo():
         loop = asyncio.get_running_loop()
         server, _ = await loop.create_datagram_endpoint(Echo, local_addr=LOCAL)
-        client, answers = await loop.create_datagram_endpoint(Letters, remote_addr=name_of(server))
+        client, answers = await loop.create_datagram_endpoint(
+            DatagramRecorder, remote_addr=name_of(server)
+        )
         for number in range(300):
             client.sendto(b"%d" % number)
             await answers.count(number + 1)

@@ -1,4 +1,4 @@
-"""What a datagram transport is, and how it ends."""
+"""Datagram transports: their extra information, their lifetime, their end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 
-from datagrams.letters import LOCAL, Echo, Letters, name_of, pair, pausing
+from datagrams.recorders import LOCAL, DatagramRecorder, Echo, name_of, pair, pausing
 
 # --- what a transport is ---
 
@@ -82,7 +82,7 @@ def test_datagrams_of_one_sender_share_its_name(run, endpoint):
             for client in clients:
                 client.sendto(b"x")
         await received.count(6)
-        names = [addr for _, addr in received.letters]
+        names = [addr for _, addr in received.datagrams]
         assert names[:3] == names[3:] == [name_of(client) for client in clients]
         assert all(one is other for one, other in zip(names[:3], names[3:], strict=True))
 
@@ -104,7 +104,7 @@ def test_hundreds_of_senders_are_distinguished(run, endpoint):
                 for sock in senders[:: skipped + 1]:
                     sock.sendto(b"%d" % sock.fileno(), name_of(server))
                     await received.count(1)
-                    assert received.letters.pop() == (b"%d" % sock.fileno(), sock.getsockname())
+                    assert received.datagrams.pop() == (b"%d" % sock.fileno(), sock.getsockname())
                     assert sock.recvfrom(100) == (b"%d" % sock.fileno(), name_of(server))
         finally:
             for sock in senders:
@@ -132,7 +132,7 @@ def test_a_socket_class_of_the_users_own_is_called(run, endpoint):
 def test_a_stream_socket_is_refused(loop, run):
     async def scenario():
         with socket.socket() as sock, pytest.raises(ValueError, match="ocket was expected"):
-            await loop.create_datagram_endpoint(Letters, sock=sock)
+            await loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
 
     run(scenario)
 
@@ -219,7 +219,7 @@ def test_an_unclosed_transport_warns(loop, run):
 
 def test_a_transport_that_reads_lives_without_its_users_reference(loop, run):
     async def scenario():
-        protocol = Letters()
+        protocol = DatagramRecorder()
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
         name = name_of(transport)
         protocol.transport = None
@@ -258,7 +258,7 @@ def test_a_loop_closed_under_an_open_endpoint(loop_factory):
 
 
 def test_a_waiter_that_is_cancelled_closes_the_socket(loop, run):
-    class Cancels(Letters):
+    class Cancels(DatagramRecorder):
         def connection_made(self, transport):
             super().connection_made(transport)
             task.cancel()

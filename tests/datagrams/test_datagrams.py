@@ -1,4 +1,4 @@
-"""Datagrams there and back, and what cannot be sent."""
+"""Datagrams there and back, and data that cannot be sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from datagrams.letters import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
+from datagrams.recorders import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
 
 # --- sending and receiving ---
 
@@ -22,7 +22,7 @@ def test_datagrams_go_there_and_back(run, endpoint, host):
         client.sendto(b"two", None)
         client.sendto(b"three", name_of(server))
         await answers.count(3)
-        assert answers.letters == [(data, name_of(server)) for data in (b"one", b"two", b"three")]
+        assert answers.datagrams == [(data, name_of(server)) for data in (b"one", b"two", b"three")]
         assert answers.calls[0] == "connection_made"
 
     run(scenario)
@@ -34,8 +34,8 @@ def test_senders_are_named_as_sockets_name_them(run, endpoint, host):
         _server, received, client, _answers = await pair(endpoint, host=host)
         client.sendto(b"x")
         await received.count(1)
-        assert received.letters == [(b"x", name_of(client))]
-        assert type(received.letters[0][1]) is tuple
+        assert received.datagrams == [(b"x", name_of(client))]
+        assert type(received.datagrams[0][1]) is tuple
 
     run(scenario)
 
@@ -246,6 +246,6 @@ def test_a_socket_that_is_shut_down_does_not_hold_up_the_loop(run, endpoint):
         client.sendto(b"x")
         assert [type(error) for error in answers.errors] == [BrokenPipeError]
         assert not client.is_closing()
-        assert len(received.letters) == 1
+        assert len(received.datagrams) == 1
 
     run(scenario)

@@ -1,5 +1,5 @@
-"""A file object is closed while the loop watches it: it is still known, as asyncio's selector
-knows it, by the object that was registered first."""
+"""A file object is closed while the loop watches it: as in asyncio's selector, the object that was
+registered first still stands for it."""
 
 from __future__ import annotations
 

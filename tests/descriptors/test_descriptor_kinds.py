@@ -1,4 +1,4 @@
-"""What add_reader and add_writer can watch, and what becomes of it when it is closed."""
+"""The kinds of files that add_reader and add_writer can watch, and their close."""
 
 from __future__ import annotations
 

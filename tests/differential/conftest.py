@@ -1,4 +1,4 @@
-"""What the tests that compare share."""
+"""Fixtures of the tests that compare both loops."""
 
 from __future__ import annotations
 

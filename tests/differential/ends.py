@@ -157,7 +157,7 @@ class End:
             if operation == ("raise",):
                 self.lines.append(f"{self.name} {name} raises")
                 raise ZeroDivisionError(name)
-            # Whether a write from here still finds the other side is a matter of who came first.
+            # Whether a write from here still finds the other side depends on which came first.
             if "write" not in operation[0] or not self.peer.leaving:
                 # Between the calls of data_received nothing must show how many there were.
                 self.do(operation, self.asides if name == "data_received" else self.lines)

@@ -1,4 +1,4 @@
-"""Random scripts on TCP and Unix connections: the same story on both loops.
+"""Random scripts on TCP and Unix connections: the same events on both loops.
 
 The same scripts are run each time. To run 5000 new ones in each test::
 
@@ -34,7 +34,7 @@ FOUND = [
         (Spec(keep_open=True), Spec()),
         ((1, (("close",),)), (0, (("write", 1), ("write_eof",)))),
     ),
-    # The last words of a protocol that fails.
+    # The last data of a protocol that fails.
     Script(
         "",
         (Spec(), Spec(reactions=(("data_received", (("write", 1), ("raise",))),))),

@@ -1,7 +1,7 @@
 """Loops that are closed, or collected, while others still hold, drop and cancel their handles.
 
-What dies with a loop may run Python code at any point: destructors, callbacks of weak references,
-other threads. None of them may find a handle or a queue half taken apart.
+Python code may run at any point while a loop is taken apart: destructors, callbacks of weak
+references, other threads. It must find no handle and no queue in a broken state.
 """
 
 import contextlib

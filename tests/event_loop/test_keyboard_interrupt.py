@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: the program ends, or what catches it finds a loop that can go on."""
+"""Ctrl-C at any moment: the program ends, or catches it and finds a loop that can go on."""
 
 import select
 import signal

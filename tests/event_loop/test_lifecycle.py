@@ -1,4 +1,4 @@
-"""Running, stopping and closing a loop, and what a loop that is none of these refuses."""
+"""Running, stopping and closing a loop, and the calls that a loop refuses in each state."""
 
 import asyncio
 import gc

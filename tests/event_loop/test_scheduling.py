@@ -1,4 +1,4 @@
-"""What runs when: call_soon, call_soon_threadsafe, the batch, the ready queue and contexts."""
+"""The order of calls: call_soon, call_soon_threadsafe, the batch, the ready queue and contexts."""
 
 import asyncio
 import contextvars
@@ -346,7 +346,7 @@ def test_a_callback_in_a_context_that_is_already_entered_is_reported(loop, caplo
 
 
 def test_a_destructor_that_runs_as_the_loop_falls_asleep_wakes_it(loop):
-    """The last who holds a context may be the loop, which lets go of it before it sleeps."""
+    """The loop may hold the last reference to a context, and drops it before it blocks."""
     variable = contextvars.ContextVar("variable")
     late = []
 

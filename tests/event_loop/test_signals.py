@@ -1,4 +1,4 @@
-"""Signal handlers, asyncio's and Python's own, and the wake-up descriptor of the process."""
+"""Signal handlers, asyncio's and Python's own."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a timer's time may be: numbers of every kind, which the timer keeps as they were given."""
+"""The time of a timer: a number of any kind, which the timer keeps as it was given."""
 
 import decimal
 import fractions

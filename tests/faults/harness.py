@@ -1,4 +1,4 @@
-"""What every fault is measured with: what the process holds, what it burns, and whom it serves."""
+"""Measures each fault: descriptors, memory, processor time, and service to other clients."""
 
 from __future__ import annotations
 

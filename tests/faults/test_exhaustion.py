@@ -1,4 +1,4 @@
-"""The process runs out of descriptors: what fails says so, leaves nothing, and works later."""
+"""The process runs out of descriptors: failures are reported, leave nothing, and work later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that runs out is a ``MemoryError``, and never the end of the process."""
+"""Scheduling when memory runs out: a ``MemoryError``, and never the end of the process."""
 
 import sys
 

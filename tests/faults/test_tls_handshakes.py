@@ -420,7 +420,7 @@ def test_handshakes_leave_the_peer_usable(loop, both):
             peer.send(b"hello")
             await protocol.got(5)
             transport.close()
-            await in_thread(peer.say_goodbye)
+            await in_thread(peer.send_close_notify)
             await protocol.lost()
             peer.sock.close()
 

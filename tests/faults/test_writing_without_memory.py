@@ -1,7 +1,7 @@
 """Writes that memory has no room for: a ``MemoryError``, and the transport is as it was before.
 
-Programs of their own, under a limit on their address space. What is written is a mapping of
-zeros that takes up none until it is copied.
+Programs of their own, under a limit on their address space. The data is a mapping of zeros that
+takes up no memory until it is copied.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Peer:
             data += chunk
         return data
 
-    def say_goodbye(self):
+    def send_close_notify(self):
         self._drive(self.tls.unwrap)
 
     def hello(self):

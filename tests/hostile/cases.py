@@ -1,7 +1,7 @@
-"""What is called, with what, and what is kept of the outcome.
+"""The cases: methods, their arguments, and the part of the outcome that is compared.
 
-A group is a function ``group(factory, name)`` that yields ``(case, perform)``: the name that says
-what is done, and a function that does it and gives what is to be compared.
+A group is a function ``group(factory, name)`` that yields ``(case, perform)``: the name of the
+call, and a function that makes it and returns the outcome for comparison.
 """
 
 from __future__ import annotations

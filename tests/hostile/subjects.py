@@ -1,4 +1,4 @@
-"""The objects whose methods are called, and what the right arguments would be."""
+"""The objects whose methods are called, and their right arguments."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Nginx(Server):
             os.kill(int(child), number)
 
     def kill_workers(self):
-        """Kill what serves the connections, without a goodbye; nginx starts it anew."""
+        """Kill the process that serves the connections, without their end; nginx starts it anew."""
         self.signal_workers(signal.SIGKILL)
 
     @contextlib.contextmanager

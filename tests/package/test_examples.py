@@ -1,4 +1,4 @@
-"""Every example runs and says what it is supposed to say.
+"""Every example runs and prints its expected lines.
 
 Under ``--loop asyncio`` a stand-in module named tokioloop hands out the standard library's
 loop: the examples must say the same there.

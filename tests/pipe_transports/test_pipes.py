@@ -1,4 +1,4 @@
-"""Pipe transports: what they take, how long they live, what they say of themselves."""
+"""Pipe transports: the files they take, their lifetime, their repr and logs."""
 
 import asyncio
 import gc

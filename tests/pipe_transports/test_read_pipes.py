@@ -1,4 +1,4 @@
-"""Read pipes: what arrives, when, and what ends them."""
+"""Read pipes: the data that arrives, when, and how they end."""
 
 import asyncio
 import contextvars

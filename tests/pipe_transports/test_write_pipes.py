@@ -1,4 +1,4 @@
-"""Write pipes: what leaves, what waits, and what ends them."""
+"""Write pipes: data that leaves, data that waits, and how they end."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""``install(accelerate=True)`` and ``uninstall()``: whose functions asyncio's names hold."""
+"""``install(accelerate=True)`` and ``uninstall()``: the functions behind asyncio's names."""
 
 from __future__ import annotations
 

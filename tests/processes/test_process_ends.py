@@ -1,4 +1,4 @@
-"""How children end: signals, closing, others who wait for them, and what is said of it."""
+"""How children end: signals, closing, other code that waits for them, and the reports."""
 
 import asyncio
 import contextlib
@@ -124,7 +124,7 @@ def test_a_cancelled_start_kills_the_child(loop):
 
 
 def test_a_connection_of_a_pipe_that_is_cancelled_cancels_the_start(loop, monkeypatch):
-    """Who replaces `connect_read_pipe` is asked."""
+    """A replaced `connect_read_pipe` is called."""
     asked = []
 
     async def refuse(factory, pipe):
@@ -263,7 +263,7 @@ def test_an_unclosed_transport_warns_and_kills(loop):
     assert loop.run_until_complete(main()) == -signal.SIGKILL
 
 
-# -- others who wait ----------------------------------------------------------------------------
+# -- other code that waits ----------------------------------------------------------------------
 
 
 def test_a_child_reaped_by_other_code(loop, caplog):

@@ -1,4 +1,4 @@
-"""Random programs: what a seed makes, run on this loop and, where it is decided, on asyncio's.
+"""Random programs: made from a seed, run on this loop and, where it is decided, on asyncio's.
 
 Two kinds. *Chaos* uses everything at any moment (threads, signals, forks, destructors that use
 the loop, a loop that closes in the middle): it may end in any way but a crash, a hang, an internal

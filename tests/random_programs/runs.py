@@ -99,7 +99,7 @@ def run(kind, loop, first, last, seconds=1e9, report=lambda *_: None):
 
 
 def brief(err):
-    """What matters of a dying process's last words."""
+    """The relevant lines of the stderr of a process that died."""
     lines = [line for line in err.splitlines() if line.strip()]
     starts = [
         place

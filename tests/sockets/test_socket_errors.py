@@ -1,4 +1,4 @@
-"""What the ``sock_*`` calls say of arguments that do not fit: asyncio's errors, at its moment.
+"""Errors of the ``sock_*`` calls for wrong arguments: asyncio's, at the same moment.
 
 Each case runs on asyncio's loop and on ours; type, text and moment (the call, or the await) of
 what is raised are compared, or what is returned.

@@ -1,4 +1,4 @@
-"""What a ``sock_*`` call is given runs Python code in the middle of it, again at each attempt."""
+"""Arguments of a ``sock_*`` call run Python code in the middle of it, again at each attempt."""
 
 from __future__ import annotations
 

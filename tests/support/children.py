@@ -46,7 +46,7 @@ def none_left():
 
     Not `waitpid(-1)`: multiprocessing may keep helpers of its own for other tests.
     """
-    started = array.array("i")  # no objects: some who use this count them
+    started = array.array("i")  # no objects: some tests that use this count them
 
     class Popen(subprocess.Popen):
         def __init__(self, *args, **kwargs):

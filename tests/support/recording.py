@@ -1,4 +1,4 @@
-"""What several test modules observe a transport with: protocols that write down every call."""
+"""Protocols that write down every call, sockets for them, and reads from the other end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the TLS tests talk to: a peer that does TLS by hand, pairs of both ends on the loop."""
+"""Peers of the TLS tests: one that does TLS by hand, and pairs of both ends on the loop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Peer:
             view = view[self.object.write(view) :]
         return self._outgoing.read()
 
-    def farewell(self):
+    def close_notify(self):
         """The ciphertext of a close_notify, not sent."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.object.unwrap()
@@ -113,7 +113,7 @@ class Peer:
         return b"".join(chunks)
 
     def unwrap(self):
-        """Say good-bye and wait for the other side's."""
+        """Send close_notify and wait for the other side's."""
         self._call(self.object.unwrap)
 
 

@@ -1,4 +1,4 @@
-"""Protocols over TLS: what their callbacks raise, and the context they run in."""
+"""Protocols over TLS: exceptions of their callbacks, and the context they run in."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_an_error_in_eof_received(on_tls, loop, notified):
 
     async def scenario(_transport, protocol, peer):
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         else:
             peer.sock.close()
         assert await protocol.lost() is error
@@ -139,7 +139,7 @@ def test_an_exception_that_ends_the_loop_ends_it(loop, certificates, callback, e
         return await secure(loop, certificates, protocol)
 
     async def speak(peer):
-        await in_thread(peer.sock.sendall, peer.records(b"data") + peer.farewell())
+        await in_thread(peer.sock.sendall, peer.records(b"data") + peer.close_notify())
         await protocol.lost()
 
     transport, _, peer = loop.run_until_complete(connect())

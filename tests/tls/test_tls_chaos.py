@@ -1,4 +1,4 @@
-"""Both ends of a TLS connection do whatever they like, whenever they are called."""
+"""Both ends of a TLS connection act at random in each of their callbacks."""
 
 from __future__ import annotations
 

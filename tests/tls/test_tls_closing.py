@@ -68,7 +68,7 @@ def test_the_peers_close_notify_ends_the_connection(on_tls, tls_version, certifi
 @pytest.mark.parametrize("protocol", [Recorder, lambda: Buffered(1000)], ids=["plain", "buffered"])
 def test_data_and_close_notify_in_one_packet(on_tls, protocol):
     async def scenario(_transport, protocol, peer):
-        await in_thread(peer.sock.sendall, peer.records(b"last words") + peer.farewell())
+        await in_thread(peer.sock.sendall, peer.records(b"last words") + peer.close_notify())
         peer.sock.shutdown(socket.SHUT_WR)
         assert await protocol.lost() is None
         assert protocol.received == b"last words"
@@ -83,7 +83,7 @@ def test_an_answer_in_eof_received_still_leaves(on_tls):
             return super().eof_received()
 
     async def scenario(_transport, protocol, peer):
-        await in_thread(peer.sock.sendall, peer.farewell())
+        await in_thread(peer.sock.sendall, peer.close_notify())
         assert await in_thread(peer.recv_all) == b"good-bye"
         assert await protocol.lost() is None
 
@@ -141,7 +141,7 @@ def test_a_peer_that_never_answers_the_close_notify(on_tls, server_side):
 
 @needs_3_11
 def test_a_peer_that_takes_nothing_any_more(on_tls):
-    """The good-bye waits behind what the peer never reads."""
+    """close_notify waits behind data that the peer never reads."""
 
     async def scenario(transport, protocol, _peer):
         transport.write(bytes(32 << 20))
@@ -200,7 +200,7 @@ def test_a_peer_that_sends_on_after_the_close_notify(on_tls, loop):
     on_tls(scenario)
 
 
-# --- no good-bye ---
+# --- no close_notify ---
 
 
 @pytest.mark.parametrize("protocol", [Recorder, lambda: Buffered(10)], ids=["plain", "buffered"])

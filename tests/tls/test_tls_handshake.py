@@ -1,4 +1,4 @@
-"""What two sides agree on in a handshake: versions, names, protocols, certificates, sessions."""
+"""The agreements of a handshake: versions, names, protocols, certificates, sessions."""
 
 from __future__ import annotations
 

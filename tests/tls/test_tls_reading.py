@@ -195,7 +195,7 @@ def test_an_end_that_comes_while_paused_waits(on_tls, notified):
         transport.pause_reading()
         await in_thread(peer.sock.sendall, peer.records(b"last words"))
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         peer.sock.close()
         await a_few_turns()
         assert protocol.calls == ["connection_made"]
@@ -283,7 +283,7 @@ def test_a_small_buffer_loses_nothing_when_the_peer_ends(on_tls, notified):
     async def scenario(_transport, protocol, peer):
         data = random.Random(8).randbytes(50_000)
         records = peer.records(data)
-        await in_thread(peer.sock.sendall, records + (peer.farewell() if notified else b""))
+        await in_thread(peer.sock.sendall, records + (peer.close_notify() if notified else b""))
         peer.sock.close()
         assert await protocol.lost() is None
         assert protocol.received == data

@@ -115,7 +115,7 @@ def test_the_end_of_a_stream(loop, certificates, notified):
     async def scenario(reader, _transport, peer):
         await in_thread(peer.send, b"rest")
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         peer.sock.close()
         assert await reader.read() == b"rest"
         assert reader.at_eof()

@@ -137,7 +137,7 @@ def test_writes_from_the_callbacks_keep_their_order(on_tls):
 
 
 def test_a_write_leaves_without_a_running_loop(loop, certificates):
-    """As over plain TCP: who writes between two runs of the loop must not wait for the next."""
+    """As over plain TCP: a write between two runs of the loop must not wait for the next."""
     pair = loop.run_until_complete(tls_pair(loop, certificates))
     pair.client.transport.write(b"between")
     loop.run_until_complete(pair.server.got(7))

@@ -1,6 +1,6 @@
 """Protocols that lack a method, or whose attribute cannot be looked at or called.
 
-What asyncio makes of them differs with the transport and the method: some are errors of the
+The consequences differ with the transport and the method, as in asyncio: some are errors of the
 connecting call, some end the connection, some are only reported.
 """
 

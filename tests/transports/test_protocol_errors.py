@@ -1,4 +1,4 @@
-"""What a transport does when its protocol raises, and how protocols are exchanged."""
+"""Transports whose protocol raises, and the exchange of protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that Python takes and Rust knows no text for: lone surrogates, and no ``str`` at all."""
+"""Names that Rust cannot hold as text: lone surrogates, and objects that are no ``str``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The contexts in which transports call their protocols.
 
-Before CPython 3.15 a callback runs in the context of who caused it: who made the transport, who
-resumed it, who had to wait for room, who closed it. Since then it is always the first of these.
+Before CPython 3.15 a callback runs in the context of the code that caused it: that made the
+transport, resumed it, wrote more than there was room for, or closed it. Since then it is always the
+context that the transport was made in.
 """
 
 from __future__ import annotations

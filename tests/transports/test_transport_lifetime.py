@@ -1,4 +1,4 @@
-"""How a stream transport ends, and what it is while it lives."""
+"""The end of a stream transport, its extra information and its repr."""
 
 from __future__ import annotations
 

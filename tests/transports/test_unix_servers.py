@@ -1,4 +1,4 @@
-"""Servers on Unix sockets: their paths, and who removes them."""
+"""Servers on Unix sockets: their paths, and when these are removed."""
 
 from __future__ import annotations
 

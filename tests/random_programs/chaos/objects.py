@@ -1,4 +1,4 @@
-"""What chaos programs hand to the loop: callbacks and protocols that carry out operations."""
+"""Callbacks and protocols of chaos programs, which carry out operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program consists of while it runs: actors, and protocols that belong to one."""
+"""The parts of a program while it runs: actors, and protocols that belong to one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shown(error):
 
 
 class Actor:
-    """Who does something: its story, and what it may work on."""
+    """A part of a program: its story, and the objects that it may work on."""
 
     def __init__(self, world, name):
         self.world, self.name = world, name

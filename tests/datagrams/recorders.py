@@ -1,4 +1,4 @@
-"""What the tests of datagrams share: protocols that write down what comes."""
+"""Protocols of datagram endpoints that write down each datagram."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ pausing = pytest.mark.skipif(
 )
 
 
-class Letters(Recorder, asyncio.DatagramProtocol):
+class DatagramRecorder(Recorder, asyncio.DatagramProtocol):
     """Writes down what arrives, from whom, and the errors."""
 
     def __init__(self):
         super().__init__()
-        self.letters = []
+        self.datagrams = []
         self.errors = []
 
     def datagram_received(self, data, addr):
-        self.letters.append((data, addr))
+        self.datagrams.append((data, addr))
         self._note("datagram_received")
 
     def error_received(self, exc):
@@ -44,13 +44,13 @@ class Letters(Recorder, asyncio.DatagramProtocol):
 
     @property
     def contents(self):
-        return [data for data, _ in self.letters]
+        return [data for data, _ in self.datagrams]
 
     async def count(self, number):
-        await self.until(lambda: len(self.letters) >= number)
+        await self.until(lambda: len(self.datagrams) >= number)
 
 
-class Echo(Letters):
+class Echo(DatagramRecorder):
     def datagram_received(self, data, addr):
         super().datagram_received(data, addr)
         self.transport.sendto(data, addr)
@@ -60,7 +60,7 @@ def name_of(transport):
     return transport.get_extra_info("sockname")
 
 
-async def pair(endpoint, protocol=Letters, host="127.0.0.1"):
+async def pair(endpoint, protocol=DatagramRecorder, host="127.0.0.1"):
     """A bound endpoint, and one that is connected to it."""
     server, received = await endpoint(protocol, local_addr=(host, 0))
     client, answers = await endpoint(remote_addr=name_of(server)[:2])
