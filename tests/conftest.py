@@ -229,7 +229,7 @@ def programs(loop_name):
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    """Certificates for localhost and TLS contexts of all kinds (see `certificates.py`)."""
+    """Certificates for localhost and TLS contexts of all kinds (see `support.certificates`)."""
     pytest.importorskip("trustme")
     from support.certificates import Certificates  # late: it imports trustme
 
