@@ -16,8 +16,9 @@ import sys
 import textwrap
 
 import pytest
-from pipe_ends import KINDS, make_pipe
-from recording import transport_pair
+
+from support.pipe_ends import KINDS, make_pipe
+from support.recording import transport_pair
 
 # What a program started by `programs` finds in its name space, whichever loop is tested.
 PRELUDES = {
@@ -163,7 +164,7 @@ class Programs:
         """The environment of this process without what switches debug mode on."""
         env = {k: v for k, v in os.environ.items() if k not in DEBUG_VARIABLES}
         if hasattr(sys, "gettotalrefcount"):
-            # What other builds of CPython have without being told.
+            # The default of other builds of CPython.
             env["PYTHONWARNINGS"] = ",".join(USUAL_WARNINGS)
         env.update(PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", **(extra or {}))
         return env
@@ -228,8 +229,8 @@ def programs(loop_name):
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    """Certificates for localhost and TLS contexts of all kinds (see `certificates.py`)."""
+    """Certificates for localhost and TLS contexts of all kinds (see `support.certificates`)."""
     pytest.importorskip("trustme")
-    from certificates import Certificates  # late: it imports trustme
+    from support.certificates import Certificates  # late: it imports trustme
 
     return Certificates(tmp_path_factory.mktemp("certificates"))

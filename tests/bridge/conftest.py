@@ -14,7 +14,8 @@ import subprocess
 import sys
 
 import pytest
-from bridge_builds import Loops, build, load
+
+from bridge.builds import Loops, build, load
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("embedded", "beside", "asyncio")

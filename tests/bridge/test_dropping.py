@@ -1,4 +1,4 @@
-"""When Rust futures are dropped: cancelled, closed, forgotten, orphaned, at exit."""
+"""When Rust futures are dropped: cancelled, closed, forgotten, orphaned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_cancelling_before_the_first_step_drops_it(inline, extension, flag):
     inline.run(main)
 
 
-def test_cancelling_a_task_drops_what_it_awaits(loops, extension, flag, eventually):
+def test_cancelling_a_task_drops_the_future_that_it_awaits(loops, extension, flag, eventually):
     async def main():
         async def waits():
             await extension.never(flag)
@@ -38,7 +38,7 @@ def test_cancelling_a_task_drops_what_it_awaits(loops, extension, flag, eventual
     loops.run(main)
 
 
-def test_it_is_gone_before_python_hears_of_the_cancellation(inline, extension, flag):
+def test_it_is_dropped_before_python_sees_the_cancellation(inline, extension, flag):
     async def main():
         seen = []
 
@@ -59,7 +59,7 @@ def test_it_is_gone_before_python_hears_of_the_cancellation(inline, extension, f
     assert inline.run(main) == [True]
 
 
-def test_cancelling_tells_its_message(inline, extension, flag):
+def test_cancelling_passes_on_its_message(inline, extension, flag):
     async def main():
         task = asyncio.ensure_future(extension.never(flag))
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ def test_one_never_awaited_is_dropped_with_a_warning(inline, extension, flag):
     inline.run(main)
 
 
-def test_what_is_done_is_dropped_before_the_awaiting_code_goes_on(inline, extension, flag):
+def test_a_finished_future_is_dropped_before_the_awaiting_code_goes_on(inline, extension, flag):
     async def main():
         await extension.sleeps_with(0.001, flag)
         assert flag.dropped
@@ -203,7 +203,7 @@ def test_what_is_done_is_dropped_before_the_awaiting_code_goes_on(inline, extens
     inline.run(main)
 
 
-def test_a_task_that_only_a_waker_knows_of_lives_on(inline, extension, flag, eventually):
+def test_a_task_that_only_a_waker_refers_to_lives_on(inline, extension, flag, eventually):
     async def main():
         results = []
 
@@ -219,17 +219,17 @@ def test_a_task_that_only_a_waker_knows_of_lives_on(inline, extension, flag, eve
     inline.run(main)
 
 
-def test_a_task_that_nobody_can_wake_is_garbage(inline, extension, flag):
+def test_a_task_that_cannot_be_woken_is_garbage(inline, extension, flag):
     async def main():
-        told = []
+        reported = []
         # Not the whole report, which would keep the task.
-        note = lambda _, about: told.append(about["message"])  # noqa: E731
+        note = lambda _, about: reported.append(about["message"])  # noqa: E731
         asyncio.get_running_loop().set_exception_handler(note)
-        asyncio.ensure_future(extension.never(flag))  # noqa: RUF006 - nobody keeps it
+        asyncio.ensure_future(extension.never(flag))  # noqa: RUF006 - not kept
         await asyncio.sleep(0)
         gc.collect()
         assert flag.dropped
-        assert told == ["Task was destroyed but it is pending!"]
+        assert reported == ["Task was destroyed but it is pending!"]
 
     inline.run(main)
 
@@ -275,7 +275,7 @@ def test_it_is_garbage_once_the_last_waker_is_gone(inline, extension):
 
 
 @pytest.mark.parametrize("kind", ["never", "sleeps_with", "local_never"])
-def test_a_loop_that_closes_drops_what_is_pending(inline, extension, flag, kind):
+def test_a_loop_that_closes_drops_pending_futures(inline, extension, flag, kind):
     loop = inline.factory()
     future = extension.never if kind == "never" else getattr(extension, kind)
     args = (30, flag) if kind == "sleeps_with" else (flag,)
@@ -321,7 +321,7 @@ def test_a_waker_does_not_keep_a_closed_loops_descriptors(inline, extension):
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        asyncio.ensure_future(pulse.wait(1))  # noqa: RUF006 - nobody keeps it
+        asyncio.ensure_future(pulse.wait(1))  # noqa: RUF006 - not kept
         for _ in range(3):
             await extension.sleeps(0.001)
 
@@ -373,200 +373,6 @@ def test_a_loop_moves_to_another_thread(inline, extension):
     thread.join(60)
     loop.close()
     assert results == ["moved"]
-
-
-@pytest.mark.parametrize("local", [False, True])
-def test_spawned_tasks_are_dropped_with_the_loop(embedded, extension, flag, local):
-    async def main():
-        extension.spawned_and_left(flag, local)
-        await extension.sleeps(0.001)
-        return flag.started
-
-    assert embedded.run(main) == 1
-    assert flag.dropped
-    assert flag.dropped_at_home
-
-
-def test_a_local_future_works(loops, extension):
-    async def main():
-        return await extension.local_yields(5)
-
-    assert loops.run(main) == 5
-
-
-def test_a_local_future_dropped_elsewhere_waits_for_its_own_thread(inline, extension, flag):
-    async def main():
-        futures = [extension.local_never(flag)]
-        futures[0].send(None)
-        thread = threading.Thread(target=futures.pop().close)
-        thread.start()
-        thread.join()
-        assert not flag.dropped
-        await extension.local_yields(1)
-        assert flag.dropped_at_home
-
-    inline.run(main)
-
-
-def test_a_local_future_is_not_polled_elsewhere(inline, extension):
-    future = extension.local_yields(1)
-
-    async def main():
-        with pytest.raises(RuntimeError, match="cannot leave the thread"):
-            await future
-        return True
-
-    results = []
-    thread = threading.Thread(target=lambda: results.append(inline.run(main)))
-    thread.start()
-    thread.join(60)
-    assert results == [True]
-    extension.local_yields(0).close()
-
-
-def test_a_future_that_is_not_local_may_be_dropped_anywhere(inline, extension, flag):
-    async def main():
-        futures = [extension.never(flag)]
-        futures[0].send(None)
-        thread = threading.Thread(target=futures.clear)
-        thread.start()
-        thread.join()
-        gc.collect()
-        assert flag.dropped
-
-    inline.run(main)
-
-
-@pytest.mark.parametrize("state", ["fresh", "pending", "sleeping", "local", "spawned"])
-@pytest.mark.parametrize("run", ["bridge_extension.new_event_loop", "tokioloop.new_event_loop"])
-def test_the_interpreter_exits_with_futures_alive(extension_programs, state, run):
-    done = extension_programs(
-        f"""
-        import asyncio, gc, tokioloop, warnings
-        warnings.simplefilter("ignore")
-        flag = bridge_extension.DropFlag()
-        loop = {run}()
-        channel = bridge_extension.Oneshot()
-
-        async def main():
-            state = {state!r}
-            if state == "fresh":
-                return bridge_extension.never(flag)
-            if state == "pending":
-                future = channel.receive()
-            elif state == "sleeping":
-                future = bridge_extension.sleeps(0.01)
-            elif state == "local":
-                future = bridge_extension.local_never(flag)
-            else:
-                bridge_extension.spawned_and_left(flag, True)
-                future = bridge_extension.sleeps(30)
-            task = asyncio.ensure_future(future)
-            await asyncio.sleep(0)
-            return task
-
-        kept = loop.run_until_complete(main())
-        gc.disable()
-        channel.send_elsewhere(None)
-        print("leaving")
-        """
-    )
-    assert done.stdout == "leaving\n"
-
-
-LOOPS = ("bridge_extension.new_event_loop", "tokioloop.new_event_loop", "asyncio.new_event_loop")
-
-
-@pytest.mark.parametrize("thread", ["main", "daemon"])
-@pytest.mark.parametrize("factory", LOOPS)
-def test_the_interpreter_exits_while_threads_wake(extension_programs, factory, thread):
-    """On a loop that knows nothing of wakers they are woken by threads that need the GIL."""
-    for _ in range(3):
-        done = extension_programs(
-            f"""
-            import asyncio, threading, time, tokioloop
-            pulse = bridge_extension.Pulse()
-            loop = {factory}()
-            # Made while no loop runs: bound to the one that they are awaited on.
-            futures = [pulse.wait(10_000_000) for _ in range(20)]
-            woken = threading.Event()
-
-            async def main():
-                tasks = [asyncio.ensure_future(future) for future in futures]
-                await asyncio.sleep(0.01)
-                pulse.beat_elsewhere(1_000_000)
-                await asyncio.sleep(0.05)
-                woken.set()
-                return tasks
-
-            def serve():
-                kept.append(loop.run_until_complete(main()))
-                loop.run_forever()
-
-            class Slow:
-                def __del__(self, clock=time.perf_counter):
-                    end = clock() + 0.1
-                    while clock() < end:
-                        pass
-
-            kept, slow = [], Slow()
-            if {thread!r} == "daemon":
-                threading.Thread(target=serve, daemon=True).start()
-                assert woken.wait(20)
-            else:
-                kept.append(loop.run_until_complete(main()))
-            """
-        )
-        assert "panicked" not in done.stderr
-
-
-@pytest.mark.parametrize("others", ["alone", "after a sub-interpreter"])
-@pytest.mark.parametrize("factory", LOOPS)
-def test_the_interpreter_exits_while_futures_end(extension_programs, factory, others):
-    """A daemon thread's loop, whose futures end all the time, in Rust and in Python."""
-    for _ in range(3):
-        done = extension_programs(
-            f"""
-            import asyncio, sys, threading, time, tokioloop
-            if {others!r} != "alone":
-                if sys.version_info >= (3, 13):
-                    import _interpreters as interpreters
-                else:
-                    import _xxsubinterpreters as interpreters
-                interpreters.destroy(interpreters.create())
-            started = threading.Event()
-
-            async def naps():
-                time.sleep(0.001)
-                await asyncio.sleep(0)
-
-            async def work():
-                started.set()
-                while True:
-                    await asyncio.gather(
-                        bridge_extension.sleeps(0.001),
-                        bridge_extension.yields(3),
-                        bridge_extension.awaits(naps),
-                        bridge_extension.calls(lambda: time.sleep(0.001), 1),
-                        bridge_extension.spawned_blocking(1),
-                    )
-
-            def serve():
-                {factory}().run_until_complete(work())
-
-            class Slow:
-                def __del__(self, clock=time.perf_counter):
-                    end = clock() + 0.1
-                    while clock() < end:
-                        pass
-
-            slow = Slow()
-            threading.Thread(target=serve, daemon=True).start()
-            assert started.wait(20)
-            time.sleep(0.05)
-            """
-        )
-        assert "panicked" not in done.stderr
 
 
 def resident():

@@ -1,4 +1,4 @@
-"""What docs/rust.md says, where no other test does."""
+"""The statements of docs/rust.md that no other test checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextvars
 import pytest
 
 
-def test_a_supervised_task_ends_with_who_awaits_it(loops, extension, eventually):
+def test_a_supervised_task_ends_with_the_task_that_awaits_it(loops, extension, eventually):
     async def main():
         ended = []
 
@@ -64,7 +64,7 @@ def test_a_bounded_channel_holds_the_producer_back(loops, extension):
     assert ahead <= 17
 
 
-def test_what_a_future_sets_is_set_for_its_task(inline, extension):
+def test_a_variable_set_by_a_future_is_set_for_its_task(inline, extension):
     variable = contextvars.ContextVar("variable", default="unset")
 
     async def main():
@@ -74,7 +74,7 @@ def test_what_a_future_sets_is_set_for_its_task(inline, extension):
     assert inline.run(main) == "by Rust"
 
 
-def test_what_rust_starts_inherits_the_context(loops, extension):
+def test_coroutines_started_by_rust_inherit_the_context(loops, extension):
     variable = contextvars.ContextVar("variable", default="unset")
 
     async def inner():

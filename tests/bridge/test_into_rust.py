@@ -51,7 +51,7 @@ def test_python_inside_of_rust_inside_of_python(loops, extension):
     assert loops.run(main) == 22
 
 
-def test_what_is_no_awaitable_is_refused(inline, extension):
+def test_an_object_that_is_no_awaitable_is_refused(inline, extension):
     async def main():
         with pytest.raises(TypeError):
             await asyncio.wait_for(extension.awaits(lambda: 3), 5)
@@ -97,7 +97,7 @@ def test_rust_awaits_a_coroutine_from_another_thread(loops, extension):
     assert loops.run(main) == threading.get_ident()
 
 
-def test_a_loop_that_closes_ends_what_rust_awaits(inline, extension):
+def test_a_loop_that_closes_ends_python_awaitables_of_rust(inline, extension):
     loop = inline.factory()
 
     async def main():

@@ -66,7 +66,7 @@ def test_a_loop_with_another_loops_table_is_refused(extension, whose):
     loop.close()
 
 
-def test_what_is_no_table_is_another_loop(extension):
+def test_an_object_that_is_no_table_is_another_loop(extension):
     class Odd(asyncio.SelectorEventLoop):
         _bridge = "not a capsule"
 
@@ -95,7 +95,7 @@ def test_the_embedded_loop_is_its_own(extension):
 
 
 def test_an_embedded_loop_of_another_extension_is_beside_it(extension):
-    """Only the class tells: a subclass of either loop is as good."""
+    """Only the class counts: a subclass of either loop is as good."""
     import tokioloop
 
     for base in (extension.Loop, tokioloop.Loop):

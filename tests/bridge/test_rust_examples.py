@@ -12,7 +12,8 @@ import sys
 import time
 
 import pytest
-from bridge_builds import Loops, build, load
+
+from bridge.builds import Loops, build, load
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 BESIDE, EMBEDDED = EXAMPLES / "rust-extension", EXAMPLES / "rust-embedded"
@@ -182,7 +183,7 @@ def test_a_connection_is_used_again(run, fetchlimit):
 
 def test_a_refused_connection_is_an_os_error(run, fetchlimit):
     async def main():
-        # Bound and not listening: nobody else gets the port meanwhile.
+        # Bound and not listening: no other program gets the port meanwhile.
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
@@ -208,7 +209,7 @@ def test_a_server_that_speaks_no_http_is_a_fetch_error(run, fetchlimit):
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "/path", "https://localhost/", "http://"])
-def test_what_is_no_url_is_refused_at_the_call(fetchlimit, url):
+def test_an_invalid_url_is_refused_at_the_call(fetchlimit, url):
     with pytest.raises(ValueError, match="URL"):
         fetchlimit.Client().get(url)
 
@@ -236,7 +237,7 @@ def test_a_cancelled_request_is_dropped(run, fetchlimit):
     run(main)
 
 
-def test_a_body_that_nobody_reads_on_is_dropped(run, fetchlimit):
+def test_a_body_that_is_not_read_to_its_end_is_dropped(run, fetchlimit):
     async def main():
         gone = asyncio.Event()
 
@@ -312,7 +313,7 @@ def test_the_client_keeps_to_its_limiter(run, fetchlimit):
         assert sent <= burst + rate * when
 
 
-def test_whoever_comes_first_is_served_first(fetchlimit):
+def test_callers_are_served_in_their_order(fetchlimit):
     import tokioloop  # on other loops tokio's threads start and end them in any order
 
     async def main():
@@ -329,7 +330,7 @@ def test_whoever_comes_first_is_served_first(fetchlimit):
     assert tokioloop.run(main()) == [0, 1, 2, 3, 4, 5]
 
 
-def test_whoever_is_cancelled_takes_nothing(run, fetchlimit):
+def test_a_cancelled_caller_takes_nothing(run, fetchlimit):
     async def main():
         limiter = fetchlimit.Limiter(4, 1)
         assert await limiter.acquire() is None
@@ -387,7 +388,7 @@ def test_ticks(run_anywhere, linetalk):
         linetalk.ticks(0, 1)
 
 
-def test_an_answer_that_was_given_up_is_nobodys(run_anywhere, linetalk):
+def test_an_answer_that_was_given_up_is_discarded(run_anywhere, linetalk):
     async def main():
         asked, gone = asyncio.Event(), asyncio.Event()
 
@@ -469,12 +470,12 @@ def test_the_embedded_demo_needs_one_thread(linetalk):
 
 
 @pytest.mark.parametrize(("project", "name"), [(BESIDE, "fetchlimit"), (EMBEDDED, "linetalk")])
-def test_a_stub_names_what_its_module_has(request, project, name):
+def test_a_stub_names_the_contents_of_its_module(request, project, name):
     module = request.getfixturevalue(name)
     stub = ast.parse((project / f"{name}.pyi").read_text())
     named = (ast.ClassDef, ast.FunctionDef)
-    told = {it.name: it for it in stub.body if isinstance(it, named)}
-    assert set(module.__all__) == told.keys()
-    for klass in (it for it in told.values() if isinstance(it, ast.ClassDef) and it.body):
+    stubbed = {it.name: it for it in stub.body if isinstance(it, named)}
+    assert set(module.__all__) == stubbed.keys()
+    for klass in (it for it in stubbed.values() if isinstance(it, ast.ClassDef) and it.body):
         for method in (it for it in klass.body if isinstance(it, ast.FunctionDef)):
             assert hasattr(getattr(module, klass.name), method.name), f"{klass.name}.{method.name}"

@@ -23,7 +23,7 @@ def test_rust_reads_a_generator(loops, extension, kind):
 
 
 @pytest.mark.parametrize("kind", ["v1", "own"])
-def test_what_a_generator_raises_is_an_item(loops, extension, kind):
+def test_an_exception_of_a_generator_is_an_item(loops, extension, kind):
     async def generate():
         yield 1
         raise LookupError("no more")
@@ -41,17 +41,17 @@ def test_items_alone_end_with_a_report(loops, extension):
         raise LookupError("no more")
 
     async def main():
-        told = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+        reported = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
         items = await extension.collects(generate(), 10, "v2")
-        return items, told[0]["exception"]
+        return items, reported[0]["exception"]
 
     items, error = loops.run(main)
     assert items == [1]
     assert isinstance(error, LookupError)
 
 
-def test_a_generator_is_asked_only_for_what_is_wanted(loops, extension):
+def test_a_generator_is_resumed_only_for_items_that_are_wanted(loops, extension):
     asked = []
 
     async def generate():
@@ -69,7 +69,7 @@ def test_a_generator_is_asked_only_for_what_is_wanted(loops, extension):
     assert asked == [0, 1, 2]
 
 
-def test_what_is_no_generator_is_refused(loops, extension):
+def test_an_object_that_is_no_generator_is_refused(loops, extension):
     async def main():
         with pytest.raises(AttributeError):
             await extension.collects(3, 3, "own")
@@ -158,7 +158,7 @@ def test_a_stream_with_given_locals(loops, extension):
     assert loops.run(main) == ["given"] * 2
 
 
-def test_a_stream_that_nobody_has_is_dropped(inline, extension, flag):
+def test_an_unreferenced_stream_is_dropped(inline, extension, flag):
     async def main():
         stream = extension.counts(5, [], flag)
         await stream.__anext__()

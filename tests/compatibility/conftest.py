@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from rows import observe
+
+from compatibility.rows import observe
 
 
 @pytest.fixture

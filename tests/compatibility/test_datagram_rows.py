@@ -7,7 +7,8 @@ import socket
 import sys
 
 import pytest
-from rows import row
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
@@ -60,13 +61,13 @@ def test_datagrams_before_a_reader(both):
     async def look(loop):
         near, far = socket.socketpair()
 
-        class Tells(Datagrams):
+        class Notes(Datagrams):
             def datagram_received(self, data, address):
                 super().datagram_received(data, address)
                 if len(self.received) == 1:
                     far.send(b"x")
 
-        transport, protocol = await endpoint(loop, Tells)
+        transport, protocol = await endpoint(loop, Notes)
         seen = []
         with near, far, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 
@@ -104,7 +105,7 @@ def test_addresses(both):
 
 
 @row("`get_write_buffer_size()` of a datagram transport, 3.13 before its correction")
-def test_the_size_of_what_is_buffered(both, tmp_path):
+def test_the_size_of_the_write_buffer(both, tmp_path):
     header = 8 if sys.version_info >= (3, 13) else 0
 
     async def look(loop):

@@ -11,9 +11,10 @@ import signal
 import socket
 
 import pytest
-from recording import Recorder, blocking_pair, transport_pair
-from reused_numbers import pair_with
-from rows import row
+
+from compatibility.rows import row
+from support.recording import Recorder, blocking_pair, transport_pair
+from support.reused_numbers import pair_with
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
@@ -49,7 +50,7 @@ def test_private_attributes(both):
 
 
 @row("The object that `sock_recv` and its kin give")
-def test_what_sock_recv_gives(both):
+def test_the_result_of_sock_recv(both):
     async def look(loop):
         near, far = blocking_pair()
         with near, far:
@@ -102,7 +103,7 @@ def test_a_blocking_socket(both):
 
 
 @row("The wake-up descriptor that was there before `add_signal_handler`")
-def test_a_wake_up_descriptor_of_somebody_elses(both):
+def test_a_foreign_wake_up_descriptor(both):
     def look(loop):
         near, far = socket.socketpair()
         with near, far:

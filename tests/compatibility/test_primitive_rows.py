@@ -7,13 +7,14 @@ import collections.abc
 import inspect
 
 import pytest
-from rows import row
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
 
 @row("The object that `tokioloop.sleep` gives")
-def test_what_sleep_gives(ours):
+def test_the_result_of_sleep(ours):
     import tokioloop
 
     async def look(make):

@@ -11,8 +11,9 @@ import sys
 import warnings
 
 import pytest
-from recording import Recorder
-from rows import row
+
+from compatibility.rows import row
+from support.recording import Recorder
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
@@ -124,7 +125,7 @@ def test_a_status_taken_by_popen(both, pidfds):
         popen = process._transport.get_extra_info("subprocess")
         os.write(popen.stdin.fileno(), b"\n")
         while popen.poll() is None:
-            pass  # the loop must not hear of it first
+            pass  # the loop must not reap it first
         status = await process.wait()
         process._transport.close()
         return status
@@ -155,7 +156,7 @@ def test_a_signal_too_late(both, pidfds, monkeypatch):
 
 
 @row("A child that ended and was reaped by others before it is watched")
-def test_a_child_that_nobody_can_wait_for(both_programs):
+def test_a_child_that_cannot_be_waited_for(both_programs):
     source = """
 import asyncio, logging, signal, time
 logging.disable()
@@ -168,7 +169,7 @@ async def main():
 
     def starts(self, *args, **kwargs):
         popen(self, *args, **kwargs)
-        time.sleep(0.1)  # it ends before anybody watches it
+        time.sleep(0.1)  # it ends before it is watched
 
     subprocess.Popen.__init__ = starts
     try:

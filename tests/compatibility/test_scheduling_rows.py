@@ -7,7 +7,8 @@ import math
 import time
 
 import pytest
-from rows import row
+
+from compatibility.rows import row
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

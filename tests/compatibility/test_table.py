@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 
-from rows import documented, shown
+from compatibility.rows import documented, shown
 
 
 def test_every_row_has_a_test():

@@ -8,8 +8,9 @@ import ssl
 import sys
 
 import pytest
-from recording import Recorder, blocking_pair, in_thread
-from rows import row
+
+from compatibility.rows import row
+from support.recording import Recorder, blocking_pair, in_thread
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 
@@ -197,7 +198,7 @@ def test_writing_no_bytes(both, certificates):
 
 
 @row("Data held back by a pause over TLS when the connection is closed, on CPython 3.10")
-def test_closing_with_what_waits(both, certificates):
+def test_closing_with_data_not_yet_delivered(both, certificates):
     async def look(loop):
         loop.set_exception_handler(lambda _loop, _context: None)
         transport, protocol, peer = await connected(loop, certificates)

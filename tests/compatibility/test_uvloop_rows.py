@@ -9,8 +9,9 @@ import sys
 import time
 
 import pytest
-from recording import transport_pair
-from rows import row
+
+from compatibility.rows import row
+from support.recording import transport_pair
 
 pytestmark = pytest.mark.native_only(reason="looks at our loop already")
 

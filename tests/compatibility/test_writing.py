@@ -1,4 +1,4 @@
-"""Rows about when written data leaves, and what becomes of it."""
+"""Rows about when written data leaves, and how it is changed or lost before."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, in_thread, read_exactly, transport_pair
-from rows import row
+
+from compatibility.rows import row
+from support.recording import Recorder, in_thread, read_exactly, transport_pair
 
 pytestmark = pytest.mark.native_only(reason="looks at both loops already")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .cpython import expected_failure
+from conformance.cpython import expected_failure
 
 
 def pytest_collection_modifyitems(config, items):

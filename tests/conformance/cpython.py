@@ -1,4 +1,4 @@
-"""What of CPython's own asyncio tests runs against the loop, and what is expected of it.
+"""CPython's own asyncio tests that run against the loop, and those that are expected to fail.
 
 The tests are those of the interpreter that runs: nothing of them is kept here. Every class of
 the modules below that drives a loop is subclassed, and the subclass gets the tested loop

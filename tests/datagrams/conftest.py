@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from letters import Letters
+
+from datagrams.recorders import DatagramRecorder
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def endpoint(loop):
     """Make an endpoint in a running loop; what is still open at the end is aborted."""
     made = []
 
-    async def make(protocol=Letters, **options):
+    async def make(protocol=DatagramRecorder, **options):
         transport, protocol = await loop.create_datagram_endpoint(protocol, **options)
         made.append((transport, protocol))
         return transport, protocol

@@ -8,8 +8,9 @@ import os
 import socket
 
 import pytest
-from letters import LOCAL, Echo, name_of, pair
-from recording import Reports
+
+from datagrams.recorders import LOCAL, Echo, name_of, pair
+from support.recording import Reports
 
 # --- addresses ---
 
@@ -24,7 +25,7 @@ def test_every_spelling_of_an_address(run, endpoint):
             sender.sendto(repr(host).encode(), (host, port))
         await received.count(len(hosts))
         assert received.contents == [repr(host).encode() for host in hosts]
-        assert {addr for _, addr in received.letters} == {name_of(sender)}
+        assert {addr for _, addr in received.datagrams} == {name_of(sender)}
 
     run(scenario)
 
@@ -51,7 +52,7 @@ def test_flow_information_is_sent_as_sockets_send_it(run, endpoint):
         port = name_of(server)[1]
         sender.sendto(b"flow", ("::1", port, 0xFFFFF, 0))
         await received.count(1)
-        assert received.letters[0][1] == name_of(sender)
+        assert received.datagrams[0][1] == name_of(sender)
         # Out of range: an error of the caller's, which ends the transport, as any but OSError.
         reports = Reports(asyncio.get_running_loop())
         sender.sendto(b"flow", ("::1", port, 0x100000, 0))
@@ -77,7 +78,7 @@ def test_flow_information_is_sent_as_sockets_send_it(run, endpoint):
     ],
     ids=repr,
 )
-def test_what_is_no_address_ends_the_transport(loop, run, endpoint, address, error):
+def test_an_invalid_address_ends_the_transport(loop, run, endpoint, address, error):
     async def scenario():
         reports = Reports(loop)
         transport, protocol = await endpoint(local_addr=LOCAL)
@@ -196,10 +197,10 @@ def test_a_port_can_be_shared(run, endpoint):
         for _ in range(50):
             sender, _ = await endpoint(remote_addr=name_of(first))
             sender.sendto(b"x")
-        await one.until(lambda: len(one.letters) + len(two.letters) == 50 or two.letters)
-        while len(one.letters) + len(two.letters) < 50:
+        await one.until(lambda: len(one.datagrams) + len(two.datagrams) == 50 or two.datagrams)
+        while len(one.datagrams) + len(two.datagrams) < 50:
             await asyncio.sleep(0.001)
-        assert one.letters and two.letters
+        assert one.datagrams and two.datagrams
 
     run(scenario)
 
@@ -215,8 +216,8 @@ def test_unix_datagrams(run, endpoint, tmp_path):
         client, answers = await endpoint(local_addr=own, remote_addr=path, family=socket.AF_UNIX)
         client.sendto(b"hello")
         await answers.count(1)
-        assert received.letters == [(b"hello", own)]
-        assert answers.letters == [(b"hello", path)]
+        assert received.datagrams == [(b"hello", own)]
+        assert answers.datagrams == [(b"hello", path)]
         assert name_of(server) == path
         assert client.get_extra_info("peername") == path
 
@@ -236,7 +237,7 @@ def test_unix_addresses_of_every_spelling(run, endpoint, tmp_path):
         sender.sendto(b"str", abstract)
         sender.sendto(b"bytes", abstract.encode())
         await hidden.count(2)
-        assert {addr for _, addr in plain.letters} == {str(tmp_path / "sender")}
+        assert {addr for _, addr in plain.datagrams} == {str(tmp_path / "sender")}
         sender.sendto(b"x", str(tmp_path / "nobody"))
         assert [type(error) for error in sent.errors] == [FileNotFoundError]
         sender.sendto(b"x", "/" * 200)
@@ -253,7 +254,7 @@ def test_abstract_senders_are_named_by_bytes(run, endpoint, tmp_path):
         client, answers = await endpoint(local_addr=abstract, family=socket.AF_UNIX)
         client.sendto(b"x", path)
         await answers.count(1)
-        assert received.letters == [(b"x", abstract.encode())]
+        assert received.datagrams == [(b"x", abstract.encode())]
 
     run(scenario)
 
@@ -269,7 +270,7 @@ def test_a_nameless_unix_sender_has_no_address(run, endpoint, tmp_path):
             named.sendto(b"named", path)
             await received.count(3)
         name = str(tmp_path / "named")
-        assert received.letters == [(b"named", name), (b"nameless", None), (b"named", name)]
+        assert received.datagrams == [(b"named", name), (b"nameless", None), (b"named", name)]
 
     run(scenario)
 

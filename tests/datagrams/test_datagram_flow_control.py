@@ -1,4 +1,4 @@
-"""What the kernel does not take, and floods."""
+"""Datagrams that the kernel does not take, and floods."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import concurrent.futures
 import socket
 
 import pytest
-from letters import HEADER, LOCAL, Echo, Letters, miscounted, name_of
-from recording import listener
+
+from datagrams.recorders import HEADER, LOCAL, DatagramRecorder, Echo, miscounted, name_of
+from support.recording import listener
 
 # --- flow control ---
 
@@ -57,7 +58,7 @@ def fill(transport, address=None, data=b"x"):
 
 @miscounted
 @pytest.mark.parametrize("connected", [True, False])
-def test_what_the_kernel_does_not_take_is_buffered(run, endpoint, crowded, connected):
+def test_data_that_the_kernel_does_not_take_is_buffered(run, endpoint, crowded, connected):
     async def scenario():
         remote = {"remote_addr": crowded.path} if connected else {}
         client, protocol = await endpoint(family=socket.AF_UNIX, local_addr=None, **remote)
@@ -127,7 +128,7 @@ def test_the_limits_are_checked(run, endpoint):
     run(scenario)
 
 
-def test_close_sends_what_is_buffered(run, endpoint, crowded):
+def test_close_sends_buffered_data(run, endpoint, crowded):
     async def scenario():
         client, protocol = await endpoint(family=socket.AF_UNIX, remote_addr=crowded.path)
         taken = fill(client)
@@ -142,7 +143,7 @@ def test_close_sends_what_is_buffered(run, endpoint, crowded):
     run(scenario)
 
 
-def test_abort_drops_what_is_buffered(run, endpoint, crowded):
+def test_abort_drops_buffered_data(run, endpoint, crowded):
     async def scenario():
         client, protocol = await endpoint(family=socket.AF_UNIX, remote_addr=crowded.path)
         taken = fill(client)
@@ -170,7 +171,7 @@ def test_an_error_of_a_buffered_datagram_does_not_hold_up_the_next(run, endpoint
 # --- under load ---
 
 
-def test_a_flood_starves_nobody(loop, run, endpoint):
+def test_a_flood_starves_no_other(loop, run, endpoint):
     class Answers(asyncio.Protocol):
         def connection_made(self, transport):
             self.transport = transport
@@ -207,7 +208,7 @@ def test_a_flood_starves_nobody(loop, run, endpoint):
                 assert await reader.readline() == b"%d\n" % number
             while ticks < 20:
                 await asyncio.sleep(0)
-            assert received.letters
+            assert received.datagrams
             writer.close()
             await writer.wait_closed()
             tcp.close()
@@ -237,7 +238,9 @@ def test_endpoints_in_several_threads(loop_factory):
     async def echo():
         loop = asyncio.get_running_loop()
         server, _ = await loop.create_datagram_endpoint(Echo, local_addr=LOCAL)
-        client, answers = await loop.create_datagram_endpoint(Letters, remote_addr=name_of(server))
+        client, answers = await loop.create_datagram_endpoint(
+            DatagramRecorder, remote_addr=name_of(server)
+        )
         for number in range(300):
             client.sendto(b"%d" % number)
             await answers.count(number + 1)

@@ -8,13 +8,14 @@ import socket
 import sys
 
 import pytest
-from letters import LOCAL, Letters, name_of, pausing
-from recording import Reports
+
+from datagrams.recorders import LOCAL, DatagramRecorder, name_of, pausing
+from support.recording import Reports
 
 # --- the protocol ---
 
 
-class Fails(Letters):
+class Fails(DatagramRecorder):
     """Raises in one of its callbacks."""
 
     def __init__(self, where):
@@ -86,8 +87,8 @@ def test_other_callbacks_that_raise_are_reported(loop, run, endpoint, where):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_loop_leaves_it(loop, endpoint, error):
-    class Ends(Letters):
+def test_an_exception_that_ends_the_loop_leaves_it(loop, endpoint, error):
+    class Ends(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             if data == b"end":
@@ -108,7 +109,7 @@ def test_what_ends_the_loop_leaves_it(loop, endpoint, error):
 
 @pytest.mark.parametrize("way", ["close", "abort"])
 def test_nothing_is_delivered_after_an_end_within_a_callback(run, endpoint, way):
-    class Ends(Letters):
+    class Ends(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             getattr(self.transport, way)()
@@ -124,8 +125,8 @@ def test_nothing_is_delivered_after_an_end_within_a_callback(run, endpoint, way)
     run(scenario)
 
 
-def test_what_a_datagram_schedules_runs_before_the_next_is_delivered(loop, run, endpoint):
-    class Schedules(Letters):
+def test_a_call_scheduled_by_a_datagram_runs_before_the_next_is_delivered(loop, run, endpoint):
+    class Schedules(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             order.append(data)
@@ -148,12 +149,12 @@ def test_what_a_datagram_schedules_runs_before_the_next_is_delivered(loop, run, 
 
 
 def test_a_task_takes_each_datagram_before_the_next_arrives(loop, run, endpoint):
-    class Mailbox(Letters):
+    class Mailbox(DatagramRecorder):
         waiting = None
 
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
-            self.waiting.set_result(data)  # raises if nobody took the last one
+            self.waiting.set_result(data)  # raises if the last one was not taken
 
     async def scenario():
         reports = Reports(loop)
@@ -171,7 +172,7 @@ def test_a_task_takes_each_datagram_before_the_next_arrives(loop, run, endpoint)
 
 
 def test_stop_ends_the_run_after_the_datagram(loop, endpoint):
-    class Stops(Letters):
+    class Stops(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             loop.stop()
@@ -190,15 +191,15 @@ def test_stop_ends_the_run_after_the_datagram(loop, endpoint):
         except RuntimeError:
             continue  # stopped before the task was done
     received = task.result()
-    for number in range(len(received.letters), 5):
+    for number in range(len(received.datagrams), 5):
         loop.run_forever()
-        assert len(received.letters) == number + 1
+        assert len(received.datagrams) == number + 1
     assert received.contents == [b"%d" % number for number in range(5)]
 
 
 @pausing
 def test_reading_can_be_paused(run, endpoint):
-    class Pauses(Letters):
+    class Pauses(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             self.transport.pause_reading()
@@ -212,7 +213,7 @@ def test_reading_can_be_paused(run, endpoint):
         for number in range(3):
             await received.count(number + 1)
             await asyncio.sleep(0.01)
-            assert len(received.letters) == number + 1
+            assert len(received.datagrams) == number + 1
             assert not server.is_reading()
             server.resume_reading()
         assert server.is_reading()
@@ -238,32 +239,32 @@ def test_reading_cannot_be_paused_yet(run, endpoint, method):
 
 
 def test_another_protocol_can_take_over(run, endpoint):
-    class HandsOver(Letters):
+    class HandsOver(DatagramRecorder):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
-            self.transport.set_protocol(heir)
+            self.transport.set_protocol(second)
 
     async def scenario():
         server, received = await endpoint(HandsOver, local_addr=LOCAL)
         client, _ = await endpoint(remote_addr=name_of(server))
         for _ in range(3):
             client.sendto(b"x")
-        await heir.count(2)
-        assert len(received.letters) == 1
-        assert server.get_protocol() is heir
+        await second.count(2)
+        assert len(received.datagrams) == 1
+        assert server.get_protocol() is second
         server.close()
-        await heir.lost()
+        await second.lost()
         assert received.losses == 0
-        received.transport = None  # its loss is told to the heir
+        received.transport = None  # the new protocol gets its loss
 
-    heir = Letters()
+    second = DatagramRecorder()
     run(scenario)
 
 
 def test_callbacks_run_in_the_context_of_the_making(run, endpoint):
     variable = contextvars.ContextVar("variable", default="outside")
 
-    class Looks(Letters):
+    class Looks(DatagramRecorder):
         def _note(self, name):
             seen.append((name, variable.get()))
             super()._note(name)

@@ -1,4 +1,4 @@
-"""What a datagram transport is, and how it ends."""
+"""Datagram transports: their extra information, their lifetime, their end."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import warnings
 import weakref
 
 import pytest
-from letters import LOCAL, Echo, Letters, name_of, pair, pausing
+
+from datagrams.recorders import LOCAL, DatagramRecorder, Echo, name_of, pair, pausing
 
 # --- what a transport is ---
 
 
-def test_what_a_transport_tells_of_itself(loop, run, endpoint):
+def test_the_extra_info_and_the_repr_of_a_transport(loop, run, endpoint):
     async def scenario():
         server, received, client, _answers = await pair(endpoint)
         assert isinstance(server, asyncio.Transport)
@@ -81,14 +82,14 @@ def test_datagrams_of_one_sender_share_its_name(run, endpoint):
             for client in clients:
                 client.sendto(b"x")
         await received.count(6)
-        names = [addr for _, addr in received.letters]
+        names = [addr for _, addr in received.datagrams]
         assert names[:3] == names[3:] == [name_of(client) for client in clients]
         assert all(one is other for one, other in zip(names[:3], names[3:], strict=True))
 
     run(scenario)
 
 
-def test_hundreds_of_senders_are_told_apart(run, endpoint):
+def test_hundreds_of_senders_are_distinguished(run, endpoint):
     async def scenario():
         server, received = await endpoint(Echo, local_addr=LOCAL)
         senders = []
@@ -99,11 +100,11 @@ def test_hundreds_of_senders_are_told_apart(run, endpoint):
                 senders.append(sock)
                 sock.bind((f"127.0.0.{1 + number % 3}", 0))
                 sock.settimeout(20)
-            for turn in range(3):
-                for sock in senders[:: turn + 1]:
+            for skipped in range(3):
+                for sock in senders[:: skipped + 1]:
                     sock.sendto(b"%d" % sock.fileno(), name_of(server))
                     await received.count(1)
-                    assert received.letters.pop() == (b"%d" % sock.fileno(), sock.getsockname())
+                    assert received.datagrams.pop() == (b"%d" % sock.fileno(), sock.getsockname())
                     assert sock.recvfrom(100) == (b"%d" % sock.fileno(), name_of(server))
         finally:
             for sock in senders:
@@ -112,7 +113,7 @@ def test_hundreds_of_senders_are_told_apart(run, endpoint):
     run(scenario)
 
 
-def test_a_socket_class_of_the_users_own_is_asked(run, endpoint):
+def test_a_socket_class_of_the_users_own_is_called(run, endpoint):
     class Shouting(socket.socket):
         def sendto(self, data, *rest):
             return super().sendto(bytes(data).upper(), *rest)
@@ -131,7 +132,7 @@ def test_a_socket_class_of_the_users_own_is_asked(run, endpoint):
 def test_a_stream_socket_is_refused(loop, run):
     async def scenario():
         with socket.socket() as sock, pytest.raises(ValueError, match="ocket was expected"):
-            await loop.create_datagram_endpoint(Letters, sock=sock)
+            await loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
 
     run(scenario)
 
@@ -140,7 +141,7 @@ def test_a_stream_socket_is_refused(loop, run):
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
-def test_an_end_is_told_once_and_never_within_the_call(run, endpoint, way):
+def test_connection_lost_is_called_once_and_never_within_the_call(run, endpoint, way):
     async def scenario():
         transport, protocol = await endpoint(local_addr=LOCAL)
         for _ in range(2):
@@ -178,7 +179,7 @@ def test_sends_after_the_end_of_a_connected_endpoint_are_dropped_with_a_warning(
     run(scenario)
 
 
-def test_an_unconnected_endpoint_says_goodbye_after_close(run, endpoint):
+def test_an_unconnected_endpoint_may_send_right_after_close(run, endpoint):
     async def scenario():
         server, received = await endpoint(local_addr=LOCAL)
         client, protocol = await endpoint(local_addr=LOCAL)
@@ -193,7 +194,7 @@ def test_an_unconnected_endpoint_says_goodbye_after_close(run, endpoint):
 
 
 @pausing
-def test_a_transport_nobody_closed_warns(loop, run):
+def test_an_unclosed_transport_warns(loop, run):
     async def scenario():
         transport, _ = await loop.create_datagram_endpoint(
             asyncio.DatagramProtocol, local_addr=LOCAL
@@ -218,7 +219,7 @@ def test_a_transport_nobody_closed_warns(loop, run):
 
 def test_a_transport_that_reads_lives_without_its_users_reference(loop, run):
     async def scenario():
-        protocol = Letters()
+        protocol = DatagramRecorder()
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
         name = name_of(transport)
         protocol.transport = None
@@ -257,7 +258,7 @@ def test_a_loop_closed_under_an_open_endpoint(loop_factory):
 
 
 def test_a_waiter_that_is_cancelled_closes_the_socket(loop, run):
-    class Cancels(Letters):
+    class Cancels(DatagramRecorder):
         def connection_made(self, transport):
             super().connection_made(transport)
             task.cancel()

@@ -1,4 +1,4 @@
-"""Datagrams there and back, and what cannot be sent."""
+"""Datagrams there and back, and data that cannot be sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import socket
 
 import pytest
-from letters import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
+
+from datagrams.recorders import LOCAL, NOBODY, SENDS_EMPTY, Echo, name_of, pair
 
 # --- sending and receiving ---
 
@@ -21,7 +22,7 @@ def test_datagrams_go_there_and_back(run, endpoint, host):
         client.sendto(b"two", None)
         client.sendto(b"three", name_of(server))
         await answers.count(3)
-        assert answers.letters == [(data, name_of(server)) for data in (b"one", b"two", b"three")]
+        assert answers.datagrams == [(data, name_of(server)) for data in (b"one", b"two", b"three")]
         assert answers.calls[0] == "connection_made"
 
     run(scenario)
@@ -33,8 +34,8 @@ def test_senders_are_named_as_sockets_name_them(run, endpoint, host):
         _server, received, client, _answers = await pair(endpoint, host=host)
         client.sendto(b"x")
         await received.count(1)
-        assert received.letters == [(b"x", name_of(client))]
-        assert type(received.letters[0][1]) is tuple
+        assert received.datagrams == [(b"x", name_of(client))]
+        assert type(received.datagrams[0][1]) is tuple
 
     run(scenario)
 
@@ -119,7 +120,7 @@ AUDITED = """
 """
 
 
-def test_what_is_sent_to_an_address_is_audited(programs):
+def test_sending_to_an_address_is_audited(programs):
     done = programs.run(AUDITED)
     assert done.stdout.splitlines() == ["LookupError('not to be sent')", "True"]
 
@@ -191,7 +192,7 @@ def test_too_large_a_datagram_is_the_protocols_error(run, endpoint, host):
 
 
 @pytest.mark.parametrize("host", [NOBODY, "::1"])
-def test_a_refusal_is_told_without_another_call(run, endpoint, host):
+def test_a_refusal_is_reported_without_another_call(run, endpoint, host):
     async def scenario():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as reserved:
@@ -221,7 +222,7 @@ def test_a_pending_refusal_is_the_next_sendtos(run, endpoint):
     run(scenario)
 
 
-def test_an_unconnected_endpoint_hears_of_no_refusal(run, endpoint):
+def test_an_unconnected_endpoint_gets_no_refusal(run, endpoint):
     async def scenario():
         with socket.socket(type=socket.SOCK_DGRAM) as reserved:
             reserved.bind((NOBODY, 0))
@@ -245,6 +246,6 @@ def test_a_socket_that_is_shut_down_does_not_hold_up_the_loop(run, endpoint):
         client.sendto(b"x")
         assert [type(error) for error in answers.errors] == [BrokenPipeError]
         assert not client.is_closing()
-        assert len(received.letters) == 1
+        assert len(received.datagrams) == 1
 
     run(scenario)

@@ -1,4 +1,4 @@
-"""What the tests that compare share."""
+"""Fixtures of the tests that compare both loops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def contexts(certificates):
 
 @pytest.fixture(autouse=True)
 def corrected_lines(monkeypatch):
-    """Corrects asyncio's `writelines()` where it tells no protocol to pause, and where it stumbles
+    """Corrects asyncio's `writelines()` where it pauses no protocol, and where it stumbles
     over a lost connection, as newer ones do.
 
     Without it nothing that follows could be compared.

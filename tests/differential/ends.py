@@ -1,4 +1,4 @@
-"""The ends of a scripted connection: protocols that write down what they are told.
+"""The ends of a scripted connection: protocols that write down their callbacks.
 
 Amounts are what keeps a script decided. A write is either light (a few hundred bytes: the
 kernel takes it whole) or heavy (it fills the kernel's buffers and goes over any high-water mark
@@ -62,7 +62,7 @@ class Ear:
         self.end.called(f"{self.name}connection_made")
 
     def eof_received(self):
-        # asyncio tells it again each time reading is resumed after the end.
+        # asyncio reports it again each time reading is resumed after the end.
         if not self.end.ended:
             self.end.ended = True
             if not self.end.spec.keep_open:
@@ -103,7 +103,7 @@ class BufferEar(Ear, asyncio.BufferedProtocol):
 
 
 class End:
-    """One end: its transport, what it was told, what it did."""
+    """One end: its transport, the callbacks it got, what it did."""
 
     def __init__(self, stage, name, spec, secure=False):
         self.stage = stage
@@ -124,7 +124,7 @@ class End:
         self.gone_with_much = self.closed_with_much = False
         stage.ends.append(self)
 
-    # -- what it is told ----------------------------------------------------------------------
+    # -- callbacks ----------------------------------------------------------------------------
 
     def called(self, name, *details):
         total = self.received
@@ -157,7 +157,7 @@ class End:
             if operation == ("raise",):
                 self.lines.append(f"{self.name} {name} raises")
                 raise ZeroDivisionError(name)
-            # Whether a write from here still finds the other side is a matter of who came first.
+            # Whether a write from here still finds the other side depends on which came first.
             if "write" not in operation[0] or not self.peer.leaving:
                 # Between the calls of data_received nothing must show how many there were.
                 self.do(operation, self.asides if name == "data_received" else self.lines)
@@ -199,7 +199,7 @@ class End:
         ]
         if sum(sizes) > LIGHT_TOTAL:
             self.much = self.stage.much = True
-        # What nobody is there to receive, or what is written after the end, does not count.
+        # Data without a receiver, or written after the end, does not count.
         counts = not (self.leaving or self.peer.lost)
         self.sent += sum(sizes) if counts else 0
         try:
@@ -377,7 +377,7 @@ heavy = st.tuples(st.sampled_from(["write", "writelines"]), st.integers(HEAVY, H
 )
 operation = st.one_of(*_harmless, *_harmless, *_rare, *_ending)
 with_heavy = st.one_of(*_harmless, *_rare, *_ending, heavy, heavy, heavy)
-# A writer that goes on although it is told to wait: with TLS, what is written first has left for
+# A writer that goes on although it is paused: with TLS, what is written first has left for
 # the transport below, and only what comes after it counts.
 pressed = st.tuples(LIMITS, heavy, st.one_of(_harmless[0], heavy)).map(
     lambda drawn: (("limits", *drawn[0]), *drawn[1:])

@@ -48,7 +48,7 @@ SCRIPTS = {
     "scheduling": 300,
     "datagrams": 100,
 }
-# With DIFFERENTIAL_SCRIPTS=n each test runs n scripts that nobody has seen before (they take a
+# With DIFFERENTIAL_SCRIPTS=n each test runs n new scripts (they take a
 # while: --timeout 0); --hypothesis-seed=n makes such a run repeatable.
 MORE = int(os.environ.get("DIFFERENTIAL_SCRIPTS", "0"))
 REPEATS = 5  # of a script whose recordings differ
@@ -57,7 +57,7 @@ UNDECIDED = 0.01  # how many scripts of a test may leave something to chance
 # What only the standard library says, of errors of its own: a script that comes to it has nothing
 # more to compare.
 DEFECTS = (
-    # start_tls() on a connection whose protocol was told to pause: it is resumed unpaused.
+    # start_tls() on a connection whose protocol was paused: it is resumed unpaused.
     "protocol.resume_writing() failed AssertionError()",
     # start_tls() on a connection that was closed meanwhile gives None.
     "start_tls, with no transport: done",
@@ -69,7 +69,7 @@ DEFECTS = (
 
 RESET = "ConnectionResetError(104, 'Connection reset by peer')"
 FIN_WAIT1, CLOSED = 4, 7
-GOING = {1, FIN_WAIT1, 5}  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: has not heard of the peer's end
+GOING = {1, FIN_WAIT1, 5}  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: does not know the peer's end
 TICKS_UNMOVED = 5
 STUCK = 1  # seconds until bytes that should arrive are taken for lost
 ENDLESS = 20  # seconds
@@ -80,8 +80,8 @@ def queued(fd, which):
     return int.from_bytes(fcntl.ioctl(fd, which, b"\0\0\0\0"), sys.byteorder)
 
 
-class Told:
-    """What the kernel tells of a TCP connection (``struct tcp_info``, Linux 4.19)."""
+class Connection:
+    """What the kernel reports of a TCP connection (``struct tcp_info``, Linux 4.19)."""
 
     def __init__(self, sock):
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 216)
@@ -98,7 +98,7 @@ def describe(value):
         text = f"{type(value).__name__}{value.args!r}"
     else:
         text = repr(value)
-    # Where in OpenSSL's binding, and which object: nobody's business.
+    # Where in OpenSSL's binding, and which object: of no interest here.
     return re.sub(r"<[^<>]*>", "<...>", re.sub(r"\(_ssl\.c:\d+\)", "(_ssl.c)", text))
 
 
@@ -155,12 +155,12 @@ class Stage:
         ]
         if not self._tcp or not self._sockets:
             return numbers, False
-        told = [
-            None if each is None else Told(sock)
+        known = [
+            None if each is None else Connection(sock)
             for sock, each in zip(self._sockets, numbers, strict=True)
         ]
         flying = False
-        for (own, near), (other, far) in itertools.permutations(zip(told, numbers, strict=True)):
+        for (own, near), (other, far) in itertools.permutations(zip(known, numbers, strict=True)):
             if own is None or own.state == CLOSED:
                 continue
             # Where something waits to be read, what comes after it makes no difference.
@@ -168,11 +168,11 @@ class Stage:
                 flying |= near[0] == 0 and own.state in GOING
             else:
                 under_way = own.unsent > 0 or own.sent > other.received or own.state == FIN_WAIT1
-                # The rest of a large write waits in the loop until the kernel hears that what
+                # The rest of a large write waits in the loop until the kernel learns that what
                 # it sent has arrived.
                 under_way |= near[1] > 0 and any(end.sending_much() for end in self.ends)
                 flying |= far[0] == 0 and under_way
-        return numbers + [each and (each.state, each.received) for each in told], flying
+        return numbers + [each and (each.state, each.received) for each in known], flying
 
     async def settle(self):
         """Go on until nothing moves."""

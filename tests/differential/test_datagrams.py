@@ -46,7 +46,7 @@ class DatagramEnd(asyncio.DatagramProtocol):
         for operation in reactions:
             if operation == ("raise",):
                 raise ZeroDivisionError
-            # An error that this leads to may be told before or after datagrams that wait.
+            # An error that this leads to may be delivered before or after datagrams that wait.
             if operation[0] != "send_elsewhere" and not self.peer.leaving:
                 self.do(operation)
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import strategies as st
-from recording import reset
 
 from differential.ends import (
     CALLBACKS,
@@ -30,6 +29,7 @@ from differential.ends import (
     specs,
 )
 from differential.harness import CASES, compare, describe
+from support.recording import reset
 
 
 class Handshake(NamedTuple):
@@ -121,7 +121,7 @@ class Peer:
             self.see("is secure", self.tls.version())
         while not self.finished and (data := self.attempt("read", 1 << 20)) is not None:
             if not data:
-                self.see("was told of the end, after", self.received)
+                self.see("got the end, after", self.received)
                 self.finished = True
                 return
             if data != CONTENT[self.received : self.received + len(data)]:

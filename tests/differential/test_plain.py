@@ -1,4 +1,4 @@
-"""Random scripts on TCP and Unix connections: the same story on both loops.
+"""Random scripts on TCP and Unix connections: the same events on both loops.
 
 The same scripts are run each time. To run 5000 new ones in each test::
 
@@ -26,7 +26,7 @@ from differential.harness import CASES, compare
 # What once came out differently.
 FOUND = [
     Script("", (Spec(), Spec()), ((0, (("write_eof",), ("writelines", ()))),)),
-    # Limits below what only waits for the end of the turn.
+    # Limits below data that only waits for the end of the iteration.
     Script("", (Spec(), Spec()), ((0, (("write", 10), ("limits", 1, 1))),)),
     # write_eof() on a connection that is gone.
     Script(
@@ -34,7 +34,7 @@ FOUND = [
         (Spec(keep_open=True), Spec()),
         ((1, (("close",),)), (0, (("write", 1), ("write_eof",)))),
     ),
-    # The last words of a protocol that fails.
+    # The last data of a protocol that fails.
     Script(
         "",
         (Spec(), Spec(reactions=(("data_received", (("write", 1), ("raise",))),))),
@@ -67,6 +67,6 @@ async def play(stage, script: Script):
 
 
 @pytest.mark.parametrize("link", CASES["plain"])
-def test_both_ends_tell_the_same_story(loop_factory, link):
+def test_both_ends_see_the_same_events(loop_factory, link):
     pinned = [script._replace(link=link) for script in FOUND]
     compare(loop_factory, "plain", play, scripts(link), pinned)

@@ -150,8 +150,8 @@ async def play(stage, script):
 tenths = st.integers(1, 20)
 which = st.integers(0, 9)
 task_steps = st.one_of(
-    st.just(("turn",)),
-    st.just(("turn",)),
+    st.just(("iteration",)),
+    st.just(("iteration",)),
     st.tuples(st.just("sleep"), tenths),
     st.tuples(st.just("limited"), tenths, tenths),
     st.tuples(st.just("timeout"), tenths, tenths),

@@ -43,7 +43,7 @@ class StreamEnd:
         self.reader, self.writer = reader, writer
 
     def progress(self):
-        # What a reader has is seen by nobody else: bytes may go all the way within one look.
+        # The buffer of a reader is seen by no other end: bytes may arrive within one look.
         if self.writer is None:
             return None
         unsent = None
@@ -206,7 +206,7 @@ async def play(contexts, stage, script):
     for end in ends:
         for task in end.tasks:
             task.cancel()
-        # One that is cancelled before it began has nothing to tell.
+        # One that is cancelled before it began has nothing to report.
         await asyncio.gather(*end.tasks, return_exceptions=True)
 
 

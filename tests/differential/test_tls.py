@@ -43,14 +43,14 @@ upgrades = st.tuples(
 
 
 @pytest.mark.parametrize("link", CASES["tls"])
-def test_secure_ends_tell_the_same_story(loop_factory, contexts, link):
+def test_secure_ends_see_the_same_events(loop_factory, contexts, link):
     compare(
         loop_factory, "tls", functools.partial(play_secure, contexts), scripts(link, (advances,))
     )
 
 
 @pytest.mark.parametrize("link", CASES["start_tls"])
-def test_upgraded_ends_tell_the_same_story(loop_factory, contexts, link):
+def test_upgraded_ends_see_the_same_events(loop_factory, contexts, link):
     compare(
         loop_factory,
         "start_tls",

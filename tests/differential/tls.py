@@ -88,7 +88,7 @@ async def connect_securely(contexts, stage, script):
             ),
         ),
     )
-    # Which of the two is told first is a matter of who is looked at first.
+    # Which of the two is called first depends on the order in which they are polled.
     stage.lines.sort()
     stage.close_step("connect")
     return ends

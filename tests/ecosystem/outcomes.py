@@ -14,6 +14,6 @@ def set_loop() -> None:
 
 
 def note(test: str, outcome: str) -> None:
-    # At once: the process may not live to tell.
+    # At once: the process may not live long enough.
     with open(os.environ["OUTCOMES"], "a") as file:
         file.write(json.dumps([test, outcome]) + "\n")

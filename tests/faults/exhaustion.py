@@ -34,7 +34,7 @@ def exhausted(error):
 """
 
 
-def told(programs, source, **options):
+def printed(programs, source, **options):
     """What the program prints, as JSON."""
     done = programs.run(LIMIT + source, flags=("-W", "error"), timeout=60, **options)
     assert "Error" not in done.stderr, done.stderr

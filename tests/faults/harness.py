@@ -1,4 +1,4 @@
-"""What every fault is measured with: what the process holds, what it burns, and whom it serves."""
+"""Measures each fault: descriptors, memory, processor time, and service to other clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from recording import Recorder, in_thread
+from support.recording import Recorder, in_thread
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -128,7 +128,7 @@ async def bystander():
 
 
 async def until(condition, timeout=20):
-    """Look again and again: for what no callback tells of."""
+    """Check again and again: for conditions that no callback reports."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -191,7 +191,7 @@ async def rests(seconds=0.3):
 
 
 async def clog(transport, protocol):
-    """Write until the peer's buffers are full and the protocol is told to pause."""
+    """Write until the peer's buffers are full and the protocol is paused."""
     transport.write(bytes(TOO_MUCH))
     await protocol.called("pause_writing")
     size = None
@@ -293,6 +293,6 @@ async def served_fairly(calls, answers=50, most=100):
             before = calls()
             await other.is_served(1)
             gaps.append(calls() - before)
-    # A round trip takes a handful of turns, in each of which every peer is read from once.
+    # A round trip takes a handful of iterations, in each of which every peer is read from once.
     assert max(gaps) <= most, gaps
     return gaps

@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 import pytest
-from harness import KIB, endure, flooding, served_fairly, until
+
+from faults.harness import KIB, endure, flooding, served_fairly, until
 
 
 class Counts(asyncio.DatagramProtocol):
@@ -35,7 +36,7 @@ def test_a_flood(loop, data):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             async with flooding(lambda: sender.sendto(data, address)):
                 await until(lambda: protocol.datagrams > 10)
-                # Several may be taken in a turn, but their number is bounded.
+                # Several may be taken in an iteration, but their number is bounded.
                 await served_fairly(lambda: protocol.datagrams, most=1000)
         transport.close()
         await until(lambda: protocol.lost)
@@ -67,7 +68,7 @@ def test_a_flood_that_is_paused_and_closed_in_the_middle(loop):
     assert not endure(loop, fault, rounds=12)
 
 
-def test_nobody_at_the_other_end(loop):
+def test_no_peer_at_the_other_end(loop):
     async def fault():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
             # Not where other tests bind theirs: the number is free again from here on.

@@ -1,9 +1,10 @@
-"""The process runs out of descriptors: what fails says so, leaves nothing, and works later."""
+"""The process runs out of descriptors: failures are reported, leave nothing, and work later."""
 
 from __future__ import annotations
 
 import pytest
-from exhaustion import LIMIT, told
+
+from faults.exhaustion import LIMIT, printed
 
 SERVER = """
 class Greets(asyncio.Protocol):
@@ -69,7 +70,7 @@ async def main():
 
 run(main())
 """
-    result = told(programs, SERVER + source)
+    result = printed(programs, SERVER + source)
     assert result["heard"] == ["hello"] * 5
     assert 0.99 <= result["took"] < 10
     assert result["cpu"] < 0.15
@@ -102,7 +103,7 @@ async def main():
 
 run(main())
 """
-    assert told(programs, SERVER + source) == [True, True, ["hello"]]
+    assert printed(programs, SERVER + source) == [True, True, ["hello"]]
 
 
 def test_the_default_handler_logs_it(programs):
@@ -154,7 +155,7 @@ async def main():
 
 run(main())
 """
-    assert told(programs, SERVER + source) == ["hello"]
+    assert printed(programs, SERVER + source) == ["hello"]
 
 
 def test_connections_that_live_are_served_while_none_can_be_accepted(programs):
@@ -187,7 +188,7 @@ async def main():
 
 run(main())
 """
-    assert told(programs, source)
+    assert printed(programs, source)
 
 
 @pytest.mark.native_only(
@@ -217,7 +218,7 @@ async def main():
             while not reports:
                 await asyncio.sleep(0.001)
         await server.wait_closed()
-        # The number is another listening socket's by now, which nobody accepts from.
+        # The number is another listening socket's by now, and no program accepts from it.
         with socket.create_server(("127.0.0.1", 0)) as other:
             with socket.create_connection(other.getsockname()) as waiting:
                 await asyncio.sleep(0.2)
@@ -229,7 +230,7 @@ run(main())
 """
     message = "socket.accept() out of system resource"
     # Less one for the listening socket, and one for the client.
-    assert told(programs, SERVER + source) == [[message], 2, None]
+    assert printed(programs, SERVER + source) == [[message], 2, None]
 
 
 def test_a_server_that_is_closed_during_the_pause(programs):
@@ -255,7 +256,7 @@ async def main():
 
 run(main())
 """
-    first, *more = told(programs, SERVER + source)
+    first, *more = printed(programs, SERVER + source)
     if more:
         # asyncio listens to the closed socket again, and says that it cannot.
         assert more == ["socket.accept() out of system resource"]
@@ -293,7 +294,7 @@ async def main():
 
 run(main())
 """
-    assert told(programs, source) == [True] * 5
+    assert printed(programs, source) == [True] * 5
 
 
 def test_sock_accept_fails_and_works_later(programs):
@@ -317,4 +318,4 @@ async def main():
 
 run(main())
 """
-    assert told(programs, source) is True
+    assert printed(programs, source) is True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from exhaustion import told
+
+from faults.exhaustion import printed
 
 SWEEP = """
 outcomes = []
@@ -44,7 +45,7 @@ def operation():
 
 sweep(operation)
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))
 
 
 def test_loops_run_or_do_not(programs):
@@ -61,7 +62,7 @@ async def work():
 
 sweep(operation)
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))
 
 
 def test_a_loop_that_could_not_run_runs_later(programs):
@@ -88,7 +89,7 @@ assert all(again == "done" for _, again in outcomes), outcomes
 assert outcomes[-1][0] == "done"
 print(json.dumps(True))
 """
-    assert told(programs, source)
+    assert printed(programs, source)
 
 
 # Popen of older releases leaves the pipes open that it had made when there is no other.
@@ -114,7 +115,7 @@ try:
 except ChildProcessError:
     pass
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))
 
 
 def test_pipes_are_connected_or_not(programs):
@@ -133,7 +134,7 @@ loop = new_event_loop()
 sweep(lambda: loop.run_until_complete(work()))
 loop.close()
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))
 
 
 def test_readers_are_added_or_not(programs):
@@ -159,7 +160,7 @@ def operation():
 
 sweep(operation)
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))
 
 
 def test_servers_and_clients_on_fewer_descriptors_than_they_need(programs):
@@ -201,4 +202,4 @@ loop.set_exception_handler(lambda loop, context: None)
 sweep(lambda: loop.run_until_complete(work()))
 loop.close()
 """
-    check_sweep(told(programs, SWEEP + source))
+    check_sweep(printed(programs, SWEEP + source))

@@ -1,4 +1,4 @@
-"""Peers that send without end: others are served in between, counted in turns, not in seconds."""
+"""Peers that send without end: others are served in between, counted in iterations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import socket
 
 import pytest
-from harness import KIB, Counts, endure, flooding, raw, served_fairly, until
-from recording import Recorder, blocking_pair, in_thread, read_exactly, transport_pair
+
+from faults.harness import KIB, Counts, endure, flooding, raw, served_fairly, until
+from support.recording import Recorder, blocking_pair, in_thread, read_exactly, transport_pair
 
 
 @pytest.mark.parametrize("size", [1, 64 * KIB])
@@ -57,7 +58,7 @@ def test_ten_floods(loop):
 
 
 def test_a_flood_over_a_unix_socket_never_finds_it_empty(loop):
-    """Faster than TCP: whoever reads until there is nothing left never comes to an end."""
+    """Faster than TCP: a transport that reads until nothing is left never comes to an end."""
 
     async def scenario():
         near, far = socket.socketpair()
@@ -91,7 +92,7 @@ def test_a_flood_through_a_pipe(loop):
 
 
 def test_a_flood_of_connections(loop):
-    """A backlog of them is accepted at once; the next batch waits for its turn."""
+    """A backlog of them is accepted at once; the next batch waits for a later iteration."""
     made = []
 
     class Leaves(asyncio.Protocol):
@@ -140,20 +141,20 @@ def test_a_flood_that_answers_itself(loop):
 
 
 def test_callbacks_that_schedule_themselves_without_end(loop):
-    turns = 0
+    iterations = 0
 
     def again():
-        nonlocal turns
-        turns += 1
+        nonlocal iterations
+        iterations += 1
         handle[0] = loop.call_soon(again)
 
     async def scenario():
         # Asked between batches: the kernel is looked at every 32 callbacks at the latest.
-        await served_fairly(lambda: turns, most=1000)
-        before, fired = turns, loop.create_future()
+        await served_fairly(lambda: iterations, most=1000)
+        before, fired = iterations, loop.create_future()
         loop.call_later(0, fired.set_result, None)
         await fired
-        assert turns - before <= 100
+        assert iterations - before <= 100
 
     handle = [loop.call_soon(again)]
     loop.run_until_complete(scenario())

@@ -9,7 +9,8 @@ import socket
 import threading
 
 import pytest
-from harness import (
+
+from faults.harness import (
     KIB,
     MIB,
     TOO_MUCH,
@@ -22,7 +23,7 @@ from harness import (
     raw,
     until,
 )
-from recording import blocking_pair, fill, in_thread, read_all, transport_pair
+from support.recording import blocking_pair, fill, in_thread, read_all, transport_pair
 
 pytestmark = pytest.mark.skipif(allocated() == 0, reason="only glibc's malloc can be asked")
 
@@ -120,7 +121,7 @@ def test_a_peer_that_writes_to_a_paused_reader(loop):
     loop.run_until_complete(scenario())
 
 
-def test_a_peer_that_writes_on_to_a_stream_nobody_reads(loop):
+def test_a_peer_that_writes_on_to_a_stream_that_is_not_read(loop):
     async def scenario():
         near, far = blocking_pair()
         reader, writer = await asyncio.open_connection(sock=near)
@@ -157,7 +158,7 @@ def test_a_line_without_an_end(loop):
     loop.run_until_complete(scenario())
 
 
-def test_a_child_that_writes_on_to_a_pipe_nobody_reads(loop):
+def test_a_child_that_writes_on_to_a_pipe_that_is_not_read(loop):
     async def scenario():
         before = in_use()
         process = await asyncio.create_subprocess_exec(
@@ -173,7 +174,7 @@ def test_a_child_that_writes_on_to_a_pipe_nobody_reads(loop):
     loop.run_until_complete(scenario())
 
 
-def test_a_pipe_that_nobody_reads(loop):
+def test_a_pipe_that_is_not_read(loop):
     async def scenario():
         reading, writing = os.pipe()
         transport, protocol = await loop.connect_write_pipe(
@@ -191,7 +192,7 @@ def test_a_pipe_that_nobody_reads(loop):
     loop.run_until_complete(scenario())
 
 
-def test_datagrams_that_nobody_takes(loop, tmp_path):
+def test_datagrams_that_are_not_received(loop, tmp_path):
     async def scenario():
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.bind(str(tmp_path / "receiver"))
@@ -245,7 +246,7 @@ def test_a_flood_of_connections_that_say_nothing(loop):
     loop.run_until_complete(scenario())
 
 
-def test_what_other_threads_schedule_is_run_and_forgotten(loop):
+def test_calls_of_other_threads_are_run_and_released(loop):
     """A flood of calls from a thread: each batch is run before the next is looked at."""
     stop = threading.Event()
     calls = 0

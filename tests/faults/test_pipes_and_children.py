@@ -12,9 +12,10 @@ import socket
 import sys
 
 import pytest
-from children import none_left
-from harness import MIB, clog, endure, pipe, raw, until
-from recording import Recorder, Reports
+
+from faults.harness import MIB, clog, endure, pipe, raw, until
+from support.children import none_left
+from support.recording import Recorder, Reports
 
 PIPE = asyncio.subprocess.PIPE
 logs_lost_stdin = pytest.mark.skipif(
@@ -37,7 +38,7 @@ def test_a_device_that_is_full(loop):
         assert transport.is_closing()
         transport.write(b"into the void")
 
-    # As any error of the system's: told to the protocol, not reported.
+    # As any error of the system's: passed to the protocol, not reported.
     assert not endure(loop, fault)
 
 
@@ -242,7 +243,7 @@ def test_a_child_that_is_gone_before_it_is_signalled(loop):
     assert not endure(loop, fault, rounds=6, most=1024)
 
 
-def test_a_program_that_is_not_there(loop):
+def test_a_missing_program(loop):
     async def fault():
         with pytest.raises(FileNotFoundError):
             await asyncio.create_subprocess_exec("/nowhere/at/all", stdin=PIPE, stdout=PIPE)
@@ -252,7 +253,7 @@ def test_a_program_that_is_not_there(loop):
     assert not endure(loop, fault, rounds=6, most=1024)
 
 
-def test_a_child_that_somebody_else_has_waited_for(loop, caplog):
+def test_a_child_that_other_code_has_waited_for(loop, caplog):
     """It is reported as ended; its status is lost (asyncio says 255)."""
     # The warnings of it would be kept until the end of the test.
     caplog.set_level(logging.CRITICAL, logger="asyncio")

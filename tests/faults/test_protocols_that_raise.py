@@ -9,8 +9,9 @@ import socket
 import sys
 
 import pytest
-from harness import TOO_MUCH, endure, until
-from recording import Recorder, blocking_pair, in_thread, read_all, reset, transport_pair
+
+from faults.harness import TOO_MUCH, endure, until
+from support.recording import Recorder, blocking_pair, in_thread, read_all, reset, transport_pair
 
 
 class Trouble(Exception):
@@ -183,7 +184,7 @@ def test_a_resolver_that_fails(loop, monkeypatch):
     assert not endure(loop, fault)
 
 
-def test_a_resolver_that_raises_what_it_should_not(loop, monkeypatch):
+def test_a_resolver_that_raises_an_unexpected_exception(loop, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: 1 / 0)
 
     async def fault():

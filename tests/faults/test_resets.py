@@ -7,8 +7,16 @@ import signal
 import socket
 
 import pytest
-from harness import KIB, clog, endure, rests, until
-from recording import Recorder, blocking_pair, in_thread, read_exactly, reset, transport_pair
+
+from faults.harness import KIB, clog, endure, rests, until
+from support.recording import (
+    Recorder,
+    blocking_pair,
+    in_thread,
+    read_exactly,
+    reset,
+    transport_pair,
+)
 
 
 class Serving:
@@ -40,7 +48,7 @@ def test_a_peer_that_resets_before_it_is_accepted(loop):
                 reset(socket.create_connection(server.address))
             with socket.create_connection(server.address):
                 await until(lambda: len(server.protocols) >= 6)
-        # The kernel hands over what was reset in the queue: the first read tells.
+        # The kernel hands over what was reset in the queue: the first read reports it.
         assert all(protocol.losses == 1 for protocol in server.protocols)
         resets = [protocol.loss for protocol in server.protocols if protocol.loss is not None]
         assert all(isinstance(loss, ConnectionResetError) for loss in resets)
@@ -92,7 +100,7 @@ def test_a_peer_that_resets_a_half_closed_connection(loop):
         far.shutdown(socket.SHUT_WR)
         await protocol.called("eof_received")
         reset(far)
-        # Nobody reads any more: the first who writes learns of it, at the latest with the second.
+        # The peer reads no more: the first write reports it, or at the latest the second.
         while not protocol.losses:
             transport.write(b"anybody?")
             await asyncio.sleep(0)
@@ -179,7 +187,7 @@ def test_a_peer_that_resets_in_the_middle_of_sock_sendall_and_sock_recv(loop):
             await asyncio.sleep(0.001)
             reset(far)
             outcomes = await asyncio.gather(sending, receiving, return_exceptions=True)
-        # The kernel tells the reset once: who comes second finds a broken pipe, or the end.
+        # The kernel reports the reset once: the second call finds a broken pipe, or the end.
         assert isinstance(outcomes[0], (ConnectionResetError, BrokenPipeError))
         assert outcomes[1] == b"" or isinstance(outcomes[1], ConnectionResetError)
 
@@ -244,7 +252,7 @@ def test_a_server_that_goes_away_while_connections_are_made(loop):
 @pytest.mark.native_only(
     when=True, reason="asyncio sends without MSG_NOSIGNAL: where SIGPIPE is not ignored, it dies"
 )
-def test_writing_to_nobody_raises_no_signal(programs, handling):
+def test_writing_to_a_closed_peer_raises_no_signal(programs, handling):
     source = f"""
 import asyncio, signal, socket
 

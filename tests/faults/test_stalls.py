@@ -7,8 +7,9 @@ import os
 import socket
 
 import pytest
-from harness import KIB, clog, endure, pipe, rests
-from recording import Recorder, blocking_pair, fill, in_thread, read_all, transport_pair
+
+from faults.harness import KIB, clog, endure, pipe, rests
+from support.recording import Recorder, blocking_pair, fill, in_thread, read_all, transport_pair
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ class PipeRecorder(Recorder):
     """Also a pipe's protocol."""
 
 
-def test_a_pipe_that_nobody_reads(loop, stalled):
+def test_a_pipe_that_is_not_read(loop, stalled):
     async def scenario():
         reading, writing = pipe()
         transport, protocol = await loop.connect_write_pipe(PipeRecorder, writing)
@@ -213,7 +214,7 @@ def test_a_pipe_that_nobody_reads(loop, stalled):
     stalled(scenario)
 
 
-def test_a_pipe_that_nobody_writes(loop, stalled):
+def test_a_pipe_that_is_not_written_to(loop, stalled):
     async def scenario():
         reading, writing = pipe()
         transport, protocol = await loop.connect_read_pipe(PipeRecorder, reading)
@@ -301,7 +302,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.lost.set_result(exc)
 
 
-def test_datagrams_that_nobody_takes(loop, stalled, tmp_path):
+def test_datagrams_that_are_not_received(loop, stalled, tmp_path):
     async def scenario():
         # Unix datagrams have flow control: the sender waits for room.
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -9,7 +9,8 @@ import socket
 import ssl
 
 import pytest
-from harness import (
+
+from faults.harness import (
     KIB,
     MIB,
     TOO_MUCH,
@@ -25,8 +26,8 @@ from harness import (
     served_fairly,
     until,
 )
-from recording import Recorder, blocking_pair, in_thread, reset
-from tls_peer import SESSION, OpenSSLClient, clog_tls, contexts, libssl, starting, tls_pair
+from faults.tls_peer import SESSION, OpenSSLClient, clog_tls, contexts, libssl, starting, tls_pair
+from support.recording import Recorder, blocking_pair, in_thread, reset
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 glibc = pytest.mark.skipif(allocated() == 0, reason="only glibc's malloc can be asked")

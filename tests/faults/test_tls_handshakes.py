@@ -9,9 +9,10 @@ import ssl
 import struct
 
 import pytest
-from harness import KIB, bystander, endure, rests, until
-from recording import Recorder, blocking_pair, in_thread, read_all, reset
-from tls_peer import HOST, SESSION, Peer, contexts, starting, tls_pair
+
+from faults.harness import KIB, bystander, endure, rests, until
+from faults.tls_peer import HOST, SESSION, Peer, contexts, starting, tls_pair
+from support.recording import Recorder, blocking_pair, in_thread, read_all, reset
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_client_that_does_not_speak_tls(loop, both, words):
         serving = await loop.create_server(factory, "127.0.0.1", 0, ssl=server)
         with socket.create_connection(serving.sockets[0].getsockname(), timeout=20) as client:
             client.sendall(words)
-            # It is told off, or hung up on; it is not answered.
+            # It gets an alert, or the end of the connection; it is not answered.
             with contextlib.suppress(ConnectionResetError):
                 answer = await in_thread(read_all, client)
                 assert answer[:1] in (b"", b"\x15")
@@ -276,7 +277,7 @@ def test_stalled_handshakes_do_not_hold_up_others(loop, both):
 
 
 def test_certificates_that_are_not_trusted(loop, certificates, both):
-    """Both ends are told, with reasons; nothing of it stays behind."""
+    """Both ends get an error with the reason; nothing of it stays behind."""
 
     async def fault():
         near, far = blocking_pair()
@@ -342,7 +343,7 @@ def test_a_protocol_that_raises_once_connected(loop, both, ours):
         context = server if ours == "server" else client
         protocol = Raises()
         starts = asyncio.ensure_future(starting(loop, near, protocol, context, ours))
-        # asyncio closes the connection below, and the waiter is told that it has ended.
+        # asyncio closes the connection below, and the waiter gets its end.
         with contextlib.suppress(ssl.SSLError, ConnectionResetError):
             await shaking
         await asyncio.wait([starts], timeout=20)
@@ -411,7 +412,7 @@ def test_data_and_end_in_one_piece_with_the_handshake(loop, both):
 
 
 def test_handshakes_leave_the_peer_usable(loop, both):
-    """The control: what the other tests break works when nobody breaks it."""
+    """The control: connections that the other tests break work when they are left alone."""
 
     async def fault():
         for ours in ("server", "client"):
@@ -419,7 +420,7 @@ def test_handshakes_leave_the_peer_usable(loop, both):
             peer.send(b"hello")
             await protocol.got(5)
             transport.close()
-            await in_thread(peer.say_goodbye)
+            await in_thread(peer.send_close_notify)
             await protocol.lost()
             peer.sock.close()
 

@@ -1,4 +1,4 @@
-"""TLS records that are cut short, damaged, tiny, or too many; and ends without a goodbye."""
+"""TLS records that are cut short, damaged, tiny, or too many; and ends without close_notify."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import socket
 import ssl
 
 import pytest
-from harness import KIB, endure, rests, until
-from recording import Recorder, in_thread, read_all, reset
-from tls_peer import SESSION, clog_tls, contexts, tls_pair
+
+from faults.harness import KIB, endure, rests, until
+from faults.tls_peer import SESSION, clog_tls, contexts, tls_pair
+from support.recording import Recorder, in_thread, read_all, reset
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-GOODBYES = ["eof_received", "connection_lost"]
+ENDED = ["eof_received", "connection_lost"]
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda version: version.name)
@@ -35,7 +36,7 @@ def test_a_peer_that_closes_in_the_middle_of_a_record(loop, both, ours):
         peer.sock.close()
         assert await protocol.lost() is None
         assert bytes(protocol.received) == b"whole"
-        assert protocol.story == ["connection_made", "data_received", *GOODBYES]
+        assert protocol.story == ["connection_made", "data_received", *ENDED]
 
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
@@ -53,13 +54,13 @@ def test_a_peer_that_resets_in_the_middle_of_a_record(loop, both, ours):
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_peer_that_closes_without_a_goodbye(loop, both, ours):
+def test_a_peer_that_closes_without_close_notify(loop, both, ours):
     async def fault():
         _, protocol, peer = await tls_pair(loop, both, ours)
         peer.send(b"whole")
         peer.sock.close()
         assert await protocol.lost() is None
-        assert protocol.story == ["connection_made", "data_received", *GOODBYES]
+        assert protocol.story == ["connection_made", "data_received", *ENDED]
 
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
@@ -164,9 +165,9 @@ def test_a_peer_that_half_closes_and_goes_on_reading(loop, both):
         transport, protocol, peer = await tls_pair(loop, both)
         transport.write(b"x" * 100)
         with contextlib.suppress(ssl.SSLError):
-            await in_thread(peer.say_goodbye)
+            await in_thread(peer.send_close_notify)
         await protocol.lost()
-        assert protocol.story[-2:] == GOODBYES
+        assert protocol.story[-2:] == ENDED
         peer.sock.close()
 
     assert not endure(loop, fault, rounds=8, most=SESSION)
@@ -175,7 +176,7 @@ def test_a_peer_that_half_closes_and_goes_on_reading(loop, both):
 # --- the shutdown ---
 
 
-def test_a_peer_that_never_answers_our_goodbye(loop, both, ours):
+def test_a_peer_that_never_answers_our_close_notify(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours, ssl_shutdown_timeout=0.02)
         transport.close()
@@ -184,12 +185,12 @@ def test_a_peer_that_never_answers_our_goodbye(loop, both, ours):
         assert str(loss) == "SSL shutdown timed out"
         peer.sock.close()
 
-    # CPython reports it from some version on, in every version the protocol is told.
+    # CPython reports it from some version on, in every version the protocol gets it.
     reports = endure(loop, fault, rounds=8, most=SESSION)
     assert set(reports) <= {"Fatal error on transport"}
 
 
-def test_a_peer_that_never_answers_our_goodbye_costs_nothing(loop, both, ours):
+def test_a_peer_that_never_answers_our_close_notify_costs_nothing(loop, both, ours):
     async def scenario():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.close()
@@ -206,7 +207,7 @@ def test_a_peer_that_leaves_in_the_shutdown(loop, both, ours, end):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.close()
-        # Its goodbye has come, and is not answered.
+        # Our close_notify has come, and is not answered.
         assert await in_thread(peer.sock.recv, 1)
         end(peer.sock)
         loss = await protocol.lost()
@@ -216,7 +217,7 @@ def test_a_peer_that_leaves_in_the_shutdown(loop, both, ours, end):
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_peer_that_never_reads_what_is_to_be_flushed(loop, both):
+def test_a_peer_that_never_reads_the_data_to_be_flushed(loop, both):
     async def fault():
         transport, protocol, peer = await tls_pair(
             loop, both, small=True, ssl_shutdown_timeout=0.05
@@ -230,7 +231,7 @@ def test_a_peer_that_never_reads_what_is_to_be_flushed(loop, both):
     assert set(endure(loop, fault, rounds=4, most=SESSION)) <= {"Fatal error on transport"}
 
 
-def test_a_peer_that_sends_on_after_our_goodbye(loop, both, ours):
+def test_a_peer_that_sends_on_after_our_close_notify(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.close()
@@ -245,35 +246,35 @@ def test_a_peer_that_sends_on_after_our_goodbye(loop, both, ours):
     endure(loop, fault, rounds=8, most=SESSION)
 
 
-def test_a_goodbye_that_comes_while_reading_is_paused(loop, both, ours):
+def test_a_close_notify_that_comes_while_reading_is_paused(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
         transport.pause_reading()
         peer.send(b"last words")
-        peer.sock.sendall(farewell(peer))
+        peer.sock.sendall(close_notify(peer))
         peer.sock.shutdown(socket.SHUT_WR)
         await asyncio.sleep(0.002)
         assert protocol.calls == ["connection_made"]
         transport.resume_reading()
         await protocol.lost()
         assert bytes(protocol.received) == b"last words"
-        assert protocol.story == ["connection_made", "data_received", *GOODBYES]
+        assert protocol.story == ["connection_made", "data_received", *ENDED]
         peer.sock.close()
 
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
-def farewell(peer):
-    """The record that says goodbye, not sent."""
+def close_notify(peer):
+    """The record of close_notify, not sent."""
     with contextlib.suppress(ssl.SSLWantReadError):
         peer.tls.unwrap()
     return peer.records()
 
 
-def test_both_say_goodbye_at_once(loop, both, ours):
+def test_both_send_close_notify_at_once(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours)
-        peer.sock.sendall(farewell(peer))
+        peer.sock.sendall(close_notify(peer))
         transport.close()
         assert await protocol.lost() is None
         assert protocol.losses == 1

@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 
-from recording import Recorder, blocking_pair, in_thread
+from support.recording import Recorder, blocking_pair, in_thread
 
 HOST = "localhost"
 # What a session may cost of the memory of its context; a forgotten connection costs 50 KiB.
@@ -63,7 +63,7 @@ class Peer:
             data += chunk
         return data
 
-    def say_goodbye(self):
+    def send_close_notify(self):
         self._drive(self.tls.unwrap)
 
     def hello(self):
@@ -111,7 +111,7 @@ async def tls_pair(loop, both, ours="server", protocol=None, small=False, **opti
 
 
 def clog_tls(transport, protocol):
-    """Write until the protocol is told to pause: one write alone may all go down at once."""
+    """Write until the protocol is paused: one write alone may all go down at once."""
     while "pause_writing" not in protocol.calls:
         transport.write(bytes(64 * 1024))
 
@@ -149,7 +149,7 @@ def libssl():
 
 
 class OpenSSLClient:
-    """A client that asks for what it likes, and reads only when it is told to."""
+    """A client that sends any request, and reads only when the test has it read."""
 
     SET_MAX_PROTO_VERSION = 124
     UPDATE_REQUESTED = 1

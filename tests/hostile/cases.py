@@ -1,7 +1,7 @@
-"""What is called, with what, and what is kept of the outcome.
+"""The cases: methods, their arguments, and the part of the outcome that is compared.
 
-A group is a function ``group(factory, name)`` that yields ``(case, perform)``: the name that says
-what is done, and a function that does it and gives what is to be compared.
+A group is a function ``group(factory, name)`` that yields ``(case, perform)``: the name of the
+call, and a function that makes it and returns the outcome for comparison.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def plain(text):
     return re.sub(r"\bfd=\d+|\b\d{3,}\.\d+", "...", text)
 
 
-def told(error):
+def raised(error):
     own = said_by_asyncio(error)
     return ["raises", type(error).__name__, plain(str(error)), own]
 
@@ -89,7 +89,7 @@ def finish(stage, value):
             return ["cancelled"]
         error = task.exception()
         if error is not None:
-            return ["awaited", *told(error)]
+            return ["awaited", *raised(error)]
         result = task.result()
         if isinstance(result, tuple):
             for part in result:
@@ -119,7 +119,7 @@ def outcome(stage, call):
     try:
         value = call()
     except BaseException as error:
-        kept = told(error)
+        kept = raised(error)
     else:
         kept = finish(stage, value)
     ended = stage.settle()

@@ -1,4 +1,4 @@
-"""The objects whose methods are called, and what the right arguments would be."""
+"""The objects whose methods are called, and their right arguments."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def process(stage):
 
 def contexts():
     if not CONTEXTS:
-        from certificates import Certificates
+        from support.certificates import Certificates
 
         folder = tempfile.TemporaryDirectory()
         certificates = Certificates(Path(folder.name))

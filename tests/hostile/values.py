@@ -1,4 +1,4 @@
-"""What is passed where something else belongs."""
+"""Values of the wrong kind."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""What the integration tests share."""
+"""Fixtures of the integration tests."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from waiting import open_sockets, until
+
+from integration.waiting import open_sockets, until
 
 
 @pytest.fixture
 def run(loop):
     """Run a coroutine to its end, then on until its connections are closed.
 
-    Some clients let go of connections that still say goodbye.
+    Some clients drop connections whose TLS shutdown is still under way.
     """
 
     def run_it(coroutine, timeout=60):

@@ -8,7 +8,7 @@ import random
 import signal
 from pathlib import Path
 
-from servers import Server, free_ports, running
+from integration.servers import Server, free_ports, running
 
 __all__ = ["LARGE", "Nginx", "running"]
 
@@ -167,12 +167,12 @@ class Nginx(Server):
             os.kill(int(child), number)
 
     def kill_workers(self):
-        """Kill what serves the connections, without a goodbye; nginx starts it anew."""
+        """Kill the process that serves the connections, without their end; nginx starts it anew."""
         self.signal_workers(signal.SIGKILL)
 
     @contextlib.contextmanager
     def stopped_workers(self):
-        """Meanwhile nobody reads what the kernel accepts."""
+        """Meanwhile no process reads what the kernel accepts."""
         self.signal_workers(signal.SIGSTOP)
         try:
             yield

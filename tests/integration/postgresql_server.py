@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from servers import Server, find_program, free_ports, running
+from integration.servers import Server, find_program, free_ports, running
 
 __all__ = ["PostgreSQL", "running"]
 
-# Who may come, from where, and how: `tester` over TLS only, and only with a certificate of that
+# The accounts that may connect: `tester` over TLS only, and only with a certificate of that
 # name; `secret` with a password; `postgres` as it likes.
 ACCESS = """
 local     all  secret    scram-sha-256

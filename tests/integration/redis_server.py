@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servers import Server, free_ports, running
+from integration.servers import Server, free_ports, running
 
 __all__ = ["Redis", "running"]
 
@@ -14,7 +14,7 @@ class Redis(Server):
         self.port, self.tls_port = free_ports(2)
         issued = self.certificates
         certificate, key = self.place_identity(issued.server)
-        # Other accounts can use the socket: it is the directory that nobody else may enter.
+        # Other accounts can use the socket: it is the directory that no other account may enter.
         settings = {
             "bind": "127.0.0.1",
             "port": self.port,

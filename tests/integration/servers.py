@@ -1,8 +1,8 @@
 """Real servers for the tests: found, configured, started, known to be ready, stopped.
 
 Each has a directory of its own, free ports on loopback and no privileges. None is ready before it
-has answered on a Unix socket in that directory: there nobody else can answer in its place, as on
-a port that another test run took first.
+has answered on a Unix socket in that directory: there no other program can answer in its place, as
+on a port that another test run took first.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Server:
         raise NotImplementedError
 
     def give(self, path):
-        """Make it a file of the server's; a private key must be nobody else's."""
+        """Make it a file of the server's; a private key must be readable by no other account."""
         os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
         if self.account is not None:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
@@ -133,7 +133,7 @@ class Server:
                     command, stdout=log, stderr=log, **self.child_options()
                 )
             deadline = time.monotonic() + 60
-            # It ends by itself when somebody took one of its ports: another attempt.
+            # It ends by itself when another program took one of its ports: another attempt.
             while self.process.poll() is None:
                 if self.answers():
                     return

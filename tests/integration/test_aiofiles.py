@@ -10,7 +10,7 @@ import aiofiles.os
 import pytest
 
 
-def test_what_is_written_can_be_read(loop, tmp_path):
+def test_written_data_can_be_read(loop, tmp_path):
     path = tmp_path / "file"
 
     async def scenario():
@@ -79,5 +79,5 @@ def test_the_loop_goes_on_meanwhile(loop, tmp_path):
         return (await aiofiles.os.stat(tmp_path / "file")).st_size
 
     assert loop.run_until_complete(scenario()) == 40 << 20
-    # Far more turns than there were file operations to wait for.
+    # Far more iterations than there were file operations to wait for.
     assert len(ticks) > 50

@@ -174,7 +174,7 @@ def test_a_websocket_conversation(on_server):
     on_server(scenario)
 
 
-def test_nobody_listens(run, security):
+def test_no_server_listens(run, security):
     async def scenario():
         async with served(security) as base:
             pass

@@ -10,8 +10,9 @@ import ssl
 import sys
 
 import pytest
-from postgresql_server import PostgreSQL, running
-from waiting import until
+
+from integration.postgresql_server import PostgreSQL, running
+from integration.waiting import until
 
 asyncpg = pytest.importorskip("asyncpg")
 
@@ -26,7 +27,7 @@ def postgresql(certificates):
 
 @pytest.fixture(params=["tcp", "unix", *TLS_VERSIONS])
 def options(request, postgresql, certificates):
-    """What `asyncpg.connect` is told to come to the server in one of the ways."""
+    """The arguments of `asyncpg.connect` for one of the ways to the server."""
     way = request.param
     options = {"user": "postgres", "port": postgresql.port, "host": "127.0.0.1", "ssl": False}
     if way == "unix":
@@ -198,9 +199,9 @@ def test_notifications(run, options):
             payloads = [f"{i} " + "x" * (i * 70) for i in range(100)]
             for payload in payloads:
                 await speaking.execute("select pg_notify('news', $1)", payload)
-            told = [await asyncio.wait_for(received.get(), 20) for _ in payloads]
-            assert [payload for *_, payload in told] == payloads
-            assert {pid for _, pid, _, _ in told} == {speaking.get_server_pid()}
+            notified = [await asyncio.wait_for(received.get(), 20) for _ in payloads]
+            assert [payload for *_, payload in notified] == payloads
+            assert {pid for _, pid, _, _ in notified} == {speaking.get_server_pid()}
         finally:
             await listening.close()
             await speaking.close()
@@ -255,7 +256,7 @@ def test_a_query_that_is_cancelled(on_connection, options):
             query.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await query
-            # The server was told to stop it, over a connection of its own.
+            # The server was asked to stop it, over a connection of its own.
             assert await connection.fetchval("select 1") == 1
         await other.close()
 
@@ -280,8 +281,8 @@ def test_the_server_ends_the_connection(run, options):
     async def scenario():
         victim = await asyncpg.connect(**options)
         other = await asyncpg.connect(**options)
-        told = []
-        victim.add_termination_listener(told.append)
+        notified = []
+        victim.add_termination_listener(notified.append)
         try:
             # While a query runs, and while nothing happens.
             query = asyncio.ensure_future(victim.fetchval("select pg_sleep(60)"))
@@ -292,7 +293,7 @@ def test_the_server_ends_the_connection(run, options):
             with pytest.raises((asyncpg.AdminShutdownError, asyncpg.ConnectionDoesNotExistError)):
                 await query
             await until(victim.is_closed)
-            await until(lambda: told == [victim])
+            await until(lambda: notified == [victim])
             with pytest.raises(asyncpg.InterfaceError):
                 await victim.fetchval("select 1")
             idle = await asyncpg.connect(**options)

@@ -11,7 +11,8 @@ import ssl
 import aiohttp
 import httpx
 import pytest
-from nginx_server import LARGE, Nginx, running
+
+from integration.nginx_server import LARGE, Nginx, running
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

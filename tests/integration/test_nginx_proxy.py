@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 import uvicorn
 from aiohttp import web
-from nginx_server import Nginx, running
-from waiting import until
+
+from integration.nginx_server import Nginx, running
+from integration.waiting import until
 
 PIECE = bytes(range(256)) * 256
 
@@ -262,7 +263,7 @@ def test_an_answer_that_ends_too_early(on_backend):
     on_backend(scenario)
 
 
-def test_a_reader_who_leaves(on_backend):
+def test_a_client_that_leaves_while_it_reads(on_backend):
     async def scenario(client, gone):
         async with client.get("forever") as response:
             assert await response.content.readexactly(12) == b"tick" * 3

@@ -8,14 +8,15 @@ import ssl
 import sys
 
 import pytest
-from nginx_server import LARGE, Nginx, running
-from recording import Recorder
-from waiting import until
+
+from integration.nginx_server import LARGE, Nginx, running
+from integration.waiting import until
+from support.recording import Recorder
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-# What a protocol is told when the server sends something and then ends the connection.
+# The callbacks of a protocol when the server sends something and then ends the connection.
 STORIES = [["connection_made", "data_received", "eof_received", "connection_lost"]]
 if sys.version_info < (3, 11):
     # asyncio of 3.10 left out the end of file where TLS had announced it.
@@ -56,7 +57,7 @@ async def finish(writer):
     await asyncio.wait_for(writer.wait_closed(), 20)
 
 
-def test_what_a_connection_says_of_itself(run, nginx, context, certificates):
+def test_the_extra_info_of_a_connection(run, nginx, context, certificates):
     async def scenario():
         port = nginx.ports["main"]
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -287,7 +288,7 @@ def test_writing_is_paused_and_resumed(run, loop, nginx, context):
     run(scenario())
 
 
-def test_what_was_written_before_close_still_arrives(run, loop, nginx, context):
+def test_data_written_before_close_still_arrives(run, loop, nginx, context):
     body = random.Random(5).randbytes(4 << 20)
     path = nginx.directory / f"www/files/before-close-{context.maximum_version.name}"
 

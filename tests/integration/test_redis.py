@@ -7,7 +7,8 @@ import contextlib
 import random
 
 import pytest
-from redis_server import Redis, running
+
+from integration.redis_server import Redis, running
 
 pytest.importorskip("redis")
 
@@ -112,7 +113,7 @@ def test_pipelines(on_client):
 def test_transactions_that_collide(on_client):
     async def scenario(client):
         async def increment(_i):
-            # Read, then write only if nobody else has written meanwhile.
+            # Read, then write only if no other client has written meanwhile.
             while True:
                 async with client.pipeline() as pipe:
                     await pipe.watch("counter")
@@ -233,7 +234,7 @@ def test_cancelled_while_it_waits(on_client):
                 one.cancel()
             ends = await asyncio.gather(*waiting, return_exceptions=True)
             assert {type(end) for end in ends} == {asyncio.CancelledError}
-            # No answer meant for one of them may come to somebody else.
+            # No answer meant for one of them may come to another.
             for i in range(20):
                 assert await client.echo(f"{i}") == b"%d" % i
             while (await client.info("clients"))["blocked_clients"]:

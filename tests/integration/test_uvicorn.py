@@ -12,7 +12,8 @@ import fastapi.responses
 import pytest
 import uvicorn
 import websockets
-from waiting import until
+
+from integration.waiting import until
 
 
 def application(events):

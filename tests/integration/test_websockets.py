@@ -77,27 +77,27 @@ def test_many_clients_at_once(on_server):
     on_server(echo, scenario)
 
 
-def test_a_broadcast_reaches_everybody(on_server):
-    everybody = set()
+def test_a_broadcast_reaches_all_clients(on_server):
+    connected = set()
 
     async def handler(socket):
-        everybody.add(socket)
+        connected.add(socket)
         try:
             async for message in socket:
-                server_module.broadcast(everybody, message)
+                server_module.broadcast(connected, message)
         finally:
-            everybody.discard(socket)
+            connected.discard(socket)
 
     async def scenario(connect):
         sockets = [await connect() for _ in range(20)]
-        while len(everybody) < 20:
+        while len(connected) < 20:
             await asyncio.sleep(0.005)
         await sockets[0].send("to all")
         assert [await socket.recv() for socket in sockets] == ["to all"] * 20
         await asyncio.gather(*(socket.close() for socket in sockets))
 
     on_server(handler, scenario)
-    assert everybody == set()
+    assert connected == set()
 
 
 def test_pings_are_answered(on_server):

@@ -1,4 +1,4 @@
-"""Waiting for what can be observed."""
+"""Waits for conditions that can be observed."""
 
 from __future__ import annotations
 

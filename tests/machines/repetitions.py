@@ -1,6 +1,6 @@
 """A pytest plugin that runs each test again and again, and counts what a repetition leaves behind.
 
-    PYTHONPATH=tests/machines python3.11-dbg -m pytest -p repetitions tests/test_handles.py
+    PYTHONPATH=tests/machines python3.11-dbg -m pytest -p repetitions tests/event_loop
 
 It works as ``python -m test -R 3:3`` does for CPython's own tests: a few repetitions warm up, each
 further one is measured, and what grows in every one of them is a leak. A test under suspicion is

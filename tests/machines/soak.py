@@ -34,7 +34,8 @@ from itertools import pairwise
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import malloc
-from certificates import Certificates
+
+from support.certificates import Certificates
 
 CYCLES_A_LOOP = 5
 HUNG_AFTER = 120
@@ -122,7 +123,7 @@ class Cycle:
             os.unlink(path)
         left = [task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task()]
         if left:
-            # Handlers of connections that went away: a moment later they have heard of it.
+            # Handlers of connections that went away: a moment later they have got the exception.
             _, left = await asyncio.wait(left, timeout=5)
         assert not left, f"tasks left running: {left}"
 
@@ -331,7 +332,7 @@ def soak(factory, cycles, seed, issued, folder):
         faulthandler.dump_traceback_later(HUNG_AFTER, exit=True)
         loop = factory()
         loop.set_exception_handler(quiet)
-        # The connections' tasks die of cancelled handshakes and resets: told to the handler above.
+        # Tasks of connections die of cancelled handshakes and resets: the handler above gets them.
         asyncio.set_event_loop(loop)
         try:
             contexts = contexts_of(issued)

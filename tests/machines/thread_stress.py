@@ -131,7 +131,7 @@ class Round:
         elif what < 0.7:
             kept.append(loop.call_soon_threadsafe(CallsBack(loop, self.freed)))
         elif what < 0.75:
-            # One that nobody keeps, seen through a weak reference.
+            # An unreferenced handle, seen through a weak reference.
             kept.append(weakref.ref(loop.call_soon_threadsafe(int)))
         elif what < 0.85:
             self.submit(dice, kept)
@@ -226,14 +226,14 @@ def end_in_order(a_round):
 
 
 def end_under_fire(a_round):
-    """The loop closes while the threads go on; then they hear of it."""
+    """The loop closes while the threads go on; then they get the error."""
     a_round.loop.close()
     a_round.join()
     a_round.judge(complete=False)
 
 
 def end_collected(a_round):
-    """Nobody closes the loop: it goes with its last reference."""
+    """The loop is never closed: it goes with its last reference."""
     a_round.join()
     a_round.judge(complete=False)
     seen = weakref.ref(a_round.loop)
@@ -292,11 +292,11 @@ def play(factory, seed, bridge, loops):
 
 
 def load_bridge():
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bridge"))
-    import bridge_builds
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from bridge import builds
 
-    folder = bridge_builds.build(bridge_builds.HERE / "extension", "bridge_extension")
-    return bridge_builds.load(folder, "bridge_extension")
+    folder = builds.build(builds.HERE / "extension", "bridge_extension")
+    return builds.load(folder, "bridge_extension")
 
 
 def main():
@@ -336,7 +336,7 @@ def main():
     for _ in range(3):
         gc.collect()
     left = [loop for loop in uncollected if loop() is not None]
-    assert not left, f"{len(left)} of {len(uncollected)} loops that nobody refers to are left"
+    assert not left, f"{len(left)} of {len(uncollected)} loops without a reference are left"
     print(f"{rounds} rounds passed, 0 failed; the last seed was {seed - 1}")
 
 

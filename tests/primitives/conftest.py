@@ -7,7 +7,8 @@ import gc
 import warnings
 
 import pytest
-from outcomes import namespace, plain
+
+from primitives.outcomes import namespace, plain
 
 
 @pytest.fixture

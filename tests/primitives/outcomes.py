@@ -1,4 +1,4 @@
-"""What scripts get and give, in a form that two runs have in common."""
+"""The functions that scripts use, and their outcomes in a form that two runs have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``install(accelerate=True)`` and ``uninstall()``: whose functions asyncio's names hold."""
+"""``install(accelerate=True)`` and ``uninstall()``: the functions behind asyncio's names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_module_of_asyncio_gets_ours_and_its_own_back(tokioloop):
         assert {name: held(name) for name in NAMES} == before
 
 
-def test_without_being_asked_nothing_is_replaced(tokioloop):
+def test_without_accelerate_nothing_is_replaced(tokioloop):
     tokioloop.install()
     for name in NAMES:
         assert getattr(asyncio, name) is not getattr(tokioloop, name)
@@ -50,7 +50,7 @@ def test_without_being_asked_nothing_is_replaced(tokioloop):
     assert asyncio.sleep is tokioloop.sleep
 
 
-def test_what_others_put_there_stays(tokioloop, monkeypatch):
+def test_a_function_replaced_by_another_library_stays(tokioloop, monkeypatch):
     def others(delay, result=None):
         raise NotImplementedError
 

@@ -9,7 +9,8 @@ import sys
 from unittest import mock
 
 import pytest
-from outcomes import plain
+
+from primitives.outcomes import plain
 
 pytestmark = pytest.mark.native_only
 VALUE = contextvars.ContextVar("VALUE", default="default")
@@ -21,7 +22,7 @@ async def answer(value=42):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """A coroutine that nobody could await warns here, not in somebody else's test."""
+    """A coroutine that cannot be awaited warns here, not in another test."""
     yield
     gc.collect()
 
@@ -109,7 +110,7 @@ def test_contexts(both_loops):
     ],
 )
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-def test_what_is_wrong_is_told_as_asyncio_tells_it(both_loops, call):
+def test_errors_are_those_of_asyncio(both_loops, call):
     def script(loop):
         coro = answer()
         try:
@@ -130,7 +131,7 @@ def test_a_closed_loop_refuses(both_loops):
     both_loops(script)
 
 
-def test_a_task_factory_is_asked(both_loops):
+def test_a_task_factory_is_called(both_loops):
     def script(loop):
         calls = []
 
@@ -149,7 +150,7 @@ def test_a_task_factory_is_asked(both_loops):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
-def test_the_eager_task_factory_is_asked(both_loops):
+def test_the_eager_task_factory_is_called(both_loops):
     def script(loop):
         async def main():
             return loop.create_task(answer()).done()
@@ -196,7 +197,7 @@ def test_another_task_class_in_asyncios_place_is_used(both_loops):
     assert both_loops(script) == "Special"
 
 
-def test_who_wraps_asyncios_method_is_heard(both_loops):
+def test_a_wrapper_of_asyncios_method_is_called(both_loops):
     original = asyncio.BaseEventLoop.create_task
 
     def script(loop):

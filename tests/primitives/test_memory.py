@@ -92,7 +92,7 @@ def test_blocks_come_back(loop, native, work):
 
     # One block a round would be 100; CPython's own caches breathe by a few.
     grown = loop.run_until_complete(main())
-    # What leaks does so again: the message tells.
+    # A leak shows each time: the message says so.
     assert grown < 60, [loop.run_until_complete(main()) for _ in range(3)]
 
 

@@ -128,11 +128,11 @@ def test_it_is_cancelled_in_the_loops_own_thread(both):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         future.cancel()
-        turns = 0
+        iterations = 0
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0)
-            turns += 1
-        return turns, future.cancelled()
+            iterations += 1
+        return iterations, future.cancelled()
 
     both(script)
 
@@ -209,7 +209,7 @@ def test_a_task_factory_that_raises_reaches_both_sides(from_thread):
     assert outcome[0][0] is NameError
 
 
-def test_what_shows_in_the_tasks_text(both):
+def test_the_repr_of_the_task(both):
     async def script(api):
         future = api.run_coroutine_threadsafe(asyncio.sleep(60), asyncio.get_running_loop())
         await asyncio.sleep(0)

@@ -24,7 +24,7 @@ def command(*args):
 def environment():
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHONASYNCIO")}
     path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
-    # The debug allocator tells of what is written to, or read from, after it was freed.
+    # The debug allocator reports memory that is written to, or read, after it was freed.
     env.update(PYTHONPATH=path, PYTHONMALLOC="debug", PYTHONFAULTHANDLER="1", RUST_BACKTRACE="1")
     env["RANDOM_PROGRAMS_CERTIFICATES"] = certificates()
     return env
@@ -34,7 +34,7 @@ def environment():
 def certificates():
     """A folder with a server's certificate for all workers of this process."""
     try:
-        from certificates import Certificates
+        from support.certificates import Certificates
     except ImportError:  # without trustme: no TLS
         return ""
     folder = tempfile.TemporaryDirectory()
@@ -74,14 +74,14 @@ def work(*args):
     return None if clean else process.returncode, begun, faults, err, done
 
 
-def run(kind, loop, first, last, seconds=1e9, told=lambda *_: None):
+def run(kind, loop, first, last, seconds=1e9, report=lambda *_: None):
     """The faults of the programs of these seeds, by seed, and how many programs ran."""
     faults, count, start = {}, 0, first
     end = time.monotonic() + seconds
     while start < last:
         ended, begun, found, err, done = work(kind, loop, start, last, end - time.monotonic())
         for seed, fault in found.items():
-            told(seed, fault)
+            report(seed, fault)
         faults |= found
         count += done
         if ended is None:
@@ -92,14 +92,14 @@ def run(kind, loop, first, last, seconds=1e9, told=lambda *_: None):
         seed = begun if begun is not None else start + done - 1
         fault = f"the process ended with {ended}: {brief(err)}"
         faults[seed] = fault
-        told(seed, fault)
+        report(seed, fault)
         count += 1
         start = seed + 1
     return faults, count
 
 
 def brief(err):
-    """What matters of a dying process's last words."""
+    """The relevant lines of the stderr of a process that died."""
     lines = [line for line in err.splitlines() if line.strip()]
     starts = [
         place

@@ -18,10 +18,10 @@ def test_programs(kind):
     assert not faults
     assert count == len(FOUND[kind])
     first, last = SEEDS[kind]
-    told = []
+    reported = []
     faults, count = runs.run(
-        kind, "tokioloop", first, last, 280, lambda seed, fault: told.append(f"{seed}: {fault}")
+        kind, "tokioloop", first, last, 280, lambda seed, fault: reported.append(f"{seed}: {fault}")
     )
-    assert not told
+    assert not reported
     assert not faults
     assert count == last - first

@@ -49,7 +49,7 @@ class Quiet:
     """What ends up in logs and unraisable hooks is looked at, not printed."""
 
     def __init__(self):
-        self.told = []
+        self.faults = []
         sys.unraisablehook = self.unraisable
         threading.excepthook = lambda args: self.note(args.exc_value)
         warnings.simplefilter("ignore")
@@ -64,7 +64,7 @@ class Quiet:
         def emit(self, record):
             text = record.getMessage()
             if "internal error" in text or "SystemError" in text or "panicked" in text:
-                self.quiet.told.append(text)
+                self.quiet.faults.append(text)
 
     def unraisable(self, unraisable):
         self.note(unraisable.exc_value)
@@ -72,7 +72,7 @@ class Quiet:
     def note(self, error):
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, SystemError) or "internal error" in text or "panicked" in text:
-            self.told.append(text)
+            self.faults.append(text)
 
 
 def release_signal_pairs():
@@ -94,8 +94,8 @@ def run_chaos(program, factory, native, quiet):
         world.play()
     except BaseException as error:  # a signal of the program's own may come late
         world.look_at(error)
-    faults = world.faults + quiet.told
-    quiet.told = []
+    faults = world.faults + quiet.faults
+    quiet.faults = []
     del world
     if faults:
         return "; ".join(faults[:3])
@@ -172,7 +172,7 @@ def main():
     warm.run_until_complete(asyncio.sleep(0))
     warm.close()
     gc.collect()
-    gc.freeze()  # what is there now need not be looked at after each program
+    gc.freeze()  # present objects need not be looked at after each program
     if len(sys.argv) > 6:
         program = eval(sys.stdin.read(), {"Step": Step, "Program": Program})
         shrink_here(kind, program, factory, native, quiet, out, int(sys.argv[6]), float(seconds))

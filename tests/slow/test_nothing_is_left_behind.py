@@ -1,8 +1,8 @@
 """Loops, connections and timers by the thousand leave neither descriptors nor memory behind.
 
 Each test is a program that does the same work in five equal parts, after a warm-up, and counts
-what the process holds after each. What one part costs may be a table that has grown; what every
-part costs is a leak.
+what the process holds after each. Growth in one part may be a table; growth in every part is a
+leak.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_ten_thousand_idle_connections_all_answer(programs, many_descriptors):
             client.sendall(b"ping%d" % i)
         for i, client in enumerate(clients):
             assert client.recv(100) == b"PING%d" % i
-    # Everybody has left, so the server stops and says what remains.
+    # All clients have left, so the server stops and says what remains.
     after = json.loads(server.stdout.readline())
     assert after["open"] == 0
     assert after["descriptors"] == before["descriptors"] - 1  # the control connection

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 
 import pytest
-from tls_peers import secure, tls_pair
+
+from tls.peers import secure, tls_pair
 
 
 @pytest.fixture(params=["1.2", "1.3"])

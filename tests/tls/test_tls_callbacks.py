@@ -1,4 +1,4 @@
-"""Protocols over TLS: what their callbacks raise, and the context they run in."""
+"""Protocols over TLS: exceptions of their callbacks, and the context they run in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextvars
 import sys
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, Buffered, secure, tls_pair
+
+from support.recording import Recorder, Reports, in_thread
+from tls.peers import OLDER_DESIGN, Buffered, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -85,7 +86,7 @@ def test_an_error_in_eof_received(on_tls, loop, notified):
 
     async def scenario(_transport, protocol, peer):
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         else:
             peer.sock.close()
         assert await protocol.lost() is error
@@ -131,14 +132,14 @@ def test_an_error_in_flow_control(on_tls, loop, callback):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("callback", ["data_received", "eof_received"])
-def test_what_ends_the_loop_ends_it(loop, certificates, callback, error):
+def test_an_exception_that_ends_the_loop_ends_it(loop, certificates, callback, error):
     protocol = Fails(callback, error)
 
     async def connect():
         return await secure(loop, certificates, protocol)
 
     async def speak(peer):
-        await in_thread(peer.sock.sendall, peer.records(b"data") + peer.farewell())
+        await in_thread(peer.sock.sendall, peer.records(b"data") + peer.close_notify())
         await protocol.lost()
 
     transport, _, peer = loop.run_until_complete(connect())
@@ -217,7 +218,7 @@ def test_callbacks_of_a_client_run_in_the_context_it_was_made_in(loop, certifica
     }
 
 
-def test_who_resumes_reading_lends_its_context_before_3_15(on_tls):
+def test_code_that_resumes_reading_lends_its_context_before_3_15(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
         await in_thread(peer.send, b"data")
@@ -231,7 +232,7 @@ def test_who_resumes_reading_lends_its_context_before_3_15(on_tls):
     on_tls(scenario, Remembers())
 
 
-def test_a_pause_comes_in_the_context_of_who_writes(on_tls):
+def test_a_pause_comes_in_the_context_of_the_writer(on_tls):
     async def scenario(transport, protocol, peer):
         variable.set("writer")
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Both ends of a TLS connection do whatever they like, whenever they are called."""
+"""Both ends of a TLS connection act at random in each of their callbacks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import random
 
 import pytest
-from recording import Reports
-from tls_peers import HOST
+
+from support.recording import Reports
+from tls.peers import HOST
 
 STEPS = 150
 
 
 class End:
-    """One end: what it wrote, what it got, and the protocols that take turns for it."""
+    """One end: what it wrote, what it got, and the protocols that alternate for it."""
 
     def __init__(self, rng, loop):
         self.rng = rng
@@ -131,7 +132,7 @@ class Small(Whole):
 
 @pytest.mark.native_only(reason="asyncio's state machine trips over calls from its own callbacks")
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_the_ends_do_nothing_is_lost_but_by_their_will(loop, certificates, seed):
+def test_no_data_is_lost_unless_an_end_drops_it(loop, certificates, seed):
     rng = random.Random(seed)
     reports = Reports(loop)
 
@@ -156,7 +157,7 @@ def test_whatever_the_ends_do_nothing_is_lost_but_by_their_will(loop, certificat
             rng.choice(ends).act()
             await asyncio.sleep(rng.choice((0, 0, 0, 0.001)))
         undisturbed = not (client.ended_by_us or server.ended_by_us)
-        # Nobody ends it any more; all that was written must come.
+        # Neither end aborts any more; all that was written must come.
         for end in ends:
             end.in_callback = 99
             end.transport.resume_reading()

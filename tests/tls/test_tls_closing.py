@@ -9,8 +9,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, in_thread, read_all, reset
-from tls_peers import OLDER_DESIGN, Buffered, needs_3_11
+
+from support.recording import Recorder, Reports, in_thread, read_all, reset
+from tls.peers import OLDER_DESIGN, Buffered, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -27,7 +28,7 @@ async def a_few_turns():
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-def test_close_says_good_bye_and_waits_for_the_peers(
+def test_close_sends_close_notify_and_waits_for_the_peers(
     on_tls, tls_version, certificates, server_side
 ):
     async def scenario(transport, protocol, peer):
@@ -46,7 +47,7 @@ def test_close_says_good_bye_and_waits_for_the_peers(
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-def test_the_peers_good_bye_ends_the_connection(on_tls, tls_version, certificates, server_side):
+def test_the_peers_close_notify_ends_the_connection(on_tls, tls_version, certificates, server_side):
     async def scenario(transport, protocol, peer):
         await in_thread(peer.send, b"last words")
         await in_thread(peer.unwrap)
@@ -65,9 +66,9 @@ def test_the_peers_good_bye_ends_the_connection(on_tls, tls_version, certificate
 
 
 @pytest.mark.parametrize("protocol", [Recorder, lambda: Buffered(1000)], ids=["plain", "buffered"])
-def test_data_and_good_bye_in_one_packet(on_tls, protocol):
+def test_data_and_close_notify_in_one_packet(on_tls, protocol):
     async def scenario(_transport, protocol, peer):
-        await in_thread(peer.sock.sendall, peer.records(b"last words") + peer.farewell())
+        await in_thread(peer.sock.sendall, peer.records(b"last words") + peer.close_notify())
         peer.sock.shutdown(socket.SHUT_WR)
         assert await protocol.lost() is None
         assert protocol.received == b"last words"
@@ -82,7 +83,7 @@ def test_an_answer_in_eof_received_still_leaves(on_tls):
             return super().eof_received()
 
     async def scenario(_transport, protocol, peer):
-        await in_thread(peer.sock.sendall, peer.farewell())
+        await in_thread(peer.sock.sendall, peer.close_notify())
         assert await in_thread(peer.recv_all) == b"good-bye"
         assert await protocol.lost() is None
 
@@ -104,7 +105,7 @@ def test_staying_open_at_the_end_is_not_possible_and_warned_of(on_tls, caplog, n
     assert caplog.messages == ["returning true from eof_received() has no effect when using ssl"]
 
 
-def test_what_is_buffered_leaves_before_the_good_bye(on_tls):
+def test_buffered_data_leaves_before_close_notify(on_tls):
     async def scenario(transport, protocol, peer):
         data = bytes(32 << 20)
         transport.write(data)
@@ -123,7 +124,7 @@ def test_what_is_buffered_leaves_before_the_good_bye(on_tls):
 
 @needs_3_11
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-def test_a_peer_that_never_answers_the_good_bye(on_tls, server_side):
+def test_a_peer_that_never_answers_the_close_notify(on_tls, server_side):
     async def scenario(transport, protocol, peer):
         started = asyncio.get_running_loop().time()
         transport.close()
@@ -140,7 +141,7 @@ def test_a_peer_that_never_answers_the_good_bye(on_tls, server_side):
 
 @needs_3_11
 def test_a_peer_that_takes_nothing_any_more(on_tls):
-    """The good-bye waits behind what the peer never reads."""
+    """close_notify waits behind data that the peer never reads."""
 
     async def scenario(transport, protocol, _peer):
         transport.write(bytes(32 << 20))
@@ -153,7 +154,7 @@ def test_a_peer_that_takes_nothing_any_more(on_tls):
 
 
 @needs_3_11
-def test_wait_closed_tells_of_a_peer_that_never_answers(loop, certificates):
+def test_wait_closed_reports_a_peer_that_never_answers(loop, certificates):
     async def main():
         ended = asyncio.Event()
 
@@ -184,7 +185,7 @@ def test_wait_closed_tells_of_a_peer_that_never_answers(loop, certificates):
     loop.run_until_complete(main())
 
 
-def test_a_peer_that_talks_on_after_the_good_bye(on_tls, loop):
+def test_a_peer_that_sends_on_after_the_close_notify(on_tls, loop):
     reports = Reports(loop)
 
     async def scenario(transport, protocol, peer):
@@ -199,11 +200,11 @@ def test_a_peer_that_talks_on_after_the_good_bye(on_tls, loop):
     on_tls(scenario)
 
 
-# --- no good-bye ---
+# --- no close_notify ---
 
 
 @pytest.mark.parametrize("protocol", [Recorder, lambda: Buffered(10)], ids=["plain", "buffered"])
-def test_an_end_without_a_good_bye_is_an_end(on_tls, tls_version, certificates, protocol):
+def test_an_end_without_close_notify_is_an_end(on_tls, tls_version, certificates, protocol):
     async def scenario(_transport, protocol, peer):
         await in_thread(peer.send, b"last words")
         peer.sock.close()
@@ -267,7 +268,7 @@ def corrupted(records):
 )
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
 @pytest.mark.parametrize("protocol", [Recorder, lambda: Buffered(10)], ids=["plain", "buffered"])
-def test_what_is_no_record_ends_the_connection(on_tls, loop, injected, server_side, protocol):
+def test_data_that_is_no_record_ends_the_connection(on_tls, loop, injected, server_side, protocol):
     reports = Reports(loop)
 
     async def scenario(_transport, protocol, peer):
@@ -277,7 +278,7 @@ def test_what_is_no_record_ends_the_connection(on_tls, loop, injected, server_si
         assert isinstance(await protocol.lost(), ssl.SSLError)
         assert protocol.received == b"good"
         assert "eof_received" not in protocol.calls
-        # The network's errors are told in debug mode only.
+        # The network's errors are logged in debug mode only.
         assert reports.contexts == []
 
     on_tls(scenario, protocol(), server_side=server_side)

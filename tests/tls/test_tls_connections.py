@@ -7,8 +7,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, in_thread, listener
-from tls_peers import HOST, OLDER_DESIGN, Peer, ask, echo
+
+from support.recording import Recorder, in_thread, listener
+from tls.peers import HOST, OLDER_DESIGN, Peer, ask, echo
 
 
 @pytest.fixture

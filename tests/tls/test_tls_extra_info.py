@@ -1,4 +1,4 @@
-"""What a TLS transport knows and tells of itself."""
+"""The extra information and the repr of a TLS transport."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 import ssl
 
 import pytest
-from recording import Recorder, in_thread
-from tls_peers import HOST, OLDER_DESIGN
+
+from support.recording import Recorder, in_thread
+from tls.peers import HOST, OLDER_DESIGN
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_what_a_connection_knows_of_itself(on_tls, certificates):
+def test_the_extra_info_of_a_connection(on_tls, certificates):
     context = certificates.client_context()
 
     async def scenario(transport, protocol, peer):
@@ -77,7 +78,7 @@ def test_a_transport_is_what_asyncio_promises(on_tls):
 
 
 @pytest.mark.native_only
-def test_the_text_of_a_transport_tells_its_state(on_tls, certificates):
+def test_the_repr_of_a_transport_shows_its_state(on_tls, certificates):
     async def scenario(transport, protocol, peer):
         assert re.fullmatch(r"<SSLTransport open over <SocketTransport .*>>", repr(transport))
         transport.close()

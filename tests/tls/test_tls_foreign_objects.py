@@ -7,8 +7,9 @@ import gc
 import ssl
 
 import pytest
-from recording import Recorder
-from tls_peers import HOST, OLDER_DESIGN, Buffered
+
+from support.recording import Recorder
+from tls.peers import HOST, OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -90,7 +91,7 @@ async def serve(certificates):
 
 
 @pytest.mark.parametrize("kind", [Recorder, lambda: Buffered(70_000)], ids=["plain", "buffered"])
-def test_nothing_that_they_keep_changes(loop, certificates, context, kind):
+def test_data_that_they_keep_does_not_change(loop, certificates, context, kind):
     async def main():
         server = await serve(certificates)
         address = server.sockets[0].getsockname()
@@ -132,7 +133,7 @@ def test_streams(loop, certificates, context):
 
 @pytest.mark.native_only(reason="asyncio's transport has the BIOs to itself")
 def test_memory_bios(loop, certificates):
-    """Whoever makes a TLS transport may give it any BIO: what it writes there are copies."""
+    """A TLS transport may be made with any BIO: it writes copies there."""
 
     class Parts:
         def __init__(self, **parts):
@@ -195,7 +196,7 @@ class BoastfulContext(ssl.SSLContext):
         return made
 
 
-def test_one_that_takes_more_than_there_is_took_all(loop, certificates):
+def test_a_bio_that_reports_too_large_a_write_took_all(loop, certificates):
     async def main():
         context = BoastfulContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(certificates.authority)

@@ -1,4 +1,4 @@
-"""What two sides agree on in a handshake: versions, names, protocols, certificates, sessions."""
+"""The agreements of a handshake: versions, names, protocols, certificates, sessions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import ssl
 import sys
 
 import pytest
-from certificates import CLIENT, ELSEWHERE
-from recording import Recorder, in_thread
-from tls_peers import HOST, OLDER_DESIGN, Peer, needs_3_11, secure, tls_pair
+
+from support.certificates import CLIENT, ELSEWHERE
+from support.recording import Recorder, in_thread
+from tls.peers import HOST, OLDER_DESIGN, Peer, needs_3_11, secure, tls_pair
 
 
 def ssl_object(protocol):
@@ -124,8 +125,8 @@ def fail(obj, name, context):
 def test_the_server_name_callback_may_refuse(
     loop, certificates, tls_version, monkeypatch, callback, unraisable
 ):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_type))
+    unraised = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraised.append(args.exc_type))
     context = certificates.server_context()
     context.sni_callback = callback
 
@@ -141,7 +142,7 @@ def test_the_server_name_callback_may_refuse(
                 client_context=certificates.client_context(version=tls_version),
             )
         assert near.calls == []
-        assert told == ([unraisable] if unraisable else [])
+        assert unraised == ([unraisable] if unraisable else [])
 
     loop.run_until_complete(main())
 
@@ -220,7 +221,7 @@ def test_a_server_that_gets_no_good_certificate(loop, certificates, tls_version,
 
 
 def test_a_client_that_shows_no_certificate(loop, certificates, tls_version):
-    """TLS 1.3's client has finished when it hears that the server is not content."""
+    """TLS 1.3's client has finished when it gets the alert of the server."""
     context = certificates.client_context(version=tls_version)
 
     async def main():
@@ -344,7 +345,7 @@ def test_a_class_of_the_users(on_tls_pair, certificates, size):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_what_a_class_of_the_users_raises_ends_the_connection(loop, certificates):
+def test_an_exception_of_a_class_of_the_users_ends_the_connection(loop, certificates):
     contexts = []
     loop.set_exception_handler(lambda _loop, context: contexts.append(context))
 

@@ -1,4 +1,4 @@
-"""Handshakes that fail, stall or are given up: who hears of it, and that nothing is left."""
+"""Handshakes that fail, stall or are given up: errors of both sides, and nothing that is left."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
-from tls_peers import HOST, Peer, secure
+
+from support.recording import Recorder, Reports, blocking_pair, in_thread, listener, read_all, reset
+from tls.peers import HOST, Peer, secure
 
 # Seconds after which a handshake is given up here.
 SHORT = 0.2
@@ -237,8 +238,8 @@ def test_a_client_that_stops_in_the_middle(loop, certificates):
 # --- given up ---
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3, 4, 5, 8, 12])
-def test_a_connection_cancelled_after_some_turns(loop, certificates, turns):
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5, 8, 12])
+def test_a_connection_cancelled_after_some_iterations(loop, certificates, iterations):
     """The descriptor check of the `loop` fixture is what this is about."""
 
     async def main():
@@ -248,7 +249,7 @@ def test_a_connection_cancelled_after_some_turns(loop, certificates, turns):
             connecting = asyncio.ensure_future(
                 loop.create_connection(lambda: client, *address, ssl=certificates.client_context())
             )
-            for _ in range(turns):
+            for _ in range(iterations):
                 await asyncio.sleep(0)
             if connecting.cancel():
                 with pytest.raises(asyncio.CancelledError):
@@ -286,7 +287,7 @@ def test_a_connection_cancelled_while_the_server_is_silent(loop, certificates, s
     loop.run_until_complete(main())
 
 
-def test_what_connection_made_raises(loop, certificates):
+def test_an_exception_of_connection_made(loop, certificates):
     reports = Reports(loop)
 
     class Fails(Recorder):
@@ -302,7 +303,7 @@ def test_what_connection_made_raises(loop, certificates):
     assert reports.only()["exception"] is error
 
 
-def test_what_the_factory_raises(loop, certificates):
+def test_an_exception_of_the_factory(loop, certificates):
     def factory():
         raise LookupError("no protocol")
 

@@ -7,8 +7,9 @@ import contextlib
 import ssl
 
 import pytest
-from recording import Recorder
-from tls_peers import HOST, OLDER_DESIGN, tls_pair
+
+from support.recording import Recorder
+from tls.peers import HOST, OLDER_DESIGN, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 

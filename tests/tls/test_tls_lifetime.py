@@ -11,8 +11,10 @@ import warnings
 import weakref
 
 import pytest
-from recording import Recorder, in_thread, turns
-from tls_peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
+
+from support.iterations import run_iterations
+from support.recording import Recorder, in_thread
+from tls.peers import HOST, OLDER_DESIGN, Buffered, descriptors, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
 
 def the_dead(*objects):
-    """Weak references to objects that nobody should hold in the end."""
+    """Weak references to objects that must be free in the end."""
     return [weakref.ref(what) for what in objects]
 
 
@@ -46,7 +48,7 @@ def test_nothing_outlives_a_lost_connection(loop, certificates, ending, kind):
         return the_dead(client, server, context, ssl_object, client.transport)
 
     dead = loop.run_until_complete(main())
-    turns(loop)
+    run_iterations(loop)
     gc.collect()
     assert [what() for what in dead] == [None] * 5
 
@@ -79,7 +81,7 @@ def test_a_lost_connection_needs_no_collector(loop, certificates):
     gc.disable()
     try:
         dead = loop.run_until_complete(main())
-        turns(loop)
+        run_iterations(loop)
         assert [what() for what in dead] == [None] * 3
     finally:
         gc.enable()
@@ -93,12 +95,12 @@ def test_a_failed_handshake_leaves_nothing(loop, certificates):
         return the_dead(context, protocol)
 
     dead = loop.run_until_complete(main())
-    turns(loop)
+    run_iterations(loop)
     gc.collect()
     assert [what() for what in dead] == [None] * 2
 
 
-def test_a_transport_that_nobody_closed_warns(loop_factory, certificates):
+def test_an_unclosed_transport_warns(loop_factory, certificates):
     before = descriptors()
     loop = loop_factory()
 

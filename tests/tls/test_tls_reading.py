@@ -6,8 +6,9 @@ import asyncio
 import random
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, Buffered
+
+from support.recording import Recorder, Reports, in_thread
+from tls.peers import OLDER_DESIGN, Buffered
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -20,7 +21,7 @@ async def a_few_turns():
         await asyncio.sleep(0.001)
 
 
-def test_what_the_peer_sends_arrives(on_tls, tls_version, certificates):
+def test_data_of_the_peer_arrives(on_tls, tls_version, certificates):
     async def scenario(_transport, protocol, peer):
         data = random.Random(2).randbytes(4 * MEGABYTE)
         sending = asyncio.ensure_future(in_thread(peer.send, data))
@@ -91,7 +92,7 @@ def test_a_paused_transport_delivers_nothing_until_it_is_resumed(on_tls):
     on_tls(scenario)
 
 
-def test_what_a_paused_transport_buffers_is_bounded(on_tls):
+def test_the_buffer_of_a_paused_transport_is_bounded(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
         data = bytes(16 * MEGABYTE)
@@ -194,7 +195,7 @@ def test_an_end_that_comes_while_paused_waits(on_tls, notified):
         transport.pause_reading()
         await in_thread(peer.sock.sendall, peer.records(b"last words"))
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         peer.sock.close()
         await a_few_turns()
         assert protocol.calls == ["connection_made"]
@@ -211,7 +212,7 @@ def test_an_end_that_comes_while_paused_waits(on_tls, notified):
     on_tls(scenario)
 
 
-@pytest.mark.native_only(reason="asyncio waits for a resume_reading() that nobody calls")
+@pytest.mark.native_only(reason="asyncio waits for a resume_reading() that is never called")
 def test_closing_while_an_end_waits_behind_a_pause(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
@@ -282,7 +283,7 @@ def test_a_small_buffer_loses_nothing_when_the_peer_ends(on_tls, notified):
     async def scenario(_transport, protocol, peer):
         data = random.Random(8).randbytes(50_000)
         records = peer.records(data)
-        await in_thread(peer.sock.sendall, records + (peer.farewell() if notified else b""))
+        await in_thread(peer.sock.sendall, records + (peer.close_notify() if notified else b""))
         peer.sock.close()
         assert await protocol.lost() is None
         assert protocol.received == data
@@ -307,7 +308,7 @@ def test_an_empty_buffer_is_taken_for_the_end(on_tls):
 
 
 @pytest.mark.parametrize("wrong", [None, b"read-only", "text"], ids=["None", "bytes", "str"])
-def test_what_is_no_writable_buffer_ends_the_connection(on_tls, loop, wrong):
+def test_an_object_that_is_no_writable_buffer_ends_the_connection(on_tls, loop, wrong):
     class Wrong(Buffered):
         broken = False
 
@@ -375,7 +376,7 @@ def test_switching_within_data_received_loses_nothing(on_tls, size):
         await following.got(len(data) - len(protocol.received))
         assert protocol.received + following.received == data
         assert protocol.calls == ["connection_made", "data_received"]
-        transport.set_protocol(protocol)  # which hears of the loss then
+        transport.set_protocol(protocol)  # which gets the loss then
 
     on_tls(scenario, Hands())
 

@@ -9,8 +9,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, read_all
-from tls_peers import HOST, REWRITTEN, ask, echo
+
+from support.recording import Recorder, Reports, blocking_pair, in_thread, read_all
+from tls.peers import HOST, REWRITTEN, ask, echo
 
 # --- what is refused ---
 
@@ -96,7 +97,7 @@ def test_timeouts_must_be_positive(loop, certificates, option, seconds):
 @pytest.mark.native_only(reason="asyncio leaves the accepted socket to the collector")
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_server_whose_timeout_is_refused(loop, certificates, debug):
-    """It is found out with the first connection, and told in debug mode."""
+    """The first connection shows it, and it is logged in debug mode."""
     loop.set_debug(debug)
     reports = Reports(loop)
 
@@ -149,7 +150,7 @@ def test_a_context_of_the_wrong_side(loop, certificates):
         )
 
 
-def test_what_is_no_context(loop):
+def test_an_object_that_is_no_context(loop):
     near, far = blocking_pair()
     with near, far:
         refused(

@@ -9,7 +9,8 @@ import ssl
 import subprocess
 
 import pytest
-from recording import Recorder, in_thread
+
+from support.recording import Recorder, in_thread
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
 

@@ -8,8 +8,9 @@ import socket
 import ssl
 
 import pytest
-from recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
-from tls_peers import HOST, OLDER_DESIGN, REWRITTEN, Buffered, Peer, needs_3_11
+
+from support.recording import Recorder, Reports, blocking_pair, in_thread, transport_pair
+from tls.peers import HOST, OLDER_DESIGN, REWRITTEN, Buffered, Peer, needs_3_11
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -48,7 +49,7 @@ def test_upgrading_a_tcp_connection(loop, certificates, on_pair, server_side, ki
         assert secured.get_protocol() is protocol
         assert secured.get_extra_info("cipher") is not None
         assert secured.get_extra_info("peername") == far.getsockname()
-        # The protocol is not told a second time that it is connected.
+        # The protocol gets no second connection_made.
         assert protocol.calls == ["connection_made", "data_received"]
         secured.write(b"secret")
         assert await in_thread(peer.recv) == b"secret"
@@ -193,7 +194,7 @@ def test_a_hello_that_the_reader_took_already(loop, certificates):
     loop.run_until_complete(main())
 
 
-def test_what_a_client_has_not_read_yet_stays_in_its_reader(loop, certificates):
+def test_data_that_a_client_has_not_read_yet_stays_in_its_reader(loop, certificates):
     async def main():
         near, far = blocking_pair()
         peer = Peer(far, certificates.server_context())
@@ -229,7 +230,7 @@ def secured_transport(layer):
 
 
 @pytest.mark.parametrize("size", [5, 1 << 20])
-def test_what_is_written_during_the_handshake_leaves_after_it(loop, certificates, on_pair, size):
+def test_data_written_during_the_handshake_leaves_after_it(loop, certificates, on_pair, size):
     async def scenario(transport, protocol, far):
         peer = Peer(far, certificates.server_context())
         starting = asyncio.ensure_future(
@@ -256,7 +257,7 @@ def test_what_is_written_during_the_handshake_leaves_after_it(loop, certificates
 
 
 @pytest.mark.native_only(reason="asyncio keeps it until something else is written or read")
-def test_what_is_written_during_the_handshake_leaves_though_reading_is_paused(
+def test_data_written_during_the_handshake_leaves_though_reading_is_paused(
     loop, certificates, on_pair
 ):
     async def scenario(transport, protocol, far):
@@ -284,7 +285,7 @@ def test_what_is_written_during_the_handshake_leaves_though_reading_is_paused(
 
 
 @pytest.mark.parametrize("context", [True, None, "context"])
-def test_what_is_no_context_is_refused(loop, on_pair, context):
+def test_an_object_that_is_no_context_is_refused(loop, on_pair, context):
     async def scenario(transport, protocol, _far):
         expected = f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
         with pytest.raises(TypeError, match=re.escape(expected)):
@@ -341,7 +342,7 @@ def test_a_failed_upgrade_closes_the_connection(loop, certificates, on_pair):
 
 
 @pytest.mark.parametrize("seconds", [SHORT, 1])
-def test_an_upgrade_that_nobody_answers(loop, certificates, seconds):
+def test_an_upgrade_that_gets_no_answer(loop, certificates, seconds):
     async def main():
         transport, protocol, far = await transport_pair(loop)
         expected = f"SSL handshake is taking longer than {seconds} seconds"
@@ -359,8 +360,8 @@ def test_an_upgrade_that_nobody_answers(loop, certificates, seconds):
     loop.run_until_complete(main())
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
-def test_an_upgrade_that_is_cancelled(loop, certificates, turns):
+@pytest.mark.parametrize("iterations", [0, 1, 2, 3, 10])
+def test_an_upgrade_that_is_cancelled(loop, certificates, iterations):
     reports = Reports(loop)
 
     async def main():
@@ -368,12 +369,12 @@ def test_an_upgrade_that_is_cancelled(loop, certificates, turns):
         starting = asyncio.ensure_future(
             loop.start_tls(transport, protocol, certificates.client_context(), server_hostname=HOST)
         )
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
         starting.cancel()
         with far, pytest.raises(asyncio.CancelledError):
             await starting
-        if turns:
+        if iterations:
             assert transport.is_closing()
         else:
             transport.abort()
@@ -415,7 +416,7 @@ def test_an_upgrade_of_a_connection_that_is_closed_meanwhile_gives_nothing(loop,
 
 
 @pytest.mark.native_only(when=not REWRITTEN, reason="of the design of 3.11")
-def test_what_is_looked_for_behind_a_transport(loop, certificates, on_pair):
+def test_attributes_that_libraries_look_up_on_a_transport(loop, certificates, on_pair):
     """aiohttp, for one, asks a transport's `_ssl_protocol` for its context."""
 
     async def scenario(transport, protocol, far):

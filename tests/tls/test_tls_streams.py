@@ -7,8 +7,9 @@ import random
 import re
 
 import pytest
-from recording import in_thread
-from tls_peers import secure
+
+from support.recording import in_thread
+from tls.peers import secure
 
 MEGABYTE = 1 << 20
 
@@ -51,7 +52,7 @@ def test_a_reader_gets_lines_of_any_length(loop, certificates):
     run_with_reader(loop, certificates, asyncio.StreamReader, scenario)
 
 
-def test_a_reader_that_is_derived_sees_what_it_is_fed(loop, certificates):
+def test_a_derived_reader_gets_the_data_that_it_is_fed(loop, certificates):
     class Derived(asyncio.StreamReader):
         fed = b""
 
@@ -82,7 +83,7 @@ def test_a_reader_patched_in_the_middle(loop, certificates):
     assert fed == [b"two\n"]
 
 
-def test_a_reader_that_nobody_empties_pauses_the_transport(loop, certificates):
+def test_a_reader_that_is_not_emptied_pauses_the_transport(loop, certificates):
     async def scenario(reader, transport, peer):
         data = bytes(16 * MEGABYTE)
         sending = asyncio.ensure_future(in_thread(peer.send, data))
@@ -114,7 +115,7 @@ def test_the_end_of_a_stream(loop, certificates, notified):
     async def scenario(reader, _transport, peer):
         await in_thread(peer.send, b"rest")
         if notified:
-            await in_thread(peer.sock.sendall, peer.farewell())
+            await in_thread(peer.sock.sendall, peer.close_notify())
         peer.sock.close()
         assert await reader.read() == b"rest"
         assert reader.at_eof()
@@ -123,7 +124,7 @@ def test_the_end_of_a_stream(loop, certificates, notified):
     run_with_reader(loop, certificates, asyncio.StreamReader, scenario)
 
 
-def test_a_reset_is_raised_to_who_reads(loop, certificates):
+def test_a_reset_is_raised_to_the_reader(loop, certificates):
     async def scenario(reader, _transport, peer):
         await in_thread(peer.sock.sendall, b"no record of TLS at all")
         with pytest.raises(OSError, match=r"(?i)wrong.version|record|packet"):

@@ -8,8 +8,9 @@ import logging
 import random
 
 import pytest
-from recording import Recorder, Reports, in_thread
-from tls_peers import OLDER_DESIGN, tls_pair
+
+from support.recording import Recorder, Reports, in_thread
+from tls.peers import OLDER_DESIGN, tls_pair
 
 MEGABYTE = 1 << 20
 # More than the kernel buffers for both ends of a connection together.
@@ -136,7 +137,7 @@ def test_writes_from_the_callbacks_keep_their_order(on_tls):
 
 
 def test_a_write_leaves_without_a_running_loop(loop, certificates):
-    """As over plain TCP: who writes between two runs of the loop must not wait for the next."""
+    """As over plain TCP: a write between two runs of the loop must not wait for the next."""
     pair = loop.run_until_complete(tls_pair(loop, certificates))
     pair.client.transport.write(b"between")
     loop.run_until_complete(pair.server.got(7))
@@ -234,7 +235,7 @@ def test_the_write_limits_are_larger_than_those_of_tcp(on_tls):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_new_limits_apply_to_what_is_buffered_already(on_tls):
+def test_new_limits_apply_to_data_buffered_already(on_tls):
     async def scenario(transport, protocol, peer):
         transport.set_write_buffer_limits(high=2 * TOO_MUCH)
         # The transport below takes the first of it whole, the second waits above.
@@ -308,8 +309,8 @@ def test_a_protocol_may_write_on_in_resume_writing(on_tls):
         left = 6
 
         def write_on(self):
-            told = len(self.calls)
-            while self.left and "pause_writing" not in self.calls[told:]:
+            known = len(self.calls)
+            while self.left and "pause_writing" not in self.calls[known:]:
                 self.left -= 1
                 self.transport.write(bytes(8 * MEGABYTE))
 
@@ -328,7 +329,7 @@ def test_a_protocol_may_write_on_in_resume_writing(on_tls):
 
 
 @pytest.mark.native_only(**OLDER_DESIGN)
-def test_what_pause_writing_writes_comes_behind_all_lines(on_tls):
+def test_data_written_in_pause_writing_comes_behind_all_lines(on_tls):
     class Adds(Recorder):
         def pause_writing(self):
             super().pause_writing()

@@ -1,0 +1,1 @@
+"""Rust futures awaited by Python, and Python awaitables awaited by Rust."""

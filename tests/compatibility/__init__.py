@@ -1,0 +1,1 @@
+"""The rows of docs/compatibility.md, each observed on both loops."""

@@ -1,0 +1,1 @@
+"""`add_reader` and `add_writer`: descriptors that the loop watches for the program."""

@@ -1,0 +1,1 @@
+"""The loop itself: scheduling, timers, handles, its lifecycle, signals, executors, tasks."""

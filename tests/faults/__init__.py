@@ -1,0 +1,1 @@
+"""Peers, files and memory that fail."""

@@ -1,0 +1,1 @@
+"""Clients and servers of the users' own choice, on both loops."""

@@ -1,0 +1,1 @@
+"""Transports over pipes, terminals and other files."""

@@ -1,0 +1,1 @@
+"""Tests that count descriptors and memory over many thousand operations."""

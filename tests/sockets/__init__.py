@@ -1,0 +1,1 @@
+"""The `sock_*` methods and the resolution of names."""

@@ -1,0 +1,1 @@
+"""`StreamReader` and `StreamWriter` on the transports of the loop."""

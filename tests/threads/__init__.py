@@ -1,0 +1,1 @@
+"""Loops in many threads, forks, sub-interpreters, and the exit of the interpreter."""

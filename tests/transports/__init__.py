@@ -1,0 +1,1 @@
+"""Transports of byte streams, the connections and servers that make them, and their protocols."""
