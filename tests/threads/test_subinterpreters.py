@@ -36,7 +36,7 @@ PREPARE = """
 
     USE = (
         "import tokioloop; loop = tokioloop.new_event_loop(); "
-        "loop.call_later(0.01, loop.stop); loop.run_forever()"
+        "loop.call_later(0.01, loop.stop); loop.run_forever(); loop.close()"
     )
 """
 
