@@ -1,9 +1,9 @@
 """The tables of a run."""
 
+from benchmarks import report
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 
 from benchmarking.runs import make_run, series
-from benchmarks import report
 
 
 def lines(table):

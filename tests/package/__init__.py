@@ -1,1 +1,1 @@
-"""What the Python package offers: its public API, its command line, its examples."""
+"""What the Python package offers: its public API, command line, examples and documentation."""
