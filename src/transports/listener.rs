@@ -37,7 +37,8 @@ use crate::ffi::imports;
 use crate::ffi::object;
 use crate::ffi::socket_fd::Descriptor;
 use crate::net::address::Address;
-use crate::transports::life::{Parts, Socket};
+use crate::transports::core::CoreConfig;
+use crate::transports::sockets::lifecycle::{Socket, SocketConfig};
 use crate::transports::stream;
 
 /// A socket that accepts connections for a `Server`.
@@ -47,7 +48,7 @@ pub struct Listener {
     backlog: usize,
     protocol_factory: PySlot,
     server: PySlot,
-    /// Each connection's callbacks run in a copy of it.
+    /// Each connection's callbacks run in a copy of this context.
     context: PySlot,
     event_loop: LoopSlot,
     key: GilFlag<Option<Key>>,
@@ -66,8 +67,8 @@ impl Drop for Listener {
     }
 }
 
-/// What the loop does with listeners.
-static KIND: SourceVTable = SourceVTable {
+/// What the loop calls for listeners.
+static VTABLE: SourceVTable = SourceVTable {
     ready: |py, event_loop, slf| Listener::accept(slf.cast_bound::<Listener>(py)?, event_loop),
     move_to: |py, _event_loop, slf, reactor| {
         slf.cast_bound::<Listener>(py)?.get().move_to(py, reactor)
@@ -92,13 +93,13 @@ impl Listener {
         let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
-        // Accepted sockets inherit it, which saves a system call a connection.
+        // Accepted sockets inherit the option, which saves a system call a connection.
         sys::socket::send_at_once(fd);
         let listener = Py::new(
             py,
             Self {
                 file: Descriptor::of(socket, fd)?,
-                // The kernel takes less than one for the least that it queues.
+                // The kernel queues at least one connection, even for a backlog of less.
                 backlog: usize::try_from(backlog).unwrap_or(0).max(1),
                 protocol_factory: PySlot::new(protocol_factory.unbind()),
                 server: PySlot::new(server.unbind()),
@@ -117,7 +118,7 @@ impl Listener {
     pub fn resume(listener: &Bound<'_, Self>, event_loop: &NativeLoop) -> PyResult<()> {
         let (py, this) = (listener.py(), listener.get());
         let fd = this.file.open(py).map_err(|error| os_error(py, &error))?;
-        let source = Source::Object(listener.clone().into_any().unbind(), &KIND);
+        let source = Source::Object(listener.clone().into_any().unbind(), &VTABLE);
         let (key, registration) = event_loop.add_source(py, fd, source)?;
         this.key.set(py, Some(key));
         drop(this.registration.with(py, |slot| slot.replace(registration)));
@@ -144,7 +145,7 @@ impl Listener {
         }
     }
 
-    /// The loop is closed: nothing is accepted any more, and nothing that was is made a transport.
+    /// The loop is closed: no connection is accepted any more, and the accepted ones get no transport.
     fn detach(&self, py: Python<'_>) {
         drop(self.registration.with(py, Option::take));
         drop(self.accepted.take(py));
@@ -216,12 +217,10 @@ impl Listener {
             let transport = stream::new(
                 py,
                 event_loop,
-                stream::New {
-                    parts: Parts {
+                stream::StreamConfig {
+                    socket: SocketConfig {
                         socket: Socket::Bare(accepted),
-                        protocol,
-                        waiter: None,
-                        extra: None,
+                        core: CoreConfig { protocol, waiter: None, extra: None },
                     },
                     server: self.server.get(py),
                     peername,
@@ -235,7 +234,7 @@ impl Listener {
         });
         match made {
             Err(error) if ends_loop(py, &error) => Err(error),
-            // As asyncio: only told in debug mode, the connection is closed.
+            // As in asyncio: reported in debug mode only, and the connection is closed.
             Err(error) if event_loop.is_debug(py) => event_loop.report(
                 py,
                 "Error on transport creation for incoming connection",
@@ -256,14 +255,14 @@ impl Listener {
         let Some(context) = self.context.get(py) else {
             return f();
         };
-        // Nobody enters it, so the connections that do not change it may share it.
+        // No code enters it, so the connections that do not change it may share it.
         event_loop.contexts().expect(py, &context);
         // SAFETY: a context; a new reference or null with an exception set.
         let copy = unsafe { object::owned(py, ffi::PyContext_Copy(context.as_ptr()))? };
         within(&copy, f)
     }
 
-    /// Out of descriptors or memory: says so, and tries again in a second.
+    /// `accept` failed. Out of descriptors or memory: reports it, and tries again in a second.
     fn failed(&self, py: Python<'_>, event_loop: &NativeLoop, error: &io::Error) -> PyResult<()> {
         let exhausted = matches!(
             error.raw_os_error(),
@@ -276,7 +275,7 @@ impl Listener {
             return Ok(());
         }
         debug_assert!(raised.is_instance_of::<PyOSError>(py));
-        // Also after what ends the loop, which may be run again.
+        // Also after an error that ends the loop, which may be run again.
         let reported =
             event_loop.report(py, "Exception in accept on a listening socket", raised, &[]);
         if self.file.open(py).is_ok() {
@@ -286,7 +285,7 @@ impl Listener {
     }
 }
 
-/// A connection's turn has come.
+/// The step that makes the transport of the connection that was accepted first.
 fn welcome(py: Python<'_>, listener: &Py<PyAny>) -> PyResult<()> {
     let this = listener.cast_bound::<Listener>(py)?.get();
     let accepted = this.accepted.with(py, VecDeque::pop_front);

@@ -1,19 +1,20 @@
-//! What Python calls on the loop to get a transport or a listener, once a connection.
+//! The loop's methods that make transports and listeners: called once a connection.
 
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
-use super::life::{Parts, Socket};
+use super::core::CoreConfig;
 use super::listener::Listener;
-use super::pipes::{self, ReadPipe, WritePipe};
+use super::pipes::{self, PipeConfig, ReadPipe, WritePipe};
+use super::sockets::lifecycle::{Socket, SocketConfig};
 use super::{datagram, stream, tls};
 use crate::event_loop::NativeLoop;
 use crate::net::address;
 
 #[pymethods]
 impl NativeLoop {
-    /// Takes `_disown_fd` back; whether this is a native transport.
+    /// Undoes `_disown_fd`. Whether this is a transport of ours.
     fn _own_fd(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
         stream::claim(slf.py(), Self::entered(slf), transport)
     }
@@ -33,8 +34,11 @@ impl NativeLoop {
         stream::new(
             py,
             this,
-            stream::New {
-                parts: Parts { socket: Socket::Object(sock, fd), protocol, waiter, extra },
+            stream::StreamConfig {
+                socket: SocketConfig {
+                    socket: Socket::Object(sock, fd),
+                    core: CoreConfig { protocol, waiter, extra },
+                },
                 server,
                 peername: address::remote(py, fd),
             },
@@ -44,7 +48,7 @@ impl NativeLoop {
     /// A TLS transport; it starts when a transport below calls its `connection_made`.
     fn _tls_transport<'py>(
         slf: &Bound<'py, Self>,
-        parts: tls::New<'py>,
+        parts: tls::TlsConfig<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         tls::new(slf.py(), Self::entered(slf), parts)
     }
@@ -62,7 +66,11 @@ impl NativeLoop {
         datagram::new(
             slf.py(),
             this,
-            datagram::New { socket: sock, protocol, address, waiter, extra },
+            datagram::DatagramConfig {
+                socket: sock,
+                core: CoreConfig { protocol, waiter, extra },
+                address,
+            },
         )
     }
 
@@ -76,7 +84,8 @@ impl NativeLoop {
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = Self::entered(slf);
-        pipes::new::<ReadPipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
+        let core = CoreConfig { protocol, waiter, extra };
+        pipes::new::<ReadPipe>(slf.py(), this, PipeConfig { pipe, core })
     }
 
     /// A transport that writes to `pipe`; `connection_made` is scheduled.
@@ -89,7 +98,8 @@ impl NativeLoop {
         extra: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = Self::entered(slf);
-        pipes::new::<WritePipe>(slf.py(), this, pipes::New { pipe, protocol, waiter, extra })
+        let core = CoreConfig { protocol, waiter, extra };
+        pipes::new::<WritePipe>(slf.py(), this, PipeConfig { pipe, core })
     }
 
     /// Accepts connections for `server` on a listening socket.
@@ -104,7 +114,7 @@ impl NativeLoop {
         Listener::start(slf.py(), this, sock, backlog, protocol_factory, server)
     }
 
-    /// Goes on accepting after `_unlisten`.
+    /// Accepts connections again after `_unlisten`.
     fn _relisten(slf: &Bound<'_, Self>, listener: &Bound<'_, Listener>) -> PyResult<()> {
         let this = Self::entered(slf);
         Listener::resume(listener, this)

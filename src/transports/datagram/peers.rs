@@ -13,13 +13,13 @@ const ROOM: usize = 4;
 #[derive(Default)]
 pub(super) struct Peers {
     shelves: Vec<[Known; ROOM]>,
-    /// Where the last address was found or put.
+    /// Where the last address was found or inserted.
     latest: (usize, usize),
 }
 
 type Known = Option<(Box<[u8]>, Py<PyAny>)>;
 
-/// What was forgotten for something new; to be dropped where that may run other code.
+/// Addresses that made room for a new one; to be dropped where that may run other code.
 pub(super) type Forgotten = (Known, Vec<[Known; ROOM]>);
 
 impl Peers {
@@ -47,8 +47,8 @@ impl Peers {
         None
     }
 
-    /// Remembers an address, in the place of the one longest on its shelf. Instead of the first
-    /// that would have to go, all go, and there are more shelves.
+    /// Remembers an address, in the place of the oldest one on its shelf. When the first address would
+    /// have to go, all go, and there are more shelves.
     #[must_use]
     pub(super) fn keep(&mut self, address: &[u8], object: Py<PyAny>) -> Forgotten {
         let mut forgotten = Vec::new();

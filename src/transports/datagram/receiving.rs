@@ -1,7 +1,7 @@
 //! From the socket to the protocol.
 //!
 //! One system call takes several datagrams, but what one of them makes the protocol schedule runs
-//! before the next is delivered, as on asyncio, which receives one a turn.
+//! before the next is delivered, as on asyncio, which receives one an iteration.
 
 use std::io;
 
@@ -18,25 +18,25 @@ use crate::ffi::errors::os_error;
 use crate::ffi::gil::GilCell;
 use crate::ffi::memory;
 use crate::net::address::Address;
-use crate::transports::life::Life;
-use crate::transports::{base, protocol};
+use crate::transports::core::class;
+use crate::transports::core::lifecycle::Lifecycle;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub(super) const LARGEST: usize = 256 * 1024;
 
-/// Where so many came at once more come while they are answered: worth a look that may find none,
-/// before the reactor is asked.
+/// Where so many came at once more come while they are answered: worth a system call that may find
+/// none, before the reactor is polled.
 const BUSY: usize = 4;
 
-/// Seconds for which one datagram follows the other before timers and other descriptors are looked
-/// at, however many came with one system call.
+/// Seconds for which one datagram follows the other before timers and other descriptors are polled,
+/// however many came with one system call.
 const LONGEST: f64 = 40e-6;
 
 /// The distance between datagrams: not a power of two, which would put them all into the same few
 /// sets of the processor's caches. (Only pages that were received into take up memory.)
 const STRIDE: usize = LARGEST + 4096 + 64;
 
-/// Room that no transport receives into right now, for as many as ever received at the same time.
+/// Room that is not in use; for as many as ever received at the same time.
 #[expect(clippy::vec_box, reason = "they point into themselves")]
 static SPARE: GilCell<Vec<Box<Batch>>> = GilCell::new(Vec::new());
 
@@ -44,7 +44,7 @@ fn new_batch() -> PyResult<Box<Batch>> {
     Ok(Batch::new(memory::zeros(STRIDE * AT_ONCE)?, STRIDE, LARGEST))
 }
 
-/// The reactor says that there is something to receive.
+/// The reactor has an event for the socket.
 ///
 /// # Safety
 /// `slf` must be a datagram transport.
@@ -55,7 +55,7 @@ pub(super) unsafe fn ready(
 ) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: the caller's promise.
-    let this = unsafe { base::state::<Datagram>(slf) };
+    let this = unsafe { class::state::<Datagram>(slf) };
     if this.is_receiving(py) {
         let result = this.read(py, event_loop);
         this.ask_for_more(py, event_loop);
@@ -93,8 +93,8 @@ impl Datagram {
         let received = self.file.open(py).and_then(|fd| batch.receive(fd));
         let emptied = match &received {
             Ok(count) => *count < BUSY,
-            // Another file has been put in the socket's place: no news of the network's, and what the
-            // reactor knows of the old one would be told for ever.
+            // The program has put another file in the socket's place: no error of the network's, and the
+            // reactor would report the readiness of the old file for ever.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::ENOTCONN)) => {
                 true
             }
@@ -127,7 +127,7 @@ impl Datagram {
             };
             if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
                 result = self.deliver(py, native, data, from);
-            } else if self.life.get() == Life::Open && self.file.open(py).is_ok() {
+            } else if self.lifecycle() == Lifecycle::Open && self.file.open(py).is_ok() {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
             }
         }
@@ -149,19 +149,15 @@ impl Datagram {
         let data = data.into_any();
         let name = pyo3::intern!(py, "datagram_received");
         let arguments = [&data, &from];
-        match self.call_protocol(native, &protocol, name, &arguments) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let source = self.source(py);
-                protocol::method_failed(native, &protocol, name, &arguments, error, source)
-            }
-        }
+        self.notify_protocol(native, &protocol, name, &arguments)
     }
 
-    /// Whether the protocol wants datagrams, and the socket is there to receive them: asyncio hears
-    /// no more of one that the program has closed.
+    /// Whether the protocol wants datagrams, and the socket is open: asyncio gets no more events of a
+    /// socket that the program has closed.
     fn is_receiving(&self, py: Python<'_>) -> bool {
-        self.life.get() == Life::Open && !self.paused.get() && self.file.open(py).is_ok()
+        self.lifecycle() == Lifecycle::Open
+            && !self.reading_paused.get()
+            && self.file.open(py).is_ok()
     }
 
     /// Whether the next datagram may follow at once.
@@ -169,7 +165,7 @@ impl Datagram {
         self.is_receiving(py) && !native.others_wait(py)
     }
 
-    /// Sees to it that the next datagrams are heard of.
+    /// Has the reactor notify the transport of the next datagrams.
     pub(super) fn ask_for_more(&self, py: Python<'_>, native: &NativeLoop) {
         if !self.is_receiving(py) {
             return;
@@ -185,7 +181,7 @@ impl Datagram {
         }
     }
 
-    /// The sender's address as Python spells it; the same object for the same sender.
+    /// The sender's address in Python's form; the same object for the same sender.
     fn peer(&self, py: Python<'_>, from: &SockAddr) -> PyResult<Py<PyAny>> {
         let known = self.peers.borrow_mut().find(py, from.as_bytes());
         if let Some(known) = known {
@@ -197,7 +193,7 @@ impl Datagram {
         Ok(object)
     }
 
-    /// The kernel had an error for us instead of a datagram, as a peer's refusal.
+    /// The kernel had an error instead of a datagram, such as a peer's refusal.
     #[cold]
     fn error_received(
         &self,
@@ -210,12 +206,6 @@ impl Datagram {
         };
         let error = os_error(py, error).into_value(py).into_bound(py).into_any();
         let name = pyo3::intern!(py, "error_received");
-        match self.call_protocol(native, &protocol, name, &[&error]) {
-            Ok(_) => Ok(()),
-            Err(raised) => {
-                let source = self.source(py);
-                protocol::method_failed(native, &protocol, name, &[&error], raised, source)
-            }
-        }
+        self.notify_protocol(native, &protocol, name, &[&error])
     }
 }

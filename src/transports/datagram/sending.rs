@@ -1,5 +1,5 @@
-//! From `sendto` to the socket: at once, so that errors are the caller's. What the kernel does
-//! not take waits in the buffer for the socket to become writable.
+//! From `sendto` to the socket: at once, so that errors are the caller's. Datagrams that the kernel
+//! does not take wait in the buffer for the socket to become writable.
 
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -8,7 +8,7 @@ use pyo3::exceptions::{
     PyAttributeError, PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::PyBytes;
 
 use super::Datagram;
 use crate::driver::reactor::Direction;
@@ -21,22 +21,25 @@ use crate::ffi::memory;
 use crate::ffi::object;
 use crate::net::Buffer;
 use crate::net::address::parse;
-use crate::transports::life::{self, Life};
+use crate::transports::core::flow_control::{pause_if_full, resume_if_drained};
+use crate::transports::core::lifecycle::{Lifecycle, lose_now};
+use crate::transports::core::report;
+use crate::transports::core::write_buffer::is_bytes_like;
 
 unsafe extern "C" {
     /// Of CPython's API, and not of PyO3's.
     fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
 }
 
-/// What became of a datagram.
+/// The outcome of sending a datagram.
 enum Sent {
     Whole,
     /// The kernel takes no more now.
     Full,
 }
 
-/// From 3.13 on nothing is a datagram, too, and asyncio counts more than the bytes of a buffered
-/// one. Before, `sendto` of nothing does nothing.
+/// From 3.13 on a datagram may be empty, and asyncio counts more than the bytes of a buffered one.
+/// Before, `sendto(b"")` does nothing.
 const SENDS_EMPTY: bool = cfg!(Py_3_13);
 const HEADER_SIZE: usize = if SENDS_EMPTY { 8 } else { 0 };
 
@@ -49,11 +52,7 @@ impl Datagram {
         data: &Bound<'_, PyAny>,
         address: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        if !(data.is_exact_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>())
-        {
+        if !data.is_exact_instance_of::<PyBytes>() && !is_bytes_like(data) {
             let text = "data argument must be a bytes-like object, not {!r}";
             return Err(memory::error::<PyTypeError>(py, text, (data.get_type().name()?,)));
         }
@@ -69,7 +68,7 @@ impl Datagram {
                 let text = "Invalid address: must be None or {!s}";
                 return Err(memory::error::<PyValueError>(py, text, (only,)));
             }
-            if self.life.get() >= Life::Losing {
+            if self.lifecycle() >= Lifecycle::Losing {
                 return self.write_after_loss(py);
             }
         }
@@ -95,7 +94,7 @@ impl Datagram {
         self.buffer(py)?.call_method1("append", ((data, address),))?;
         self.waiting_size.set(self.waiting_size.get() + size);
         self.waiting.set(self.waiting.get() + 1);
-        life::maybe_pause(self, slf)
+        pause_if_full(self, slf)
     }
 
     fn send(
@@ -104,8 +103,8 @@ impl Datagram {
         data: &Bound<'_, PyAny>,
         address: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Sent> {
-        if self.life.get() == Life::Closed {
-            // asyncio stumbles here: over its socket that is gone, and then over its loop.
+        if self.lifecycle() == Lifecycle::Closed {
+            // As in asyncio, where the socket is `None` by now, and then the loop.
             return Err(PyAttributeError::new_err(
                 "'NoneType' object has no attribute 'call_exception_handler'",
             ));
@@ -113,7 +112,7 @@ impl Datagram {
         if self.connected {
             return self.send_bytes(data, &[]);
         }
-        // Python's socket knows all other addresses, and the error if there is none.
+        // Python's socket parses all other addresses, and raises the error if there is none.
         let Some(address) = address else {
             return self.send_through_socket(py, data, None);
         };
@@ -128,8 +127,8 @@ impl Datagram {
         }
     }
 
-    /// As the method of Python's socket that is not called here. Without an audit hook this is a
-    /// look at a pointer.
+    /// Raises the audit event of the socket's method, which is not called here. Without an audit hook
+    /// CPython only looks at a pointer.
     fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(socket) = self.file.socket(py) else {
             return Ok(());
@@ -192,16 +191,11 @@ impl Datagram {
     /// The network's errors are for the protocol; others end the transport, as on asyncio.
     #[cold]
     fn send_failed(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-        if self.life.get() == Life::Closed || ends_loop(py, &error) {
+        if self.lifecycle() == Lifecycle::Closed || ends_loop(py, &error) {
             return Err(error);
         }
         if !error.is_instance_of::<PyOSError>(py) {
-            return life::fatal_to_caller(
-                self,
-                slf,
-                error,
-                "Fatal write error on datagram transport",
-            );
+            return report::fatal(self, slf, error, "Fatal write error on datagram transport");
         }
         match self.protocol.get(py) {
             Some(protocol) => {
@@ -222,8 +216,8 @@ impl Datagram {
         Ok(buffer)
     }
 
-    /// Has `_sendto_ready` called while the socket is writable. Level-triggered: an unconnected
-    /// Unix socket is told nothing when its receiver, full of others' datagrams, has room again.
+    /// Has the loop call `_sendto_ready` while the socket is writable. Level-triggered: an unconnected
+    /// Unix socket gets no event when its receiver, full of others' datagrams, has room again.
     fn wait_for_room(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(native) = self.native(py) else {
             return Ok(());
@@ -244,7 +238,7 @@ impl Datagram {
         };
         match (self.file.open(py), self.file.socket(py)) {
             (Ok(fd), _) => watching::remove(py, &native, fd, Direction::Write).map(drop),
-            // The number may be another file's: only what was left for this socket goes.
+            // The number may be another file's: only the registration of this socket goes.
             (Err(_), Some(socket)) => {
                 watching::remove_closed(&native, &socket, Direction::Write).map(drop)
             }
@@ -270,23 +264,23 @@ impl Datagram {
                 self.waiting_size.set(self.waiting_size.get() - data.len()? - HEADER_SIZE);
             }
             if let Err(error) = sent {
-                // The rest has its turn when this is called again.
+                // The rest is sent when this is called again.
                 return self.send_failed(py, slf, error);
             }
         }
         // May fill the buffer again.
-        life::maybe_resume(self, slf)?;
-        if self.waiting.get() == 0 && self.life.get() < Life::Losing {
+        resume_if_drained(self, slf)?;
+        if self.waiting.get() == 0 && self.lifecycle() < Lifecycle::Losing {
             self.stop_waiting_for_room(py)?;
-            if self.life.get() == Life::Closing {
-                return life::lose_now(self, slf);
+            if self.lifecycle() == Lifecycle::Closing {
+                return lose_now(self, slf);
             }
         }
         Ok(())
     }
 
-    /// Throws the buffer away.
-    pub(super) fn throw_away(&self, py: Python<'_>) -> PyResult<()> {
+    /// Drops the buffer.
+    pub(super) fn discard_waiting(&self, py: Python<'_>) -> PyResult<()> {
         self.waiting_size.set(0);
         if self.waiting.replace(0) > 0 {
             self.buffer(py)?.call_method0("clear")?;

@@ -1,8 +1,9 @@
-//! `ReadPipeTransport`: from a descriptor to a protocol, one `read` a turn.
+//! `ReadPipeTransport`: from a descriptor to a protocol, one `read` an event.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::io;
+use std::ops::Deref;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
@@ -10,27 +11,28 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
 
-use super::end::{End, Pipe, connection_lost, pipe_field};
+use super::end::{self, End, OfPipes, Pipe};
 use crate::driver::reactor::Direction;
 use crate::driver::sys;
 use crate::event_loop::NativeLoop;
-use crate::ffi::definitions::{fast_method, getter, plain_method};
+use crate::ffi::definitions::plain_method;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
-use crate::ffi::imports;
 use crate::ffi::memory;
 use crate::ffi::object::Object;
-use crate::transports::base::{self, Transport};
-use crate::transports::feed::{self, Target};
-use crate::{transport_field, transport_plain, transport_unary};
-
-/// Reads of this size are worth receiving in place.
-const BULK: usize = 32 * 1024;
+use crate::transports::core::Core;
+use crate::transports::core::class::{self, Transport};
+use crate::transports::core::flow_control::Reading;
+use crate::transports::core::lifecycle::{Endpoint, Lifecycle, connection_lost, lose};
+use crate::transports::core::methods::{OfEndpoints, OfReading, OfTransports, TransportMethods};
+use crate::transports::core::received::{BULK, cut};
+use crate::transports::core::report::{Level, Severity};
+use crate::transports::core::stream_reader::{self, Destination};
+use crate::transports::core::trampolines::transport_plain;
 
 pub(crate) struct ReadPipe {
     end: End,
-    paused: Cell<bool>,
-    /// Exactly asyncio's stream protocol: fed without its Python frames.
+    /// Exactly asyncio's stream protocol: its stream reader is fed without Python frames.
     feeds: Cell<bool>,
     /// The last read was a large one.
     bulk: Cell<bool>,
@@ -40,16 +42,37 @@ impl Pipe for ReadPipe {
     const REFUSAL: &'static str = "Pipe transport is for pipes/sockets only.";
 
     fn new(end: End, protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let feeds = feed::suits(protocol)?.into();
-        Ok(Self { end, paused: false.into(), feeds, bulk: false.into() })
+        let feeds = stream_reader::can_feed(protocol)?.into();
+        Ok(Self { end, feeds, bulk: false.into() })
     }
+}
 
-    fn end(&self) -> &End {
+impl Deref for ReadPipe {
+    type Target = End;
+
+    fn deref(&self) -> &End {
         &self.end
     }
+}
 
-    fn start(&self, _py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.is_reading() { self.watch(slf) } else { Ok(()) }
+impl Endpoint for ReadPipe {
+    fn start(&self, slf: &Bound<'_, PyAny>, _native: &NativeLoop) -> PyResult<()> {
+        if self.is_reading() { self.start_watching(slf) } else { Ok(()) }
+    }
+
+    fn release(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close_pipe(slf.py())
+    }
+}
+
+impl Reading for ReadPipe {
+    fn pause_reading(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.core().pause_reading(slf, || self.unwatch(slf.py(), Direction::Read))
+    }
+
+    fn resume_reading(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.core()
+            .resume_reading(slf, || self.watch_for_caller(slf, Direction::Read, "_read_ready"))
     }
 }
 
@@ -60,36 +83,32 @@ impl Pipe for ReadPipe {
 /// `slf` is a transport of this module's.
 unsafe fn ended(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: only `received_end` queues this step, with the transport that it is called for.
-    let pipe = unsafe { base::state::<ReadPipe>(slf.bind(py)) };
-    let told = pipe.end.tell(py, "eof_received", &[]);
-    // Whatever came of that, the file is closed.
+    let pipe = unsafe { class::state::<ReadPipe>(slf.bind(py)) };
+    let notified = match (pipe.protocol.get(py), pipe.native(py)) {
+        (Some(protocol), Some(native)) => {
+            pipe.notify_protocol(&native, &protocol, pyo3::intern!(py, "eof_received"), &[])
+        }
+        _ => Ok(()),
+    };
+    // Also where that failed: the file is closed.
     // SAFETY: this function's caller vouches for `slf`.
-    unsafe { connection_lost::<ReadPipe>(py, slf) }.and(told)
+    unsafe { connection_lost::<ReadPipe>(py, slf) }.and(notified)
 }
 
 impl ReadPipe {
-    fn is_reading(&self) -> bool {
-        !self.paused.get() && !self.end.closing.get()
-    }
-
-    fn watch(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.watch(slf, Direction::Read, "_read_ready")
-    }
-
-    /// The descriptor is ready. What the protocol raises is the loop's to report.
+    /// The descriptor is readable. The loop reports what the protocol raises.
     fn read(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Some(protocol), Some(native)) = (self.end.protocol.get(py), self.end.native(py))
-        else {
+        let (Some(protocol), Some(native)) = (self.protocol.get(py), self.native(py)) else {
             return Ok(());
         };
         if !self.is_reading() {
             return Ok(());
         }
         if self.feeds.get() {
-            let reader = match feed::target(&protocol)? {
-                Target::Reader(reader) => Some(reader),
-                Target::Nobody => None,
-                Target::Protocol => {
+            let reader = match stream_reader::destination(&protocol)? {
+                Destination::Reader(reader) => Some(reader),
+                Destination::Dropped => None,
+                Destination::Protocol => {
                     self.feeds.set(false);
                     return self.read(py, slf);
                 }
@@ -99,7 +118,7 @@ impl ReadPipe {
             });
             return match self.judge(py, slf, appended)? {
                 Some(length) => match (reader, length?) {
-                    (Some(reader), Some(length)) => reader.fed(length),
+                    (Some(reader), Some(length)) => reader.finish_feed(length),
                     _ => Ok(()),
                 },
                 None => Ok(()),
@@ -114,15 +133,15 @@ impl ReadPipe {
         }
     }
 
-    /// One `read`, 0 at the end. The kernel said that there is something to read, so this does not
-    /// wait, even if another process made the descriptor blocking.
+    /// One `read`, 0 at the end. It follows an event of the kernel's, so it does not block, even if
+    /// another process made the descriptor blocking.
     ///
     /// # Safety
     /// `at` must be valid for writes of `room` bytes.
     unsafe fn read_into(&self, at: *mut u8, room: usize) -> io::Result<usize> {
         // SAFETY: the caller's promise; a descriptor that is closed, or another file's, is at worst
         // an error or data of another file, and no matter of memory.
-        unsafe { sys::descriptor::read(self.end.fd, at, room) }
+        unsafe { sys::descriptor::read(self.fd, at, room) }
     }
 
     /// One `read` through the loop's buffer. `None`: the end.
@@ -146,7 +165,7 @@ impl ReadPipe {
         native: &NativeLoop,
     ) -> io::Result<Option<PyResult<Bound<'py, PyBytes>>>> {
         let room = if self.bulk.get() {
-            sys::descriptor::bytes_waiting(self.end.fd).min(native.most_at_once())
+            sys::descriptor::bytes_waiting(self.fd).min(native.most_at_once())
         } else {
             0
         };
@@ -159,11 +178,7 @@ impl ReadPipe {
                 let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
                 self.read_into(start, room)?
             };
-            return Ok(match count {
-                0 => None,
-                _ if count == room => Some(Ok(bytes)),
-                _ => Some(memory::bytes(py, &bytes.as_bytes()[..count])),
-            });
+            return Ok((count > 0).then(|| cut(bytes, count)));
         }
         let mut size = 0;
         let received = self.receive(py, native, |data| {
@@ -174,7 +189,7 @@ impl ReadPipe {
         Ok(received)
     }
 
-    /// Gives what was received. The end and errors are dealt with here.
+    /// Gives what was received. The end and errors are handled here.
     fn judge<T>(
         &self,
         py: Python<'_>,
@@ -195,73 +210,40 @@ impl ReadPipe {
     }
 
     fn received_end(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.log_in_debug(slf, "info", "%r was closed by peer")?;
-        self.end.closing.set(true);
-        self.end.unwatch(py, Direction::Read)?;
-        self.end.lose_after(slf, None, ended);
+        self.log_in_debug(slf, Level::Info, "%r was closed by peer")?;
+        self.advance(Lifecycle::Closing);
+        self.unwatch(py, Direction::Read)?;
+        self.lose_through(slf, None, ended);
         Ok(())
     }
 
     #[cold]
     fn failed(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: &io::Error) -> PyResult<()> {
-        const MESSAGE: &str = "Fatal read error on pipe transport";
-        let hung_up = error.raw_os_error() == Some(libc::EIO);
+        // EIO: a terminal's other side is gone.
+        let severity = match error.raw_os_error() {
+            Some(libc::EIO) => Severity::Expected,
+            _ => Severity::Unexpected,
+        };
         let error = os_error(py, error);
         debug_assert!(error.is_instance_of::<PyOSError>(py));
-        let value = error.clone_ref(py).into_value(py).into_any();
-        if let Some(native) = self.end.native(py) {
-            // What a terminal says when its other side is gone is no surprise.
-            if !hung_up {
-                let none = py.None().into_bound(py);
-                let protocol = self.end.protocol.get(py).unwrap_or(none);
-                let context = [("transport", slf), ("protocol", &protocol)];
-                native.report(py, MESSAGE, error, &context)?;
-            } else if native.is_debug(py) {
-                imports::helpers(py)?.bind(py).call_method1("log_fatal", (slf, MESSAGE, &value))?;
-            }
-        }
-        self.lose(py, slf, Some(value))
-    }
-
-    fn lose(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        error: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        self.end.unwatch(py, Direction::Read)?;
-        self.end.lose::<Self>(slf, error);
+        let message = "Fatal read error on pipe transport";
+        let value = self.report_fatal_as(severity, slf, error, message)?;
+        self.unwatch(py, Direction::Read)?;
+        lose(self, slf, Some(value));
         Ok(())
     }
+}
 
-    fn close(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.end.closing.get() || self.end.close_without_loop(py)? {
-            return Ok(());
-        }
-        self.lose(py, slf, None)
-    }
+impl TransportMethods for ReadPipe {
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\nClose; what was not read is lost.";
 
-    fn pause(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_reading() {
-            return Ok(());
-        }
-        self.paused.set(true);
-        self.end.unwatch(py, Direction::Read)?;
-        self.end.log_in_debug(slf, "debug", "%r pauses reading")
-    }
-
-    fn resume(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.end.closing.get() || !self.paused.get() {
-            return Ok(());
-        }
-        self.paused.set(false);
-        self.end.watch_for_caller(slf, Direction::Read, "_read_ready")?;
-        self.end.log_in_debug(slf, "debug", "%r resumes reading")
+    fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        end::close(self, slf)
     }
 
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.feeds.set(feed::suits(protocol)?);
-        self.end.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
+        self.feeds.set(stream_reader::can_feed(protocol)?);
+        self.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
         Ok(())
     }
 }
@@ -269,20 +251,32 @@ impl ReadPipe {
 impl Transport for ReadPipe {
     type BaseSlots = [Object; 1];
     const NAME: &'static CStr = c"tokioloop._core.ReadPipeTransport";
-    const METHODS: &'static [&'static [ffi::PyMethodDef]] = &[METHODS];
-    const FIELDS: &'static [&'static [ffi::PyGetSetDef]] = &[FIELDS];
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &CLASS
     }
 
+    fn methods() -> Vec<ffi::PyMethodDef> {
+        [OfTransports::<Self>::METHODS, OfReading::<Self>::METHODS, METHODS].concat()
+    }
+
+    fn fields() -> Vec<ffi::PyGetSetDef> {
+        [
+            OfTransports::<Self>::FIELDS,
+            OfEndpoints::<Self>::FIELDS,
+            OfReading::<Self>::PAUSED,
+            OfPipes::<Self>::FIELDS,
+        ]
+        .concat()
+    }
+
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
         Ok(vec![py.import("asyncio")?.getattr("ReadTransport")?.cast_into()?])
     }
 
-    fn decorate(_class: &Bound<'_, PyType>) -> PyResult<()> {
-        Ok(())
+    fn core(&self) -> &Core {
+        self
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
@@ -290,56 +284,21 @@ impl Transport for ReadPipe {
     }
 
     fn is_closed(&self, py: Python<'_>) -> bool {
-        self.end.is_closed(py)
+        self.has_no_pipe(py)
     }
 
-    fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.abandon(py)
+    fn abandon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.end.abandon(slf.py())
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let watched = self.end.describe_watch(py, Direction::Read);
+        let watched = self.describe_watch(py, Direction::Read);
         let text = format!("{} {watched}>", self.end.describe(py, "ReadPipeTransport"));
         Ok(PyString::new(py, &text))
     }
 }
 
 transport_plain!(read_ready, ReadPipe, |py, slf, pipe| pipe.read(py, slf));
-transport_plain!(close, ReadPipe, |py, slf, pipe| pipe.close(py, slf));
-transport_plain!(is_closing, ReadPipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.closing.get()));
-transport_plain!(is_reading, ReadPipe, |_py, _slf, pipe| PyResult::Ok(pipe.is_reading()));
-transport_plain!(pause_reading, ReadPipe, |py, slf, pipe| pipe.pause(py, slf));
-transport_plain!(resume_reading, ReadPipe, |py, slf, pipe| pipe.resume(slf));
-transport_plain!(get_protocol, ReadPipe, |py, _slf, pipe| PyResult::Ok(pipe.end.protocol.get(py)));
-transport_unary!(set_protocol, ReadPipe, "protocol", |py, _slf, pipe, protocol| pipe
-    .set_protocol(protocol));
 
-transport_field!(get_loop, ReadPipe, |py, _slf, pipe| PyResult::Ok(pipe.end.loop_object(py)));
-transport_field!(get_extra, ReadPipe, |py, _slf, pipe| PyResult::Ok(pipe.end.extra_dict(py)));
-transport_field!(get_fileno, ReadPipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.fd));
-transport_field!(get_protocol_field, ReadPipe, |py, _slf, pipe| PyResult::Ok(
-    pipe.end.protocol.get(py)
-));
-transport_field!(get_closing, ReadPipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.closing.get()));
-transport_field!(get_paused, ReadPipe, |_py, _slf, pipe| PyResult::Ok(pipe.paused.get()));
-
-const METHODS: &[ffi::PyMethodDef] = &[
-    plain_method(c"_read_ready", read_ready, c"_read_ready($self, /)\n--\n\n"),
-    plain_method(c"close", close, c"close($self, /)\n--\n\nClose; what was not read is lost."),
-    plain_method(c"is_closing", is_closing, c"is_closing($self, /)\n--\n\n"),
-    plain_method(c"is_reading", is_reading, c"is_reading($self, /)\n--\n\n"),
-    plain_method(c"pause_reading", pause_reading, c"pause_reading($self, /)\n--\n\n"),
-    plain_method(c"resume_reading", resume_reading, c"resume_reading($self, /)\n--\n\n"),
-    fast_method(c"set_protocol", set_protocol, c"set_protocol($self, protocol)\n--\n\n"),
-    plain_method(c"get_protocol", get_protocol, c"get_protocol($self, /)\n--\n\n"),
-];
-
-const FIELDS: &[ffi::PyGetSetDef] = &[
-    getter(c"_loop", get_loop),
-    pipe_field::<ReadPipe>(),
-    getter(c"_extra", get_extra),
-    getter(c"_fileno", get_fileno),
-    getter(c"_protocol", get_protocol_field),
-    getter(c"_closing", get_closing),
-    getter(c"_paused", get_paused),
-];
+const METHODS: &[ffi::PyMethodDef] =
+    &[plain_method(c"_read_ready", read_ready, c"_read_ready($self, /)\n--\n\n")];

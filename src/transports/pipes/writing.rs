@@ -1,76 +1,118 @@
-//! `WritePipeTransport`: from `write` to a descriptor, at once, and the rest when it takes more.
+//! `WritePipeTransport`: from `write` to a descriptor, at once, and the rest when it is writable.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::io;
+use std::ops::Deref;
 
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyBufferError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 
-use super::end::{End, Pipe, pipe_field};
+use super::end::{self, End, OfPipes, Pipe};
 use crate::driver::reactor::Direction;
 use crate::driver::sys::{self, FileKind};
+use crate::event_loop::NativeLoop;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::ffi::errors::{made, os_error};
 use crate::ffi::gil::PySlot;
-use crate::ffi::imports;
 use crate::ffi::memory;
 use crate::net::Buffer;
-use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::flow::{Flow, Signal};
-use crate::transports::outgoing::Outgoing;
-use crate::transports::protocol::report_fatal;
-use crate::{transport_binary, transport_field, transport_plain, transport_unary};
+use crate::transports::core::Core;
+use crate::transports::core::class::{FlowControlSlots, Transport};
+use crate::transports::core::flow_control::{BufferLimits, Writing, pause_if_full};
+use crate::transports::core::lifecycle::{Endpoint, Lifecycle, lose, lose_now};
+use crate::transports::core::methods::{
+    OfEndpoints, OfForceClose, OfTransports, OfWriting, TransportMethods,
+};
+use crate::transports::core::report::{self, ForceClose, Level};
+use crate::transports::core::trampolines::{transport_field, transport_plain, transport_unary};
+use crate::transports::core::write_buffer::{WriteBuffer, is_bytes_like};
 
 const FATAL: &str = "Fatal write error on pipe transport";
-/// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
-const SILENT_WRITES: u32 = 5;
+/// asyncio's warning of writes that are dropped.
+const DROPPED: &str = "pipe closed by peer or os.write(pipe, data) raised exception.";
 
 pub(crate) struct WritePipe {
     end: End,
-    /// Writes since the reader is gone or the transport was closed.
-    refused: Cell<u32>,
-    flow: Flow,
-    outgoing: RefCell<Outgoing>,
+    limits: BufferLimits,
+    buffer: RefCell<WriteBuffer>,
 }
 
 impl Pipe for WritePipe {
     const REFUSAL: &'static str = "Pipe transport is only for pipes, sockets and character devices";
 
     fn new(end: End, _protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { end, refused: 0.into(), flow: Flow::default(), outgoing: RefCell::default() })
+        Ok(Self { end, limits: BufferLimits::default(), buffer: RefCell::default() })
     }
 
-    fn end(&self) -> &End {
+    fn left_to_write(&self) -> usize {
+        self.size()
+    }
+}
+
+impl Deref for WritePipe {
+    type Target = End;
+
+    fn deref(&self) -> &End {
         &self.end
     }
+}
 
-    /// Readiness to read means that the reader is gone, or that it spoke, which none should.
-    fn start(&self, _py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        match self.end.kind {
-            FileKind::Fifo | FileKind::Socket => {
-                self.end.watch(slf, Direction::Read, "_read_ready")
-            }
+impl Endpoint for WritePipe {
+    /// Readiness to read means that the reader is gone, or that it has written, which none should.
+    fn start(&self, slf: &Bound<'_, PyAny>, _native: &NativeLoop) -> PyResult<()> {
+        match self.kind {
+            FileKind::Fifo | FileKind::Socket => self.start_watching(slf),
             FileKind::CharacterDevice => Ok(()),
         }
+    }
+
+    fn release(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close_pipe(slf.py())
+    }
+}
+
+impl Writing for WritePipe {
+    fn limits(&self) -> &BufferLimits {
+        &self.limits
+    }
+
+    fn unsent(&self, _py: Python<'_>) -> usize {
+        self.size()
+    }
+}
+
+impl ForceClose for WritePipe {
+    /// What was not written is lost.
+    fn force_close(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        if self.has_no_pipe(py) || self.close_without_loop(py)? {
+            return Ok(());
+        }
+        self.advance(Lifecycle::Closing);
+        drop(self.buffer.take());
+        self.unwatch(py, Direction::Write)?;
+        self.unwatch(py, Direction::Read)?;
+        lose(self, slf, error);
+        Ok(())
     }
 }
 
 impl WritePipe {
     fn size(&self) -> usize {
-        self.outgoing.borrow().size()
+        self.buffer.borrow().size()
     }
 
     /// One `write`.
     ///
-    /// Unlike a read, which follows the kernel's word, it may wait: whoever shares the pipe or the
-    /// terminal may have made it blocking. Other threads run meanwhile.
+    /// Unlike a read, which follows an event of the kernel's, it may block: another process that shares
+    /// the pipe or the terminal may have made it blocking. Other threads run meanwhile.
     fn send(&self, py: Python<'_>, data: &[u8]) -> io::Result<usize> {
-        let fd = self.end.fd;
-        if self.end.kind == FileKind::Socket {
+        let fd = self.fd;
+        if self.kind == FileKind::Socket {
             return sys::socket::send(fd, data);
         }
         // (They are of `bytes`, which never change and which the caller holds.)
@@ -89,15 +131,15 @@ impl WritePipe {
                 if data.len()? == 0 {
                     return Ok(());
                 }
-                if self.refused.get() > 0 || self.end.closing.get() {
-                    return self.refuse(py);
+                if self.conn_lost() > 0 || self.is_closing() {
+                    return self.drop_write(py, DROPPED);
                 }
                 let view = match Buffer::readable(data) {
                     Ok(view) => view,
                     // Bytes that do not lie in a row: as on asyncio a write that fails.
                     Err(error) if self.size() == 0 && error.is_instance_of::<PyBufferError>(py) => {
-                        self.refused.set(1);
-                        return self.fatal(py, slf, error);
+                        self.count_loss();
+                        return report::fatal(self, slf, error, FATAL);
                     }
                     Err(error) => return Err(error),
                 };
@@ -109,8 +151,8 @@ impl WritePipe {
         if length == 0 {
             return Ok(());
         }
-        if self.refused.get() > 0 || self.end.closing.get() {
-            return self.refuse(py);
+        if self.conn_lost() > 0 || self.is_closing() {
+            return self.drop_write(py, DROPPED);
         }
         let mut taken = 0;
         if self.size() == 0 {
@@ -118,8 +160,8 @@ impl WritePipe {
                 Ok(count) => taken = count,
                 Err(error) if is_temporary(&error) => {}
                 Err(error) => {
-                    self.refused.set(1);
-                    return self.fatal(py, slf, os_error(py, &error));
+                    self.count_loss();
+                    return report::fatal(self, slf, os_error(py, &error), FATAL);
                 }
             }
             if taken == length {
@@ -135,34 +177,20 @@ impl WritePipe {
             (&rest, 0)
         };
         let first = self.size() == 0;
-        self.outgoing.borrow_mut().push_from(kept, from)?;
-        if first
-            && let Err(error) = self.end.watch_for_caller(slf, Direction::Write, "_write_ready")
-        {
+        self.buffer.borrow_mut().push_from(kept, from)?;
+        if first && let Err(error) = self.watch_for_caller(slf, Direction::Write, "_write_ready") {
             // Nothing would ever send it.
-            self.outgoing.borrow_mut().clear();
+            self.buffer.borrow_mut().clear();
             return Err(error);
         }
-        let signal = self.flow.grown(self.size());
-        self.tell(py, slf, signal)
+        pause_if_full(self, slf)
     }
 
-    /// After a loss data is dropped, with asyncio's warning from the sixth time on.
-    #[cold]
-    fn refuse(&self, py: Python<'_>) -> PyResult<()> {
-        if self.refused.get() >= SILENT_WRITES {
-            let text = "pipe closed by peer or os.write(pipe, data) raised exception.";
-            py.import("asyncio.log")?.getattr("logger")?.call_method1("warning", (text,))?;
-        }
-        self.refused.set(self.refused.get() + 1);
-        Ok(())
-    }
-
-    /// The descriptor takes more.
+    /// The descriptor is writable.
     fn write_ready(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         loop {
             // Held by us, and not borrowed: other threads run while the kernel copies.
-            let Some(first) = self.outgoing.borrow().first(py) else {
+            let Some(first) = self.buffer.borrow().first(py) else {
                 break;
             };
             let data = first.as_slice(py);
@@ -170,8 +198,8 @@ impl WritePipe {
                 Ok(taken) => taken,
                 Err(error) if is_temporary(&error) => return Ok(()),
                 Err(error) => {
-                    self.refused.set(self.refused.get() + 1);
-                    return self.fatal(py, slf, os_error(py, &error));
+                    self.count_loss();
+                    return report::fatal(self, slf, os_error(py, &error), FATAL);
                 }
             };
             let all = taken == data.len();
@@ -179,87 +207,34 @@ impl WritePipe {
                 // Another thread has aborted meanwhile.
                 return Ok(());
             }
-            self.outgoing.borrow_mut().advance(py, taken);
+            self.buffer.borrow_mut().advance(py, taken);
             if !all {
                 // As asyncio: the protocol goes on when nothing is left, not below the low mark.
                 return Ok(());
             }
         }
-        self.end.unwatch(py, Direction::Write)?;
-        let was_closing = self.end.closing.get();
-        let signal = self.flow.shrunk(0);
-        self.tell(py, slf, signal)?;
+        self.unwatch(py, Direction::Write)?;
+        let was_closing = self.is_closing();
+        self.notify_flow(slf, self.shrunk(&self.limits, 0))?;
         if was_closing {
-            self.end.unwatch(py, Direction::Read)?;
-            return self.end.lose_now::<Self>(slf);
+            self.unwatch(py, Direction::Read)?;
+            return lose_now(self, slf);
         }
         Ok(())
     }
 
     /// The reader is gone.
     fn read_ready(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.log_in_debug(slf, "info", "%r was closed by peer")?;
+        self.log_in_debug(slf, Level::Info, "%r was closed by peer")?;
         let broken = || made(py, PyBrokenPipeError::new_err(())).into_value(py).into_any();
         let error = (self.size() > 0).then(broken);
-        self.force_close(py, slf, error)
-    }
-
-    #[cold]
-    fn fatal(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-        let (protocol, event_loop) = (self.end.protocol.get(py), self.end.native(py));
-        let native = event_loop.as_deref();
-        let value = report_fatal(py, native, slf, protocol.as_ref(), error, FATAL)?;
-        self.force_close(py, slf, Some(value))
-    }
-
-    /// `abort()`, or an error: what was not sent is lost.
-    fn force_close(
-        &self,
-        py: Python<'_>,
-        slf: &Bound<'_, PyAny>,
-        error: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        if self.end.is_closed(py) || self.end.close_without_loop(py)? {
-            return Ok(());
-        }
-        self.end.closing.set(true);
-        drop(self.outgoing.take());
-        self.end.unwatch(py, Direction::Write)?;
-        self.end.unwatch(py, Direction::Read)?;
-        self.end.lose::<Self>(slf, error);
-        Ok(())
-    }
-
-    /// `close()`, and `write_eof()`, which is the same: ends once everything has left.
-    fn close(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.end.closing.get() || self.end.close_without_loop(py)? {
-            return Ok(());
-        }
-        self.end.closing.set(true);
-        if self.size() == 0 {
-            self.end.unwatch(py, Direction::Read)?;
-            self.end.lose::<Self>(slf, None);
-        }
-        Ok(())
-    }
-
-    fn tell(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, signal: Option<Signal>) -> PyResult<()> {
-        let Some(signal) = signal else {
-            return Ok(());
-        };
-        match (self.end.protocol.get(py), self.end.native(py)) {
-            (Some(protocol), Some(native)) => signal.tell(&native, slf, &protocol),
-            _ => Ok(()),
-        }
+        self.force_close(slf, error)
     }
 }
 
-/// asyncio asserts it.
+/// Raises what asyncio's assertion does.
 fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
+    if is_bytes_like(data) {
         return Ok(());
     }
     Err(PyAssertionError::new_err(data.repr()?.unbind()))
@@ -269,41 +244,70 @@ fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+impl TransportMethods for WritePipe {
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\nClose once all is written.";
+
+    fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        end::close(self, slf)
+    }
+
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
+        Ok(())
+    }
+}
+
 impl Transport for WritePipe {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.WritePipeTransport";
-    const METHODS: &'static [&'static [ffi::PyMethodDef]] = &[METHODS];
-    const FIELDS: &'static [&'static [ffi::PyGetSetDef]] = &[FIELDS];
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &CLASS
     }
 
-    fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-        Ok(vec![imports::asyncio(py)?.transport.bind(py).clone()])
+    fn methods() -> Vec<ffi::PyMethodDef> {
+        [
+            OfTransports::<Self>::METHODS,
+            OfForceClose::<Self>::ABORT,
+            OfWriting::<Self>::METHODS,
+            METHODS,
+        ]
+        .concat()
     }
 
-    fn decorate(_class: &Bound<'_, PyType>) -> PyResult<()> {
-        Ok(())
+    fn fields() -> Vec<ffi::PyGetSetDef> {
+        [
+            OfTransports::<Self>::FIELDS,
+            OfEndpoints::<Self>::FIELDS,
+            OfWriting::<Self>::PAUSED,
+            OfWriting::<Self>::WATER_MARKS,
+            OfPipes::<Self>::FIELDS,
+            FIELDS,
+        ]
+        .concat()
+    }
+
+    fn core(&self) -> &Core {
+        self
     }
 
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.end.slots().chain(self.flow.limits.slot())
+        self.end.slots().chain(self.limits.slot())
     }
 
     fn is_closed(&self, py: Python<'_>) -> bool {
-        self.end.is_closed(py)
+        self.has_no_pipe(py)
     }
 
-    fn abandon(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end.abandon(py)
+    fn abandon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.end.abandon(slf.py())
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let (start, watched) = (
             self.end.describe(py, "WritePipeTransport"),
-            self.end.describe_watch(py, Direction::Write),
+            self.describe_watch(py, Direction::Write),
         );
         let text = match watched {
             "closed" | "open" => format!("{start} {watched}>"),
@@ -317,47 +321,9 @@ transport_unary!(write, WritePipe, "data", |_py, slf, pipe, data| pipe.write(slf
 transport_plain!(write_ready, WritePipe, |py, slf, pipe| pipe.write_ready(py, slf));
 transport_plain!(read_ready, WritePipe, |py, slf, pipe| pipe.read_ready(py, slf));
 transport_plain!(can_write_eof, WritePipe, |_py, _slf, _pipe| PyResult::Ok(true));
-transport_plain!(close, WritePipe, |py, slf, pipe| pipe.close(py, slf));
-transport_plain!(abort, WritePipe, |py, slf, pipe| pipe.force_close(py, slf, None));
-transport_plain!(is_closing, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.closing.get()));
-transport_plain!(get_protocol, WritePipe, |py, _slf, pipe| PyResult::Ok(pipe.end.protocol.get(py)));
-transport_unary!(set_protocol, WritePipe, "protocol", |py, _slf, pipe, protocol| {
-    pipe.end.protocol.set(py, Some(protocol.clone().unbind()));
-    PyResult::Ok(())
-});
-transport_plain!(get_write_buffer_size, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.size()));
-transport_plain!(get_write_buffer_limits, WritePipe, |py, _slf, pipe| {
-    pipe.flow.limits.pair(py)
-});
-transport_binary!(
-    set_write_buffer_limits,
-    WritePipe,
-    ["high", "low"],
-    0,
-    |py, slf, pipe, high, low| {
-        pipe.flow.limits.set(py, high, low)?;
-        let signal = pipe.flow.grown(pipe.size());
-        pipe.tell(py, slf, signal)
-    }
-);
-
-transport_field!(get_loop, WritePipe, |py, _slf, pipe| PyResult::Ok(pipe.end.loop_object(py)));
-transport_field!(get_extra, WritePipe, |py, _slf, pipe| PyResult::Ok(pipe.end.extra_dict(py)));
-transport_field!(get_fileno, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.fd));
-transport_field!(get_protocol_field, WritePipe, |py, _slf, pipe| PyResult::Ok(
-    pipe.end.protocol.get(py)
-));
-transport_field!(get_closing, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.end.closing.get()));
-transport_field!(get_conn_lost, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.refused.get()));
-transport_field!(get_protocol_paused, WritePipe, |_py, _slf, pipe| PyResult::Ok(
-    pipe.flow.paused.get()
-));
-transport_field!(get_high_water, WritePipe, |py, _slf, pipe| pipe
-    .flow
-    .limits
-    .pair(py)?
-    .get_item(1));
-transport_field!(get_low_water, WritePipe, |py, _slf, pipe| pipe.flow.limits.pair(py)?.get_item(0));
+// The same as `close()`.
+transport_plain!(write_eof, WritePipe, |_py, slf, pipe| end::close(pipe, slf));
+transport_field!(get_conn_lost, WritePipe, |_py, _slf, pipe| PyResult::Ok(pipe.conn_lost()));
 
 const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
@@ -367,39 +333,8 @@ const METHODS: &[ffi::PyMethodDef] = &[
     ),
     plain_method(c"_read_ready", read_ready, c"_read_ready($self, /)\n--\n\n"),
     plain_method(c"_write_ready", write_ready, c"_write_ready($self, /)\n--\n\n"),
-    plain_method(c"write_eof", close, c"write_eof($self, /)\n--\n\nClose once all is written."),
+    plain_method(c"write_eof", write_eof, c"write_eof($self, /)\n--\n\nClose once all is written."),
     plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways true."),
-    plain_method(c"close", close, c"close($self, /)\n--\n\nClose once all is written."),
-    plain_method(c"abort", abort, c"abort($self, /)\n--\n\nClose at once."),
-    plain_method(c"is_closing", is_closing, c"is_closing($self, /)\n--\n\n"),
-    fast_method(c"set_protocol", set_protocol, c"set_protocol($self, protocol)\n--\n\n"),
-    plain_method(c"get_protocol", get_protocol, c"get_protocol($self, /)\n--\n\n"),
-    plain_method(
-        c"get_write_buffer_size",
-        get_write_buffer_size,
-        c"get_write_buffer_size($self, /)\n--\n\nBytes that the kernel has not taken yet.",
-    ),
-    plain_method(
-        c"get_write_buffer_limits",
-        get_write_buffer_limits,
-        c"get_write_buffer_limits($self, /)\n--\n\n(low, high) in bytes.",
-    ),
-    fast_method(
-        c"set_write_buffer_limits",
-        set_write_buffer_limits,
-        c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes.",
-    ),
 ];
 
-const FIELDS: &[ffi::PyGetSetDef] = &[
-    getter(c"_loop", get_loop),
-    pipe_field::<WritePipe>(),
-    getter(c"_extra", get_extra),
-    getter(c"_fileno", get_fileno),
-    getter(c"_protocol", get_protocol_field),
-    getter(c"_closing", get_closing),
-    getter(c"_conn_lost", get_conn_lost),
-    getter(c"_protocol_paused", get_protocol_paused),
-    getter(c"_high_water", get_high_water),
-    getter(c"_low_water", get_low_water),
-];
+const FIELDS: &[ffi::PyGetSetDef] = &[getter(c"_conn_lost", get_conn_lost)];

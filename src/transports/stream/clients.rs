@@ -1,8 +1,8 @@
-//! What a server knows of its connections.
+//! The connections of a server.
 //!
 //! From CPython 3.13 on a server keeps its transports in a `WeakSet`: a weak reference and a place
 //! in a set for each, over a hundred bytes. But the transports know their server, and the loop knows
-//! the transports. `Clients` takes the set's place: it counts, and asks the loop who they are.
+//! the transports. `Clients` takes the set's place: it counts them, and finds them in the loop's table.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -16,7 +16,7 @@ use crate::ffi::finalizing;
 use crate::ffi::gil::{GilFlag, PySlot};
 use crate::ffi::imports;
 use crate::ffi::object::Object;
-use crate::transports::base;
+use crate::transports::core::class;
 
 /// The connections of a server, in the place of `Server._clients`.
 #[pyclass(frozen, module = "tokioloop._core")]
@@ -129,15 +129,15 @@ impl Clients {
 }
 
 impl Clients {
-    /// Whether a transport is one of those that are only counted.
+    /// Whether a transport is one that is only counted.
     fn counts(&self, transport: &Bound<'_, PyAny>) -> PyResult<bool> {
-        base::is::<Stream>(transport)
+        class::is::<Stream>(transport)
     }
 
     /// Whether an object is one of our transports, and belongs to the server.
     fn serves(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let server = self.server.get(object.py());
-        Ok(base::state_of::<Stream>(object)?
+        Ok(class::state_of::<Stream>(object)?
             .is_some_and(|it| it.server.as_ptr(object.py()) == server))
     }
 
@@ -146,7 +146,7 @@ impl Clients {
     }
 }
 
-/// The clients of a server that counts them, if nothing of it is somebody else's.
+/// The clients of a server that counts them, if its class and `_clients` are unchanged.
 fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Clients>>> {
     let py = server.py();
     if !server.get_type().is(&imports::asyncio(py)?.server) {
@@ -156,10 +156,10 @@ fn counted<'py>(server: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Client
     Ok(clients.cast_into::<Clients>().ok())
 }
 
-/// Tells a server of a new connection.
+/// Adds a new connection to its server.
 pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = server.py();
-    // One that is closed takes no more connections, and says so in asyncio's way.
+    // A closed server takes no more connections, and raises asyncio's error.
     if let Some(clients) = counted(server)?
         && !server.getattr(intern!(py, "_sockets"))?.is_none()
     {
@@ -168,10 +168,10 @@ pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     imports::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
 }
 
-/// Tells a server that a connection is gone.
+/// Removes a lost connection from its server.
 pub(super) fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = server.py();
-    // The last one may be what somebody waits for, and is told in asyncio's way.
+    // The last one may complete a `wait_closed()`: removed in asyncio's way.
     if let Some(clients) = counted(server)?
         && clients.get().count.get(py) > 1
     {

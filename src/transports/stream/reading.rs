@@ -11,24 +11,36 @@ use crate::driver::reactor::{After, Direction};
 use crate::driver::sys::descriptor::bytes_waiting;
 use crate::driver::sys::socket::receive;
 use crate::event_loop::{Entry, NativeLoop};
+use crate::ffi::errors::os_error;
 use crate::ffi::memory;
 use crate::net::Buffer;
-use crate::transports::base;
-use crate::transports::feed::{self, Target};
-use crate::transports::life::{self, Life};
-use crate::transports::protocol::{Delivery, log_in_debug};
+use crate::transports::core::class;
+use crate::transports::core::lifecycle::Lifecycle;
+use crate::transports::core::protocol::Delivery;
+use crate::transports::core::received::{BULK, cut};
+use crate::transports::core::report::Level;
+use crate::transports::core::stream_reader::{self, Destination};
+use crate::transports::sockets::lifecycle;
 
-/// Reads of this size are worth receiving in place.
-const BULK: usize = 32 * 1024;
+const FATAL: &str = "Fatal read error on socket transport";
 
-/// What one look at the socket gave.
+/// Whether a `recv` that fills its buffer leaves bytes in the socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// It may.
+    More,
+    /// The kernel had no more when it was asked.
+    All,
+}
+
+/// The outcome of one `recv`.
 pub(super) enum Received<T> {
     Nothing,
     End,
     Data(T),
 }
 
-/// The reactor says that the socket is ready for something.
+/// The reactor has an event for the socket.
 ///
 /// # Safety
 /// `slf` must be a stream transport.
@@ -39,10 +51,10 @@ pub(super) unsafe fn ready(
 ) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: the caller's promise.
-    let stream = unsafe { base::state::<Stream>(slf) };
-    // Reading first, as asyncio: a peer's last words come before the error of writing to it.
+    let stream = unsafe { class::state::<Stream>(slf) };
+    // Reading first, as asyncio: what a peer has sent comes before the error of writing to it.
     let mut result = Ok(());
-    if stream.life.get() == Life::Open && stream.is_reading() && !stream.ended.get() {
+    if stream.lifecycle() == Lifecycle::Open && stream.is_reading() && !stream.ended.get() {
         result = stream.read(py, slf);
     }
     if stream.blocked.get() {
@@ -62,26 +74,22 @@ impl Stream {
             Delivery::Reader => self.read_for_reader(py, slf, &native, &protocol),
             Delivery::Layer => self.read_for_layer(py, slf, &native, &protocol),
         };
-        // Also after what ends the loop: it may be run again.
+        // Also after an error that ends the loop: it may be run again.
         self.ask_for_data(py, &native);
         result
     }
 
-    /// Sees to it that the next data is heard of.
+    /// Has the reactor notify the transport of the next data.
     pub(super) fn ask_for_data(&self, py: Python<'_>, native: &NativeLoop) {
-        if self.life.get() != Life::Open || self.paused.get() || self.ended.get() {
+        if self.lifecycle() != Lifecycle::Open || self.reading_paused.get() || self.ended.get() {
             return;
         }
-        let ready = match &*self.registration.borrow() {
-            Some(registration) => registration.arm(Direction::Read),
-            None => false,
-        };
-        if ready {
+        if self.arm(Direction::Read) {
             native.push(py, Entry::Io(self.key));
         }
     }
 
-    /// One `recv` into `room` bytes at `at`. `whole`: filling them empties the socket.
+    /// One `recv` into `room` bytes at `at`.
     ///
     /// # Safety
     /// `at` must be valid for writes of `room` bytes.
@@ -90,7 +98,7 @@ impl Stream {
         py: Python<'_>,
         at: *mut u8,
         room: usize,
-        whole: bool,
+        expected: Expected,
     ) -> io::Result<Received<usize>> {
         let fd = self.file.open(py)?;
         let registration = self.registration.borrow();
@@ -101,7 +109,7 @@ impl Stream {
             // SAFETY: the caller's promise.
             let count = unsafe { receive(fd, at, room)? };
             // A short read emptied the socket. (An end comes with a readiness that stays.)
-            let drained = count > 0 && (count < room || whole);
+            let drained = count > 0 && (count < room || expected == Expected::All);
             Ok((count, if drained { After::Drained } else { After::StillReady }))
         })?;
         Ok(match received {
@@ -120,7 +128,8 @@ impl Stream {
     ) -> io::Result<Received<T>> {
         native.with_scratch(py, |scratch| {
             // SAFETY: all of the buffer that is lent.
-            let received = unsafe { self.receive(py, scratch.as_mut_ptr(), scratch.len(), false)? };
+            let received =
+                unsafe { self.receive(py, scratch.as_mut_ptr(), scratch.len(), Expected::More)? };
             Ok(match received {
                 Received::Nothing => Received::Nothing,
                 Received::End => Received::End,
@@ -131,8 +140,8 @@ impl Stream {
 
     /// One read as `bytes` of exactly its size.
     ///
-    /// Small ones come through the scratch buffer. While large ones come in, the kernel is asked
-    /// how much there is, and it is received in place: the copy costs more than the question.
+    /// Small reads come through the scratch buffer. While large ones come in, the kernel is asked
+    /// how much there is, and that is received in place.
     fn receive_bytes<'py>(
         &self,
         py: Python<'py>,
@@ -152,16 +161,16 @@ impl Stream {
         }
         let room = waiting.min(native.most_at_once());
         let Ok(bytes) = memory::uninitialised(py, room) else {
-            // No memory for a large one: a small one may do.
+            // No memory for a large object: a small one may do.
             return self.receive_scratch(py, native, |data| memory::bytes(py, data));
         };
         let start = bytes.as_bytes().as_ptr().cast_mut();
-        // What comes in after the question is a new event: all there was is all there is.
+        // Data that comes in after the question is a new event.
+        let expected = if waiting <= room { Expected::All } else { Expected::More };
         // SAFETY: `bytes` were just made, of this size, and nothing else has seen them.
-        let received = unsafe { self.receive(py, start, room, waiting <= room)? };
+        let received = unsafe { self.receive(py, start, room, expected)? };
         Ok(match received {
-            Received::Data(count) if count == room => Received::Data(Ok(bytes)),
-            Received::Data(count) => Received::Data(memory::bytes(py, &bytes.as_bytes()[..count])),
+            Received::Data(count) => Received::Data(cut(bytes, count)),
             Received::Nothing => Received::Nothing,
             Received::End => Received::End,
         })
@@ -180,7 +189,7 @@ impl Stream {
                 let name = pyo3::intern!(py, "data_received");
                 self.hand_over(slf, native, protocol, name, data.as_any())
             }
-            Err(error) => self.fatal(slf, error, "Fatal read error on socket transport"),
+            Err(error) => lifecycle::fatal(self, slf, error, FATAL),
         })
     }
 
@@ -193,11 +202,7 @@ impl Stream {
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         // An event may be that there is room to write: a buffer is asked for only to be filled.
-        let readable = match &*self.registration.borrow() {
-            Some(registration) => registration.arm(Direction::Read),
-            None => false,
-        };
-        if !readable {
+        if !self.arm(Direction::Read) {
             return Ok(());
         }
         let buffer = self
@@ -217,21 +222,22 @@ impl Stream {
             Ok(object) => Buffer::writable(&object),
             Err(error) => {
                 let message = "Fatal error: protocol.get_buffer() call failed.";
-                return self.fatal(slf, error, message);
+                return lifecycle::fatal(self, slf, error, message);
             }
         };
         let buffer = match buffer {
             Ok(buffer) => buffer,
             Err(error) => {
-                return self.fatal(slf, error, "Fatal read error on socket transport");
+                return lifecycle::fatal(self, slf, error, FATAL);
             }
         };
-        // Whatever `get_buffer` has closed or set, asyncio goes on with what the transport has now.
+        // If `get_buffer` has closed the transport or set another protocol, asyncio goes on with what
+        // the transport has now.
         let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
         };
         // SAFETY: a writable buffer of the protocol's, which is held until after the call.
-        let received = unsafe { self.receive(py, buffer.as_ptr(), buffer.len(), false) };
+        let received = unsafe { self.receive(py, buffer.as_ptr(), buffer.len(), Expected::More) };
         drop(buffer);
         self.conclude(slf, native, &protocol, received, |count| {
             let count = count.into_pyobject(py)?.into_any();
@@ -262,7 +268,7 @@ impl Stream {
             taken.or_else(|error| {
                 // The layer below TLS takes its bytes with this call in asyncio.
                 let message = "Fatal error: protocol.buffer_updated() call failed.";
-                self.fatal(slf, error, message)
+                lifecycle::fatal(self, slf, error, message)
             })
         })
     }
@@ -275,10 +281,10 @@ impl Stream {
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let reader = match feed::target(protocol)? {
-            Target::Reader(reader) => Some(reader),
-            Target::Nobody => None,
-            Target::Protocol => {
+        let reader = match stream_reader::destination(protocol)? {
+            Destination::Reader(reader) => Some(reader),
+            Destination::Dropped => None,
+            Destination::Protocol => {
                 // The reader's attributes may be code that sets another protocol.
                 if !self.protocol.holds(protocol) {
                     return Ok(());
@@ -292,17 +298,17 @@ impl Stream {
         });
         self.conclude(slf, native, protocol, received, |appended| {
             let fed = appended.and_then(|length| match (&reader, length) {
-                (Some(reader), Some(length)) => reader.fed(length),
+                (Some(reader), Some(length)) => reader.finish_feed(length),
                 _ => Ok(()),
             });
             fed.or_else(|error| {
                 let message = "Fatal error: protocol.data_received() call failed.";
-                self.fatal(slf, error, message)
+                lifecycle::fatal(self, slf, error, message)
             })
         })
     }
 
-    /// Does what there is to do after a look at the socket; `take` with data.
+    /// Handles the outcome of a `recv`: `take` gets the data.
     #[inline]
     fn conclude<T>(
         &self,
@@ -317,13 +323,13 @@ impl Stream {
             Ok(Received::Nothing) => Ok(()),
             Ok(Received::End) => self.received_end(slf.py(), slf, native, protocol),
             Err(error) => {
-                let error = crate::ffi::errors::os_error(slf.py(), &error);
-                self.fatal(slf, error, "Fatal read error on socket transport")
+                let error = os_error(slf.py(), &error);
+                lifecycle::fatal(self, slf, error, FATAL)
             }
         }
     }
 
-    /// The peer sends no more: the protocol decides whether we do.
+    /// The peer sends no more: the protocol decides whether the connection stays open for writing.
     fn received_end(
         &self,
         py: Python<'_>,
@@ -331,24 +337,27 @@ impl Stream {
         native: &NativeLoop,
         protocol: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        log_in_debug(native, "%r received EOF", slf)?;
+        self.log_in_debug(slf, Level::Debug, "%r received EOF")?;
         let keep_open = self
             .call_protocol(native, protocol, pyo3::intern!(py, "eof_received"), &[])
             .and_then(|answer| answer.is_truthy());
         match keep_open {
             Ok(true) => {
                 self.ended.set(true);
-                life::relax(self, slf);
+                lifecycle::relax(self, slf);
                 Ok(())
             }
-            Ok(false) => life::close(self, slf),
-            Err(error) => {
-                self.fatal(slf, error, "Fatal error: protocol.eof_received() call failed.")
-            }
+            Ok(false) => lifecycle::close_in_context(self, slf),
+            Err(error) => lifecycle::fatal(
+                self,
+                slf,
+                error,
+                "Fatal error: protocol.eof_received() call failed.",
+            ),
         }
     }
 
-    /// Tells the protocol what was read; an error of its own ends the connection.
+    /// Notifies the protocol of what was received; an error that it raises ends the connection.
     fn hand_over<'py>(
         &self,
         slf: &Bound<'py, PyAny>,
@@ -361,7 +370,7 @@ impl Stream {
             Ok(_) => Ok(()),
             Err(error) => {
                 let message = format!("Fatal error: protocol.{name}() call failed.");
-                self.fatal(slf, error, &message)
+                lifecycle::fatal(self, slf, error, &message)
             }
         }
     }

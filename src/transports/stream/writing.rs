@@ -1,15 +1,15 @@
 //! From `write` to the socket.
 //!
-//! Writes of one turn wait in the transport and leave in one `sendmsg` before the loop looks at
-//! its descriptors again: a server that writes its head and its body apart sends one segment.
-//! What would go over the high-water mark is sent at once, so flow control sees what the kernel
+//! The writes of a batch wait in the transport and leave in one `sendmsg` before the loop polls its
+//! descriptors again: a server that writes its head and its body apart sends one segment.
+//! Bytes that would go over the high-water mark are sent at once, so flow control sees what the kernel
 //! did not take, as in asyncio.
 
 use std::io;
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::PyBytes;
 
 use super::Stream;
 use crate::driver::reactor::Direction;
@@ -17,47 +17,53 @@ use crate::driver::sys;
 use crate::ffi::errors::os_error;
 use crate::ffi::memory;
 use crate::net::Buffer;
-use crate::transports::base;
-use crate::transports::life::{self, Life, Sender, SocketTransport};
+use crate::transports::core::class;
+use crate::transports::core::context::FlushTrigger;
+use crate::transports::core::flow_control::{pause_if_full, resume_if_drained};
+use crate::transports::core::lifecycle::{Lifecycle, lose, lose_now};
+use crate::transports::core::report;
+use crate::transports::core::waiter;
+use crate::transports::core::write_buffer::is_bytes_like;
+use crate::transports::sockets::lifecycle::{self, SocketTransport};
 
-/// What errors of `writelines()` call it: before CPython 3.12 it was a `write()`.
+/// The method that errors of `writelines()` name: before CPython 3.12 it called `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
 
-/// What errors call the data that may be written.
+/// The data that may be written, as errors call it.
 const BYTES_LIKE: &str =
     if cfg!(Py_3_14) { "a bytes, bytearray, or memoryview object" } else { "a bytes-like object" };
 
-/// Sends what the turn's writes left in a transport.
+/// Sends what a batch wrote to a transport.
 ///
 /// # Safety
 ///
 /// `slf` is a stream transport.
 unsafe fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    // SAFETY: only `wrote` lists this, with the transport that it is called for.
-    let stream = unsafe { base::state::<Stream>(slf) };
+    // SAFETY: only `wrote` schedules this, with the transport that it is called for.
+    let stream = unsafe { class::state::<Stream>(slf) };
     stream.leave_to_parent();
-    stream.listed.leave();
-    stream.send_pending(py, slf, Sender::Batch)
+    stream.pending_flush.clear();
+    stream.send_pending(py, slf, FlushTrigger::EndOfBatch)
 }
 
-/// Sends bytes of a layer of ours, which has gathered the writes of a turn already.
+/// Sends bytes of a layer of ours, which has gathered the writes of a batch already.
 pub(crate) fn send(
     stream: &Stream,
     slf: &Bound<'_, PyAny>,
     data: &Bound<'_, PyBytes>,
-    sender: Sender,
+    trigger: FlushTrigger,
 ) -> PyResult<()> {
     let py = slf.py();
     stream.check_writable(py, "write")?;
     if stream.refuses(py)? {
         return Ok(());
     }
-    stream.outgoing.borrow_mut().push(data)?;
+    stream.buffer.borrow_mut().push(data)?;
     if stream.blocked.get() {
-        life::maybe_pause(stream, slf)
+        pause_if_full(stream, slf)
     } else {
-        stream.send_pending(py, slf, sender)
+        stream.send_pending(py, slf, trigger)
     }
 }
 
@@ -65,11 +71,11 @@ impl Stream {
     /// In the child of a fork: forgets what was written before, which the parent sends.
     #[inline]
     pub(super) fn leave_to_parent(&self) {
-        if self.listed.is_parents() {
-            self.listed.leave();
+        if self.pending_flush.is_parents() {
+            self.pending_flush.clear();
             // What the kernel did not take is in the buffer of either, as on asyncio.
             if !self.blocked.get() {
-                self.outgoing.borrow_mut().clear();
+                self.buffer.borrow_mut().clear();
             }
         }
     }
@@ -79,37 +85,37 @@ impl Stream {
         &self,
         py: Python<'_>,
         slf: &Bound<'_, PyAny>,
-        sender: Sender,
+        trigger: FlushTrigger,
     ) -> PyResult<()> {
-        if self.blocked.get() || self.life.get() >= Life::Losing {
+        if self.blocked.get() || self.lifecycle() >= Lifecycle::Losing {
             return Ok(());
         }
         self.leave_to_parent();
         loop {
-            if self.outgoing.borrow().is_empty() {
-                self.outgoing.borrow_mut().relax(py);
-                return self.emptied(py, slf, sender);
+            if self.buffer.borrow().is_empty() {
+                self.buffer.borrow_mut().relax(py);
+                return self.emptied(py, slf, trigger);
             }
             // Apart from the match: the borrow must end before anything else happens.
             let fd = self.file.open(py);
-            let sent = fd.and_then(|fd| self.outgoing.borrow().send(py, fd));
+            let sent = fd.and_then(|fd| self.buffer.borrow().send(py, fd));
             match sent {
                 Ok((offered, taken)) => {
-                    self.outgoing.borrow_mut().advance(py, taken);
+                    self.buffer.borrow_mut().advance(py, taken);
                     if taken < offered {
-                        return self.block(py, slf, sender);
+                        return self.block(py, slf, trigger);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.block(py, slf, sender);
+                    return self.block(py, slf, trigger);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.discard(py)?;
                     let error = os_error(py, &error);
-                    let waiter = self.drained(py);
+                    let waiter = self.empty_waiter(py);
                     let for_waiter = waiter.is_some().then(|| error.clone_ref(py));
-                    self.write_failed(slf, error, sender)?;
+                    self.write_failed(slf, error, trigger)?;
                     if let (Some(waiter), Some(error)) = (waiter, for_waiter) {
                         waiter.call_method1("set_exception", (error.into_value(py),))?;
                     }
@@ -119,94 +125,102 @@ impl Stream {
         }
     }
 
-    /// Sends this turn's writes before an error ends the connection. Whether that works makes no
-    /// difference any more: the first error is the one to tell.
-    pub(super) fn send_last_words(&self, py: Python<'_>) {
+    /// Sends this batch's writes before an error ends the connection. Whether that works makes no
+    /// difference any more: the first error is the one to report.
+    pub(super) fn send_last_batch(&self, py: Python<'_>) {
         self.leave_to_parent();
-        while self.listed.is_listed() && !self.blocked.get() && !self.outgoing.borrow().is_empty() {
+        while self.pending_flush.is_set() && !self.blocked.get() && !self.buffer.borrow().is_empty()
+        {
             let fd = self.file.open(py);
-            let sent = fd.and_then(|fd| self.outgoing.borrow().send(py, fd));
+            let sent = fd.and_then(|fd| self.buffer.borrow().send(py, fd));
             let Ok((offered, taken)) = sent else { return };
-            self.outgoing.borrow_mut().advance(py, taken);
+            self.buffer.borrow_mut().advance(py, taken);
             if taken < offered {
                 return;
             }
         }
     }
 
-    /// The kernel is full: waits for its word, and lets the protocol know what is left.
-    fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
+    /// The kernel takes no more: waits until the socket is writable, and has flow control look at what
+    /// is left.
+    fn block(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, trigger: FlushTrigger) -> PyResult<()> {
         self.blocked.set(true);
-        if sender != Sender::Batch {
+        if trigger != FlushTrigger::EndOfBatch {
             // Where there is no memory for it the transport's own context has to do.
             let _ = self.remember_writer(py);
         }
         if let Some(native) = self.native(py) {
-            // Room comes by and by: who waits longer sends more at once.
+            // Room comes by and by: a loop that waits longer sends more at once.
             native.set_answered(py, false);
         }
-        life::register(self, py)?;
+        lifecycle::register(self, py)?;
         if let Some(registration) = &*self.registration.borrow() {
             registration.blocked(Direction::Write);
         }
-        life::keep_alive(self, slf);
-        let tell = || life::maybe_resume(self, slf).and_then(|()| life::maybe_pause(self, slf));
-        if sender == Sender::Batch { self.in_context(py, tell) } else { tell() }
+        lifecycle::keep_alive(self, slf);
+        let adjust = || resume_if_drained(self, slf).and_then(|()| pause_if_full(self, slf));
+        if trigger == FlushTrigger::EndOfBatch { self.in_context(py, adjust) } else { adjust() }
     }
 
     /// The socket may take more.
     pub(super) fn writable(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ready = match &*self.registration.borrow() {
-            Some(registration) => registration.arm(Direction::Write),
-            None => false,
-        };
-        if !ready {
+        if !self.arm(Direction::Write) {
             return Ok(());
         }
         self.blocked.set(false);
-        self.in_writers_context(py, || self.send_pending(py, slf, Sender::Room))
+        self.in_writers_context(py, || self.send_pending(py, slf, FlushTrigger::Writable))
     }
 
     #[cold]
-    fn write_failed(&self, slf: &Bound<'_, PyAny>, error: PyErr, sender: Sender) -> PyResult<()> {
+    fn write_failed(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        error: PyErr,
+        trigger: FlushTrigger,
+    ) -> PyResult<()> {
         let message = "Fatal write error on socket transport";
-        match sender {
-            Sender::Batch => self.fatal(slf, error, message),
-            Sender::Caller | Sender::Room => life::fatal_to_caller(self, slf, error, message),
+        match trigger {
+            FlushTrigger::EndOfBatch => lifecycle::fatal(self, slf, error, message),
+            FlushTrigger::Caller | FlushTrigger::Writable => {
+                report::fatal(self, slf, error, message)
+            }
         }
     }
 
-    /// Nothing is left to send: what waited for that happens.
-    fn emptied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
-        if self.flow.paused.get() && sender == Sender::Batch {
-            self.in_context(py, || life::maybe_resume(self, slf))?;
+    /// Nothing is left to send: resumes the protocol, wakes `sendfile`, closes.
+    fn emptied(
+        &self,
+        py: Python<'_>,
+        slf: &Bound<'_, PyAny>,
+        trigger: FlushTrigger,
+    ) -> PyResult<()> {
+        if self.protocol_paused.get() && trigger == FlushTrigger::EndOfBatch {
+            self.in_context(py, || resume_if_drained(self, slf))?;
         } else {
-            life::maybe_resume(self, slf)?;
+            resume_if_drained(self, slf)?;
         }
         // `resume_writing` may have written more.
-        if !self.outgoing.borrow().is_empty() {
+        if !self.buffer.borrow().is_empty() {
             return Ok(());
         }
-        if let Some(waiter) = self.drained(py)
-            && !waiter.call_method0("done")?.is_truthy()?
-        {
-            waiter.call_method1("set_result", (py.None(),))?;
+        if let Some(waiter) = self.empty_waiter(py) {
+            waiter::wake_unless_done(&waiter, None)?;
         }
-        if self.life.get() == Life::Closing {
-            match sender {
-                // It could have been sent when it was written.
-                Sender::Caller => life::lose(self, slf, None),
-                Sender::Batch => self.in_context(py, || {
-                    life::lose(self, slf, None);
+        if self.lifecycle() == Lifecycle::Closing {
+            match trigger {
+                // The bytes could have been sent when they were written.
+                FlushTrigger::Caller => lose(self, slf, None),
+                FlushTrigger::EndOfBatch => self.in_context(py, || {
+                    lose(self, slf, None);
                     Ok(())
                 })?,
-                Sender::Room => return life::lose_now(self, slf),
+                FlushTrigger::Writable => return lose_now(self, slf),
             }
         } else if self.eof_written.get() {
-            // A peer that is gone is told of by the next read or write.
+            // That a peer is gone is reported by the next read or write.
             let _ = self.shut_down_writing(py);
         }
-        life::relax(self, slf);
+        lifecycle::relax(self, slf);
         Ok(())
     }
 
@@ -231,7 +245,7 @@ impl Stream {
             Err(_) => {
                 check_type(data)?;
                 self.check_writable(py, "write")?;
-                // What is refused is not copied.
+                // Data that is refused is not copied.
                 if data.len()? == 0 || self.refuses(py)? {
                     return Ok(());
                 }
@@ -245,7 +259,7 @@ impl Stream {
         if bytes.as_bytes().is_empty() || self.refuses(py)? {
             return Ok(());
         }
-        self.outgoing.borrow_mut().push(bytes)?;
+        self.buffer.borrow_mut().push(bytes)?;
         self.wrote(py, slf)
     }
 
@@ -255,7 +269,7 @@ impl Stream {
     fn not_copied(&self, py: Python<'_>, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
         let sends = self.buffered(py, slf)? == 0 || cfg!(Py_3_12);
         if sends && error.is_instance_of::<PyBufferError>(py) {
-            return self.write_failed(slf, error, Sender::Caller);
+            return self.write_failed(slf, error, FlushTrigger::Caller);
         }
         Err(error)
     }
@@ -268,7 +282,7 @@ impl Stream {
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.check_writable(py, WRITELINES)?;
-        // All are looked at before the first is taken: a bad one among them sends none.
+        // All are checked before the first is taken: a bad one among them sends none.
         let mut accepted = Vec::new();
         for line in lines.try_iter()? {
             let line = line?;
@@ -289,7 +303,7 @@ impl Stream {
         if accepted.is_empty() || self.refuses(py)? {
             return Ok(());
         }
-        self.outgoing.borrow_mut().push_all(py, &accepted)?;
+        self.buffer.borrow_mut().push_all(py, &accepted)?;
         self.wrote(py, slf)
     }
 
@@ -299,7 +313,7 @@ impl Stream {
                 "Cannot call {method}() after write_eof()"
             )));
         }
-        if self.awaits_drain(py) {
+        if self.has_empty_waiter(py) {
             return Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
             )));
@@ -310,29 +324,26 @@ impl Stream {
     /// After a loss data is dropped.
     fn refuses(&self, py: Python<'_>) -> PyResult<bool> {
         self.leave_to_parent();
-        let lost = self.life.get() >= Life::Losing;
+        let lost = self.lifecycle() >= Lifecycle::Losing;
         if lost {
             self.write_after_loss(py)?;
         }
         Ok(lost)
     }
 
-    /// Something was put into the buffer: sends it now or lists it for the end of the turn.
+    /// The buffer has grown: sends it now or at the end of the batch.
     fn wrote(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.blocked.get() {
-            return life::maybe_pause(self, slf);
+            return pause_if_full(self, slf);
         }
         let Some(native) = self.native(py) else {
             return Ok(());
         };
-        if self.outgoing.borrow().size() > self.flow.limits.get().high || !native.is_running(py) {
-            return self.send_pending(py, slf, Sender::Caller);
+        if self.buffer.borrow().size() > self.limits.get().high || !native.is_running(py) {
+            return self.send_pending(py, slf, FlushTrigger::Caller);
         }
-        if self.listed.enter() {
-            let transport = slf.clone().unbind();
-            // SAFETY: `slf` is this transport, and the function is for its kind.
-            unsafe { native.flush_later(py, transport, flush) };
-        }
+        // SAFETY: `slf` is this transport, and the function is for its kind.
+        unsafe { self.pending_flush.schedule(&native, slf, flush) };
         Ok(())
     }
 
@@ -341,7 +352,7 @@ impl Stream {
         if self.is_closing() || self.eof_written.get() {
             return Ok(());
         }
-        // asyncio would have sent this turn's writes before it came to the end.
+        // asyncio would have sent this batch's writes before it came to the end.
         if self.buffered(py, slf)? > 0 {
             self.eof_written.set(true);
         } else if !self.is_closing() {
@@ -353,26 +364,23 @@ impl Stream {
 
     /// `get_write_buffer_size()`: bytes that the kernel has not taken.
     pub(super) fn buffered(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<usize> {
-        if self.listed.is_listed() {
-            self.send_pending(py, slf, Sender::Caller)?;
+        if self.pending_flush.is_set() {
+            self.send_pending(py, slf, FlushTrigger::Caller)?;
         }
-        Ok(self.outgoing.borrow().size())
+        Ok(self.buffer.borrow().size())
     }
 }
 
 /// asyncio's check of what is written.
 fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
+    if is_bytes_like(data) {
         return Ok(());
     }
     let text = "data argument must be {}, not '{}'";
     Err(memory::error::<PyTypeError>(data.py(), text, (BYTES_LIKE, data.get_type().name()?)))
 }
 
-/// What can change under us is copied.
+/// A copy of data that its owner may change.
 fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     memory::bytes(data.py(), Buffer::readable(data)?.as_slice())
 }

@@ -1,27 +1,29 @@
-//! Shutdown, errors, the end.
+//! Shutdown, errors, the loss of the connection.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::engine::{Step, is_tls_error};
-use super::{State, Tls, Told};
+use super::{AppState, State, Tls};
 use crate::event_loop::ends_loop;
 use crate::ffi::imports;
-use crate::transports::protocol::{log_in_debug, report_fatal};
+use crate::transports::core::lifecycle::Lifecycle;
+use crate::transports::core::report::{Level, log};
 
 impl Tls {
-    /// `close()`: what was written leaves, then the two sides part.
-    pub(super) fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.closed.replace(true) {
-            self.forget(slf.py())?
+    /// `close()`: what was written is sent, then TLS is shut down.
+    pub(super) fn shut_down_by_caller(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.is_closing() {
+            self.forget_ssl_objects(slf.py())?;
         }
+        self.advance(Lifecycle::Closing);
         self.start_shutdown(slf)
     }
 
-    /// Closed already: as in asyncio the context is let go of, which a transport kept by its
-    /// protocol would hold until the collector comes.
-    fn forget(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(extra) = self.extra.get(py) {
+    /// Closed already: as in asyncio the references to the `SSLContext` go, which a transport kept by
+    /// its protocol would hold until the collector runs.
+    fn forget_ssl_objects(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(extra) = self.extra(py) {
             let extra = extra.cast::<PyDict>()?;
             for name in ["sslcontext", "ssl_object"] {
                 if extra.contains(name)? {
@@ -37,18 +39,18 @@ impl Tls {
         match self.state.get() {
             State::Flushing if self.ended.get() && self.reading_paused.get() => {
                 // The peer's end waits behind what the application does not read any more.
-                // (asyncio waits for a `resume_reading` that nobody is going to call.)
-                self.closed.set(true);
+                // (asyncio waits for a `resume_reading` that no code is going to call.)
+                self.advance(Lifecycle::Closing);
                 self.state.set(State::Shutdown);
                 self.shut_down(slf)
             }
             State::Flushing | State::Shutdown | State::Unwrapped => Ok(()),
             State::Handshake => {
-                self.closed.set(true);
+                self.advance(Lifecycle::Closing);
                 self.abort(slf, None)
             }
             State::Wrapped => {
-                self.closed.set(true);
+                self.advance(Lifecycle::Closing);
                 self.state.set(State::Flushing);
                 self.set_timer(slf, &self.shutdown_timeout, "_check_shutdown_timeout")?;
                 self.read_out(slf)
@@ -68,7 +70,7 @@ impl Tls {
         lower.call_method1("_force_close", (error,)).map(drop)
     }
 
-    /// Reads the rest of what the peer sent, then says that we send no more.
+    /// Reads the rest of what the peer sent, then shuts the sending side down.
     pub(super) fn read_out(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.read(slf)?;
         if self.state.get() != State::Flushing {
@@ -93,11 +95,11 @@ impl Tls {
             Ok(Step::Again) => self.flush(slf),
             Ok(Step::Done) => {
                 self.flush(slf)?;
-                self.tell_end(slf)?;
+                self.notify_eof(slf)?;
                 self.cancel_timer(py)?;
-                // Once what is under way has been done.
+                // After the callbacks that are scheduled already.
                 match self.lower.get(py) {
-                    Some(lower) => self.call_soon(&lower.getattr("close")?, self.kept_context(py)),
+                    Some(lower) => self.call_soon(&lower.getattr("close")?, self.kept_context(py)?),
                     None => Ok(()),
                 }
             }
@@ -110,12 +112,12 @@ impl Tls {
     }
 
     /// `eof_received` for the application, once.
-    pub(super) fn tell_end(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn notify_eof(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        if self.told.get() != Told::Connected {
+        if self.app_state.get() != AppState::ConnectionMade {
             return Ok(());
         }
-        self.told.set(Told::Ended);
+        self.app_state.set(AppState::Eof);
         let Some(protocol) = self.protocol.get(py) else {
             return Ok(());
         };
@@ -126,8 +128,7 @@ impl Tls {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let text = "returning true from eof_received() has no effect when using ssl";
-                py.import("asyncio.log")?.getattr("logger")?.call_method1("warning", (text,))?;
-                Ok(())
+                log(py, Level::Warning, (text,))
             }
             Err(error) if ends_loop(py, &error) => Err(error),
             Err(error) => self.fatal(slf, error, "Error calling eof_received()"),
@@ -138,9 +139,7 @@ impl Tls {
     pub(super) fn lower_ended(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         self.ended.set(true);
-        if let Some(native) = self.native(py) {
-            log_in_debug(&native, "%r received EOF", slf)?;
-        }
+        self.log_in_debug(slf, Level::Debug, "%r received EOF")?;
         let result = match self.state.get() {
             State::Handshake => self.handshake_cut(slf),
             State::Wrapped => {
@@ -148,7 +147,7 @@ impl Tls {
                 self.read_out(slf)
             }
             State::Flushing => {
-                // Still paused: what is left of it the application did not want.
+                // Still paused: the application does not want the rest of the data.
                 self.write_backlog(slf).and_then(|()| {
                     self.state.set(State::Shutdown);
                     self.shut_down(slf)
@@ -165,20 +164,11 @@ impl Tls {
         result.map(|()| self.state.get() == State::Flushing)
     }
 
-    /// `abort()`, or an error: nothing more is read or written.
-    pub(super) fn force_close(
-        &self,
-        slf: &Bound<'_, PyAny>,
-        error: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.closed.set(true);
-        self.abort(slf, error)
-    }
-
-    fn abort(&self, slf: &Bound<'_, PyAny>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    /// Nothing more is read or written.
+    pub(super) fn abort(&self, slf: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        if self.listed.is_listed() {
-            // asyncio would have sent this turn's writes before it came to the abort.
+        if self.pending_flush.is_set() {
+            // asyncio would have sent this batch's writes before it came to the abort.
             self.flush(slf)?;
         }
         self.state.set(State::Unwrapped);
@@ -199,8 +189,8 @@ impl Tls {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        // Whether this turn's writes still leave makes no difference: the first error is the one.
-        if self.listed.is_listed()
+        // Whether this batch's writes still leave makes no difference: the first error is reported.
+        if self.pending_flush.is_set()
             && let Err(error) = self.flush(slf)
             && ends_loop(py, &error)
         {
@@ -214,9 +204,7 @@ impl Tls {
         if value.bind(py).is_instance(cancelled.bind(py))? {
             return Ok(());
         }
-        let (protocol, event_loop) = (self.protocol.get(py), self.native(py));
-        let native = event_loop.as_deref();
-        report_fatal(py, native, slf, protocol.as_ref(), error, message).map(drop)
+        self.report_fatal(slf, error, message).map(drop)
     }
 
     /// `connection_lost` from below.
@@ -224,16 +212,16 @@ impl Tls {
         let py = slf.py();
         self.backlog.borrow_mut().clear();
         self.engine.slots().iter().for_each(|slot| slot.set(py, None));
-        self.writes_after_loss.set(self.writes_after_loss.get() + 1);
-        self.closed.set(true);
-        let mut told = Ok(());
+        self.count_loss();
+        self.advance(Lifecycle::Closing);
+        let mut notified = Ok(());
         if self.state.get() != State::Handshake
-            && matches!(self.told.get(), Told::Connected | Told::Ended)
+            && matches!(self.app_state.get(), AppState::ConnectionMade | AppState::Eof)
             && let (Some(protocol), Some(event_loop)) = (self.protocol.get(py), self.native(py))
         {
-            self.told.set(Told::Lost);
-            // Whatever comes of that, whoever waits is woken, and the rest is let go of.
-            told = protocol.getattr(pyo3::intern!(py, "connection_lost")).and_then(|method| {
+            self.app_state.set(AppState::ConnectionLost);
+            // Also where that fails the waiter is woken, and the references go.
+            notified = protocol.getattr(pyo3::intern!(py, "connection_lost")).and_then(|method| {
                 event_loop
                     .as_any()
                     .call_method1(pyo3::intern!(py, "call_soon"), (method, error))
@@ -246,8 +234,8 @@ impl Tls {
         self.get_buffer.set(py, None);
         self.buffer_updated.set(py, None);
         self.layer.set(py, None);
-        self.context.set(py, None);
+        self.context.forget(py);
         let woken = self.wake_waiter(py, Some(error).filter(|error| !error.is_none()));
-        told.and(woken).and(self.cancel_timer(py))
+        notified.and(woken).and(self.cancel_timer(py))
     }
 }

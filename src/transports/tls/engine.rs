@@ -21,8 +21,8 @@ use crate::net::Buffer;
 /// The longest plaintext of one TLS record.
 const RECORD: usize = 16 * 1024;
 
-/// What of the `ssl` module is needed per packet.
-struct Names {
+/// The parts of the `ssl` module that are needed per packet.
+struct SslModule {
     error: Py<PyAny>,
     want_read: Py<PyAny>,
     system_call: Py<PyAny>,
@@ -33,12 +33,12 @@ struct Names {
     memory_bio: Py<PyAny>,
 }
 
-fn names(py: Python<'_>) -> PyResult<&Names> {
-    static CACHE: PyOnceLock<Names> = PyOnceLock::new();
+fn ssl_module(py: Python<'_>) -> PyResult<&SslModule> {
+    static CACHE: PyOnceLock<SslModule> = PyOnceLock::new();
     CACHE.get_or_try_init(py, || {
         let (module, core) = (py.import("ssl")?, py.import("_ssl")?);
         let get = |name: &str| module.getattr(name).map(Bound::unbind);
-        Ok(Names {
+        Ok(SslModule {
             error: get("SSLError")?,
             want_read: get("SSLWantReadError")?,
             system_call: get("SSLSyscallError")?,
@@ -52,19 +52,18 @@ fn names(py: Python<'_>) -> PyResult<&Names> {
 
 /// An `ssl.SSLError`, as opposed to what a user's callback raised.
 pub(super) fn is_tls_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    error.value(py).is_instance(names(py)?.error.bind(py))
+    error.value(py).is_instance(ssl_module(py)?.error.bind(py))
 }
 
 pub(super) fn is_certificate_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    error.value(py).is_instance(names(py)?.certificate.bind(py))
+    error.value(py).is_instance(ssl_module(py)?.certificate.bind(py))
 }
 
-/// The layer waits for bytes of its peer.
+/// Whether the engine waits for bytes of its peer.
 fn is_again(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    let names = names(py)?;
+    let ssl = ssl_module(py)?;
     let value = error.value(py);
-    Ok(value.is_instance(names.want_read.bind(py))?
-        || value.is_instance(names.system_call.bind(py))?)
+    Ok(value.is_instance(ssl.want_read.bind(py))? || value.is_instance(ssl.system_call.bind(py))?)
 }
 
 /// How a step of the TLS state machine ended.
@@ -76,11 +75,11 @@ pub(super) enum Step {
 
 /// Why decrypting stopped.
 pub(super) enum Stop {
-    /// All there was has been read.
+    /// All that was received has been read.
     Dry,
     /// The room is used up, there may be more.
     Full,
-    /// The peer said that it sends no more.
+    /// The peer has shut its sending side down.
     End,
     Failed(PyErr),
 }
@@ -88,20 +87,20 @@ pub(super) enum Stop {
 pub(super) struct Engine {
     /// The `ssl.SSLObject`.
     pub object: PySlot,
-    /// What its methods call; the object itself if either is of a class of the program's.
+    /// The C object behind it; the `SSLObject` itself if either is of a class of the program's.
     raw: PySlot,
     incoming: PySlot,
     outgoing: PySlot,
     /// A record was read in part only: decrypting goes on with nothing in the BIO.
     partial: Cell<bool>,
-    /// Who is lent memory of ours for a call. What is of the program's making may keep what it is
-    /// given, and look at it when the memory is another's: it gets copies.
+    /// Which of them are lent memory of ours for a call. An object of the program's may keep what it is
+    /// passed, and look at it when the memory is used for something else: it gets copies.
     raw_is_lent: bool,
     incoming_is_lent: bool,
 }
 
 /// Whether an object is exactly of the C type that a name of `_ssl`'s stands for. (Classes written
-/// in Python are never immutable, by whatever name they are put there.)
+/// in Python are never immutable, whatever name they are installed under.)
 fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
     let kind = object.get_type();
     // SAFETY: the type of a live object; the field is constant once the type is made.
@@ -116,15 +115,15 @@ impl Engine {
         outgoing: Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let py = object.py();
-        let names = names(py)?;
+        let ssl = ssl_module(py)?;
         let mut raw = object.clone();
-        if object.get_type().is(&names.object) {
+        if object.get_type().is(&ssl.object) {
             let within = object.getattr(pyo3::intern!(py, "_sslobj"))?;
-            if is_exactly(&within, &names.connection) {
+            if is_exactly(&within, &ssl.connection) {
                 raw = within;
             }
         }
-        let incoming_is_lent = is_exactly(&incoming, &names.memory_bio);
+        let incoming_is_lent = is_exactly(&incoming, &ssl.memory_bio);
         let raw_is_object = raw.is(object);
         Ok(Self {
             object: PySlot::new(object.clone().unbind()),
@@ -192,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Encrypts; how many of the bytes were taken, `None` while the peer's are needed first.
+    /// Encrypts. How many of the bytes were taken; `None` while bytes of the peer are needed first.
     pub(super) fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
         let Some(raw) = self.raw.get(py) else {
             return Ok(None);
@@ -201,7 +200,7 @@ impl Engine {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
         let taken = if !self.raw_is_lent {
-            // What a program's own object says it took may be more than there is.
+            // An object of the program's may claim to have taken more than there is.
             let taken = memory::bytes(py, data).and_then(|data| write(data.as_any()));
             taken.map(|count| count.min(data.len()))
         } else {
@@ -216,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// Decrypts what is there, in whole records; how many bytes, and why it stopped.
+    /// Decrypts all that was received, in whole records. How many bytes, and why it stopped.
     pub(super) fn drain(&self, py: Python<'_>, into: &mut [u8]) -> (usize, Stop) {
         let mut filled = 0;
         loop {
@@ -242,7 +241,7 @@ impl Engine {
     pub(super) fn fill(&self, py: Python<'_>, buffer: &Buffer) -> (usize, Stop) {
         let (start, room) = (buffer.as_ptr(), buffer.len());
         if room == 0 {
-            // To asyncio, too: nothing could be read, so nothing is left.
+            // As in asyncio: nothing could be read, so nothing is left.
             return (0, Stop::End);
         }
         let mut filled = 0;
@@ -299,7 +298,7 @@ impl Engine {
 }
 
 fn pending(py: Python<'_>, bio: &PySlot) -> usize {
-    // A `MemoryBIO` always tells; without one (cleared by the collector) there is nothing.
+    // A `MemoryBIO` always answers; without one (cleared by the collector) nothing is pending.
     bio.get(py)
         .and_then(|bio| bio.getattr(pyo3::intern!(py, "pending")).ok()?.extract().ok())
         .unwrap_or(0)

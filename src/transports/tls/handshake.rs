@@ -5,9 +5,9 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use super::engine::{Step, is_certificate_error, is_tls_error};
-use super::{State, Tls, Told};
+use super::{AppState, State, Tls};
 use crate::ffi::memory;
-use crate::transports::protocol::log_in_debug;
+use crate::transports::core::report::{Level, log};
 
 impl Tls {
     /// `connection_made` from below: starts the handshake.
@@ -18,7 +18,7 @@ impl Tls {
     ) -> PyResult<()> {
         let py = slf.py();
         self.lower.set(py, Some(lower.clone().unbind()));
-        if self.closed.get() {
+        if self.is_closing() {
             // Closed before it began.
             return lower.call_method1("_force_close", (py.None(),)).map(drop);
         }
@@ -26,7 +26,7 @@ impl Tls {
         if let Some(native) = self.native(py)
             && native.is_debug(py)
         {
-            log_in_debug(&native, "%r starts SSL handshake", slf)?;
+            self.log_in_debug(slf, Level::Debug, "%r starts SSL handshake")?;
             self.started.set(Some(native.now(py)?));
         }
         self.state.set(State::Handshake);
@@ -48,7 +48,7 @@ impl Tls {
         let py = slf.py();
         self.cancel_timer(py)?;
         self.state.set(State::Wrapped);
-        match self.learn(py) {
+        match self.keep_results(py) {
             Ok(()) => {}
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 return self.handshake_failed(slf, error);
@@ -57,11 +57,10 @@ impl Tls {
         }
         if let (Some(started), Some(native)) = (self.started.get(), self.native(py)) {
             let took = (native.now(py)? - started) * 1e3;
-            let arguments = ("%r: SSL handshake took %.1f ms", slf, took);
-            py.import("asyncio.log")?.getattr("logger")?.call_method1("debug", arguments)?;
+            log(py, Level::Debug, ("%r: SSL handshake took %.1f ms", slf, took))?;
         }
-        if self.told.get() == Told::Nothing {
-            self.told.set(Told::Connected);
+        if self.app_state.get() == AppState::Init {
+            self.app_state.set(AppState::ConnectionMade);
             if let Some(protocol) = self.protocol.get(py) {
                 protocol.call_method1(pyo3::intern!(py, "connection_made"), (slf,))?;
             }
@@ -70,18 +69,18 @@ impl Tls {
         self.read(slf)
     }
 
-    /// What `get_extra_info` knows from now on.
-    fn learn(&self, py: Python<'_>) -> PyResult<()> {
-        let (Some(object), Some(extra)) = (self.engine.object.get(py), self.extra.get(py)) else {
+    /// Puts the results of the handshake into `_extra`.
+    fn keep_results(&self, py: Python<'_>) -> PyResult<()> {
+        let (Some(object), Some(extra)) = (self.engine.object.get(py), self.extra(py)) else {
             return Ok(());
         };
-        let learnt = [
+        let results = [
             ("peercert", object.call_method0("getpeercert")?),
             ("cipher", object.call_method0("cipher")?),
             ("compression", object.call_method0("compression")?),
             ("ssl_object", object),
         ];
-        extra.cast::<PyDict>()?.update(learnt.into_py_dict(py)?.as_mapping())
+        extra.cast::<PyDict>()?.update(results.into_py_dict(py)?.as_mapping())
     }
 
     fn handshake_failed(&self, slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {

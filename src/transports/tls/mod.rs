@@ -1,69 +1,70 @@
 //! `SSLTransport`: TLS between a protocol and a transport.
 //!
 //! One object is both: the transport of the application's protocol, and the protocol of the
-//! transport below, which may be a stream of ours, another TLS transport, or anybody's.
+//! transport below, which may be a stream of ours, another TLS transport, or any other transport.
 //!
 //! | file | what |
 //! |---|---|
-//! | `object` | the Python type |
+//! | `class` | the Python type |
 //! | `methods` | what Python calls, from above and from below |
 //! | `engine` | the `ssl.SSLObject` and its two `MemoryBIO`s |
 //! | `window` | memory of ours as a buffer object |
 //! | `handshake` | from `connection_made` to the application's |
 //! | `reading` | from ciphertext to the protocol |
-//! | `writing` | from `write` to ciphertext, batched a turn |
+//! | `writing` | from `write` to ciphertext, sent in one piece a batch |
 //! | `closing` | shutdown, errors, the end |
 //!
 //! # States
 //!
 //! [`State`] is asyncio's state machine: `Unwrapped`, `Handshake`, `Wrapped`, `Flushing`, `Shutdown`,
-//! and `Unwrapped` again at the end; [`Told`] is what the application's protocol has heard, and only
-//! moves forward. `closed` is set for good by `close()`, `abort()` or the loss of the connection.
-//! `lost` empties the engine and lets go of both neighbours: whatever comes later, from above or from
-//! below, finds nothing to work on.
+//! and `Unwrapped` again at the end; [`AppState`] is what the application's protocol was notified of,
+//! and only moves forward. `close()`, `abort()` and the loss of the connection set the core's stage to
+//! `Closing`, for good. `lost` empties the engine and drops the references to both neighbours: a call
+//! that comes later, from above or from below, finds nothing to work on.
 //!
 //! # Who is above and below
 //!
-//! Above, `protocol` is anybody's; below, `lower` is what called `connection_made`. A program may put
-//! anything into either place, so a neighbour counts as a layer of ours only after a look at its class:
-//! `layer` holds exactly a TLS transport, or nothing, and is what `Delivery::Layer` delivers to,
-//! whatever `protocol` has become since. A stream below feeds this layer only while this is its
+//! Above, `protocol` is any protocol; below, `lower` is the transport that called `connection_made`. A
+//! program may put anything into either place, so a neighbour counts as a layer of ours only after a
+//! check of its class: `layer` holds exactly a TLS transport, or nothing, and `Delivery::Layer` delivers
+//! to it even if `protocol` was replaced since. A stream below feeds this layer only while this is its
 //! protocol (`stream::feed_natively`).
 //!
-//! # What may come back
+//! # Reentrance
 //!
 //! Protocols, transports below that are the program's, and an `SSLContext`'s callbacks are Python code,
 //! called in the middle of each step. No borrow of the backlog lasts over one. Memory of ours is lent
 //! to OpenSSL (`window`) only through CPython's own C types, which keep nothing: a class of the
 //! program's gets `bytes`. The scratch buffer is out of the loop's reach while it is lent.
 
+mod class;
 mod closing;
 mod engine;
 mod handshake;
 mod methods;
-mod object;
 mod reading;
 mod window;
 mod writing;
 
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyFloat};
 
-use super::flow::{Flow, Limits};
-use super::listing::Listing;
-use super::outgoing::Outgoing;
-use super::protocol::{Delivery, Sink};
+use super::core::class::{allocate, is, state_of};
+use super::core::flow_control::BufferLimits;
+use super::core::pending_flush::PendingFlush;
+use super::core::protocol::{Delivery, Sink, is_buffered};
+use super::core::write_buffer::WriteBuffer;
+use super::core::{Core, CoreConfig, slot, stream_reader};
 use super::stream;
-use super::{base, feed};
-use crate::event_loop::{LoopRef, LoopSlot, NativeLoop};
-use crate::ffi::contexts::within;
+use crate::event_loop::NativeLoop;
+use crate::ffi::contexts::Ground;
 use crate::ffi::gil::PySlot;
-use crate::ffi::imports;
 use engine::Engine;
 
-/// Where in its life the TLS layer is; the names are asyncio's.
+/// The state of the TLS layer; the names are asyncio's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before `connection_made`, and after the end.
@@ -76,67 +77,65 @@ enum State {
     Shutdown,
 }
 
-/// What the application's protocol was told of.
+/// What the application's protocol was notified of: asyncio's `AppProtocolState`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Connected,
-    Ended,
-    Lost,
+enum AppState {
+    Init,
+    ConnectionMade,
+    Eof,
+    ConnectionLost,
 }
 
 /// The state of a TLS transport. Only reached with the GIL held.
 pub(crate) struct Tls {
+    /// The context is that of a transport of ours below, which calls this one in there.
+    core: Core,
     state: Cell<State>,
-    told: Cell<Told>,
+    app_state: Cell<AppState>,
     delivery: Cell<Delivery>,
-    /// A buffered protocol's methods, as they were when it became the protocol: as in asyncio.
+    /// The methods that a buffered protocol had when it became the protocol: as in asyncio.
     get_buffer: PySlot,
     buffer_updated: PySlot,
     /// The protocol, when it became that, if it is another layer: exactly a TLS transport of ours,
     /// and set whenever the delivery is `Layer`.
     layer: PySlot,
-    /// `close()` or `abort()` was called, or the connection is lost.
-    closed: Cell<bool>,
-    /// The transport below has said that no more comes.
+    /// The transport below has received the end of the stream.
     ended: Cell<bool>,
-    /// By the application.
-    reading_paused: Cell<bool>,
-    /// By us, the transport below.
+    /// This layer has paused reading of the transport below.
     lower_paused: Cell<bool>,
-    /// By the transport below, us.
+    /// The transport below has paused writing of this layer.
     writing_paused: Cell<bool>,
     /// Bytes that the engine wanted to send unasked while the peer takes none.
     unasked: Cell<usize>,
-    /// In the loop's list of transports to flush.
-    listed: Listing,
-    writes_after_loss: Cell<u32>,
-    flow: Flow<{ writing::HIGH_WATER }>,
-    read_limits: Limits<{ reading::HIGH_WATER }>,
+    pending_flush: PendingFlush,
+    write_limits: BufferLimits<{ writing::HIGH_WATER }>,
+    read_limits: BufferLimits<{ reading::HIGH_WATER }>,
     /// Plaintext that the engine did not take yet.
-    backlog: RefCell<Outgoing>,
+    backlog: RefCell<WriteBuffer>,
     engine: Engine,
     /// Seconds, as they were given.
     handshake_timeout: PySlot,
     shutdown_timeout: PySlot,
     /// When the handshake began, in debug mode.
     started: Cell<Option<f64>>,
-    event_loop: LoopSlot,
-    protocol: PySlot,
     lower: PySlot,
-    extra: PySlot,
-    waiter: PySlot,
     timer: PySlot,
-    /// That of a transport of ours below: what it calls, it calls in there.
-    context: PySlot,
 }
 
-/// How a native transport below hands us what it read.
+impl Deref for Tls {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+/// How a transport of ours below passes received bytes to this layer.
 pub(crate) static SINK: Sink = Sink { feed: reading::feed, process: reading::process };
 
-/// What a new TLS transport is made of.
+/// What the maker of a TLS transport passes: an object with these attributes.
 #[derive(FromPyObject)]
-pub(crate) struct New<'py> {
+pub(crate) struct TlsConfig<'py> {
     pub protocol: Bound<'py, PyAny>,
     pub object: Bound<'py, PyAny>,
     pub incoming: Bound<'py, PyAny>,
@@ -153,50 +152,43 @@ pub(crate) struct New<'py> {
 pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
-    new: New<'py>,
+    config: TlsConfig<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let extra = PyDict::new(py);
-    extra.set_item("sslcontext", new.context)?;
-    let intake = Intake::of(&new.protocol)?;
-    let slot = |object: Option<Bound<'py, PyAny>>| {
-        object.map_or_else(PySlot::empty, |object| PySlot::new(object.unbind()))
-    };
-    base::allocate(
+    extra.set_item("sslcontext", config.context)?;
+    let intake = Intake::of(&config.protocol)?;
+    let TlsConfig { protocol, waiter, .. } = config;
+    let core = CoreConfig { protocol, waiter, extra: Some(extra.into_any()) };
+    allocate(
         py,
         Tls {
+            core: Core::new(py, event_loop, Ground::default(), core),
             state: State::Unwrapped.into(),
-            told: if new.upgrade { Told::Connected } else { Told::Nothing }.into(),
+            app_state: if config.upgrade { AppState::ConnectionMade } else { AppState::Init }
+                .into(),
             delivery: intake.delivery.into(),
             get_buffer: slot(intake.get_buffer),
             buffer_updated: slot(intake.buffer_updated),
             layer: slot(intake.layer),
-            closed: false.into(),
             ended: false.into(),
-            reading_paused: false.into(),
             lower_paused: false.into(),
             writing_paused: false.into(),
             unasked: 0.into(),
-            listed: Listing::default(),
-            writes_after_loss: 0.into(),
-            flow: Flow::default(),
-            read_limits: Limits::default(),
+            pending_flush: PendingFlush::default(),
+            write_limits: BufferLimits::default(),
+            read_limits: BufferLimits::default(),
             backlog: RefCell::default(),
-            engine: Engine::new(&new.object, new.incoming, new.outgoing)?,
-            handshake_timeout: PySlot::new(new.handshake_timeout.unbind()),
-            shutdown_timeout: PySlot::new(new.shutdown_timeout.unbind()),
+            engine: Engine::new(&config.object, config.incoming, config.outgoing)?,
+            handshake_timeout: PySlot::new(config.handshake_timeout.unbind()),
+            shutdown_timeout: PySlot::new(config.shutdown_timeout.unbind()),
             started: None.into(),
-            event_loop: LoopSlot::new(py, event_loop),
-            protocol: PySlot::new(new.protocol.unbind()),
             lower: PySlot::empty(),
-            extra: PySlot::new(extra.into_any().unbind()),
-            waiter: new.waiter.map_or_else(PySlot::empty, |waiter| PySlot::new(waiter.unbind())),
             timer: PySlot::empty(),
-            context: PySlot::empty(),
         },
     )
 }
 
-/// How a protocol takes what was decrypted.
+/// How a protocol takes decrypted bytes.
 struct Intake<'py> {
     delivery: Delivery,
     get_buffer: Option<Bound<'py, PyAny>>,
@@ -210,16 +202,15 @@ impl<'py> Intake<'py> {
         let plain =
             |delivery| Self { delivery, get_buffer: None, buffer_updated: None, layer: None };
         // A TLS transport's protocol may be another TLS transport.
-        if base::is::<Tls>(protocol)? {
+        if is::<Tls>(protocol)? {
             return Ok(Self { layer: Some(protocol.clone()), ..plain(Delivery::Layer) });
         }
-        if feed::suits(protocol)? {
+        if stream_reader::can_feed(protocol)? {
             return Ok(plain(Delivery::Reader));
         }
-        // One that lacks the method is taken for an ordinary one, by asyncio's TLS too.
+        // A protocol that lacks the method is taken for an ordinary one, by asyncio's TLS too.
         let get_buffer = protocol.getattr_opt(pyo3::intern!(py, "get_buffer"))?;
-        let buffered = &imports::asyncio(py)?.buffered_protocol;
-        if get_buffer.is_none() || !protocol.is_instance(buffered.bind(py))? {
+        if get_buffer.is_none() || !is_buffered(protocol)? {
             return Ok(plain(Delivery::Data));
         }
         let buffer_updated = Some(protocol.getattr(pyo3::intern!(py, "buffer_updated"))?);
@@ -228,31 +219,27 @@ impl<'py> Intake<'py> {
 }
 
 impl Tls {
-    /// Has a native transport below feed us without a call of Python's.
+    /// Has a transport of ours below feed this layer without a call of Python's.
     fn attach(&self, slf: &Bound<'_, PyAny>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let context = if let Some(lower) = base::state_of::<Self>(lower)? {
-            // It feeds us if we are its protocol: it has seen what that is.
-            lower.context.get(py)
+        let context = if let Some(lower) = state_of::<Self>(lower)? {
+            // It feeds this layer if that is its protocol: it has checked the class.
+            lower.context.own(py)?
         } else {
             stream::feed_natively(lower, slf, &SINK)?
         };
-        self.context.set(py, context.map(Bound::unbind));
+        // Not shared with other transports: the stream has made it its own.
+        self.context.slot().set(py, context.map(Bound::unbind));
         Ok(())
     }
 
-    /// The loop.
-    fn native<'py>(&self, py: Python<'py>) -> Option<LoopRef<'py>> {
-        self.event_loop.get(py)
-    }
-
     /// `set_protocol(protocol)`. As in asyncio the protocol is another one even if this fails, and
-    /// what is decrypted goes to the old one then, if that was a layer or had buffers.
-    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// decrypted bytes go to the old one then, if that was a layer or had buffers.
+    fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = protocol.py();
         self.protocol.set(py, Some(protocol.clone().unbind()));
         let intake = Intake::of(protocol)?;
-        // Together: what is dropped after each of them may be the program's, and read on.
+        // Together: a destructor of a dropped object may be the program's, and read on.
         self.delivery.set(intake.delivery);
         let layer = self.layer.replace(py, intake.layer.map(Bound::unbind));
         self.get_buffer.set(py, intake.get_buffer.map(Bound::unbind));
@@ -265,8 +252,8 @@ impl Tls {
     fn set_timer(&self, slf: &Bound<'_, PyAny>, seconds: &PySlot, method: &str) -> PyResult<()> {
         let py = slf.py();
         if let (Some(event_loop), Some(seconds)) = (self.native(py), seconds.get(py)) {
-            // NaN, which is no time to our `call_later`, is over as soon as asyncio's heap comes to
-            // it: with the timer that is the first now, or at once.
+            // NaN, which our `call_later` refuses, is due in asyncio's heap together with the timer that
+            // is the first now, or at once.
             let seconds = match seconds.cast::<PyFloat>() {
                 Ok(seconds) if seconds.value().is_nan() => {
                     let first = event_loop.first_timer(py).map_or(Ok(0.0), |first| {
@@ -283,10 +270,10 @@ impl Tls {
         Ok(())
     }
 
-    /// The connection's context, for what others make it do: before CPython 3.15 asyncio does that
-    /// in the context of whoever resumes or closes.
-    fn kept_context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        if cfg!(Py_3_15) { self.context.get(py) } else { None }
+    /// The connection's context, for callbacks that follow from a call: before CPython 3.15 asyncio
+    /// schedules them in the context of the caller that resumes or closes.
+    fn kept_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if cfg!(Py_3_15) { self.context.own(py) } else { Ok(None) }
     }
 
     /// `loop.call_soon(method, context=context)`
@@ -306,33 +293,10 @@ impl Tls {
             .map(drop)
     }
 
-    /// Runs `f` in the connection's context, where there is one.
-    fn in_context<R>(&self, py: Python<'_>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-        match self.context.get(py) {
-            Some(context) => within(&context, f),
-            None => f(),
-        }
-    }
-
     fn cancel_timer(&self, py: Python<'_>) -> PyResult<()> {
         match self.timer.take(py) {
             Some(timer) => timer.call_method0(py, "cancel").map(drop),
             None => Ok(()),
-        }
-    }
-
-    /// Wakes who waits for the connection.
-    fn wake_waiter(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let Some(waiter) = self.waiter.take(py) else {
-            return Ok(());
-        };
-        let waiter = waiter.bind(py);
-        if waiter.call_method0("cancelled")?.is_truthy()? {
-            return Ok(());
-        }
-        match error {
-            Some(error) => waiter.call_method1("set_exception", (error,)).map(drop),
-            None => waiter.call_method1("set_result", (py.None(),)).map(drop),
         }
     }
 }

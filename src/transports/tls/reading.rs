@@ -8,23 +8,23 @@ use super::engine::Stop;
 use super::{State, Tls};
 use crate::ffi::memory;
 use crate::net::Buffer;
-use crate::transports::base;
-use crate::transports::feed::{self, Target};
-use crate::transports::protocol::Delivery;
+use crate::transports::core::class;
+use crate::transports::core::protocol::Delivery;
+use crate::transports::core::stream_reader::{self, Destination};
 
 /// Bytes of ciphertext above which the transport below is paused while the application is.
 pub(super) const HIGH_WATER: usize = 256 * 1024;
 
-/// What the engine may answer on its own (to renegotiations, key updates) to a peer that does not
-/// read, in bytes: then nothing more is read from it.
+/// Bytes that the engine may answer on its own (to renegotiations, key updates) to a peer that does
+/// not read: then nothing more is read from that peer.
 const MOST_UNASKED: usize = 64 * 1024;
 
 /// Decrypted bytes on the way to the protocol.
 enum Parcel<'py> {
     Bytes(Bound<'py, PyBytes>),
-    /// Into the reader they went already; its buffer's new length.
-    Fed(feed::Reader<'py>, usize),
-    /// Into the engine of another TLS transport.
+    /// In the stream reader already; its buffer's new length.
+    Fed(stream_reader::Reader<'py>, usize),
+    /// In the engine of another TLS transport already.
     Passed(Bound<'py, PyAny>),
     Nothing,
 }
@@ -32,32 +32,33 @@ enum Parcel<'py> {
 /// Where decrypted bytes go.
 enum Receiver<'py> {
     Protocol,
-    Reader(feed::Reader<'py>),
+    Reader(stream_reader::Reader<'py>),
     /// Exactly a TLS transport.
     Layer(Bound<'py, PyAny>),
-    Nobody,
+    /// They are dropped.
+    Nothing,
 }
 
-/// Ciphertext from a native transport below.
+/// Takes ciphertext from a transport of ours below.
 ///
 /// # Safety
 /// `slf` must be a TLS transport.
 pub(super) unsafe fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     // SAFETY: the caller's promise.
-    unsafe { base::state::<Tls>(slf) }.engine.feed(py, data)
+    unsafe { class::state::<Tls>(slf) }.engine.feed(py, data)
 }
 
-/// Ciphertext has come from a native transport below.
+/// Processes ciphertext from a transport of ours below.
 ///
 /// # Safety
 /// `slf` must be a TLS transport.
 pub(super) unsafe fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: the caller's promise.
-    unsafe { base::state::<Tls>(slf) }.process(slf)
+    unsafe { class::state::<Tls>(slf) }.process(slf)
 }
 
 impl Tls {
-    /// Ciphertext has come.
+    /// Processes the ciphertext that the engine was fed.
     pub(super) fn process(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.leave_to_parent(slf.py())?;
         match self.state.get() {
@@ -69,7 +70,7 @@ impl Tls {
         }
     }
 
-    /// Reads what there is; an error ends the connection.
+    /// Decrypts all that was received; an error ends the connection.
     pub(super) fn read(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_readable() {
             return Ok(());
@@ -111,20 +112,20 @@ impl Tls {
             // Fixed before anything is decrypted: an engine of the program's may change it.
             let receiver = match self.delivery.get() {
                 Delivery::Data => Receiver::Protocol,
-                Delivery::Reader => match feed::target(&protocol)? {
-                    Target::Reader(reader) => Receiver::Reader(reader),
-                    Target::Nobody => Receiver::Nobody,
-                    Target::Protocol => {
+                Delivery::Reader => match stream_reader::destination(&protocol)? {
+                    Destination::Reader(reader) => Receiver::Reader(reader),
+                    Destination::Dropped => Receiver::Nothing,
+                    Destination::Protocol => {
                         self.delivery.set(Delivery::Data);
                         Receiver::Protocol
                     }
                 },
-                Delivery::Layer => self.layer.get(py).map_or(Receiver::Nobody, Receiver::Layer),
+                Delivery::Layer => self.layer.get(py).map_or(Receiver::Nothing, Receiver::Layer),
                 // `set_protocol` was called while there was more to read.
                 Delivery::Buffer => return self.read_into_buffer(slf),
             };
             let (parcel, stop) = native.with_scratch(py, |scratch| {
-                let (count, stop) = self.watch(py, || self.engine.drain(py, scratch));
+                let (count, stop) = self.counting_unasked(py, || self.engine.drain(py, scratch));
                 (pack(py, receiver, &scratch[..count]), stop)
             });
             self.deliver(&protocol, parcel?)?;
@@ -132,16 +133,16 @@ impl Tls {
                 Stop::Dry => return Ok(()),
                 Stop::End => return self.peer_closed(slf),
                 Stop::Failed(error) => return Err(error),
-                // It goes on where it stopped when the application resumes, if it ever does.
+                // Decrypting goes on where it stopped when the application resumes, if it ever does.
                 Stop::Full if self.reading_paused.get() || !self.is_readable() => return Ok(()),
                 Stop::Full => {}
             }
         }
     }
 
-    /// Counts what the engine wants to send while it decrypts. Not what the application writes
-    /// when it is told: two that answer each other without end must both go on reading.
-    fn watch<R>(&self, py: Python<'_>, decrypt: impl FnOnce() -> R) -> R {
+    /// Counts the bytes that the engine wants to send while it decrypts, and not those that the
+    /// application writes in answer: two that answer each other without end must both go on reading.
+    fn counting_unasked<R>(&self, py: Python<'_>, decrypt: impl FnOnce() -> R) -> R {
         if !self.writing_paused.get() {
             return decrypt();
         }
@@ -157,7 +158,7 @@ impl Tls {
             Parcel::Bytes(data) => {
                 protocol.call_method1(pyo3::intern!(py, "data_received"), (data,)).map(drop)
             }
-            Parcel::Fed(reader, length) => reader.fed(length),
+            Parcel::Fed(reader, length) => reader.finish_feed(length),
             // SAFETY: a layer, see `Receiver`.
             Parcel::Passed(layer) => unsafe { process(&layer) },
             Parcel::Nothing => Ok(()),
@@ -174,11 +175,11 @@ impl Tls {
         };
         let object = get_buffer.call1((self.engine.waiting(py),))?;
         let buffer = Buffer::writable(&object)?;
-        let (count, stop) = self.watch(py, || self.engine.fill(py, &buffer));
+        let (count, stop) = self.counting_unasked(py, || self.engine.fill(py, &buffer));
         drop(buffer);
         if matches!(stop, Stop::Full) {
-            // Called by the transport below, that is in the connection's own context.
-            self.read_soon(slf, self.context.get(py))?;
+            // This is called by the transport below, and so in the connection's own context.
+            self.read_soon(slf, self.context.own(py)?)?;
         }
         if count > 0 {
             buffer_updated.call1((count,))?;
@@ -192,25 +193,18 @@ impl Tls {
 
     /// The peer's `close_notify`.
     fn peer_closed(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.tell_end(slf)?;
+        self.notify_eof(slf)?;
         self.start_shutdown(slf)
     }
 
     // --- flow control ------------------------------------------------------------------------
 
-    pub(super) fn pause(&self) {
-        self.reading_paused.set(true);
-    }
-
-    pub(super) fn resume(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.reading_paused.replace(false) {
-            return Ok(());
-        }
-        self.read_soon(slf, self.kept_context(slf.py()))
-    }
-
     /// `loop.call_soon(self._read_on, context=context)`
-    fn read_soon(&self, slf: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    pub(super) fn read_soon(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.call_soon(&slf.getattr(pyo3::intern!(slf.py(), "_read_on"))?, context)
     }
 
@@ -226,7 +220,7 @@ impl Tls {
         matches!(self.state.get(), State::Wrapped | State::Flushing)
     }
 
-    /// Pauses or resumes the transport below, by what waits on this side of it.
+    /// Pauses or resumes the transport below, by the ciphertext that waits on this side of it.
     pub(super) fn control_lower_reading(&self, py: Python<'_>) -> PyResult<()> {
         let waiting = self.engine.waiting(py);
         let marks = self.read_limits.get();
@@ -246,8 +240,8 @@ impl Tls {
     }
 }
 
-/// Puts decrypted bytes where they stay. The scratch buffer is lent meanwhile; should an engine of
-/// the program's run Python code that reads as well, that gets one of its own.
+/// Copies decrypted bytes out of the scratch buffer. That is lent meanwhile; should an engine of the
+/// program's run Python code that reads as well, that code gets a buffer of its own.
 fn pack<'py>(py: Python<'py>, receiver: Receiver<'py>, data: &[u8]) -> PyResult<Parcel<'py>> {
     if data.is_empty() {
         return Ok(Parcel::Nothing);
@@ -260,7 +254,7 @@ fn pack<'py>(py: Python<'py>, receiver: Receiver<'py>, data: &[u8]) -> PyResult<
             unsafe { feed(py, &layer, data)? };
             Ok(Parcel::Passed(layer))
         }
-        Receiver::Nobody => Ok(Parcel::Nothing),
+        Receiver::Nothing => Ok(Parcel::Nothing),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lends memory of ours to a C function of Python's that wants a buffer object.
 //!
 //! A window has an address only during `lend`, whose caller vouches for the memory and for the callee:
-//! one that lets go of every view before it returns. So it is only ever passed to `_ssl`'s own types.
+//! a function that releases every view before it returns. So it is only ever passed to `_ssl`'s own types.
 //! Code that gets hold of a window otherwise, or keeps it, finds it empty. The one spare window is out
 //! of its slot while it is lent: a call inside of a call gets another one.
 
@@ -23,7 +23,7 @@ pub(super) struct Window {
 }
 
 // SAFETY: the cells are only reached with the GIL held: by `lend`, and by `__getbuffer__`, which CPython
-// calls. The memory behind them is the business of whoever calls `lend`.
+// calls. The caller of `lend` answers for the memory behind them.
 unsafe impl Sync for Window {}
 // SAFETY: two plain values, which are dropped without a look at what they point to.
 unsafe impl Send for Window {}
@@ -40,7 +40,7 @@ impl Window {
             return Err(PyBufferError::new_err("this memory was only lent for a call"));
         }
         // SAFETY: CPython's own view, to be filled in. The memory is `lend`'s argument, which is there
-        // as long as `start` is set; who is lent it lets go of the view before the call ends.
+        // as long as `start` is set; the callee releases the view before the call ends.
         let result = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
@@ -55,8 +55,8 @@ impl Window {
     }
 }
 
-/// Calls `f` with a buffer object over the memory. `f` must hand it only to functions that let
-/// go of it before they return; afterwards it is empty.
+/// Calls `f` with a buffer object over the memory. `f` must pass it only to functions that release
+/// it before they return; afterwards it is empty.
 ///
 /// # Safety
 /// `start` must be valid for `length` bytes until the call returns: for reads, and for writes if

@@ -1,37 +1,39 @@
 //! From `write` to ciphertext.
 //!
-//! What is written is encrypted at once, from where it lies; the ciphertext of a turn leaves in
-//! one piece at its end.
+//! Data is encrypted at once, from where it lies; the ciphertext of a batch leaves in one piece at its
+//! end.
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::PyBytes;
 
 use super::{State, Tls};
 use crate::ffi::memory;
 use crate::net::Buffer;
-use crate::transports::flow::Signal;
-use crate::transports::life::Sender;
-use crate::transports::{base, stream};
+use crate::transports::core::class::{state, state_of};
+use crate::transports::core::context::FlushTrigger;
+use crate::transports::core::flow_control::{FlowChange, Writing};
+use crate::transports::core::write_buffer::is_bytes_like;
+use crate::transports::stream;
 
 /// Bytes above which the application is asked to pause; asyncio's for TLS.
 pub(super) const HIGH_WATER: usize = 512 * 1024;
 
-/// Ciphertext that waits for the end of the turn at most, in bytes.
+/// The most ciphertext that waits for the end of the batch, in bytes.
 const MOST_DEFERRED: usize = 64 * 1024;
 
-/// Sends what the turn's writes left in a transport.
+/// Sends the ciphertext of what a batch wrote to a transport.
 ///
 /// # Safety
 ///
 /// `slf` is a TLS transport.
-unsafe fn flush_turn(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+unsafe fn flush_batch(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
-    // SAFETY: only `encrypted` lists this, with the transport that it is called for.
-    let this = unsafe { base::state::<Tls>(slf) };
-    // In asyncio the `write()` that this was meant for ends the connection.
-    this.flush_for(slf, Sender::Batch).or_else(|error| {
-        // Out of the loop, and so in no context: the connection's own.
+    // SAFETY: only `encrypted` schedules this, with the transport that it is called for.
+    let this = unsafe { state::<Tls>(slf) };
+    // In asyncio the failing `write()` itself ends the connection.
+    this.flush_for(slf, FlushTrigger::EndOfBatch).or_else(|error| {
+        // The loop calls this in no context: the connection's own is the one.
         this.in_context(slf.py(), || this.write_failed(slf, error))
     })
 }
@@ -47,7 +49,7 @@ impl Tls {
         self.wrote(slf)
     }
 
-    /// Encrypts data, or keeps it. Tells the protocol nothing: it might write in between.
+    /// Encrypts data, or keeps it. Does not notify the protocol, which might write in between.
     fn take_in(&self, slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let taken = self.encrypt_directly(slf, bytes.as_bytes())?;
@@ -73,7 +75,7 @@ impl Tls {
         }
     }
 
-    /// What the engine did not take of `data`: all but the first `taken` bytes.
+    /// Keeps what the engine did not take of `data`: all but the first `taken` bytes.
     fn keep(
         &self,
         slf: &Bound<'_, PyAny>,
@@ -101,8 +103,8 @@ impl Tls {
         lines: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
-        // All are looked at, and have their memory, before the first is taken: a bad one among
-        // them sends none.
+        // All are checked, and have their memory, before the first is taken: a bad one among them
+        // sends none.
         let mut accepted = Vec::new();
         for line in lines.try_iter()? {
             let bytes = match line?.cast_into_exact::<PyBytes>() {
@@ -128,7 +130,7 @@ impl Tls {
         self.state.get() == State::Wrapped && self.backlog.borrow().is_empty()
     }
 
-    /// Encrypts as much as the engine takes; what ends the connection is dealt with here.
+    /// Encrypts as much as the engine takes. An error ends the connection here.
     fn encrypt_directly(&self, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
         if !self.encrypts_at_once() {
             return Ok(0);
@@ -172,23 +174,17 @@ impl Tls {
         self.encrypted(slf)
     }
 
-    /// After the end data is dropped, with asyncio's warning from the fifth time on.
+    /// After the end data is dropped. Whether it was.
     fn refuses(&self, py: Python<'_>) -> PyResult<bool> {
         self.leave_to_parent(py)?;
         if matches!(self.state.get(), State::Handshake | State::Wrapped) {
             return Ok(false);
         }
-        let count = self.writes_after_loss.get();
-        self.writes_after_loss.set(count + 1);
-        if count >= 5 {
-            py.import("asyncio.log")?
-                .getattr("logger")?
-                .call_method1("warning", ("SSL connection is closed",))?;
-        }
+        self.drop_write(py, "SSL connection is closed")?;
         Ok(true)
     }
 
-    /// Something was written: it leaves with the turn, or now if that would be too much.
+    /// Something was written: it is sent with the batch, or now if that would be too much.
     fn wrote(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let left = match self.state.get() {
             State::Wrapped if self.backlog.borrow().is_empty() => self.encrypted(slf),
@@ -198,29 +194,26 @@ impl Tls {
         left.or_else(|error| self.write_failed(slf, error))
     }
 
-    /// There is ciphertext to send.
+    /// There is ciphertext to send: at the end of the batch, or now if it is too much.
     pub(super) fn encrypted(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let Some(native) = self.native(py) else {
             return Ok(());
         };
-        let most = MOST_DEFERRED.min(self.flow.limits.get().high);
+        let most = MOST_DEFERRED.min(self.write_limits.get().high);
         if self.writing_paused.get() || !native.is_running(py) || self.unsent(py) >= most {
             return self.flush(slf);
         }
-        if self.listed.enter() {
-            let transport = slf.clone().unbind();
-            // SAFETY: `slf` is this transport, and the function is for its kind.
-            unsafe { native.flush_later(py, transport, flush_turn) };
-        }
+        // SAFETY: `slf` is this transport, and the function is for its kind.
+        unsafe { self.pending_flush.schedule(&native, slf, flush_batch) };
         Ok(())
     }
 
     /// In the child of a fork: forgets the ciphertext of before, which the parent sends.
     pub(super) fn leave_to_parent(&self, py: Python<'_>) -> PyResult<()> {
-        if self.listed.is_parents() {
-            self.listed.leave();
-            // What the transport below did not want is in the buffer of either, as on asyncio.
+        if self.pending_flush.is_parents() {
+            self.pending_flush.clear();
+            // What the transport below did not take is in the buffer of either process, as on asyncio.
             if !self.writing_paused.get() {
                 drop(self.engine.take(py)?);
             }
@@ -228,69 +221,56 @@ impl Tls {
         Ok(())
     }
 
-    /// Hands the ciphertext to the transport below, unless that one has enough.
+    /// Passes the ciphertext to the transport below, unless that has paused writing.
     pub(super) fn flush(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.flush_for(slf, Sender::Caller)
+        self.flush_for(slf, FlushTrigger::Caller)
     }
 
-    fn flush_for(&self, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
+    fn flush_for(&self, slf: &Bound<'_, PyAny>, trigger: FlushTrigger) -> PyResult<()> {
         self.leave_to_parent(slf.py())?;
-        self.listed.leave();
+        self.pending_flush.clear();
         if !self.writing_paused.get() {
-            self.hand_down(slf.py(), sender)?;
+            self.pass_down(slf.py(), trigger)?;
         }
-        self.control_writing(slf, sender)
+        self.control_writing(slf, trigger)
     }
 
-    fn hand_down(&self, py: Python<'_>, sender: Sender) -> PyResult<()> {
+    fn pass_down(&self, py: Python<'_>, trigger: FlushTrigger) -> PyResult<()> {
         let (Some(lower), Some(data)) = (self.lower.get(py), self.engine.take(py)?) else {
             return Ok(());
         };
-        if let Some(outer) = base::state_of::<Self>(&lower)? {
+        if let Some(outer) = state_of::<Self>(&lower)? {
             outer.write(&lower, data.as_any())?;
-            return outer.flush_for(&lower, sender);
+            return outer.flush_for(&lower, trigger);
         }
-        if let Some(stream) = base::state_of::<stream::Stream>(&lower)? {
-            return stream::send(stream, &lower, &data, sender);
+        if let Some(stream) = state_of::<stream::Stream>(&lower)? {
+            return stream::send(stream, &lower, &data, trigger);
         }
         lower.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
     }
 
     // --- flow control ------------------------------------------------------------------------
 
-    /// Bytes that were written and not handed down.
-    fn unsent(&self, py: Python<'_>) -> usize {
-        self.engine.unsent(py) + self.backlog.borrow().size()
-    }
-
-    /// `get_write_buffer_size()`
-    pub(super) fn buffered(&self, slf: &Bound<'_, PyAny>) -> PyResult<usize> {
-        if self.listed.is_listed() {
-            self.flush(slf)?;
-        }
-        Ok(self.unsent(slf.py()))
-    }
-
-    /// Tells the application to pause or to go on. (asyncio compares with `>=` here, and with a
-    /// mark of 0 it pauses writers that nothing will ever resume.)
-    pub(super) fn control_writing(&self, slf: &Bound<'_, PyAny>, sender: Sender) -> PyResult<()> {
+    /// Pauses or resumes the application's writing. (asyncio compares with `>=` here, and with a mark of
+    /// 0 it pauses writers that nothing will ever resume.)
+    pub(super) fn control_writing(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        trigger: FlushTrigger,
+    ) -> PyResult<()> {
         let py = slf.py();
-        let (size, marks, paused) = (self.unsent(py), self.flow.limits.get(), &self.flow.paused);
-        let signal = if size >= marks.high.max(1) && !paused.get() {
-            Signal::Pause
+        let (size, marks, paused) =
+            (self.unsent(py), self.write_limits.get(), &self.protocol_paused);
+        let change = if size >= marks.high.max(1) && !paused.get() {
+            FlowChange::Pause
         } else if size <= marks.low && paused.get() {
-            Signal::Resume
+            FlowChange::Resume
         } else {
             return Ok(());
         };
-        paused.set(matches!(signal, Signal::Pause));
-        match (self.protocol.get(py), self.native(py)) {
-            (Some(protocol), Some(native)) => {
-                let tell = || signal.tell(&native, slf, &protocol);
-                if sender == Sender::Batch { self.in_context(py, tell) } else { tell() }
-            }
-            _ => Ok(()),
-        }
+        paused.set(matches!(change, FlowChange::Pause));
+        let notify = || self.notify_flow(slf, Some(change));
+        if trigger == FlushTrigger::EndOfBatch { self.in_context(py, notify) } else { notify() }
     }
 
     /// `resume_writing` from below.
@@ -303,10 +283,7 @@ impl Tls {
 }
 
 fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
+    if is_bytes_like(data) {
         return Ok(());
     }
     let text = "data: expecting a bytes-like instance, got {}";

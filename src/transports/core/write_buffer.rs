@@ -1,11 +1,11 @@
-//! What waits to be sent: chunks as they were given, taken off as the kernel takes them.
+//! Bytes that wait to be sent: chunks as they were given, removed as the kernel takes them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use crate::driver::sys::socket::{send, send_vectored};
 use crate::ffi::gil::GilCell;
@@ -13,9 +13,9 @@ use crate::ffi::memory;
 
 const VECTORS: usize = 64;
 
-/// The queue of one connection: nothing but a pointer until there is something to send.
+/// The buffer of one connection: nothing but a pointer until there is something to send.
 #[derive(Default)]
-pub(crate) struct Outgoing(Option<Box<Queue>>);
+pub(crate) struct WriteBuffer(Option<Box<Queue>>);
 
 /// Empty queues, with the memory they have grown to.
 #[expect(clippy::vec_box, reason = "they come and go boxed")]
@@ -43,7 +43,7 @@ impl Rest {
     }
 }
 
-impl Outgoing {
+impl WriteBuffer {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.size)
@@ -95,7 +95,7 @@ impl Outgoing {
         Some(Rest { data, sent: queue.sent })
     }
 
-    /// One `send` or `sendmsg` of as much as the vectors hold: what was offered, what was taken.
+    /// One `send` or `sendmsg` of as much as the vectors hold: the bytes offered, the bytes taken.
     pub(crate) fn send(&self, py: Python<'_>, fd: RawFd) -> io::Result<(usize, usize)> {
         self.0.as_ref().map_or(Ok((0, 0)), |queue| queue.send(py, fd))
     }
@@ -107,7 +107,7 @@ impl Outgoing {
         }
     }
 
-    /// Gives an empty queue's memory to the next who has something to send.
+    /// Gives an empty queue's memory to the next transport that has something to send.
     #[inline]
     pub(crate) fn relax(&mut self, py: Python<'_>) {
         if self.is_empty()
@@ -124,6 +124,13 @@ impl Outgoing {
     pub(crate) fn clear(&mut self) {
         self.0 = None;
     }
+}
+
+/// Whether an object is what asyncio's transports take as data.
+pub(crate) fn is_bytes_like(data: &Bound<'_, PyAny>) -> bool {
+    data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>()
 }
 
 impl Queue {

@@ -1,4 +1,4 @@
-//! What of a transport's life is a datagram endpoint's own.
+//! A datagram transport's own part of its lifecycle.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -15,51 +15,49 @@ use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
-use crate::transports::life::{self, Parts, Socket, SocketTransport};
+use crate::transports::core::flow_control::{BufferLimits, Writing};
+use crate::transports::core::{CoreConfig, slot};
+use crate::transports::sockets::lifecycle::{self, Socket, SocketConfig, SocketTransport};
 
-/// What a new transport is made of.
-pub(crate) struct New<'py> {
+/// What the maker of a datagram transport passes.
+pub(crate) struct DatagramConfig<'py> {
     pub socket: Bound<'py, PyAny>,
-    pub protocol: Bound<'py, PyAny>,
+    pub core: CoreConfig<'py>,
     /// The only address that may be sent to.
     pub address: Option<Bound<'py, PyAny>>,
-    pub waiter: Option<Bound<'py, PyAny>>,
-    pub extra: Option<Bound<'py, PyAny>>,
 }
 
 /// Makes a transport and schedules `connection_made`.
 pub(crate) fn new<'py>(
     py: Python<'py>,
     event_loop: &NativeLoop,
-    new: New<'py>,
+    config: DatagramConfig<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     event_loop.check_closed(py)?;
-    let fd = new.socket.call_method0("fileno")?.extract::<RawFd>()?;
-    let family = new.socket.getattr("family")?.extract::<i32>()?;
-    let extra = extra_info(&new.socket, new.extra)?;
+    let fd = config.socket.call_method0("fileno")?.extract::<RawFd>()?;
+    let family = config.socket.getattr("family")?.extract::<i32>()?;
+    let extra = extra_info(&config.socket, config.core.extra)?;
     let connected =
         extra.get_item("peername")?.is_some_and(|name| name.is_truthy().unwrap_or(true));
-    let address = new.address.filter(|address| address.is_truthy().unwrap_or(true));
+    let address = config.address.filter(|address| address.is_truthy().unwrap_or(true));
     sys::socket::announce_errors(fd);
-    let parts = Parts {
-        socket: Socket::Object(new.socket, fd),
-        protocol: new.protocol,
-        waiter: new.waiter,
-        extra: Some(extra.into_any()),
+    let socket = SocketConfig {
+        socket: Socket::Object(config.socket, fd),
+        core: CoreConfig { extra: Some(extra.into_any()), ..config.core },
     };
-    let made = life::make(py, event_loop, parts, |common| Datagram {
-        common,
+    let made = lifecycle::make(py, event_loop, socket, |socket| Datagram {
+        socket,
         family,
         connected,
         inbox: Default::default(),
         peers: Default::default(),
         waiting: 0.into(),
         waiting_size: 0.into(),
-        address: address.map_or_else(PySlot::empty, |address| PySlot::new(address.unbind())),
+        address: slot(address),
         buffer: PySlot::empty(),
     })?;
     // SAFETY: made just now, of this kind.
-    unsafe { life::begin::<Datagram>(event_loop, &made, || Ok(()))? };
+    unsafe { lifecycle::begin::<Datagram>(event_loop, &made, || Ok(()))? };
     Ok(made)
 }
 
@@ -85,16 +83,22 @@ fn extra_info<'py>(
     Ok(extra)
 }
 
+impl Writing for Datagram {
+    fn limits(&self) -> &BufferLimits {
+        &self.limits
+    }
+
+    fn unsent(&self, _py: Python<'_>) -> usize {
+        self.waiting_size.get()
+    }
+}
+
 impl SocketTransport for Datagram {
     const NOUN: &'static str = "datagram transport";
 
-    fn kind() -> &'static SourceVTable {
-        static KIND: SourceVTable = life::kind::<Datagram>(ready);
-        &KIND
-    }
-
-    fn unsent(&self) -> usize {
-        self.waiting_size.get()
+    fn source_vtable() -> &'static SourceVTable {
+        static VTABLE: SourceVTable = lifecycle::source_vtable::<Datagram>(ready);
+        &VTABLE
     }
 
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
@@ -106,16 +110,16 @@ impl SocketTransport for Datagram {
     }
 
     fn discard(&self, py: Python<'_>) -> PyResult<()> {
-        self.throw_away(py)
+        self.discard_waiting(py)
     }
 
     /// (While something is to be sent, the handle that waits for room keeps it alive.)
     fn is_idle(&self) -> bool {
-        self.paused.get()
+        self.reading_paused.get()
     }
 
-    /// The handle that waits for room sees to it.
-    fn send_rest(&self, _py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// The handle that waits for room sends it.
+    fn send_rest(&self, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(())
     }
 
@@ -123,7 +127,8 @@ impl SocketTransport for Datagram {
         self.inbox.borrow_mut().clear();
     }
 
-    fn close_socket(&self, py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn close_socket(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
         let stopped = self.stop_waiting_for_room(py);
         if let Some(socket) = self.file.take(py) {
             socket.call_method0(py, "close")?;

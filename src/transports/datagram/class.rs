@@ -10,21 +10,30 @@ use pyo3::types::{PyString, PyType};
 use super::{Datagram, methods, receiving};
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
-use crate::transports::base::{FlowControlSlots, Transport};
-use crate::transports::life::{self, Life};
-use crate::transports::socket_methods::Shared;
+use crate::transports::core::Core;
+use crate::transports::core::class::{FlowControlSlots, Transport};
+use crate::transports::core::lifecycle::Endpoint;
+use crate::transports::core::methods::OfReading;
+use crate::transports::sockets::methods as socket_methods;
 
 impl Transport for Datagram {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.DatagramTransport";
-    const METHODS: &'static [&'static [ffi::PyMethodDef]] =
-        &[methods::METHODS, Shared::<Self>::METHODS];
-    const FIELDS: &'static [&'static [ffi::PyGetSetDef]] =
-        &[Shared::<Self>::FIELDS, methods::FIELDS];
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &CLASS
+    }
+
+    fn methods() -> Vec<ffi::PyMethodDef> {
+        // Before CPython 3.11 asyncio's datagram transports do not pause.
+        let reading =
+            if cfg!(Py_3_11) { OfReading::<Self>::METHODS } else { methods::CANNOT_PAUSE };
+        [&socket_methods::methods::<Self>(), reading, methods::METHODS].concat()
+    }
+
+    fn fields() -> Vec<ffi::PyGetSetDef> {
+        [&socket_methods::fields::<Self>(), methods::FIELDS].concat()
     }
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
@@ -36,24 +45,20 @@ impl Transport for Datagram {
         class.setattr("max_size", receiving::LARGEST)
     }
 
+    fn core(&self) -> &Core {
+        self
+    }
+
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
-        self.common.slots().chain([&self.address, &self.buffer])
+        self.socket.slots().chain([&self.address, &self.buffer])
     }
 
-    fn is_closed(&self, _py: Python<'_>) -> bool {
-        self.life.get() == Life::Closed
-    }
-
-    fn abandon(&self, _py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        life::release(self, slf)
+    fn abandon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.release(slf)
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let state = match self.life.get() {
-            Life::Closed => " closed",
-            Life::Closing | Life::Losing => " closing",
-            Life::New | Life::Open => "",
-        };
+        let state = self.describe_lifecycle();
         if !self.event_loop.is_set(py) {
             return Ok(PyString::new(
                 py,

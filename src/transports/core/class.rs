@@ -1,28 +1,28 @@
-//! What every transport type is built on: a Python object laid out on top of asyncio's class.
+//! The Python types of transports: objects laid out on top of asyncio's classes.
 //!
 //! A transport is a Rust struct behind a Python header. [`Transport`] says what differs between
-//! the kinds; layout, garbage collection and the end of an object's life are here.
+//! the kinds; layout, garbage collection and finalization are here.
 //!
 //! # Layout
 //!
 //! [`Instance`] starts with what asyncio's base class has (the head and its `__slots__`, which stay
 //! empty), so its methods work on ours; `class` compares the sizes before it makes a type. Only
 //! `allocate` makes objects of these types, and none has subclasses: an object of a kind's class has
-//! that kind's state, whole from before anything can see it until `take_apart`. [`state`] takes the
-//! caller's word for the class, [`state_of`] asks.
+//! that kind's state, whole from before anything can see it until `take_apart`. [`state`] relies on
+//! the caller for the class, [`state_of`] checks it.
 //!
 //! # Who may touch what
 //!
-//! Whoever holds the GIL and a reference, and only by `&T`: everything in a state that changes is in
-//! a cell, a slot or a `RefCell`. Each call of the protocol, of the loop's Python methods or of a
+//! Any thread that holds the GIL and a reference, and only by `&T`: everything in a state that changes
+//! is in a cell, a slot or a `RefCell`. Each call of the protocol, of the loop's Python methods or of a
 //! destructor may come back into any method of the same transport, or give the GIL to a thread that
 //! does. So no borrow of a `RefCell` lasts over such a call, references are taken before it, and what
-//! it may have changed (the stage of life, the loop, the protocol) is read again after it.
+//! it may have changed (the lifecycle, the loop, the protocol) is read again after it.
 //!
 //! # What frees it
 //!
 //! The finalizer runs first, once: it warns, and `abandon` gives back what the loop and the kernel
-//! have of it. Until then the loop's table may borrow the transport (`Source::Quiet`). The rest goes
+//! have of the transport. Until then the loop's table may borrow it (`Source::Quiet`). The rest goes
 //! through the trashcan: a transport can be another one's protocol. The collector calls the finalizer
 //! before `clear`, which empties the slots; a method that is called later finds neither loop nor
 //! protocol, and does nothing.
@@ -31,13 +31,14 @@ use std::ffi::{CStr, c_int, c_void};
 use std::mem::{ManuallyDrop, offset_of};
 use std::ptr::{null_mut, write};
 
-use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyImportError, PyResourceWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
+use pyo3::types::{IntoPyDict, PyString, PyType};
 
+use super::Core;
+use super::lifecycle::Lifecycle;
 use crate::ffi::class::{self, slot, visit};
 use crate::ffi::definitions::{self, Definitions};
 use crate::ffi::gil::PySlot;
@@ -53,20 +54,29 @@ pub(crate) trait Transport: Sized + 'static {
     /// our class answers for those names through properties.
     type BaseSlots: AsRef<[Object]> + AsMut<[Object]>;
     const NAME: &'static CStr;
-    /// Tables, to be read as one.
-    const METHODS: &'static [&'static [ffi::PyMethodDef]];
-    const FIELDS: &'static [&'static [ffi::PyGetSetDef]];
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>>;
+    fn methods() -> Vec<ffi::PyMethodDef>;
+    fn fields() -> Vec<ffi::PyGetSetDef>;
     /// asyncio's classes, the one with the longest layout first.
-    fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>>;
-    /// Attributes of the class that asyncio asks for.
-    fn decorate(class: &Bound<'_, PyType>) -> PyResult<()>;
+    fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
+        Ok(vec![imports::asyncio(py)?.transport.bind(py).clone()])
+    }
+    /// Sets the attributes of the class that asyncio asks for.
+    fn decorate(_class: &Bound<'_, PyType>) -> PyResult<()> {
+        Ok(())
+    }
+
+    fn core(&self) -> &Core;
     /// Every reference that the garbage collector must know of.
     fn slots(&self) -> impl Iterator<Item = &PySlot>;
-    fn is_closed(&self, py: Python<'_>) -> bool;
-    /// Nobody holds the transport any more, and it was not closed: gives everything back.
-    fn abandon(&self, py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+    /// Whether nothing is left for `abandon`.
+    fn is_closed(&self, _py: Python<'_>) -> bool {
+        self.core().lifecycle() == Lifecycle::Closed
+    }
+    /// The transport was dropped without being closed: gives everything back.
+    fn abandon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()>;
+    /// `repr(transport)`
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>>;
 }
 
@@ -111,7 +121,7 @@ pub(crate) fn is<T: Transport>(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 pub(crate) fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound<'_, PyAny>> {
     let class = class::<T>(py)?.as_ptr().cast::<ffi::PyTypeObject>();
-    // SAFETY: zeroed memory of the type's size; the Rust part is written before anyone sees it.
+    // SAFETY: zeroed memory of the type's size; the Rust part is written before other code sees it.
     unsafe {
         let made = ffi::PyType_GenericAlloc(class, 0).cast::<Instance<T>>();
         if made.is_null() {
@@ -172,7 +182,7 @@ unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
     })
 }
 
-/// As asyncio's `__del__`: warns of a transport that nobody closed, and closes it.
+/// As asyncio's `__del__`: warns of a transport that was not closed, and closes it.
 unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
     let finalize = |py: Python<'_>| {
         // SAFETY: alive: CPython resurrects the object for the time of its finalizer.
@@ -183,7 +193,7 @@ unsafe extern "C" fn finalize<T: Transport>(slf: Object) {
             if let Err(error) = warn_unclosed(py, &slf) {
                 error.write_unraisable(py, Some(&slf));
             }
-            if let Err(error) = state.abandon(py, &slf) {
+            if let Err(error) = state.abandon(&slf) {
                 error.write_unraisable(py, Some(&slf));
             }
         }
@@ -201,8 +211,8 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
     // SAFETY: the last reference is gone. First the finalizer, which takes the transport out of the
-    // loop's table, where it may be borrowed: it runs once, and if it brings the object back there is
-    // nothing to do. The rest may have to wait.
+    // loop's table, where it may be borrowed: it runs once, and if it brings the object back nothing
+    // else is to be done. The rest may have to wait.
     unsafe {
         if ffi::PyObject_CallFinalizerFromDealloc(slf) == 0 {
             trashcan::dealloc(slf, take_apart::<T>);
@@ -214,7 +224,7 @@ unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
 /// `slf` must be a dead, untracked transport of this kind whose finalizer has run, the GIL held.
 unsafe fn take_apart<T: Transport>(slf: Object) {
     // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
-    // type. Nobody can reach it any more, whatever destructors do.
+    // type. No other code can reach it any more, whatever destructors do.
     unsafe {
         let class = ffi::Py_TYPE(slf);
         let this = slf.cast::<Instance<T>>();
@@ -273,9 +283,8 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
         }
         // CPython reads the tables of a type for as long as the type lives: for ever.
         let members = Box::leak(Box::new(Members::<T>::TABLE.0));
-        let fields =
-            [&T::FIELDS.concat(), &DICT.0[..], &[definitions::GETTERS_END]].concat().leak();
-        let methods = [&T::METHODS.concat()[..], &[definitions::METHODS_END]].concat().leak();
+        let fields = [&T::fields(), &DICT.0[..], &[definitions::GETTERS_END]].concat().leak();
+        let methods = [&T::methods()[..], &[definitions::METHODS_END]].concat().leak();
         let slots = vec![
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
             slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
@@ -299,170 +308,4 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
 pub(crate) fn register<T: Transport>(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = class::<T>(module.py())?.bind(module.py());
     module.add(class.name()?, class)
-}
-
-/// What a method gives back. (To PyO3 `()` is an empty tuple; here it is `None`.)
-pub(crate) trait Answer {
-    fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
-}
-
-impl Answer for () {
-    fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(py.None())
-    }
-}
-
-macro_rules! answers {
-    ($($kind:ty),* $(,)?) => {
-        $(impl Answer for $kind {
-            fn answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-                self.into_py_any(py)
-            }
-        })*
-    };
-}
-
-answers!(
-    bool,
-    i32,
-    u32,
-    usize,
-    (usize, usize),
-    Py<PyAny>,
-    Bound<'_, PyAny>,
-    Bound<'_, PyDict>,
-    Option<Py<PyAny>>,
-    Option<Bound<'_, PyAny>>,
-);
-
-// --- What the kinds write their methods with ---------------------------------------------------
-
-/// A method without arguments: `name, Kind, |py, slf, this| -> PyResult<impl IntoPyObject>`.
-#[macro_export]
-macro_rules! transport_plain {
-    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
-     |$py:ident, $slf:ident, $this:ident| $body:expr) => {
-        unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::ffi::object::Object,
-            _: $crate::ffi::object::Object,
-        ) -> $crate::ffi::object::Object {
-            // SAFETY: CPython calls this, and holds the GIL.
-            let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
-                // SAFETY: CPython checked the type; alive for the call.
-                let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
-                let $slf = &bound;
-                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
-                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
-                let result = $body?;
-                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
-            })
-        }
-    };
-}
-
-/// A method with one argument, which may be named; its result is dropped.
-#[macro_export]
-macro_rules! transport_unary {
-    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?, $parameter:literal,
-     |$py:ident, $slf:ident, $this:ident, $value:ident| $body:expr) => {
-        unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::ffi::object::Object,
-            args: *const $crate::ffi::object::Object,
-            count: pyo3::ffi::Py_ssize_t,
-            names: $crate::ffi::object::Object,
-        ) -> $crate::ffi::object::Object {
-            // SAFETY: CPython calls this, and holds the GIL.
-            let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
-                let (name, parameter) = (stringify!($name), $parameter);
-                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
-                let (bound, args) = unsafe {
-                    (
-                        pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::ffi::arguments::Args::new($py, args, count, names),
-                    )
-                };
-                let value = match args.positional {
-                    [value] if !args.has_keywords() => Some(*value),
-                    _ => {
-                        args.at_most(name, 1)?;
-                        let [value] = args.bind(name, [parameter], 1, 1)?;
-                        value
-                    }
-                };
-                // It is there, or `bind` has raised. Held, as a caller in C need not do it.
-                let Some(value) = value.map(pyo3::Borrowed::to_owned) else {
-                    return Err(pyo3::exceptions::PyTypeError::new_err(parameter));
-                };
-                let ($slf, $value) = (&bound, &value);
-                // SAFETY: a method of this kind's class, of which CPython has checked the type.
-                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
-                $body?;
-                Ok($py.None().into_ptr())
-            })
-        }
-    };
-}
-
-/// A method with two arguments, which may be named; the last ones from `$required` on are
-/// optional. They arrive as `Option<Bound>`.
-#[macro_export]
-macro_rules! transport_binary {
-    ($name:ident, $kind:ty, [$first:literal, $second:literal], $required:literal,
-     |$py:ident, $slf:ident, $this:ident, $one:ident, $two:ident| $body:expr) => {
-        unsafe extern "C" fn $name(
-            slf: $crate::ffi::object::Object,
-            args: *const $crate::ffi::object::Object,
-            count: pyo3::ffi::Py_ssize_t,
-            names: $crate::ffi::object::Object,
-        ) -> $crate::ffi::object::Object {
-            // SAFETY: CPython calls this, and holds the GIL.
-            let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
-                let (name, parameters, required) =
-                    (stringify!($name), [$first, $second], $required);
-                // SAFETY: CPython's own arguments, its check of the type; alive for the call.
-                let (bound, args) = unsafe {
-                    (
-                        pyo3::Bound::from_borrowed_ptr($py, slf),
-                        $crate::ffi::arguments::Args::new($py, args, count, names),
-                    )
-                };
-                args.at_most(name, 2)?;
-                let [$one, $two] = args
-                    .bind(name, parameters, 2, required)?
-                    .map(|value| value.map(pyo3::Borrowed::to_owned));
-                let $slf = &bound;
-                // SAFETY: a method of this kind's class, of which CPython has checked the type.
-                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
-                let result = $body?;
-                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
-            })
-        }
-    };
-}
-
-/// A read-only attribute.
-#[macro_export]
-macro_rules! transport_field {
-    ($name:ident, $kind:ty $(, $generic:ident: $bound:path)?,
-     |$py:ident, $slf:ident, $this:ident| $body:expr) => {
-        unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            slf: $crate::ffi::object::Object,
-            _closure: *mut std::ffi::c_void,
-        ) -> $crate::ffi::object::Object {
-            // SAFETY: CPython calls this, and holds the GIL.
-            let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
-                // SAFETY: CPython checked the type; alive for the call.
-                let bound = unsafe { pyo3::Bound::from_borrowed_ptr($py, slf) };
-                let $slf = &bound;
-                // SAFETY: a method or getter of this kind's class: CPython has checked the type.
-                let $this = unsafe { $crate::transports::base::state::<$kind>($slf) };
-                let result = $body?;
-                Ok($crate::transports::base::Answer::answer(result, $py)?.into_ptr())
-            })
-        }
-    };
 }

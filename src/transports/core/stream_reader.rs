@@ -1,7 +1,7 @@
 //! Feeding an `asyncio.StreamReader` without its three Python frames a packet.
 //!
 //! Only for exactly asyncio's `StreamReaderProtocol` and `StreamReader` with their own methods;
-//! anything derived or patched takes the ordinary road through `data_received`.
+//! anything derived or patched gets the bytes through `data_received`.
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
@@ -9,9 +9,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
+use super::waiter;
 use crate::ffi::imports;
 
-/// The functions that this file stands in for, as asyncio has them.
+/// The functions that this module replaces, as asyncio has them.
 struct Originals {
     data_received: Py<PyAny>,
     feed_data: Py<PyAny>,
@@ -28,18 +29,18 @@ fn originals(py: Python<'_>) -> PyResult<&Originals> {
     })
 }
 
-/// Remembers asyncio's functions before anyone can patch them.
+/// Remembers asyncio's functions before a program can patch them.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     originals(py).map(drop)
 }
 
-/// Whether this protocol may be fed natively, as long as nobody patches its reader.
-pub(crate) fn suits(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether a protocol's stream reader may be fed natively, as far as the protocol decides that.
+pub(crate) fn can_feed(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
     if !protocol.get_type().is(&imports::asyncio(py)?.stream_reader_protocol) {
         return Ok(false);
     }
-    // One that was taken away is missed when there is data, as by asyncio.
+    // A method that was deleted is missed when there is data, as by asyncio.
     let method = protocol.getattr(pyo3::intern!(py, "data_received"));
     let original = &originals(py)?.data_received;
     Ok(method.is_ok_and(|method| is_method(&method, original)))
@@ -61,11 +62,11 @@ unsafe extern "C" {
 }
 
 /// Where received bytes go.
-pub(crate) enum Target<'py> {
+pub(crate) enum Destination<'py> {
     Reader(Reader<'py>),
-    /// Nobody holds the reader any more: asyncio drops what comes in.
-    Nobody,
-    /// Somebody derived or patched the reader: the ordinary road, from here on.
+    /// The reader was collected: asyncio drops what comes in.
+    Dropped,
+    /// The reader is derived or patched: `data_received` gets the bytes, from here on.
     Protocol,
 }
 
@@ -75,10 +76,11 @@ pub(crate) struct Reader<'py> {
     buffer: Bound<'py, PyAny>,
 }
 
-pub(crate) fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
+/// Where bytes for a protocol go that [`can_feed`] was true of.
+pub(crate) fn destination<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Destination<'py>> {
     let py = protocol.py();
     let Some(reader) = reader_of(protocol)? else {
-        return Ok(Target::Nobody);
+        return Ok(Destination::Dropped);
     };
     let buffer = reader.getattr(pyo3::intern!(py, "_buffer"))?;
     let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
@@ -87,7 +89,7 @@ pub(crate) fn target<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Target<'py>>
         && is_method(&feed_data, &originals(py)?.feed_data)
         // It asserts that there was no end before.
         && !reader.getattr(pyo3::intern!(py, "_eof"))?.is_truthy()?;
-    Ok(if exact { Target::Reader(Reader { reader, buffer }) } else { Target::Protocol })
+    Ok(if exact { Destination::Reader(Reader { reader, buffer }) } else { Destination::Protocol })
 }
 
 /// The protocol's reader, through its weak reference.
@@ -117,16 +119,15 @@ impl Reader<'_> {
         }
     }
 
-    /// What `feed_data` does behind `extend`: wakes who reads, and pauses a flood.
-    pub(crate) fn fed(&self, length: usize) -> PyResult<()> {
+    /// The second half of `feed_data`, behind `extend`: wakes the coroutine that reads, and pauses
+    /// the transport if too much was buffered.
+    pub(crate) fn finish_feed(&self, length: usize) -> PyResult<()> {
         let (py, reader) = (self.reader.py(), &self.reader);
         let waiter_name = pyo3::intern!(py, "_waiter");
         let waiter = reader.getattr(waiter_name)?;
         if !waiter.is_none() {
             reader.setattr(waiter_name, py.None())?;
-            if !waiter.call_method0(pyo3::intern!(py, "cancelled"))?.is_truthy()? {
-                waiter.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-            }
+            waiter::wake(&waiter, None)?;
         }
         let limit = reader.getattr(pyo3::intern!(py, "_limit"))?;
         if limit.is_exact_instance_of::<PyInt>()
@@ -147,7 +148,7 @@ impl Reader<'_> {
         }
         match transport.call_method0(pyo3::intern!(py, "pause_reading")) {
             Ok(_) => reader.setattr(paused, true),
-            // As asyncio: one that cannot pause is not asked again.
+            // As asyncio: a transport that cannot pause is not asked again.
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
                 reader.setattr(transport_name, py.None())
             }

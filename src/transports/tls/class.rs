@@ -7,21 +7,47 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::{Tls, methods};
+use super::{Tls, methods, writing};
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
 use crate::ffi::memory;
-use crate::transports::base::{FlowControlSlots, Transport};
+use crate::transports::core::Core;
+use crate::transports::core::class::{FlowControlSlots, Transport};
+use crate::transports::core::lifecycle::Lifecycle;
+use crate::transports::core::methods::{
+    OfExtraInfo, OfForceClose, OfReading, OfTransports, OfWriting,
+};
 
 impl Transport for Tls {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.SSLTransport";
-    const METHODS: &'static [&'static [ffi::PyMethodDef]] = &[methods::METHODS];
-    const FIELDS: &'static [&'static [ffi::PyGetSetDef]] = &[methods::FIELDS];
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &CLASS
+    }
+
+    fn methods() -> Vec<ffi::PyMethodDef> {
+        [
+            OfTransports::<Self>::METHODS,
+            OfForceClose::<Self>::ABORT,
+            OfForceClose::<Self>::FORCE_CLOSE,
+            OfReading::<Self>::METHODS,
+            OfWriting::<Self, { writing::HIGH_WATER }>::METHODS,
+            OfExtraInfo::<Self>::METHODS,
+            methods::METHODS,
+        ]
+        .concat()
+    }
+
+    fn fields() -> Vec<ffi::PyGetSetDef> {
+        [
+            OfTransports::<Self>::FIELDS,
+            OfReading::<Self>::APP_READING_PAUSED,
+            OfWriting::<Self, { writing::HIGH_WATER }>::PAUSED,
+            methods::FIELDS,
+        ]
+        .concat()
     }
 
     fn bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
@@ -35,38 +61,38 @@ impl Transport for Tls {
         class.setattr("_sendfile_compatible", mode.getattr("FALLBACK")?)
     }
 
+    fn core(&self) -> &Core {
+        self
+    }
+
     fn slots(&self) -> impl Iterator<Item = &PySlot> {
         let own = [
             &self.handshake_timeout,
             &self.shutdown_timeout,
-            self.event_loop.slot(),
-            &self.protocol,
             &self.get_buffer,
             &self.buffer_updated,
             &self.layer,
             &self.lower,
-            &self.extra,
-            &self.waiter,
             &self.timer,
-            &self.context,
         ];
-        let limits = [self.flow.limits.slot(), self.read_limits.slot()];
-        own.into_iter().chain(limits.into_iter().flatten()).chain(self.engine.slots())
+        let limits = [self.write_limits.slot(), self.read_limits.slot()];
+        let rest = limits.into_iter().flatten().chain(self.engine.slots());
+        self.core.slots().chain(own).chain(rest)
     }
 
     fn is_closed(&self, _py: Python<'_>) -> bool {
-        self.closed.get()
+        self.is_closing()
     }
 
-    fn abandon(&self, _py: Python<'_>, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        // The transport below says and does the rest on its own.
-        self.closed.set(true);
+    fn abandon(&self, _slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        // The transport below warns and closes on its own.
+        self.advance(Lifecycle::Closing);
         Ok(())
     }
 
     fn describe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let state = self.describe_state();
-        // The transport below may be anybody's, and say anything.
+        // The transport below may be of any class, with any `repr`.
         match self.lower.get(py).map(|lower| lower.repr()) {
             Some(Ok(lower)) => memory::text(py, "<SSLTransport{} over {}>", (state, lower)),
             _ => memory::text(py, "<SSLTransport{}>", (state,)),

@@ -1,0 +1,40 @@
+//! The methods and attributes that transports over sockets have.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::lifecycle::SocketTransport;
+use crate::ffi::definitions::getter;
+use crate::transports::core::extra_info::ExtraInfo;
+use crate::transports::core::methods::{
+    OfEndpoints, OfExtraInfo, OfForceClose, OfReading, OfTransports, OfWriting,
+};
+use crate::transports::core::trampolines::transport_field;
+
+transport_field!(get_fd, T, for [T: SocketTransport], |_py, _slf, this| PyResult::Ok(
+    this.file.number()
+));
+
+/// All but `pause_reading()` and the like, which datagram transports lack before CPython 3.11.
+pub(crate) fn methods<T: SocketTransport + ExtraInfo>() -> Vec<ffi::PyMethodDef> {
+    [
+        OfTransports::<T>::METHODS,
+        OfForceClose::<T>::ABORT,
+        OfForceClose::<T>::FORCE_CLOSE,
+        OfWriting::<T>::METHODS,
+        OfExtraInfo::<T>::METHODS,
+    ]
+    .concat()
+}
+
+pub(crate) fn fields<T: SocketTransport>() -> Vec<ffi::PyGetSetDef> {
+    [
+        OfTransports::<T>::FIELDS,
+        OfEndpoints::<T>::FIELDS,
+        OfReading::<T>::PAUSED,
+        OfWriting::<T>::PAUSED,
+        OfWriting::<T>::WATER_MARKS,
+        &[getter(c"_sock_fd", get_fd::<T>)],
+    ]
+    .concat()
+}
