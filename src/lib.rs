@@ -9,17 +9,17 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `event_loop` | the loop: ready queue, timers, iterations, handles, descriptors that the user owns |
+//! | `embedding` | the loop inside of another extension module |
+//! | [`bridge`] | Rust futures and Python awaitables that await each other |
+//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 //! | `transports` | stream, datagram, pipe and TLS transports; accepting connections |
 //! | `net` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect`; addresses |
-//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
-//! | [`bridge`] | Rust futures and Python awaitables that await each other |
-//! | `embedding` | the loop inside of another extension module |
-//! | `driver` | the tokio runtime, registrations with it, wakes from other threads, forks |
+//! | `event_loop` | the loop: ready queue, timers, iterations, handles, descriptors that the user owns |
 //! | `ffi` | CPython's C API: objects, contexts, coroutines, the ends of threads |
+//! | `driver` | the tokio runtime, registrations with it, wakes from other threads, forks, the platform |
 //!
-//! Arrows point down that list: `driver` and `ffi` know nothing of the loop, and the loop knows none
-//! of what is built on it.
+//! Arrows point down that list. The loop knows nothing of the modules above it, `ffi` uses only
+//! `driver::sys`, and `driver` uses no other module.
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");

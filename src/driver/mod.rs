@@ -12,8 +12,8 @@
 //! `reactor` uses `events` and `fork`; `mailbox` uses both as well. `sys` uses none of them, and
 //! may be used from anywhere in the crate.
 //!
-//! This code runs with or without the GIL and knows nothing of Python's objects: of `ffi` it only
-//! uses `finalizing`, which guards the threads that tokio starts.
+//! This code runs with or without the GIL and knows nothing of Python: it uses no other room of
+//! the crate.
 
 pub(crate) mod events;
 pub(crate) mod fork;

@@ -29,7 +29,6 @@ pub(crate) use super::events::{Events, Key};
 use super::fork;
 use super::sys::readiness::Readiness;
 use super::sys::{datagram, errno};
-use crate::ffi::finalizing;
 
 /// How to poll the driver.
 #[derive(Clone, Copy)]
@@ -81,15 +80,16 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    pub fn new() -> io::Result<Self> {
+    /// `on_thread_start` is called first in each thread that tokio starts for blocking work, where
+    /// users' functions may run Python code.
+    pub fn new(on_thread_start: fn()) -> io::Result<Self> {
         let events: Arc<Events> = Arc::default();
         let interrupted = Arc::clone(&events);
         let (runtime, readiness) = Readiness::with_runtime(|| {
             Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
-                // tokio's threads for blocking work, where users' functions may run Python code.
-                .on_thread_start(finalizing::guard)
+                .on_thread_start(on_thread_start)
                 .on_thread_park(|| errno::set(0))
                 // When a signal interrupts tokio's system call, tokio blocks again. But the signal
                 // may have a handler in Python, which runs once the poll is over.

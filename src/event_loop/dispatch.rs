@@ -13,6 +13,7 @@ use crate::driver::reactor::{Direction, Key, Reactor, Registration};
 use crate::driver::sys::descriptor::is_open;
 use crate::event_loop::timers::alarm::Alarm;
 use crate::ffi::errors::os_error;
+use crate::ffi::finalizing;
 use crate::ffi::socket_fd::Descriptor;
 
 /// Delivers an event to the object that the key stands for.
@@ -132,7 +133,8 @@ impl NativeLoop {
             return Ok(reactor);
         }
         self.check_closed(py)?;
-        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(py, &error))?);
+        let reactor =
+            Arc::new(Reactor::new(finalizing::guard).map_err(|error| os_error(py, &error))?);
         self.targets.attach(&reactor);
         let inherited = self.wakeups.replace_reactor(py, Arc::clone(&reactor));
         if inherited.is_some() {

@@ -37,8 +37,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyString, PyType};
 
-use super::Core;
-use super::lifecycle::Lifecycle;
+use super::state::Core;
+use super::state::Lifecycle;
 use crate::ffi::class::{self, slot, visit};
 use crate::ffi::definitions::{self, Definitions};
 use crate::ffi::gil::PySlot;

@@ -7,7 +7,7 @@
 
 use pyo3::prelude::*;
 
-use super::Core;
+use super::state::Core;
 
 /// What makes a transport send, and with that the context in which the protocol is notified of the
 /// outcome.

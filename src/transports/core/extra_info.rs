@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::Core;
 use super::class::Transport;
+use super::state::Core;
 use std::ffi::CStr;
 
 /// A kind with a `get_extra_info` of its own. (The others inherit asyncio's, which reads `_extra`.)

@@ -7,9 +7,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
-use super::Core;
 use super::class::Transport;
 use super::report::Level;
+use super::state::Core;
 use crate::event_loop::NativeLoop;
 use crate::ffi::gil::PySlot;
 use crate::ffi::memory;

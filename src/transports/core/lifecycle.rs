@@ -14,22 +14,9 @@
 use pyo3::prelude::*;
 
 use super::class::{self, Transport};
-use super::{Core, protocol, report};
+use super::state::{Core, Lifecycle};
+use super::{protocol, report};
 use crate::event_loop::{Callback, Entry, NativeLoop};
-
-/// Where in its lifecycle a transport is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lifecycle {
-    /// `connection_made` is yet to be called.
-    New,
-    Open,
-    /// `close()` was called; what is buffered is still sent.
-    Closing,
-    /// `connection_lost` is scheduled.
-    Losing,
-    /// The descriptor is closed.
-    Closed,
-}
 
 /// A kind that owns a descriptor: the loop begins and ends its connection.
 pub(crate) trait Endpoint: Transport {

@@ -6,7 +6,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{Core, report, stream_reader};
+use super::state::{Core, Sink};
+use super::{report, stream_reader};
 use crate::event_loop::NativeLoop;
 use crate::ffi::imports;
 use crate::ffi::object;
@@ -23,16 +24,6 @@ pub(crate) enum Delivery {
     /// A transport of this module that is the protocol of another one: it takes the bytes from where
     /// they were received, through its [`Sink`].
     Layer,
-}
-
-/// How a layer takes received bytes. It needs no context of its own: it is called in the transport's.
-///
-/// Both functions may be called with a layer of that kind only.
-pub(crate) struct Sink {
-    /// Takes the bytes, while the scratch buffer that they lie in is lent.
-    pub feed: unsafe fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
-    /// Processes them.
-    pub process: unsafe fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 
 impl Delivery {

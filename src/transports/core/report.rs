@@ -5,8 +5,8 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::Core;
 use super::class::Transport;
+use super::state::Core;
 use crate::event_loop::handles::{self, Call, Handle};
 use crate::event_loop::{NativeLoop, ends_loop};
 use crate::ffi::errors::made;

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::Core;
+use super::state::Core;
 
 /// Wakes the coroutine that awaits a future, with `None` or an error, unless it was cancelled.
 pub(crate) fn wake(waiter: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {

@@ -18,8 +18,8 @@ use crate::ffi::errors::os_error;
 use crate::ffi::gil::GilCell;
 use crate::ffi::memory;
 use crate::net::address::Address;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::class;
-use crate::transports::core::lifecycle::Lifecycle;
 
 /// The bytes kept of a datagram; asyncio's `max_size`.
 pub(super) const LARGEST: usize = 256 * 1024;

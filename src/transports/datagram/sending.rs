@@ -21,8 +21,9 @@ use crate::ffi::memory;
 use crate::ffi::object;
 use crate::net::Buffer;
 use crate::net::address::parse;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::flow_control::{pause_if_full, resume_if_drained};
-use crate::transports::core::lifecycle::{Lifecycle, lose_now};
+use crate::transports::core::lifecycle::lose_now;
 use crate::transports::core::report;
 use crate::transports::core::write_buffer::is_bytes_like;
 

@@ -21,8 +21,9 @@ use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::class;
-use crate::transports::core::lifecycle::{self, Endpoint, Lifecycle, lose};
+use crate::transports::core::lifecycle::{self, Endpoint, lose};
 use crate::transports::core::trampolines::transport_field;
 use crate::transports::core::{Core, CoreConfig, report};
 

@@ -21,9 +21,10 @@ use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
 use crate::net::Buffer;
 use crate::transports::core::Core;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::class::{FlowControlSlots, Transport};
 use crate::transports::core::flow_control::{BufferLimits, Writing, pause_if_full};
-use crate::transports::core::lifecycle::{Endpoint, Lifecycle, lose, lose_now};
+use crate::transports::core::lifecycle::{Endpoint, lose, lose_now};
 use crate::transports::core::methods::{
     OfEndpoints, OfForceClose, OfTransports, OfWriting, TransportMethods,
 };

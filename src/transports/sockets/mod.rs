@@ -23,8 +23,8 @@ use std::ops::Deref;
 use pyo3::prelude::*;
 
 use super::core::Core;
+use super::core::Lifecycle;
 use super::core::flow_control::BufferLimits;
-use super::core::lifecycle::Lifecycle;
 use crate::driver::reactor::{Direction, Key, Registration};
 use crate::event_loop::Source;
 use crate::ffi::gil::PySlot;

@@ -11,9 +11,9 @@ use super::Stream;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::ffi::imports;
 use crate::net::address::Address;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::extra_info::ExtraInfo;
-use crate::transports::core::lifecycle::Lifecycle;
 use crate::transports::core::trampolines::{transport_field, transport_plain, transport_unary};
 
 transport_unary!(write, Stream, "data", |py, slf, stream, data| stream.write(py, slf, data));

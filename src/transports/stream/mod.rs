@@ -41,9 +41,10 @@ pub(crate) use clients::Clients;
 pub(crate) use lifecycle::{StreamConfig, claim, new};
 pub(crate) use writing::send;
 
+use super::core::Sink;
 use super::core::class::state_of;
 use super::core::pending_flush::PendingFlush;
-use super::core::protocol::{Delivery, Sink};
+use super::core::protocol::Delivery;
 use super::core::write_buffer::WriteBuffer;
 use super::sockets::SocketCore;
 use crate::ffi::gil::PySlot;

@@ -12,8 +12,8 @@ use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
 use crate::ffi::memory;
 use crate::transports::core::Core;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::class::{FlowControlSlots, Transport};
-use crate::transports::core::lifecycle::Lifecycle;
 use crate::transports::core::methods::{
     OfExtraInfo, OfForceClose, OfReading, OfTransports, OfWriting,
 };

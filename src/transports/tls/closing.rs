@@ -7,7 +7,7 @@ use super::engine::{Step, is_tls_error};
 use super::{AppState, State, Tls};
 use crate::event_loop::ends_loop;
 use crate::ffi::imports;
-use crate::transports::core::lifecycle::Lifecycle;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::report::{Level, log};
 
 impl Tls {

@@ -10,10 +10,10 @@ use pyo3::types::PyDict;
 use super::{State, Tls, writing};
 use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::net::Buffer;
+use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::extra_info::ExtraInfo;
 use crate::transports::core::flow_control::{BufferLimits, Reading, Writing};
-use crate::transports::core::lifecycle::Lifecycle;
 use crate::transports::core::methods::TransportMethods;
 use crate::transports::core::report::ForceClose;
 use crate::transports::core::trampolines::{

@@ -52,10 +52,11 @@ use std::ops::Deref;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyFloat};
 
+use super::core::Sink;
 use super::core::class::{allocate, is, state_of};
 use super::core::flow_control::BufferLimits;
 use super::core::pending_flush::PendingFlush;
-use super::core::protocol::{Delivery, Sink, is_buffered};
+use super::core::protocol::{Delivery, is_buffered};
 use super::core::write_buffer::WriteBuffer;
 use super::core::{Core, CoreConfig, slot, stream_reader};
 use super::stream;
