@@ -6,7 +6,7 @@
     asyncio.Runner(loop_factory=tokioloop.new_event_loop)             # one runner
     tokioloop.install()                                               # the whole process
 
-A program that cannot be edited runs under ``python -m tokioloop script.py``.
+``python -m tokioloop script.py`` runs a program that cannot be edited.
 """
 
 from ._core import __version__

@@ -1,4 +1,7 @@
-"""``python -m tokioloop``: a program, unmodified, on this loop; alone, the asyncio REPL."""
+"""``python -m tokioloop``: run an unmodified program on this loop.
+
+Without a program it starts the asyncio REPL.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ USAGE = """\
 usage: python -m tokioloop [--accelerate] [--debug] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
        python -m tokioloop [--accelerate] [--debug]
 
-Runs a Python program with tokioloop as asyncio's event loop, or alone the asyncio REPL on it.
+Runs a Python program with tokioloop as asyncio's event loop; without one, the asyncio REPL.
 
 options:
   -m MODULE      run a module, as python -m does
@@ -46,7 +49,7 @@ def main() -> None:
         if option == "--accelerate":
             accelerate = True
         elif option == "--debug":
-            # asyncio asks the environment each time it makes a loop.
+            # asyncio reads the environment each time it creates a loop.
             os.environ["PYTHONASYNCIODEBUG"] = "1"
         else:
             _usage_error(f"unknown option {option}")
@@ -76,7 +79,7 @@ def _run_module(arguments: list[str]) -> None:
         _usage_error("-m needs a module's name")
     _fresh_main()
     sys.argv = ["-m", *arguments[1:]]
-    # What the interpreter itself calls for -m: it finds the module and corrects sys.argv[0].
+    # The interpreter itself calls this for -m: it finds the module and corrects sys.argv[0].
     runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined]
 
 
@@ -87,7 +90,7 @@ def _run_code(arguments: list[str]) -> None:
 
 
 def _run_text(source: str, name: str, argv: list[str]) -> None:
-    """A program that has no file."""
+    """Run the text of a program that has no file."""
     sys.argv = argv
     sys.path[0] = ""
     module = _fresh_main()
@@ -103,7 +106,7 @@ def _run_script(path: str, arguments: list[str]) -> None:
         runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
         return
     sys.path[0] = os.path.dirname(os.path.realpath(path))
-    # The interpreter makes the script's path absolute, but not what sys.argv says.
+    # The interpreter makes the script's path absolute, but leaves sys.argv as it is.
     path = os.path.abspath(path)
     try:
         with io.open_code(path) as file:
@@ -123,7 +126,7 @@ def _run_script(path: str, arguments: list[str]) -> None:
 
 
 def _compiled(source: str | bytes, path: str) -> types.CodeType:
-    # Else the program would inherit this file's own ``from __future__ import annotations``.
+    # Otherwise the program would inherit this file's ``from __future__ import annotations``.
     return compile(source, path, "exec", dont_inherit=True)
 
 
@@ -134,18 +137,18 @@ def _is_archive(path: str) -> bool:
 
 
 def _fresh_main() -> types.ModuleType:
-    """An empty ``__main__`` for the program, as the interpreter would start it with."""
+    """Put an empty ``__main__`` in place for the program, as the interpreter does."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
     if sys.version_info < (3, 14):
-        # Later versions make it when it is asked for, unless it is there already.
+        # Later versions create it when it is first read.
         module.__dict__["__annotations__"] = {}  # noqa: RUF063
     sys.modules["__main__"] = module
     return module
 
 
 def _hide_our_frames() -> None:
-    """Tracebacks start with the program's own frames."""
+    """Let tracebacks start with the program's own frames."""
     ours = {__file__, runpy.__file__, "<frozen runpy>"}
     show = sys.excepthook
 
@@ -155,7 +158,7 @@ def _hide_our_frames() -> None:
         start = trace
         while start is not None and start.tb_frame.f_code.co_filename in ours:
             start = start.tb_next
-        # A mistake in the program's text has no frame of the program's.
+        # A syntax error in the program has no frame of the program.
         if start is None and not isinstance(error, SyntaxError):
             start = trace
         return show(kind, error.with_traceback(start), start)
@@ -164,7 +167,7 @@ def _hide_our_frames() -> None:
 
 
 def _die_of_sigint_at_exit() -> None:
-    """A script that Ctrl-C ends dies of the signal, after its exit handlers."""
+    """Kill the process by SIGINT after the exit handlers, as CPython ends a script on Ctrl-C."""
 
     def die() -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -176,7 +179,7 @@ def _die_of_sigint_at_exit() -> None:
     exit_callbacks.append(die)
 
 
-#: Run after the program's own exit handlers, which are registered later than this.
+#: Called after the program's own exit handlers, which are registered later.
 exit_callbacks: list[Any] = []
 
 

@@ -8,6 +8,7 @@ loop, calls. Times are in seconds, sizes in bytes, descriptors are numbers.
 import asyncio
 import concurrent.futures
 import socket
+import ssl
 from asyncio import constants, transports
 from collections.abc import (
     AsyncGenerator,
@@ -27,8 +28,6 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, final, 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
-from tokioloop.tls import Parts
-
 _T = TypeVar("_T")
 _T1 = TypeVar("_T1")
 _T2 = TypeVar("_T2")
@@ -40,6 +39,19 @@ _T_co = TypeVar("_T_co", covariant=True)
 _FutureLike: TypeAlias = asyncio.Future[_T] | Awaitable[_T]
 _Outcome: TypeAlias = _T | BaseException
 _Ts = TypeVarTuple("_Ts")
+
+class _TlsParts(Protocol):
+    """The parts that an :class:`SSLTransport` is made of."""
+
+    protocol: asyncio.BaseProtocol
+    object: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    context: ssl.SSLContext
+    waiter: asyncio.Future[None] | None
+    handshake_timeout: float
+    shutdown_timeout: float
+    upgrade: bool
 
 __all__ = [
     "AsyncGenerators",
@@ -322,7 +334,7 @@ class NativeLoop:
         Raises ``RuntimeError`` if the loop is closed.
         """
 
-    def _tls_transport(self, parts: Parts) -> SSLTransport:
+    def _tls_transport(self, parts: _TlsParts) -> SSLTransport:
         """A TLS transport; it starts when a transport below calls its ``connection_made``."""
 
     def _datagram_transport(

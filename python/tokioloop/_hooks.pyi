@@ -1,4 +1,4 @@
-"""What asyncio's selector loop has and typeshed leaves out.
+"""The private names of asyncio's selector loop, which typeshed leaves out.
 
 For type checkers only: there is no such module at run time.
 """
@@ -28,6 +28,15 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
         ssl: Any,
         server_hostname: str | None,
     ) -> tuple[Any, Any]: ...
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> asyncio.Transport: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,
@@ -39,7 +48,7 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
     def _check_running(self) -> None: ...
     def _check_signal(self, sig: int) -> None: ...
     def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
-    # The time-outs, and more in later versions.
+    # The time-outs of TLS, and more options in later versions.
     def _start_serving(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],

@@ -1,8 +1,9 @@
 """The native primitives in the place of asyncio's, for programs that cannot be edited.
 
-Where an asyncio module's name holds asyncio's own function, ours is put there; what somebody else
-put there stays. The same the other way round: what somebody replaced after us is not taken back.
-Who imported a name before (``from asyncio import sleep``) keeps what they have.
+A name of an asyncio module is replaced only while it holds asyncio's own function: what another
+library put there stays. In the same way ``switch_off`` leaves alone what another library put there
+after ``switch_on``. A module that imported the name before (``from asyncio import sleep``) keeps
+the function that it imported.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Any
 
 from . import primitives
 
-#: By name: asyncio's function, and ours.
+#: By name: asyncio's function, and the native one.
 _PAIRS: dict[str, tuple[Any, Any]] = {
     name: (getattr(asyncio.tasks, name), getattr(primitives, name)) for name in primitives.__all__
 }
 
 
 def switch_on() -> None:
-    """Put ours where asyncio's own are. Calling it twice does no harm."""
-    for name, (theirs, ours) in _PAIRS.items():
-        _replace(name, theirs, ours)
+    """Put the native functions in the place of asyncio's. Calling it twice does no harm."""
+    for name, (original, native) in _PAIRS.items():
+        _replace(name, original, native)
 
 
 def switch_off() -> None:
-    """Put asyncio's own where ours are. Calling it twice does no harm."""
-    for name, (theirs, ours) in _PAIRS.items():
-        _replace(name, ours, theirs)
+    """Put asyncio's functions back. Calling it twice does no harm."""
+    for name, (original, native) in _PAIRS.items():
+        _replace(name, native, original)
 
 
 def _replace(name: str, old: Any, new: Any) -> None:
@@ -39,7 +40,7 @@ def _replace(name: str, old: Any, new: Any) -> None:
 
 
 def _asyncio_modules() -> list[ModuleType]:
-    """The package and those of its modules that are loaded; later ones take from these."""
+    """Return the package and its modules loaded so far; later ones import from these."""
     return [
         module
         for name, module in list(sys.modules.items())

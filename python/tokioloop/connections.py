@@ -1,4 +1,4 @@
-"""Connections as a client: the usual one, made without what the others need."""
+"""Connections of clients: the common case in a few steps, all others by asyncio."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from .coroutines import with_signature_of
 
 if TYPE_CHECKING:
     from ._hooks import HookedLoop
@@ -15,13 +16,14 @@ else:
     HookedLoop = object
 
 
-# Looked into at each call: some replace what is in there.
-_theirs: Any = asyncio.base_events
+# Its `socket` is looked up at each call: programs and tests replace it there.
+_base_events: Any = asyncio.base_events
 
 
 class Connections(HookedLoop):
-    """Connects to literal addresses with no options in a few steps; the rest is asyncio's."""
+    """The loop's ``create_connection``."""
 
+    @with_signature_of(asyncio.SelectorEventLoop.create_connection)
     async def create_connection(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -29,10 +31,11 @@ class Connections(HookedLoop):
         port: Any = None,
         **options: Any,
     ) -> tuple[Any, Any]:
-        """Connect to a TCP server; as ``asyncio.loop.create_connection``.
+        """Connect to a TCP server. Coroutine.
 
-        Returns a transport and a protocol. Raises ``OSError`` if there is no connection to be had,
-        ``ValueError`` for options that contradict each other.
+        Return a pair ``(transport, protocol)``. As ``asyncio.loop.create_connection``, whose
+        options it takes. Raises ``OSError`` if no connection can be made, ``ValueError`` for
+        options that contradict each other, and with ``ssl`` what the handshake raises.
         """
         if options.get("ssl") is None and options.keys() <= {"ssl"} and not self.get_debug():
             answer = _core.literal_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0)
@@ -44,7 +47,7 @@ class Connections(HookedLoop):
     async def _connect_to(
         self, family: int, kind: int, proto: int, _name: str, address: Any
     ) -> socket.socket:
-        sock: socket.socket = _theirs.socket.socket(family=family, type=kind, proto=proto)
+        sock: socket.socket = _base_events.socket.socket(family=family, type=kind, proto=proto)
         try:
             sock.setblocking(False)
             await self.sock_connect(sock, address)

@@ -1,8 +1,8 @@
-"""``Loop``: the native core under asyncio's own selector loop.
+"""``Loop``: the native core on top of asyncio's own selector loop.
 
-What runs per callback or per packet is native (``tokioloop._core``). What runs once a connection
-or once a loop - argument checks, happy eyeballs, executors, exception handlers - is asyncio's
-own code, so it is exact on every version of CPython.
+What runs for every callback or packet is native (``tokioloop._core``). What runs once a connection
+or once a loop (argument checks, happy eyeballs, executors, exception handlers) is asyncio's own
+code, and so behaves as it does on the running version of CPython.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from asyncio import constants, events, trsock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _core
+# The core calls the last three by name. They are loaded now, because a process that has no
+# descriptors left could not load them when it has an error to report.
+from . import _core, debug_mode, error_reports, servers  # noqa: F401
 from .connections import Connections
 from .processes import ProcessHandling, ProcessTransport
 from .registry import NativeSelector, TransportMap
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
 
 
-#: The families whose addresses the core knows; others get asyncio's own transport.
+#: The address families that the core supports; sockets of others get asyncio's own transport.
 NATIVE_DATAGRAMS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 def overrides_datagram_calls(kind: type) -> bool:
-    """Whether a class of sockets has its own idea of what the core would do past it."""
+    """Return True if a class of sockets overrides a method that the core would bypass."""
     return any(
         getattr(kind, name, None) is not getattr(socket.socket, name)
         for name in ("recvfrom", "send", "sendto")
@@ -48,13 +50,13 @@ class Loop(
     _core.NativeLoop,
     asyncio.SelectorEventLoop,
 ):
-    """An asyncio event loop driven by tokio.
+    """An asyncio event loop driven by tokio; a subclass of ``asyncio.SelectorEventLoop``.
 
-    Accepts no arguments. Use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
+    It takes no arguments. Raises ``OSError`` if the process has no descriptors left for it.
     """
 
     def __init__(self) -> None:
-        # By descriptor: the server's own socket, and who accepts on it.
+        # By descriptor: the server's socket, and the listener that accepts on it.
         self._listeners: dict[int, tuple[socket.socket, _core.Listener]] = {}
         self._children: set[ProcessTransport] = set()
         super().__init__(NativeSelector(self))
@@ -65,10 +67,10 @@ class Loop(
     # -- running and closing ------------------------------------------------------------------
 
     def run_forever(self) -> None:
-        """Run until ``stop()`` is called.
+        """Run the loop until ``stop()`` is called. As ``asyncio.loop.run_forever``.
 
-        Raises ``RuntimeError`` if a loop is running in this thread already, if this loop is
-        closed, or if a tokio runtime is at work in this thread.
+        Raises ``RuntimeError`` if the loop is closed or running, if another loop is running in
+        this thread, or if this thread is inside a tokio runtime.
         """
         self._check_closed()
         self._check_running()
@@ -96,21 +98,19 @@ class Loop(
             sys.set_asyncgen_hooks(*old_hooks)
 
     def _overrides(self, *names: str) -> bool:
-        """Whether a program put methods of its own in the place of any of ours."""
-        theirs, own = type(self), vars(self)
-        return any(
-            name in own or getattr(theirs, name) is not getattr(Loop, name) for name in names
-        )
+        """Return True if a subclass or an attribute of the loop replaces any of these methods."""
+        kind, own = type(self), vars(self)
+        return any(name in own or getattr(kind, name) is not getattr(Loop, name) for name in names)
 
     def close(self) -> None:
-        """Close the loop; what was scheduled and not run is dropped.
+        """Close the loop and drop the callbacks that have not run. As ``asyncio.loop.close``.
 
-        Raises ``RuntimeError`` if the loop is running. Closing twice does no harm.
+        Calling it twice does no harm. Raises ``RuntimeError`` if the loop is running.
         """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
-            # A Ctrl-C may have kept the first call from it.
+            # A Ctrl-C may have interrupted the first call before it did this.
             self._give_wakeup_fd_back()
             return
         self._leave_children()
@@ -123,7 +123,7 @@ class Loop(
             self._dispose()
 
     def _make_self_pipe(self) -> None:
-        """asyncio's wake-up socket: the core's reactor has its own means."""
+        """Make no wake-up socket, as asyncio's loop would: the core wakes the loop by itself."""
         self._ssock = self._csock = None
         self._internal_fds += 1
 
@@ -148,27 +148,6 @@ class Loop(
             # As asyncio: small writes do not wait for an acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._stream_transport(sock, protocol, waiter, extra, server)
-
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: Any,
-        waiter: asyncio.Future[Any] | None = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: asyncio.AbstractServer | None = None,
-        **more: Any,
-    ) -> asyncio.Transport:
-        # From 3.15 on: the current context, or one like it. Transports see to that themselves.
-        more.pop("context", None)
-        if sys.version_info >= (3, 12):
-            self._ensure_fd_no_transport(rawsock)
-        transport = self._tls(protocol, sslcontext, waiter, server_side, server_hostname, **more)
-        self._make_socket_transport(rawsock, transport, extra=extra, server=server)
-        return transport
 
     def _make_datagram_transport(
         self,
@@ -195,7 +174,7 @@ class Loop(
         **more: Any,
     ) -> None:
         if self._overrides("_accept_connection", "_accept_connection2", "_make_socket_transport"):
-            # What accepts without them would go past what a program does in there.
+            # The native listener would bypass the program's own methods.
             super()._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
             )
@@ -204,7 +183,8 @@ class Loop(
             protocol_factory = self._tls_factory(protocol_factory, sslcontext, *timeouts)
         if type(getattr(server, "_clients", None)) is weakref.WeakSet and not server._clients:
             server._clients = _core.Clients(self, server)
-        # From 3.15 on connections get the context that the server was made in, not started in.
+        # From 3.15 on connections run in the context that the server was created in, before that
+        # in the one that it was started in.
         context = more.get("context")
         context = contextvars.copy_context() if context is None else context.copy()
         listener = context.run(self._listen, sock, backlog, protocol_factory, server)
@@ -221,11 +201,14 @@ class Loop(
         return listening
 
     def _accept_exhausted(self, fd: int, error: OSError) -> None:
-        """``accept`` failed for want of descriptors or memory: try again in a second."""
+        """Accept again in a second: the process had no descriptors or memory left.
+
+        The core calls this when ``accept`` fails so.
+        """
         listening = self._stop_listening(fd)
         if listening is None:
             return
-        # Known again before the handler runs, which may close the server.
+        # Before the exception handler runs, which may close the server.
         self._listeners[fd] = listening
         try:
             self.call_exception_handler(
@@ -236,11 +219,11 @@ class Loop(
                 }
             )
         finally:
-            # Also after a handler that ends the loop, which may be run again.
+            # Also if the handler raises what ends the loop: the loop may be run again.
             self.call_later(constants.ACCEPT_RETRY_DELAY, self._accept_again, fd, listening)
 
     def _accept_again(self, fd: int, listening: tuple[socket.socket, _core.Listener]) -> None:
-        # The server may have been closed meanwhile, and the number be another socket's.
+        # The server may have been closed meanwhile, and another socket may have its number.
         if self._listeners.get(fd) is listening:
             self._relisten(listening[1])
 
@@ -256,21 +239,22 @@ class Loop(
         proto: int = 0,
         flags: int = 0,
     ) -> _GetAddrInfoResult:
-        """As ``asyncio.loop.getaddrinfo``: ``socket.getaddrinfo`` without blocking the loop.
+        """Resolve a host and a port without blocking the loop. Coroutine.
 
-        Literal addresses are answered at once, names by the default executor. Raises
-        ``socket.gaierror`` for what cannot be resolved.
+        Return the list that ``socket.getaddrinfo`` returns. As ``asyncio.loop.getaddrinfo``:
+        literal addresses are resolved at once, names in the default executor. Raises
+        ``socket.gaierror`` for a name that cannot be resolved.
         """
         try:
             answer = _core.literal_addrinfo(host, port, family, type, proto, flags)
         except OverflowError:
-            # Said in the words of Python's function below.
+            # Python's function below raises it with its own text.
             answer = None
         if answer is not None:
             return answer
         if host is None or _core.looks_numeric(host):
             try:
-                # As a number: an enumeration drops what it does not know.
+                # An int: the enumeration would drop flags that it does not define.
                 numeric = flags | int(socket.AI_NUMERICHOST)
                 return socket.getaddrinfo(host, port, family, type, proto, numeric)
             except socket.gaierror as error:
@@ -282,5 +266,8 @@ class Loop(
 
 
 def new_event_loop() -> Loop:
-    """Make a new :class:`Loop`; a ``loop_factory`` for ``asyncio.Runner`` and others."""
+    """Create and return a new :class:`tokioloop.Loop`. As ``asyncio.new_event_loop``.
+
+    Pass it as ``loop_factory`` to ``asyncio.Runner``, and from CPython 3.12 on to ``asyncio.run``.
+    """
     return Loop()

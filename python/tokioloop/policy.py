@@ -1,4 +1,4 @@
-"""The event loop policy, and putting it in place for a whole process."""
+"""The event loop policy, and its installation for a whole process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from .loop import Loop
 if TYPE_CHECKING:
     from asyncio import DefaultEventLoopPolicy as _DefaultEventLoopPolicy
 else:
-    # Deprecated from 3.14 on, where merely looking it up warns.
+    # Deprecated from 3.14 on: the look-up alone warns.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         _DefaultEventLoopPolicy = asyncio.DefaultEventLoopPolicy
 
 
 class EventLoopPolicy(_DefaultEventLoopPolicy):
-    """asyncio's default policy, with :class:`tokioloop.Loop` as the loop it makes."""
+    """asyncio's default event loop policy, whose event loops are :class:`tokioloop.Loop`.
+
+    As ``asyncio.DefaultEventLoopPolicy``, which CPython deprecates from 3.14 on.
+    """
 
     _loop_factory = Loop
 
 
-#: The policy that was there before ours; ``None`` stands for asyncio's default.
+#: The policy that `install` replaced; ``None`` stands for asyncio's default.
 _before: asyncio.AbstractEventLoopPolicy | None = None
 
 
@@ -35,20 +38,20 @@ def _set_policy(policy: asyncio.AbstractEventLoopPolicy | None) -> None:
 
 
 def _current_policy() -> asyncio.AbstractEventLoopPolicy | None:
-    """The policy that somebody set. (Asking asyncio would make the default one.)"""
+    """Return the policy that was set, if any. Asking asyncio would create the default one."""
     return getattr(asyncio.events, "_event_loop_policy", None)
 
 
 def install(*, accelerate: bool = False) -> None:
-    """Make every event loop that asyncio creates from now on a tokioloop one.
+    """Make asyncio create a :class:`tokioloop.Loop` wherever it creates an event loop.
 
-    Same as ``asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())``, without the
+    The same as ``asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())``, without the
     deprecation warning of CPython 3.14 and later. Calling it twice does no harm.
 
-    With ``accelerate``, asyncio's ``sleep``, ``gather`` and ``run_coroutine_threadsafe`` become
-    :func:`tokioloop.sleep`, :func:`tokioloop.gather` and
-    :func:`tokioloop.run_coroutine_threadsafe`, for all code that asks the asyncio modules for them
-    from now on. What somebody else put in their place is left alone.
+    If ``accelerate`` is true, ``asyncio.sleep``, ``asyncio.gather`` and
+    ``asyncio.run_coroutine_threadsafe`` become :func:`tokioloop.sleep`, :func:`tokioloop.gather`
+    and :func:`tokioloop.run_coroutine_threadsafe` for all code that looks them up in asyncio's
+    modules from now on. A function that another library put in their place stays.
     """
     global _before
     current = _current_policy()
@@ -60,10 +63,10 @@ def install(*, accelerate: bool = False) -> None:
 
 
 def uninstall() -> None:
-    """Give asyncio its own functions and the policy back that were there before :func:`install`.
+    """Restore the event loop policy and asyncio's functions as :func:`install` found them.
 
-    A policy or a function that somebody else set meanwhile stays. Does nothing to what was not
-    installed.
+    A policy or a function that was set after :func:`install` stays. Does nothing if
+    :func:`install` was not called.
     """
     global _before
     switch_off()

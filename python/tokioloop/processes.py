@@ -1,8 +1,8 @@
-"""Child processes: started by ``subprocess.Popen``, ended through a pidfd.
+"""Child processes: started by ``subprocess.Popen``, watched and reaped through a pidfd.
 
-Who waits for a child and who signals it must agree on whether it was reaped, or a signal reaches
-a stranger with the same number. Here both use the pidfd, in the loop's thread, and the child is
-reaped under the lock that ``Popen`` itself waits under.
+The code that reaps a child and the code that signals it must agree on whether it was reaped:
+otherwise a signal could reach another process that got the same pid. Here both use the pidfd, in
+the loop's thread, and the child is reaped under the lock that ``Popen.wait()`` itself takes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 else:
     HookedLoop = object
 
-#: What is reported of a child whose status somebody else took, and the texts for it.
+#: The exit status that is reported for a child which other code reaped, and asyncio's texts for it.
 _UNKNOWN_STATUS = 255
 _UNKNOWN_CHILD = "Unknown child process pid %d, will report returncode 255"
 _STATUS_TAKEN = (
     "child process pid %d exit status already read:  will report returncode 255"
-    if sys.version_info >= (3, 12)  # from then on asyncio uses pidfds as well
+    if sys.version_info >= (3, 12)  # since then asyncio uses pidfds as well
     else _UNKNOWN_CHILD
 )
 
@@ -38,13 +38,13 @@ _thread_numbers = itertools.count()
 
 
 class ProcessTransport(base_subprocess.BaseSubprocessTransport):
-    """asyncio's transport of a child process, which sees to its child's end by itself."""
+    """asyncio's transport of a child process, which also watches and reaps its child."""
 
     _proc: subprocess.Popen[bytes]
     _loop: ProcessHandling
-    #: Open until the child is reaped; ``None`` where a thread waits instead.
+    #: Open until the child is reaped; ``None`` if a thread waits for the child instead.
     _pidfd: int | None = None
-    #: Done once the child is reaped, if whoever started it waits for that.
+    #: Done once the child is reaped; made only if the transport's creation failed.
     _reaped: asyncio.Future[None] | None = None
 
     def _start(
@@ -70,7 +70,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         try:
             self._watch()
         except OSError:
-            # The kernel has no pidfds, does not allow them, or has none left.
+            # The kernel has no pidfds, forbids them, or the process has no descriptors left.
             self._watch_in_thread()
 
     def _watch(self) -> None:
@@ -78,8 +78,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             raise OSError("this Python was built without pidfds")
         pidfd = os.pidfd_open(self._proc.pid)
         try:
-            # Fails if the kernel cannot wait through a pidfd, or if the number is a stranger's
-            # already, because somebody else reaped the child.
+            # Fails if the kernel cannot wait through a pidfd, or if other code has reaped the child
+            # already, so that another process may have its pid.
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             self._loop._add_reader(pidfd, self._exited)
         except BaseException:
@@ -104,21 +104,22 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             os.close(pidfd)
 
     def _exited(self) -> None:
-        """The child is dead, say its pidfd, the wait for it, or the thread."""
+        """Reap the child: its pidfd is readable, or a wait for it has returned."""
         returncode = self._reap()
         self._unwatch()
         if returncode is None:
-            # Whoever traces it gets the status first. The pidfd does not tell when, a wait does.
+            # A debugger traces the child and gets its status first. The pidfd does not show when it
+            # has done so; a wait does.
             self._watch_in_thread()
         else:
-            # After what its pipes have for this turn.
+            # After the data that its pipes have in this iteration.
             self._loop.call_soon(self._process_exited, returncode)
 
     def _reap(self, *, blocking: bool = True) -> int | None:
-        """The exit status of a dead child, ``None`` if it lives.
+        """Return the exit status of a dead child, ``None`` if it is alive.
 
-        A thread in ``Popen.wait()`` holds the lock until the child is dead, and has set
-        ``returncode`` when it lets go. For a child that may live, do not wait for that.
+        A thread in ``Popen.wait()`` holds the lock until the child is dead, and sets
+        ``returncode`` before it releases it. For a child that may be alive, do not block on it.
         """
         proc = self._proc
         lock = proc._waitpid_lock  # type: ignore[attr-defined]
@@ -142,10 +143,10 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             lock.release()
 
     async def _wait_until_reaped(self) -> None:
-        """For a child whose protocol was not connected to it.
+        """Wait for a child whose protocol was never connected to its transport.
 
-        ``_wait()`` waits for the protocol's ``connection_lost`` as well, and a protocol that was
-        never connected has none, or not even such a method.
+        asyncio's ``_wait()`` also waits for the protocol's ``connection_lost``, which is never
+        called then.
         """
         if self._returncode is None:
             self._reaped = self._loop.create_future()
@@ -168,14 +169,14 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
 
     def close(self) -> None:
         if not self._closed and self._proc is not None:
-            # asyncio is about to ask `Popen`, to which a child that somebody else reaped is a
-            # success.
+            # asyncio is about to ask `Popen`, which reports success for a child that other code
+            # reaped.
             self._reap(blocking=False)
         super().close()
 
 
 def _wait_in_thread(loop: HookedLoop, transport: ProcessTransport, pid: int) -> None:
-    """Wait for a child, and leave it to the loop's thread to reap it."""
+    """Block until a child is dead; the loop's thread reaps it."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     try:
@@ -186,7 +187,7 @@ def _wait_in_thread(loop: HookedLoop, transport: ProcessTransport, pid: int) -> 
 
 
 class ProcessHandling(HookedLoop):
-    """Starts child processes, and knows those that live."""
+    """The loop's child processes: starts them, and keeps those that are watched."""
 
     _children: set[ProcessTransport]
 
@@ -227,6 +228,6 @@ class ProcessHandling(HookedLoop):
         return transport
 
     def _leave_children(self) -> None:
-        """Part of ``close()``: nobody waits for them from now on."""
+        """Stop watching all children, as a part of ``close()``."""
         for transport in list(self._children):
             transport._unwatch()

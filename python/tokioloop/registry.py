@@ -1,4 +1,4 @@
-"""What asyncio's own transports ask of a selector loop: its selector and its transports."""
+"""The selector and the map of transports that asyncio's own transports expect of their loop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loop import Loop
+    from . import _core
 
 
 class Registrations(Mapping[Any, selectors.SelectorKey]):
-    """The map of a selector: by number, or by the file object that was registered."""
+    """The map of a selector. Keys are descriptors, or the file objects that were registered."""
 
     def __init__(self, selector: NativeSelector) -> None:
         self._selector = selector
@@ -31,12 +31,12 @@ class Registrations(Mapping[Any, selectors.SelectorKey]):
 
 
 class NativeSelector(selectors.BaseSelector):
-    """A view of the descriptors that the loop watches.
+    """A read-only view of the descriptors that the loop watches.
 
-    The core does the selecting; asyncio only looks here to describe a transport.
+    The core polls them itself; asyncio reads this view to describe its transports.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: _core.NativeLoop) -> None:
         self._loop = weakref.ref(loop)
         self._map = Registrations(self)
 
@@ -51,7 +51,7 @@ class NativeSelector(selectors.BaseSelector):
         try:
             return selectors._fileobj_to_fd(fileobj)  # type: ignore[attr-defined, no-any-return]
         except ValueError:
-            # A closed file is known by its object.
+            # The file is closed and has no number: the core finds it by the object.
             loop = self._loop()
             fd = loop._registered_fd(fileobj) if loop is not None else None
             if fd is None:
@@ -71,13 +71,13 @@ class NativeSelector(selectors.BaseSelector):
         raise RuntimeError("use remove_reader() and remove_writer() of the loop")
 
     def close(self) -> None:
-        """The core owns the descriptors."""
+        """Do nothing: the core owns the descriptors."""
 
 
 class TransportMap(weakref.WeakValueDictionary[int, Any]):
-    """Which transport uses a descriptor: asyncio's own, or one of the core's."""
+    """The transport of each descriptor in use: one of the core's, or one of asyncio's."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: _core.NativeLoop) -> None:
         super().__init__()
         self._loop = weakref.ref(loop)
 

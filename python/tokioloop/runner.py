@@ -1,4 +1,4 @@
-"""``tokioloop.run``: ``asyncio.run`` on this loop."""
+"""``tokioloop.run``: ``asyncio.run`` on a :class:`tokioloop.Loop`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = new_event_loop,
 ) -> _T:
-    """Run a coroutine on a new event loop and close the loop; as ``asyncio.run``.
+    """Run the coroutine ``main`` on a new event loop, close the loop, and return the result.
 
-    ``debug`` sets the loop's debug mode; ``None`` leaves what the environment says.
-    ``loop_factory`` makes the loop; ``None`` asks the event loop policy for one.
+    As ``asyncio.run``: the tasks that are left are cancelled, asynchronous generators and the
+    default executor are shut down. ``debug`` sets the loop's debug mode; ``None`` leaves it to
+    ``PYTHONASYNCIODEBUG`` and ``-X dev``. ``loop_factory`` creates the loop; ``None`` leaves that
+    to the event loop policy.
 
-    Returns what the coroutine returns and raises what it raises. Raises ``RuntimeError`` when
-    called from a running event loop, and ``ValueError`` (``TypeError`` from CPython 3.14 on) for
-    what is not a coroutine.
+    Raises what the coroutine raises, ``RuntimeError`` when called from a running event loop, and
+    ``ValueError`` (``TypeError`` from CPython 3.14 on) if ``main`` is not a coroutine.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("tokioloop.run() cannot be called from a running event loop")
@@ -40,7 +41,7 @@ def _run_without_runner(
     debug: bool | None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> _T:
-    """What ``asyncio.run`` does on CPython 3.10, which has no ``Runner``."""
+    """Do what ``asyncio.run`` does on CPython 3.10, which has no ``asyncio.Runner``."""
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = loop_factory()

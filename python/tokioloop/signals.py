@@ -1,4 +1,4 @@
-"""``add_signal_handler``, and the wake-up descriptor of the process while there are handlers."""
+"""``add_signal_handler``, and the process's wake-up descriptor, which the loop takes for it."""
 
 from __future__ import annotations
 
@@ -23,36 +23,37 @@ if TYPE_CHECKING:
 else:
     HookedLoop = object
 
-#: Where signals are read, and where the interpreter writes them.
+#: The end that the loop reads signals from, and the end that the interpreter writes them to.
 Pair = tuple[socket.socket, socket.socket]
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
-    """Makes the interpreter write the signal's number to the wake-up descriptor."""
+    """Do nothing: with a handler the interpreter writes the signal to the wake-up descriptor."""
 
 
 class Displaced:
-    """The wake-up descriptor that was there before, while the loop's own is.
+    """The wake-up descriptor that the loop's own has replaced.
 
-    It is known again by its file: whoever has it may close it, and its number be another's.
+    It is recognized by its file: its owner may close it, and another file may get its number.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._file = file_of(fd)
 
-    def is_there(self) -> bool:
+    def is_open(self) -> bool:
+        """Return True if the number still belongs to the same file."""
         return self._file is not None and file_of(self.fd) == self._file
 
     def pass_on(self, signals: bytes) -> None:
-        """As the interpreter would have written them."""
-        if self.is_there():
+        """Write signal numbers as the interpreter would have."""
+        if self.is_open():
             with contextlib.suppress(OSError):
                 os.write(self.fd, signals)
 
 
 def file_of(fd: int) -> tuple[int, int] | None:
-    """What tells a socket or a pipe from all others; ``None`` if nothing has this number."""
+    """Return what identifies a socket or a pipe, ``None`` if no open file has this number."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -60,41 +61,46 @@ def file_of(fd: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-#: The pairs of this process's loops, with the process that made them: a forked child has copies
-#: of its parent's. Kept here until the interpreter writes elsewhere, also where a Ctrl-C comes
-#: between: else it would write into whatever gets the number next.
+#: The pairs of loops by their files, with the id of the process that made them: a forked child
+#: has copies of its parent's. A pair is kept here until the interpreter writes elsewhere, even if a
+#: Ctrl-C interrupts its loop: if it were closed, the interpreter would write into the file that
+#: gets its number next.
 _own_pairs: dict[tuple[int, int] | None, tuple[int, Pair]] = {}
-#: Those of loops that were closed outside of the main thread, and what they had displaced. One of
-#: them may be the wake-up descriptor.
+#: The pairs of loops that were closed outside of the main thread, and what each had displaced. One
+#: of them may be the wake-up descriptor.
 _left_open: list[tuple[Pair, Displaced | None]] = []
 
 
 def is_own(file: tuple[int, int] | None) -> bool:
-    """Whether this is an end of a pair that a loop of this very process made."""
+    """Return True if the file is an end of a pair that a loop of this process made."""
     return file in _own_pairs and _own_pairs[file][0] == os.getpid()
 
 
 def is_inherited(file: tuple[int, int] | None) -> bool:
-    """Whether a loop of a process that this one was forked from made it."""
+    """Return True if the file is an end of a pair that a parent process's loop made."""
     return file in _own_pairs and not is_own(file)
 
 
 class SignalHandling(HookedLoop):
-    """Owns a socket pair that the interpreter writes signal numbers to, while there are handlers.
+    """The loop's signal handlers.
 
-    Then it is the process's wake-up descriptor, and the one that was there before gets the numbers
-    from the loop. Without handlers the loop leaves that alone, as asyncio's does: a signal that
-    lands on the loop's thread ends its sleep.
+    While there are handlers the loop owns a socket pair, whose writing end is the process's wake-up
+    descriptor: the interpreter writes the numbers of signals to it. The loop passes them on to the
+    descriptor that it replaced. Without handlers the loop leaves the wake-up descriptor alone, as
+    asyncio's loop does: a signal that lands on the loop's thread ends its sleep.
 
-    A Ctrl-C may end each method between any two of its lines; the next call of it then does what
-    is left to do.
+    A Ctrl-C may interrupt each method between any two of its lines. The next call of the method
+    then does the rest.
     """
 
     _signal_pair: Pair | None = None
     _displaced: Displaced | None = None
 
     def _take_wakeup_fd(self) -> None:
-        """Raises ``ValueError`` outside of the main thread of the main interpreter."""
+        """Make the loop's pair the wake-up descriptor.
+
+        Raises ``ValueError`` outside of the main thread of the main interpreter.
+        """
         fresh = self._signal_pair is None
         pair = self._signal_pair or socket.socketpair()
         self._signal_pair = pair
@@ -105,7 +111,7 @@ class SignalHandling(HookedLoop):
         if not self._watched(reading.fileno()):
             self._add_reader(reading.fileno(), self._read_signals)
         try:
-            # A full pair means that the loop is woken anyway.
+            # If the pair is full the loop wakes anyway.
             previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         except (ValueError, OSError):
             if fresh:
@@ -116,37 +122,38 @@ class SignalHandling(HookedLoop):
         while _left_open:
             left, displaced = _left_open.pop()
             if previous == left[1].fileno():
-                # No loop reads there. What that loop had displaced gets its signals from this one.
+                # No loop reads there any more: this loop passes signals on to what that one had
+                # displaced.
                 previous, self._displaced = -1, displaced
             _disown(left)
             _close(left)
-        # A number that was closed may be one of the pair's by now, and what the parent's loop has
-        # is no business of its child's.
+        # If the previous descriptor was closed the pair may have got its number. A descriptor of
+        # the parent process's loop gets no signals from its child.
         file = file_of(previous)
         if file is not None and file not in map(_file_of_end, pair) and not is_inherited(file):
             self._displaced = Displaced(previous)
 
     def _give_wakeup_fd_back(self) -> None:
-        """There are no signal handlers any more."""
+        """Restore the wake-up descriptor, after the last signal handler was removed."""
         pair, displaced = self._signal_pair, self._displaced
         if pair is None:
             return
-        before = displaced.fd if displaced is not None and displaced.is_there() else -1
+        before = displaced.fd if displaced is not None and displaced.is_open() else -1
         if not _replace_wakeup_fd(pair[1].fileno(), before):
-            # The interpreter would write into whatever gets the number next.
+            # If it were closed the interpreter would write into the file that gets its number next.
             self._remove_reader(pair[0].fileno())
             _left_open.append((pair, displaced))
             self._signal_pair = self._displaced = None
             return
         if is_own(_file_of_end(pair[1])):
-            # The displaced descriptor gets what is in the pair. A handler that was cancelled may be
-            # the last one: then this method is called again from in there.
+            # The displaced descriptor gets the signals that are in the pair. This may remove the
+            # last handler, if it was cancelled, and so call this method again.
             self._read_signals_from(pair[0])
         if self._signal_pair is pair:
             self._end_pair(pair)
 
     def _end_pair(self, pair: Pair) -> None:
-        """Close a pair that the interpreter does not write to any more."""
+        """Close a pair that the interpreter no longer writes to."""
         self._remove_reader(pair[0].fileno())
         _disown(pair)
         self._signal_pair = self._displaced = None
@@ -158,7 +165,7 @@ class SignalHandling(HookedLoop):
 
     def _read_signals_from(self, reading: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            # A handler that was cancelled is removed, and may be the last one.
+            # A handler that was cancelled is removed; if it was the last one the pair is closed.
             while reading.fileno() >= 0 and (signals := reading.recv(4096)):
                 if self._displaced is not None:
                     self._displaced.pass_on(signals)
@@ -177,13 +184,13 @@ class SignalHandling(HookedLoop):
     def add_signal_handler(
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
     ) -> None:
-        """Call ``callback(*args)`` in the loop when the process gets the signal.
+        """Schedule ``callback(*args)`` whenever the process receives the signal ``sig``.
 
-        As ``asyncio.loop.add_signal_handler``. Replaces the signal's handler, if it has one.
+        As ``asyncio.loop.add_signal_handler``. It replaces the signal's handler, if there is one.
 
-        Raises ``TypeError`` for a coroutine or what is no signal number, ``ValueError`` for a
-        signal that does not exist, ``RuntimeError`` for one that cannot be caught, outside of the
-        main thread, and if the loop is closed.
+        Raises ``TypeError`` if ``callback`` is a coroutine or ``sig`` is not an ``int``,
+        ``ValueError`` if there is no such signal, and ``RuntimeError`` if the signal cannot be
+        caught, if the loop is closed, and outside of the main thread.
         """
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
@@ -197,7 +204,7 @@ class SignalHandling(HookedLoop):
         self._signal_handlers[sig] = asyncio.Handle(callback, args, self, None)
         try:
             signal.signal(sig, _ignore)
-            # Restart what can be: fewer calls fail with EINTR.
+            # The kernel restarts the system calls that it can: fewer of them fail with EINTR.
             signal.siginterrupt(sig, False)
         except OSError as error:
             if replaced is None:
@@ -211,10 +218,11 @@ class SignalHandling(HookedLoop):
             raise
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Give the signal its default handling back; whether there was a handler.
+        """Restore the default handling of the signal ``sig``.
 
-        As ``asyncio.loop.remove_signal_handler``. Raises ``TypeError`` for what is no signal
-        number, ``ValueError`` for a signal that does not exist.
+        Return True if a handler was removed, False if there was none. As
+        ``asyncio.loop.remove_signal_handler``. Raises ``TypeError`` if ``sig`` is not an ``int``,
+        ``ValueError`` if there is no such signal, ``RuntimeError`` if the signal cannot be caught.
         """
         self._check_signal(sig)
         try:
@@ -248,18 +256,21 @@ def _close(pair: Pair) -> None:
 
 
 def _replace_wakeup_fd(fd: int, before: int) -> bool:
-    """Put ``before`` in the place of ``fd``, unless that was replaced; whether it could."""
+    """Make ``before`` the wake-up descriptor if ``fd`` is it.
+
+    Return False outside of the main thread, where it cannot be changed.
+    """
     try:
         current = signal.set_wakeup_fd(before)
     except (ValueError, OSError):
-        # That one is closed, or blocks by now.
+        # `before` is closed, or is blocking by now.
         try:
             current = signal.set_wakeup_fd(-1)
         except ValueError:
-            # Only the main thread can.
+            # Only the main thread can change it.
             return False
     if current != fd:
-        # Somebody else took it meanwhile: it stays theirs.
+        # Another library has set one of its own since: it stays.
         with contextlib.suppress(ValueError, OSError):
             signal.set_wakeup_fd(current)
     return True

@@ -1,15 +1,17 @@
-"""TLS: what is set up once a connection. The records are the core's affair."""
+"""TLS: the set-up of a connection. The core encrypts and decrypts its records."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import constants
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     from . import _core
@@ -18,16 +20,16 @@ else:
     HookedLoop = object
     try:
         import ssl
-    except ImportError:  # CPython can be built without it, and asyncio works then.
+    except ImportError:  # CPython can be built without it, and asyncio works without it.
         ssl = None
 
-# Seconds. asyncio's, which CPython 3.10 does not have yet.
+#: Seconds. asyncio's own, which CPython 3.10 does not have.
 _SHUTDOWN_TIMEOUT: float = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 
 
 @dataclass(slots=True)
 class Parts:
-    """What a ``_core.SSLTransport`` is made of."""
+    """The parts of a ``_core.SSLTransport``, which the core reads by their names."""
 
     protocol: asyncio.BaseProtocol
     object: ssl.SSLObject
@@ -58,7 +60,7 @@ def _default_context(server_side: bool, server_hostname: str | None) -> ssl.SSLC
 
 
 class Tls(HookedLoop):
-    """The loop's TLS: every ``ssl=`` and ``start_tls``."""
+    """The loop's TLS: what ``ssl=`` makes, and ``start_tls``."""
 
     def _tls(
         self,
@@ -72,7 +74,7 @@ class Tls(HookedLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> _core.SSLTransport:
-        """A TLS transport for ``protocol``, which is itself the protocol of the one below."""
+        """Make the TLS transport of ``protocol``; it is the protocol of the transport below."""
         handshake_timeout = _seconds(
             "ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT
         )
@@ -106,7 +108,7 @@ class Tls(HookedLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> Callable[[], _core.SSLTransport]:
-        """For a server: what makes the TLS side of an accepted connection."""
+        """Return a function that makes the TLS side of each connection that a server accepts."""
 
         def accept() -> _core.SSLTransport:
             protocol = protocol_factory()
@@ -131,7 +133,7 @@ class Tls(HookedLoop):
         transport: asyncio.Transport,
         waiter: asyncio.Future[None],
     ) -> None:
-        """As asyncio: that an accepted connection's failed is only told of in debug mode."""
+        """Report a failed handshake of an accepted connection; as asyncio, in debug mode only."""
         error = None if waiter.cancelled() else waiter.exception()
         if error is not None:
             self.call_exception_handler(
@@ -142,6 +144,27 @@ class Tls(HookedLoop):
                     "transport": transport,
                 }
             )
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **more: Any,
+    ) -> asyncio.Transport:
+        # From 3.15 on asyncio passes the current context: a transport takes that by itself.
+        more.pop("context", None)
+        if sys.version_info >= (3, 12):
+            self._ensure_fd_no_transport(rawsock)
+        transport = self._tls(protocol, sslcontext, waiter, server_side, server_hostname, **more)
+        self._make_socket_transport(rawsock, transport, extra=extra, server=server)
+        return transport
 
     async def start_tls(
         self,
@@ -154,11 +177,13 @@ class Tls(HookedLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
-        """Upgrade a connection to TLS, as ``asyncio.loop.start_tls``.
+        """Upgrade a connection to TLS. Coroutine.
 
-        Gives the transport that ``protocol`` must use from now on, or, as asyncio, ``None`` if
-        the connection was closed meanwhile. Times in seconds. Raises ``TypeError`` for what is no
-        context or a transport that cannot be upgraded, and what the handshake raises.
+        Return the transport that ``protocol`` must use from now on, or, as asyncio, ``None`` if
+        the connection was closed during the handshake. As ``asyncio.loop.start_tls``; time-outs
+        are in seconds. Raises ``TypeError`` if ``sslcontext`` is not an ``ssl.SSLContext`` or the
+        transport cannot be upgraded, ``ValueError`` for a time-out that is not positive, and what
+        the handshake raises.
         """
         if ssl is None:
             raise RuntimeError("Python ssl module is not available")
@@ -179,13 +204,13 @@ class Tls(HookedLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        # A client's hello may have come with its wish for TLS, as asyncio knows since 3.15.
+        # The client's hello may be in the reader's buffer already. asyncio hands it on since 3.15.
         if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
             reader = protocol._stream_reader  # type: ignore[attr-defined]
             if reader is not None and reader._buffer:
                 layer.data_received(bytes(reader._buffer))
                 reader._buffer.clear()
-        # No data may come before the layer has its `connection_made`.
+        # No data may arrive before the layer's `connection_made` has run.
         transport.pause_reading()  # type: ignore[attr-defined]
         transport.set_protocol(layer)
         connected = self.call_soon(layer.connection_made, transport)
@@ -197,6 +222,6 @@ class Tls(HookedLoop):
             connected.cancel()
             resumed.cancel()
             raise
-        # None if the connection was closed meanwhile: so says asyncio that there is none.
+        # None if the connection was closed meanwhile, as in asyncio.
         made: asyncio.Transport = layer._app_transport  # type: ignore[attr-defined]
         return made

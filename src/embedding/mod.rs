@@ -15,15 +15,18 @@ use crate::ffi::{imports, subinterpreters};
 /// The modules of the package; the empty name is the package itself.
 const SOURCES: &[(&str, &str)] = &[
     ("", include_str!("../../python/tokioloop/__init__.py")),
-    ("_helpers", include_str!("../../python/tokioloop/_helpers.py")),
     ("accelerate", include_str!("../../python/tokioloop/accelerate.py")),
     ("connections", include_str!("../../python/tokioloop/connections.py")),
+    ("coroutines", include_str!("../../python/tokioloop/coroutines.py")),
+    ("debug_mode", include_str!("../../python/tokioloop/debug_mode.py")),
+    ("error_reports", include_str!("../../python/tokioloop/error_reports.py")),
     ("loop", include_str!("../../python/tokioloop/loop.py")),
     ("policy", include_str!("../../python/tokioloop/policy.py")),
     ("primitives", include_str!("../../python/tokioloop/primitives.py")),
     ("processes", include_str!("../../python/tokioloop/processes.py")),
     ("registry", include_str!("../../python/tokioloop/registry.py")),
     ("runner", include_str!("../../python/tokioloop/runner.py")),
+    ("servers", include_str!("../../python/tokioloop/servers.py")),
     ("signals", include_str!("../../python/tokioloop/signals.py")),
     ("tls", include_str!("../../python/tokioloop/tls.py")),
 ];

@@ -183,14 +183,14 @@ impl NativeLoop {
 
     #[cold]
     fn log_if_slow(&self, py: Python<'_>, took: f64) -> PyResult<()> {
-        let helpers = imports::helpers(py)?.bind(py);
-        helpers.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
+        let debug_mode = imports::debug_mode(py)?.bind(py);
+        debug_mode.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
     }
 
     /// asyncio's debug mode: the handle in hand is known, and a slow one is logged.
     #[cold]
     fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        imports::helpers(py)?
+        imports::debug_mode(py)?
             .bind(py)
             .call_method1("run_in_debug", (self.bind(py), handle.bind(py)))?;
         Ok(())

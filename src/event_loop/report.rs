@@ -37,7 +37,7 @@ impl NativeLoop {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        imports::helpers(py)?.bind(py).call_method1(
+        imports::error_reports(py)?.bind(py).call_method1(
             pyo3::intern!(py, "report_callback_error"),
             (self.bind(py), handle.bind(py), error.into_value(py)),
         )?;

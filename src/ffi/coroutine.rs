@@ -124,7 +124,7 @@ pub(crate) fn is_native(object: &Bound<'_, PyAny>) -> bool {
 ///
 /// An empty coroutine in Python gives the exception, so the texts are those of this CPython.
 pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
-    let nothing = imports::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    let nothing = imports::coroutines(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     uncaught_by(&nothing, args)
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn uncaught<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<
 /// is stepped first: a CPython with assertions does not survive a `StopIteration` that is thrown into
 /// one that has not begun.
 pub(crate) fn thrown_at_the_end<'py>(py: Python<'py>, args: &[Arg<'_, 'py>]) -> PyResult<PyErr> {
-    let over = imports::helpers(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
+    let over = imports::coroutines(py)?.bind(py).call_method0(intern!(py, "nothing"))?;
     // It returns, which `send()` reports as an exception.
     drop(over.call_method1(intern!(py, "send"), (py.None(),)));
     uncaught_by(&over, args)

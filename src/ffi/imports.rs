@@ -1,4 +1,5 @@
-//! Imported Python objects, each looked up once a process: asyncio's classes, the helper module.
+//! Imported Python objects, each looked up once a process: asyncio's classes, modules of
+//! the package.
 
 use std::sync::OnceLock;
 
@@ -68,12 +69,40 @@ pub(crate) fn set_package(name: &str) -> PyResult<()> {
     )))
 }
 
-/// `tokioloop._helpers`: code that reads better in Python and runs once an error or a connection.
-pub(crate) fn helpers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+/// The package's `error_reports`: called once an error.
+pub(crate) fn error_reports(py: Python<'_>) -> PyResult<&Py<PyModule>> {
     static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    CACHE.get_or_try_init(py, || {
+    module_of_package(py, &CACHE, "error_reports")
+}
+
+/// The package's `debug_mode`: called in debug mode alone.
+pub(crate) fn debug_mode(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+    static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    module_of_package(py, &CACHE, "debug_mode")
+}
+
+/// The package's `servers`: called once a connection that its server does not count natively.
+pub(crate) fn servers(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+    static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    module_of_package(py, &CACHE, "servers")
+}
+
+/// The package's `coroutines`.
+pub(crate) fn coroutines(py: Python<'_>) -> PyResult<&Py<PyModule>> {
+    static CACHE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    module_of_package(py, &CACHE, "coroutines")
+}
+
+/// A module of the package that the core belongs to: code that reads better in Python and runs
+/// rarely.
+fn module_of_package<'a>(
+    py: Python<'_>,
+    cache: &'a PyOnceLock<Py<PyModule>>,
+    name: &str,
+) -> PyResult<&'a Py<PyModule>> {
+    cache.get_or_try_init(py, || {
         let package = PACKAGE.get().map_or("tokioloop", String::as_str);
-        Ok(py.import(format!("{package}._helpers"))?.unbind())
+        Ok(py.import(format!("{package}.{name}"))?.unbind())
     })
 }
 

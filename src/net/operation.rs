@@ -199,7 +199,7 @@ impl<'py> Operation<'py> {
         let plain =
             socket.get_type().is(imports::socket_class(py)?) && imports::sockets_are_unpatched(py)?;
         if plain && native.is_debug(py) {
-            imports::helpers(py)?
+            imports::debug_mode(py)?
                 .bind(py)
                 .call_method1("check_socket", (native.as_any(), &socket))?;
         }

@@ -228,7 +228,9 @@ impl Listener {
             )?;
             if event_loop.is_debug(py) {
                 let server = self.server.get(py);
-                imports::helpers(py)?.bind(py).call_method1("log_accepted", (server, transport))?;
+                imports::debug_mode(py)?
+                    .bind(py)
+                    .call_method1("log_accepted", (server, transport))?;
             }
             Ok(())
         });

@@ -191,7 +191,7 @@ pub(super) unsafe extern "C" fn repr(slf: Object) -> Object {
     enter(held, null_mut(), |py| {
         // SAFETY: `slf` is alive for the call.
         let slf = unsafe { Bound::from_borrowed_ptr(py, slf) };
-        let text = imports::helpers(py)?.bind(py).call_method1("describe_handle", (slf,))?;
+        let text = imports::error_reports(py)?.bind(py).call_method1("describe_handle", (slf,))?;
         Ok(text.into_ptr())
     })
 }

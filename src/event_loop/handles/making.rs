@@ -211,5 +211,5 @@ impl Queued {
 /// The stack of who called into the core, as asyncio's debug mode keeps it.
 #[cold]
 pub(crate) fn source(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    imports::helpers(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
+    imports::debug_mode(py)?.bind(py).call_method0("extract_stack").map(Bound::unbind)
 }

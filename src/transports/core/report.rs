@@ -140,7 +140,9 @@ impl Core {
                 native.report(py, message, error, &context)?;
             }
             Severity::Expected if native.is_debug(py) => {
-                imports::helpers(py)?.bind(py).call_method1("log_fatal", (slf, message, &value))?;
+                imports::error_reports(py)?
+                    .bind(py)
+                    .call_method1("log_fatal", (slf, message, &value))?;
             }
             Severity::Expected => {}
         }

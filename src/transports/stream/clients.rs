@@ -165,7 +165,7 @@ pub(super) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     {
         return clients.get().add(transport);
     }
-    imports::helpers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
+    imports::servers(py)?.bind(py).call_method1("attach", (server, transport)).map(drop)
 }
 
 /// Removes a lost connection from its server.
@@ -177,5 +177,5 @@ pub(super) fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     {
         return clients.get().discard(transport);
     }
-    imports::helpers(py)?.bind(py).call_method1("detach", (server, transport)).map(drop)
+    imports::servers(py)?.bind(py).call_method1("detach", (server, transport)).map(drop)
 }

@@ -1,0 +1,58 @@
+"""asyncio's debug mode: where callbacks come from, slow ones, blocking sockets, new connections.
+
+The core calls these functions by name, and only while the loop is in debug mode.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from asyncio import base_events, format_helpers
+from asyncio.log import logger
+from typing import Any
+
+
+def extract_stack() -> traceback.StackSummary:
+    """Return the stack of the Python code that called into the core, shortened as asyncio's."""
+    return format_helpers.extract_stack(sys._getframe(1))
+
+
+def run_in_debug(loop: Any, handle: Any) -> None:
+    """Run a handle as the loop's current one, and log it if it was slow."""
+    try:
+        loop._current_handle = handle
+        started = loop.time()
+        handle._run()
+        took = loop.time() - started
+        if took >= loop.slow_callback_duration:
+            text = base_events._format_handle(handle)  # type: ignore[attr-defined]
+            # Through the module in which asyncio's own loop finds it: tests patch it there.
+            slow = "Executing %s took %.3f seconds"
+            base_events.logger.warning(slow, text, took)  # type: ignore[attr-defined]
+    finally:
+        loop._current_handle = None
+        # The exception of a task keeps this frame: through the handle it would keep the task, too.
+        del handle
+
+
+def log_if_slow(loop: Any, took: float) -> None:
+    """Log the callbacks of a transport, which have no handle, if they took ``took`` seconds."""
+    if took >= loop.slow_callback_duration:
+        logger.warning("Executing the callbacks of a transport took %.3f seconds", took)
+
+
+def check_socket(loop: Any, sock: Any) -> None:
+    """Make the checks that asyncio makes before a ``sock_*`` call.
+
+    Raises ``TypeError`` for an ``ssl.SSLSocket``, ``ValueError`` for a blocking socket.
+    """
+    base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
+    if loop.get_debug() and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+
+
+def log_accepted(server: Any, transport: Any) -> None:
+    """Log a connection that a server accepted."""
+    peer = transport.get_extra_info("peername")
+    sock = transport.get_extra_info("socket")
+    logger.debug("%r got a new connection from %r: %r", server, peer, sock)
