@@ -17,7 +17,7 @@ HOST, PORT = "127.0.0.1", 8765
 
 
 class Room:
-    """Everybody who is connected; a line from one goes to all the others."""
+    """The members that are connected; a line from one is sent to all others."""
 
     def __init__(self) -> None:
         self.members: dict[asyncio.StreamWriter, str] = {}
@@ -37,7 +37,7 @@ class Room:
                     self.tell(f"{name}: {line.decode().rstrip()}", skip=writer)
                     await writer.drain()
         except ConnectionError:
-            pass  # vanished without a word: leaving, all the same
+            pass  # the client closed the connection abruptly: it leaves as well
         finally:
             if self.members.pop(writer, None) is not None:
                 self.tell(f"* {name} left")
@@ -106,7 +106,7 @@ async def demonstrate() -> None:
         await writer.wait_closed()
     server.close()
     await server.wait_closed()
-    while room.members:  # the room has yet to notice that they left
+    while room.members:  # until the room has handled the closed connections
         await asyncio.sleep(0.01)
 
 

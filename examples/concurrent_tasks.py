@@ -17,7 +17,7 @@ async def brew(drink: str, seconds: float) -> str:
 
 async def main() -> None:
     started = time.perf_counter()
-    # gather() starts all of them, and gives the results in the order of its arguments.
+    # gather() starts all of them, and returns the results in the order of its arguments.
     drinks = await asyncio.gather(brew("coffee", 0.3), brew("tea", 0.2), brew("water", 0.1))
     print("served:", ", ".join(drinks))
 

@@ -35,7 +35,7 @@ async def clean_up_when_cancelled() -> None:
 
 
 async def main() -> None:
-    # An exception travels to whoever awaits.
+    # An exception is raised where the task is awaited.
     try:
         await divide(1, 0)
     except ZeroDivisionError as error:
@@ -57,7 +57,7 @@ async def main() -> None:
     except asyncio.CancelledError:
         print("the task was cancelled")
 
-    # What nobody can catch, such as an error in a callback, goes to the loop's handler.
+    # The error of a callback cannot be caught: the loop calls its exception handler.
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(
         lambda _loop, context: print("reported to the loop:", repr(context["exception"]))

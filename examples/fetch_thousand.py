@@ -56,7 +56,7 @@ async def serve(think: float) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
     await site.start()
     print(runner.addresses[0][1], flush=True)
-    # Whoever started this process ends it by closing its standard input.
+    # The parent process ends this one by closing its standard input.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await runner.cleanup()
 
@@ -99,7 +99,7 @@ def start(role: str, kind: str, options: argparse.Namespace, *more: str) -> subp
 
 
 def measure(kind: str, options: argparse.Namespace, advance: Advance) -> float:
-    """Seconds for all URLs on that kind of loop."""
+    """Return the seconds that all URLs take on that kind of loop."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(start("server", kind, options))
         port = server.stdout.readline().strip() if server.stdout else ""
@@ -123,7 +123,7 @@ def measure(kind: str, options: argparse.Namespace, advance: Advance) -> float:
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[str], Advance]]:
-    """Shows how far it is: begin(title) gives a function that counts what was done."""
+    """Shows the progress: begin(title) returns a function that counts finished requests."""
     if sys.stdout.isatty():
         try:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -166,7 +166,7 @@ def compare(options: argparse.Namespace) -> None:
     times: dict[str, list[float]] = {kind: [] for kind in LOOPS}
     with progress(options.urls * options.rounds * len(LOOPS)) as begin:
         for round_ in range(1, options.rounds + 1):
-            # Who goes first changes from round to round, so that neither gains by it.
+            # The loops take turns in going first, so that neither gains by it.
             for kind in LOOPS if round_ % 2 else reversed(LOOPS):
                 title = f"round {round_}/{options.rounds} on {kind}"
                 times[kind].append(measure(kind, options, begin(title)))
@@ -209,7 +209,7 @@ def main() -> None:
         "--think", type=positive(float), default=50, help="milliseconds the server thinks (50)"
     )
     parser.add_argument("--rounds", type=positive(int), default=5, help="turns of each loop (5)")
-    # How this script calls itself in other processes.
+    # The options with which this script starts itself in other processes.
     parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
     parser.add_argument("--on", choices=LOOPS, default="tokioloop", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Reading and writing files without holding up the loop, with aiofiles (pip install aiofiles).
+"""Reading and writing files without blocking the loop, with aiofiles (pip install aiofiles).
 
 Files have no readiness to wait for, so the work is done in threads; to the program it looks
 like any other await.

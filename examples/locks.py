@@ -1,4 +1,4 @@
-"""Tasks that share something: a lock, a semaphore, an event and a condition."""
+"""Tasks that share data: a lock, a semaphore, an event and a condition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Account:
         self.lock = asyncio.Lock()
 
     async def deposit(self, amount: int) -> None:
-        # Between reading and writing the balance others get their turn: without the lock
+        # Other tasks run between the reading and the writing of the balance: without the lock
         # their deposits would be lost.
         async with self.lock:
             balance = self.balance

@@ -41,7 +41,7 @@ class LoopThread:
 
 
 class StandIn:
-    """What a user interface is to its program: a main loop, timers, and something to show."""
+    """The parts of a user interface that a program uses: a main loop, timers, a display."""
 
     def __init__(self) -> None:
         self._timers: queue.PriorityQueue[tuple[float, int, Callable[[], None]]] = (
@@ -99,8 +99,8 @@ def main(with_window: bool) -> None:
 
     def start(name: str, seconds: float) -> None:
         future = background.submit(download(name, seconds))
-        # This callback runs in the loop's thread, so it only puts the result where the
-        # interface will look: most toolkits may be touched from the main thread alone.
+        # This callback runs in the loop's thread. It only stores the result for the interface:
+        # most toolkits may be used from the main thread alone.
         future.add_done_callback(lambda future: results.put((name, future)))
 
     def frame() -> None:

@@ -11,7 +11,7 @@ PRODUCERS, CONSUMERS, ITEMS_EACH = 2, 3, 10
 
 async def produce(queue: asyncio.Queue[int | None], first: int) -> None:
     for item in range(first, first + ITEMS_EACH):
-        # Waits while the queue is full: this is what holds a fast producer back.
+        # Waits while the queue is full: this slows a fast producer down.
         await queue.put(item)
     print(f"producer of {first}..{first + ITEMS_EACH - 1} is done")
 
@@ -31,7 +31,7 @@ async def main() -> None:
     consumers = [asyncio.create_task(consume(queue, results)) for _ in range(CONSUMERS)]
     await asyncio.gather(*(produce(queue, i * ITEMS_EACH) for i in range(PRODUCERS)))
     for _ in consumers:
-        await queue.put(None)  # one sign to stop for each
+        await queue.put(None)  # each consumer stops at one of these
     handled = await asyncio.gather(*consumers)
     print("items handled:", sum(handled))
     print("everybody had work:", all(handled))

@@ -1,4 +1,4 @@
-"""Giving up in time: a limit for one wait, for several, and one that must not be interrupted."""
+"""Time limits: for one task, for several, and for one that must not be cancelled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def main() -> None:
     except asyncio.TimeoutError:
         print("no answer within 0.05 s")
 
-    # wait() gives up too, but cancels nothing: what is pending is ours to decide about.
+    # wait() has a time limit, too, but cancels nothing: the caller decides about pending tasks.
     tasks = [asyncio.create_task(answer(after)) for after in (0.01, 60)]
     done, pending = await asyncio.wait(tasks, timeout=0.2)
     print(f"{len(done)} done, {len(pending)} pending")
@@ -32,7 +32,7 @@ async def main() -> None:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
 
-    # shield() keeps the work going although the wait for it has ended.
+    # shield() keeps the task running although the wait for it has timed out.
     important = asyncio.create_task(answer(0.2))
     try:
         await asyncio.wait_for(asyncio.shield(important), timeout=0.05)

@@ -1,14 +1,15 @@
 """The native core of tokioloop.
 
-Made for :class:`tokioloop.Loop` and not to be used without it. The names without an underscore
-are asyncio's interface; those with one are what asyncio's own code, or the Python side of the
-loop, calls. Times are in seconds, sizes in bytes, descriptors are numbers.
+Its classes are parts of :class:`tokioloop.Loop` and are not used without it. Names without an
+underscore are asyncio's interface. Names with one are called by asyncio's own code or by the Python
+side of the loop. Times are in seconds, sizes in bytes; descriptors are numbers.
 """
 
 import asyncio
 import concurrent.futures
 import socket
 import ssl
+import sys
 from asyncio import constants, transports
 from collections.abc import (
     AsyncGenerator,
@@ -80,10 +81,10 @@ __version__: str
 
 @disjoint_base
 class NativeLoop:
-    """The part of the event loop that runs for every callback.
+    """The native part of the event loop: what runs for every callback and every packet.
 
-    A base of :class:`tokioloop.Loop`, before ``asyncio.SelectorEventLoop``, which contributes
-    the rest of ``asyncio.AbstractEventLoop``. Takes any arguments, and looks at none.
+    A base class of :class:`tokioloop.Loop`, before ``asyncio.SelectorEventLoop``, which
+    contributes the rest of ``asyncio.AbstractEventLoop``. It ignores its arguments.
     """
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
@@ -96,13 +97,15 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
-        """Call ``callback(*args)`` in the next batch, in the order of the calls.
+        """Schedule ``callback(*args)`` to be called in the next iteration of the loop.
 
-        As ``asyncio.loop.call_soon``. ``context`` is what it runs in; ``None`` copies the
-        current one.
+        Return a :class:`Handle`, which can cancel the callback. Callbacks are called in the
+        order in which they were scheduled, each in ``context``, a ``contextvars.Context``;
+        ``None`` stands for a copy of the current one. As ``asyncio.loop.call_soon``.
 
-        Raises ``RuntimeError`` if the loop is closed. In debug mode also ``RuntimeError`` when
-        called from another thread than the loop's, and ``TypeError`` for a coroutine.
+        Raises ``RuntimeError`` if the loop is closed. In debug mode it also raises
+        ``RuntimeError`` in another thread than the loop's, and ``TypeError`` if
+        ``callback`` is a coroutine or is not callable.
         """
 
     def call_soon_threadsafe(
@@ -111,10 +114,12 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
-        """As :meth:`call_soon`, from any thread or signal handler: wakes the loop if it sleeps.
+        """Schedule ``callback(*args)`` from any thread or signal handler, and wake the loop.
 
-        As ``asyncio.loop.call_soon_threadsafe``. Raises ``RuntimeError`` if the loop is closed,
-        and in debug mode ``TypeError`` for a coroutine.
+        Otherwise like :meth:`call_soon`. As ``asyncio.loop.call_soon_threadsafe``.
+
+        Raises ``RuntimeError`` if the loop is closed, and in debug mode ``TypeError`` if
+        ``callback`` is a coroutine or is not callable.
         """
 
     def call_later(
@@ -124,11 +129,15 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> TimerHandle:
-        """Call ``callback(*args)`` after ``delay`` seconds, and never earlier.
+        """Schedule ``callback(*args)`` to be called after ``delay`` seconds, and never earlier.
 
-        As ``asyncio.loop.call_later``. Raises ``TypeError`` if ``delay`` is no number,
-        ``ValueError`` if it is NaN, ``RuntimeError`` if the loop is closed; in debug mode also
-        what :meth:`call_soon` raises there.
+        Return a :class:`TimerHandle`, which can cancel the callback. ``delay`` is an
+        ``int`` or a ``float``; ``context`` is as in :meth:`call_soon`. As
+        ``asyncio.loop.call_later``.
+
+        Raises ``TypeError`` if ``delay`` is not a number, ``ValueError`` if it is NaN,
+        ``RuntimeError`` if the loop is closed, and in debug mode what :meth:`call_soon`
+        raises there.
         """
 
     def call_at(
@@ -138,78 +147,128 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> TimerHandle:
-        """Call ``callback(*args)`` at ``when``, in seconds of :meth:`time`, and never earlier.
+        """Schedule ``callback(*args)`` to be called at the time ``when``, and never earlier.
 
-        As ``asyncio.loop.call_at``. Raises what :meth:`call_later` raises.
+        ``when`` is in seconds of :meth:`time`. As ``asyncio.loop.call_at``. Otherwise like
+        :meth:`call_later`, and raises what that raises.
         """
 
     def time(self) -> float:
-        """The loop's clock, in seconds: equal to ``time.monotonic()``. As ``asyncio.loop.time``.
+        """Return the time of the loop's clock in seconds, a ``float``: ``time.monotonic()``.
 
-        A subclass that overrides it has its timers run by its own clock.
+        As ``asyncio.loop.time``. If a subclass overrides it the timers follow the
+        subclass's clock.
         """
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A new ``asyncio.Future`` of this loop. As ``asyncio.loop.create_future``."""
+        """Return a new ``asyncio.Future`` of the loop. As ``asyncio.loop.create_future``."""
 
-    def create_task(
-        self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any
-    ) -> asyncio.Task[_T]:
-        """Run ``coro`` as a new ``asyncio.Task``; ``name``, and from 3.11 on ``context``, are its.
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any
+        ) -> asyncio.Task[_T]:
+            """Schedule the coroutine ``coro`` and return its ``asyncio.Task``.
 
-        As ``asyncio.loop.create_task`` of the running CPython, whose options it takes. Raises
-        ``RuntimeError`` if the loop is closed, ``TypeError`` for what is no coroutine.
-        """
+            As ``asyncio.loop.create_task`` of the running CPython, whose options it takes:
+            ``name``, and from 3.11 on ``context``.
+
+            Raises ``RuntimeError`` if the loop is closed, ``TypeError`` if ``coro`` is not a
+            coroutine.
+            """
+
+    elif sys.version_info >= (3, 11):
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]:
+            """Schedule the coroutine ``coro`` and return its ``asyncio.Task``.
+
+            As ``asyncio.loop.create_task`` of the running CPython, whose options it takes:
+            ``name``, and from 3.11 on ``context``.
+
+            Raises ``RuntimeError`` if the loop is closed, ``TypeError`` if ``coro`` is not a
+            coroutine.
+            """
+
+    else:
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+        ) -> asyncio.Task[_T]:
+            """Schedule the coroutine ``coro`` and return its ``asyncio.Task``.
+
+            As ``asyncio.loop.create_task`` of the running CPython, whose options it takes:
+            ``name``, and from 3.11 on ``context``.
+
+            Raises ``RuntimeError`` if the loop is closed, ``TypeError`` if ``coro`` is not a
+            coroutine.
+            """
 
     # -- state --------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Have ``run_forever()`` return after the current batch. As ``asyncio.loop.stop``.
+        """Stop ``run_forever()`` at the end of the current iteration. As ``asyncio.loop.stop``.
 
-        Stops the next run after its first batch if the loop does not run.
+        If the loop is not running the next ``run_forever()`` runs one iteration.
         """
 
     def is_running(self) -> bool:
-        """Whether some thread runs the loop. As ``asyncio.loop.is_running``."""
+        """Return True if a thread is running the loop. As ``asyncio.loop.is_running``."""
 
     def is_closed(self) -> bool:
-        """Whether ``close()`` was called. As ``asyncio.loop.is_closed``."""
+        """Return True if the loop was closed. As ``asyncio.loop.is_closed``."""
 
     def get_debug(self) -> bool:
-        """Whether asyncio's debug mode is on. As ``asyncio.loop.get_debug``."""
+        """Return True if the loop is in debug mode. As ``asyncio.loop.get_debug``."""
 
     # -- sockets ------------------------------------------------------------------------------
 
     def sock_recv(self, sock: socket.socket, n: int) -> SocketOperation[bytes]:
-        """Receive up to ``n`` bytes; ``b""`` at the end. Coroutine.
+        """Receive up to ``n`` bytes from a non-blocking socket. Coroutine.
 
-        As ``asyncio.loop.sock_recv``; tried when it is first stepped, then whenever the socket
-        is ready. Awaiting it raises ``OSError`` for what the kernel refuses, ``ValueError`` for
-        a negative ``n``, ``TypeError`` for an ``ssl.SSLSocket``, ``RuntimeError`` if a transport
-        uses the descriptor; in debug mode also ``ValueError`` for a blocking socket.
+        Return ``bytes``, which are empty at the end of the stream. As
+        ``asyncio.loop.sock_recv``. The system call is tried at once when the coroutine is
+        awaited, then whenever the socket is ready.
+
+        Raises ``OSError`` if the kernel reports an error, ``ValueError`` if ``n`` is
+        negative, ``TypeError`` for an ``ssl.SSLSocket``, ``RuntimeError`` if a transport
+        uses the descriptor, and in debug mode ``ValueError`` for a blocking socket.
         """
 
     def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> SocketOperation[int]:
-        """Receive into ``buf``; gives the number of bytes, 0 at the end. Coroutine.
+        """Receive from a non-blocking socket into the buffer ``buf``. Coroutine.
 
-        As ``asyncio.loop.sock_recv_into``. Awaiting it raises what :meth:`sock_recv` raises,
-        and ``BufferError`` or ``TypeError`` for what is no writable contiguous buffer.
+        Return the number of bytes, 0 at the end of the stream. As
+        ``asyncio.loop.sock_recv_into``.
+
+        Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if
+        ``buf`` is not a writable, contiguous buffer.
         """
 
     def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> SocketOperation[None]:
-        """Send all of ``data``. Coroutine.
+        """Send all of ``data`` to a non-blocking socket. Coroutine.
 
-        As ``asyncio.loop.sock_sendall``; after an error or a cancellation nobody can tell how
-        much was sent. Awaiting it raises what :meth:`sock_recv` raises, and ``BufferError`` or
-        ``TypeError`` for what is no contiguous buffer.
+        As ``asyncio.loop.sock_sendall``. After an error or a cancellation it is unknown how
+        many bytes were sent.
+
+        Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if
+        ``data`` is not a contiguous buffer.
         """
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
-        """Connect ``sock`` to a remote address. Coroutine.
+        """Connect a non-blocking socket to a remote address. Coroutine.
 
-        As ``asyncio.loop.sock_connect``: host names are resolved, literal addresses are not. A
-        :class:`SocketOperation` for a TCP or UDP socket of Python's own and a literal address.
-        Awaiting it raises ``OSError`` if there is no connection to be had.
+        As ``asyncio.loop.sock_connect``: a host name is resolved first, a literal address
+        is not. The coroutine is a :class:`SocketOperation` if the address is literal and
+        ``sock`` is a TCP or UDP ``socket.socket``.
+
+        Raises ``OSError`` if the connection cannot be made, ``TypeError`` for an
+        ``ssl.SSLSocket``, and in debug mode ``ValueError`` for a blocking socket.
         """
 
     # -- asyncio's private state, under its own names -------------------------------------------
@@ -233,28 +292,28 @@ class NativeLoop:
     def _thread_id(self, id: int | None) -> None: ...
     @property
     def _ready(self) -> list[Handle | TimerHandle]:
-        """A copy of the ready queue's handles. Assigning does nothing: the queue is the core's."""
+        """A copy of the ready queue's handles. Assigning to it does nothing."""
     @_ready.setter
     def _ready(self, _queue: object) -> None: ...
     @property
     def _scheduled(self) -> list[TimerHandle]:
-        """The timers that have not fired, in no order. Assigning does nothing."""
+        """The timers that have not fired, in no order. Assigning to it does nothing."""
     @_scheduled.setter
     def _scheduled(self, _heap: object) -> None: ...
 
     # -- asyncio's private hooks, under its own names -------------------------------------------
 
     def _check_closed(self) -> None:
-        """Raises ``RuntimeError`` if the loop is closed."""
+        """Raise ``RuntimeError`` if the loop is closed."""
 
     def _run_once(self) -> None:
-        """One turn, without what ``run_forever()`` sets up around it."""
+        """Run one iteration, without what ``run_forever()`` sets up around it."""
 
-    #: What Rust code compiled apart reaches the loop by.
+    #: The capsule through which separately compiled Rust code reaches the loop.
     _bridge: ClassVar[Any]
 
     def _write_to_self(self) -> None:
-        """Wakes the loop if it sleeps."""
+        """Wake the loop if it sleeps."""
 
     def _add_reader(
         self,
@@ -263,10 +322,10 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
-        """Calls ``callback(*args)`` while ``fd`` is readable; cancels the callback it replaces.
+        """Call ``callback(*args)`` while ``fd`` is readable; cancel the callback that it replaces.
 
-        Raises ``RuntimeError`` if the loop is closed, ``ValueError`` for what is no descriptor,
-        ``OSError`` for one that cannot be watched (closed, or a regular file).
+        Raises ``RuntimeError`` if the loop is closed, ``ValueError`` if ``fd`` is not a
+        descriptor, ``OSError`` if it cannot be watched: it is closed, or of a regular file.
         """
 
     def _add_writer(
@@ -276,49 +335,49 @@ class NativeLoop:
         *args: Unpack[_Ts],
         context: Context | None = None,
     ) -> Handle:
-        """The same while ``fd`` is writable."""
+        """Call ``callback(*args)`` while ``fd`` is writable; otherwise like ``_add_reader``."""
 
     def _remove_reader(self, fd: FileDescriptorLike) -> bool:
-        """Takes ``_add_reader`` back; whether there was one. ``False`` on a closed loop."""
+        """Remove the reader of ``fd``. Return False if there was none or the loop is closed."""
 
     def _remove_writer(self, fd: FileDescriptorLike) -> bool:
-        """Takes ``_add_writer`` back; whether there was one. ``False`` on a closed loop."""
+        """Remove the writer of ``fd``. Return False if there was none or the loop is closed."""
 
-    # -- the Python side's own ------------------------------------------------------------------
+    # -- for the Python side of the loop ----------------------------------------------------------
 
     def _open(self) -> None:
-        """Opens the descriptors that the loop itself needs. Raises ``OSError``."""
+        """Open the descriptors that the loop itself needs. Raises ``OSError``."""
 
     def _run(self) -> None:
-        """Runs turns until :meth:`stop`; ``run_forever()`` sets the scene.
+        """Run iterations until :meth:`stop`; the inner part of ``run_forever()``.
 
-        Raises what a callback raised if it is not to be reported but to end the loop, and
-        ``RuntimeError`` inside a tokio runtime of somebody else's.
+        Raises ``SystemExit`` and ``KeyboardInterrupt`` of callbacks, and ``RuntimeError`` if the
+        thread is inside another tokio runtime.
         """
 
     def _dispose(self) -> None:
-        """Lets go of everything, as the last part of ``close()``."""
+        """Release everything that the loop owns, as the last part of ``close()``."""
 
     def _watched(self, fd: int) -> int:
-        """The ``selectors`` events that ``fd`` is watched for, 0 for none."""
+        """Return the ``selectors`` events that ``fd`` is watched for, 0 for none."""
 
     def _registered(self) -> list[tuple[Any, int, int, list[asyncio.Handle | None]]]:
-        """What is registered: file, number, events, and the handles of reader and writer."""
+        """Return the registrations: file, number, events, and handles of reader and writer."""
 
     def _registered_fd(self, file: Any) -> int | None:
-        """The number that a file was registered by, which may be closed by now."""
+        """Return the number under which a file was registered; it may be closed by now."""
 
     def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
-        """``sys.set_asyncgen_hooks``' ``firstiter`` while the loop runs."""
+        """The ``firstiter`` of ``sys.set_asyncgen_hooks`` while the loop runs."""
 
     def _fd_owner(self, fd: int) -> SocketTransport | DatagramTransport | None:
-        """The transport of ours that uses ``fd``."""
+        """Return the native transport that uses ``fd``."""
 
     def _disown_fd(self, fd: int) -> bool:
-        """Forgets that a transport of ours uses ``fd``; whether one did."""
+        """Forget the native transport that uses ``fd``. Return False if there is none."""
 
     def _own_fd(self, transport: object) -> bool:
-        """Takes ``_disown_fd`` back; ``False`` if it is no transport of ours."""
+        """Undo ``_disown_fd``. Return False if ``transport`` is not a native one."""
 
     def _stream_transport(
         self,
@@ -328,14 +387,15 @@ class NativeLoop:
         extra: dict[str, Any] | None,
         server: asyncio.AbstractServer | None,
     ) -> SocketTransport:
-        """A transport over a connected socket; ``connection_made`` is scheduled, then ``waiter``
-        is set.
+        """Make a transport over a connected socket.
+
+        It schedules ``connection_made``, after which ``waiter`` is done.
 
         Raises ``RuntimeError`` if the loop is closed.
         """
 
     def _tls_transport(self, parts: _TlsParts) -> SSLTransport:
-        """A TLS transport; it starts when a transport below calls its ``connection_made``."""
+        """Make a TLS transport. It starts when the transport below calls ``connection_made``."""
 
     def _datagram_transport(
         self,
@@ -345,13 +405,15 @@ class NativeLoop:
         waiter: asyncio.Future[Any] | None,
         extra: dict[str, Any] | None,
     ) -> DatagramTransport:
-        """A transport over an IPv4, IPv6 or Unix datagram socket; ``connection_made`` is
-        scheduled, then ``waiter`` is set. ``address``, if any, is the only one to send to.
+        """Make a transport over an IPv4, IPv6 or Unix datagram socket.
+
+        It schedules ``connection_made``, after which ``waiter`` is done. ``address``, if there is
+        one, is the only address that datagrams are sent to.
 
         Raises ``RuntimeError`` if the loop is closed.
         """
 
-    # What asyncio's own `connect_read_pipe` and `connect_write_pipe` call.
+    # asyncio's own `connect_read_pipe` and `connect_write_pipe` call the next two.
     def _make_read_pipe_transport(
         self,
         pipe: Any,
@@ -359,10 +421,11 @@ class NativeLoop:
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> ReadPipeTransport:
-        """A transport over a file object; ``connection_made`` is scheduled, then ``waiter`` set.
+        """Make a transport that reads from a file object.
 
-        Raises ``RuntimeError`` if the loop is closed, ``OSError`` for a closed descriptor, and
-        ``ValueError`` for what is no pipe, socket or character device.
+        It schedules ``connection_made``, after which ``waiter`` is done. Raises ``RuntimeError`` if
+        the loop is closed, ``OSError`` if the descriptor is closed, and ``ValueError`` if the file
+        is not a pipe, a socket or a character device.
         """
 
     def _make_write_pipe_transport(
@@ -372,7 +435,7 @@ class NativeLoop:
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> WritePipeTransport:
-        """The same for writing."""
+        """Make a transport that writes to a file object; see ``_make_read_pipe_transport``."""
 
     def _listen(
         self,
@@ -381,38 +444,42 @@ class NativeLoop:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: asyncio.AbstractServer | None,
     ) -> Listener:
-        """Accepts connections on a listening socket; each gets a protocol and a transport.
+        """Accept connections on a listening socket; make a protocol and a transport for each.
 
-        ``backlog`` is the most that one turn accepts. Raises ``OSError``.
+        ``backlog`` is the highest number that one iteration accepts. Raises ``OSError``.
         """
 
     def _unlisten(self, listener: Listener) -> None:
-        """Stops accepting; the socket stays open."""
+        """Stop accepting. The socket stays open."""
 
     def _relisten(self, listener: Listener) -> None:
-        """Goes on accepting after ``_unlisten``. Raises ``OSError``."""
+        """Accept again after ``_unlisten``. Raises ``OSError``."""
 
-# At run time the next three are no subclasses of what they derive from here: `__class__` says that
-# they are instances, or the class is registered, so that `isinstance` holds as it does for asyncio.
+# At run time the next three classes do not derive from their bases here: `isinstance` holds because
+# of their `__class__`, or because the class is registered with the base.
 
 @final
 class Handle(asyncio.Handle):
-    """What :meth:`NativeLoop.call_soon` gives out; an ``asyncio.Handle`` to ``isinstance``.
+    """A callback scheduled by :meth:`NativeLoop.call_soon`, which it can cancel.
 
-    Cannot be made by hand: ``asyncio.Handle`` can. Its attributes are read-only.
+    An ``asyncio.Handle`` to ``isinstance``. Only the loop creates it. Its attributes
+    are read-only.
     """
 
     def cancel(self) -> None:
-        """Do not call the callback; no error if that is too late. As ``asyncio.Handle``."""
+        """Cancel the callback, unless it was called already. As ``asyncio.Handle.cancel``."""
 
     def cancelled(self) -> bool:
-        """Whether :meth:`cancel` was called. As ``asyncio.Handle``."""
+        """Return True if the callback was cancelled. As ``asyncio.Handle.cancelled``."""
 
     def get_context(self) -> Context:
-        """What the callback runs in. As ``asyncio.Handle``, there from 3.12 on."""
+        """Return the ``contextvars.Context`` that the callback runs in.
+
+        As ``asyncio.Handle.get_context``, which asyncio has from CPython 3.12 on.
+        """
 
     def _run(self) -> None:
-        """Calls the callback; an error goes to the loop's exception handler.
+        """Call the callback; its error goes to the loop's exception handler.
 
         Raises ``RuntimeError`` if the handle is cancelled.
         """
@@ -434,29 +501,33 @@ class Handle(asyncio.Handle):
 
 @final
 class TimerHandle(asyncio.TimerHandle):
-    """What :meth:`NativeLoop.call_later` gives out; an ``asyncio.TimerHandle`` to ``isinstance``.
+    """A callback scheduled by :meth:`NativeLoop.call_later`, which it can cancel.
 
-    Cannot be made by hand: ``asyncio.TimerHandle`` can. Ordered by time, as asyncio's, among
-    themselves. Its attributes are read-only.
+    An ``asyncio.TimerHandle`` to ``isinstance``. Only the loop creates it. Its
+    attributes are read-only. Handles are ordered by their times, as asyncio's are among
+    themselves.
     """
 
     def when(self) -> float:
-        """When the callback is due, in seconds of the loop's ``time()``.
+        """Return the time at which the callback is due, in seconds of the loop's ``time()``.
 
-        As ``asyncio.TimerHandle``.
+        As ``asyncio.TimerHandle.when``.
         """
 
     def cancel(self) -> None:
-        """Do not call the callback; no error if that is too late. As ``asyncio.TimerHandle``."""
+        """Cancel the callback, unless it was called already. As ``asyncio.Handle.cancel``."""
 
     def cancelled(self) -> bool:
-        """Whether :meth:`cancel` was called. As ``asyncio.TimerHandle``."""
+        """Return True if the callback was cancelled. As ``asyncio.Handle.cancelled``."""
 
     def get_context(self) -> Context:
-        """What the callback runs in. As ``asyncio.TimerHandle``, there from 3.12 on."""
+        """Return the ``contextvars.Context`` that the callback runs in.
+
+        As ``asyncio.Handle.get_context``, which asyncio has from CPython 3.12 on.
+        """
 
     def _run(self) -> None:
-        """See ``Handle``."""
+        """As ``Handle._run``."""
 
     def __hash__(self) -> int: ...
     def __eq__(self, value: object, /) -> bool: ...
@@ -479,21 +550,21 @@ class TimerHandle(asyncio.TimerHandle):
     def _when(self) -> float: ...
     @property
     def _scheduled(self) -> bool:
-        """Whether the timer is yet to fire and was not taken out of the loop."""
+        """True until the timer fires or is removed from the loop."""
 
 @final
 class SocketOperation(Coroutine[Any, Any, _T_co]):
-    """A ``sock_*`` call under way: a coroutine, to be awaited once.
+    """A ``sock_*`` call of a loop: a coroutine, to be awaited once.
 
-    Warns with ``RuntimeWarning`` if it never is.
+    Warns with ``RuntimeWarning`` if it is never awaited.
     """
 
     __name__: str
     __qualname__: str
     def send(self, value: Any, /) -> Any:
-        """As ``coroutine.send``: ``StopIteration`` carries the result.
+        """Run the coroutine to its next suspension; as ``send`` of a coroutine.
 
-        Raises ``RuntimeError`` when it is over.
+        Raises ``StopIteration`` with the result, ``RuntimeError`` if the coroutine is over.
         """
 
     @overload
@@ -503,14 +574,15 @@ class SocketOperation(Coroutine[Any, Any, _T_co]):
         val: BaseException | object = None,
         tb: TracebackType | None = None,
         /,
-    ) -> Any:
-        """As ``coroutine.throw``."""
+    ) -> Any: ...
     @overload
     def throw(
         self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
-    ) -> Any: ...
+    ) -> Any:
+        """Raise an exception where the coroutine is suspended; as ``throw`` of a coroutine."""
+
     def close(self) -> None:
-        """As ``coroutine.close``: waits no more."""
+        """End the coroutine, and what it waits for; as ``close`` of a coroutine."""
 
     def __await__(self) -> Generator[Any, Any, _T_co]: ...
     def __iter__(self) -> Self: ...
@@ -518,99 +590,124 @@ class SocketOperation(Coroutine[Any, Any, _T_co]):
 
 @final
 class SocketTransport(transports._FlowControlMixin):
-    """A stream connection, TCP or Unix; an ``asyncio.Transport``.
+    """A transport over a stream socket, TCP or Unix; an ``asyncio.Transport``.
 
-    Writes of one turn leave together at its end. Cannot be made by hand: the loop does it. A
-    transport that nobody closed warns with ``ResourceWarning`` when it is collected.
+    The loop creates it. The data written in one iteration is sent at its end, in one
+    system call. A transport that was not closed warns with ``ResourceWarning`` when it
+    is collected.
     """
 
     # -- writing ------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Send ``data``, which may change afterwards. As ``asyncio.WriteTransport.write``.
+        """Send ``data``, a bytes-like object, without blocking.
 
-        Never waits: what the kernel does not take is buffered, and beyond the high-water mark
-        the protocol's ``pause_writing()`` is called. Dropped after the connection is lost.
+        As ``asyncio.WriteTransport.write``. The caller may change the object afterwards.
+        The transport buffers what the kernel does not accept; above the high-water mark it
+        calls ``pause_writing()`` of the protocol. Data written after the connection was
+        lost is dropped.
 
-        Raises ``TypeError`` for what is not bytes-like, ``RuntimeError`` after
-        :meth:`write_eof`, and while a ``sendfile()`` is under way.
+        Raises ``TypeError`` if ``data`` is not bytes-like, ``RuntimeError`` after
+        :meth:`write_eof` and during a ``loop.sendfile()``.
         """
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send each of an iterable. As ``asyncio.WriteTransport.writelines``.
+        """Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.
 
-        Raises what :meth:`write` raises; then none of them is sent.
+        Raises what :meth:`write` raises, and then sends none of them.
         """
 
     def write_eof(self) -> None:
-        """End the sending side once what is buffered has left.
+        """Close the sending side once the buffer is empty. As ``asyncio.WriteTransport.write_eof``.
 
-        As ``asyncio.WriteTransport.write_eof``. Calling it twice does no harm.
+        Calling it twice does no harm.
         """
 
     def can_write_eof(self) -> bool:
-        """``True``. As ``asyncio.WriteTransport.can_write_eof``."""
+        """Return True. As ``asyncio.WriteTransport.can_write_eof``."""
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken yet, after trying to hand over this turn's.
+        """Return the size of the write buffer in bytes.
 
-        As ``asyncio.WriteTransport.get_write_buffer_size``.
+        As ``asyncio.WriteTransport.get_write_buffer_size``. Over a stream socket the
+        transport first sends what the kernel accepts. TLS counts plaintext and ciphertext.
+        From CPython 3.13 on each datagram counts 8 bytes more.
         """
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB.
+        """Return the marks ``(low, high)`` of the write buffer in bytes.
 
-        As ``asyncio.WriteTransport.get_write_buffer_limits``.
+        They are 16 KiB and 64 KiB at first, for TLS 128 KiB and 512 KiB. As
+        ``asyncio.WriteTransport.get_write_buffer_limits``.
         """
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks, in bytes: above ``high`` the protocol is paused, at ``low`` resumed.
+        """Set the marks of the write buffer, in bytes. The defaults are asyncio's.
 
-        As ``asyncio.WriteTransport.set_write_buffer_limits``, its defaults included. Raises
-        ``ValueError`` unless ``high >= low >= 0``.
+        Above ``high``, for TLS from it on, the transport calls ``pause_writing()`` of the
+        protocol; at ``low`` and below, for pipes when the buffer is empty,
+        ``resume_writing()``. As ``asyncio.WriteTransport.set_write_buffer_limits``.
+
+        Raises ``ValueError`` unless ``high >= low >= 0``.
         """
 
     # -- reading ------------------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+        """Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``."""
 
     def pause_reading(self) -> None:
-        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+        """Pass no data to the protocol until reading is resumed.
+
+        As ``asyncio.ReadTransport.pause_reading``.
+        """
 
     def resume_reading(self) -> None:
-        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``."""
+        """Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.
+
+        For a pipe it raises ``PermissionError`` if the file is a device that cannot be
+        watched.
+        """
 
     # -- the connection -----------------------------------------------------------------------
 
     def close(self) -> None:
-        """Read no more, send what is buffered, then close. As ``asyncio.BaseTransport.close``.
+        """Stop receiving, send what is buffered, then close.
 
-        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        As ``asyncio.BaseTransport.close``. Raises ``RuntimeError`` if the loop is closed
+        and the transport is not.
         """
 
     def abort(self) -> None:
-        """Close at once; what the kernel has not taken is lost. As ``asyncio.WriteTransport``.
+        """Close at once; what is buffered is lost. As ``asyncio.WriteTransport.abort``.
 
-        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        Over a socket it raises ``RuntimeError`` if the loop is closed and the transport is
+        not.
         """
 
     def is_closing(self) -> bool:
-        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+        """Return True if the transport is closing or closed.
+
+        As ``asyncio.BaseTransport.is_closing``.
+        """
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The current protocol, ``None`` once the connection is lost.
+        """Return the current protocol, ``None`` after the connection was lost.
 
         As ``asyncio.BaseTransport.get_protocol``.
         """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+        """Set the protocol whose methods the transport calls from now on.
+
+        As ``asyncio.BaseTransport.set_protocol``.
+        """
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``"socket"``, ``"sockname"``, ``"peername"``, or what the transport was made with.
+        """Return a fact of the transport by its name: ``"socket"``, ``"sockname"``, ``"peername"``.
 
-        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        It also has the names that it was made with. Return ``default`` for an unknown name.
+        As ``asyncio.BaseTransport.get_extra_info``.
         """
 
     def __del__(self) -> None: ...
@@ -640,109 +737,160 @@ class SocketTransport(transports._FlowControlMixin):
     def _low_water(self) -> int: ...
     @property
     def _sock(self) -> socket.socket | None:
-        """Made when somebody asks; ``None`` once closed."""
+        """Made when it is first read; ``None`` once closed."""
     @property
     def _sock_fd(self) -> int: ...
     @property
     def _extra(self) -> dict[str, Any]:
-        """A copy; all of ``get_extra_info``."""
+        """A copy of all facts of ``get_extra_info``."""
 
     def _force_close(self, exc: BaseException | None) -> None:
-        """Closes at once; ``exc`` goes to ``connection_lost``."""
+        """Close at once and pass ``exc`` to ``connection_lost``."""
 
     def _make_empty_waiter(self) -> asyncio.Future[None]:
-        """A future that is done when the buffer is empty; nothing can be written meanwhile.
+        """Return a future that is done when the buffer is empty; writes are refused until then.
 
-        Raises ``RuntimeError`` if there is one already, and if the connection is lost.
+        Raises ``RuntimeError`` if there is one already, or if the connection is lost.
         """
 
     def _reset_empty_waiter(self) -> None:
-        """Lets writes through again."""
+        """Allow writes again."""
 
 @final
 class SSLTransport(transports._FlowControlMixin, asyncio.Protocol):
     """TLS between a protocol and the transport below.
 
-    It is the ``asyncio.Transport`` of the one and the ``asyncio.Protocol`` of the other.
-    Cannot be made by hand: ``ssl=`` and ``start_tls`` do it.
+    It is the ``asyncio.Transport`` of the former and the ``asyncio.Protocol`` of the
+    latter. The loop creates it, for ``ssl=`` and in ``start_tls``.
     """
 
     # -- for the application ------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Encrypt and send ``data``. As ``asyncio.WriteTransport.write``.
+        """Encrypt and send ``data``, a bytes-like object. As ``asyncio.WriteTransport.write``.
 
-        Never waits: what the transport below does not take is buffered, and from the high-water
-        mark on the protocol's ``pause_writing()`` is called. Dropped once the transport closes.
+        It does not block. The transport buffers what the transport below does not accept;
+        from the high-water mark on it calls ``pause_writing()`` of the protocol. Data
+        written after the transport was closed is dropped.
 
-        Raises ``TypeError`` for what is not bytes-like.
+        Raises ``TypeError`` if ``data`` is not bytes-like.
         """
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send each of an iterable. As ``asyncio.WriteTransport.writelines``.
+        """Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.
 
-        Raises what :meth:`write` raises; then none of them is sent.
+        Raises what :meth:`write` raises, and then sends none of them.
         """
 
     def write_eof(self) -> None:
-        """TLS cannot end one side only: raises ``NotImplementedError``."""
+        """Raise ``NotImplementedError``: TLS cannot close one side only.
+
+        As ``asyncio.WriteTransport.write_eof`` of asyncio's TLS.
+        """
 
     def can_write_eof(self) -> bool:
-        """``False``. As ``asyncio.WriteTransport.can_write_eof``."""
+        """Return False. As ``asyncio.WriteTransport.can_write_eof``."""
 
     def get_write_buffer_size(self) -> int:
-        """Bytes of plain- and ciphertext that the transport below has not taken yet."""
+        """Return the size of the write buffer in bytes.
+
+        As ``asyncio.WriteTransport.get_write_buffer_size``. Over a stream socket the
+        transport first sends what the kernel accepts. TLS counts plaintext and ciphertext.
+        From CPython 3.13 on each datagram counts 8 bytes more.
+        """
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The low- and the high-water mark, in bytes; at first 128 KiB and 512 KiB."""
+        """Return the marks ``(low, high)`` of the write buffer in bytes.
+
+        They are 16 KiB and 64 KiB at first, for TLS 128 KiB and 512 KiB. As
+        ``asyncio.WriteTransport.get_write_buffer_limits``.
+        """
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks, in bytes: from ``high`` on the protocol is paused, at ``low`` resumed.
+        """Set the marks of the write buffer, in bytes. The defaults are asyncio's.
+
+        Above ``high``, for TLS from it on, the transport calls ``pause_writing()`` of the
+        protocol; at ``low`` and below, for pipes when the buffer is empty,
+        ``resume_writing()``. As ``asyncio.WriteTransport.set_write_buffer_limits``.
 
         Raises ``ValueError`` unless ``high >= low >= 0``.
         """
 
     def get_read_buffer_size(self) -> int:
-        """Bytes of ciphertext that are not decrypted yet, because reading is paused."""
+        """Return the bytes of ciphertext that wait to be decrypted while reading is paused.
+
+        As ``get_read_buffer_size`` of asyncio's TLS.
+        """
 
     def get_read_buffer_limits(self) -> tuple[int, int]:
-        """The marks of :meth:`get_read_buffer_size`; at first 64 KiB and 256 KiB."""
+        """Return the marks ``(low, high)`` of the read buffer in bytes.
+
+        They are 64 KiB and 256 KiB at first. As ``get_read_buffer_limits`` of asyncio's
+        TLS.
+        """
 
     def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set these marks, in bytes: from ``high`` on the transport below is paused.
+        """Set the marks of the read buffer, in bytes. The defaults are asyncio's.
+
+        From ``high`` on the transport below is paused, at ``low`` and below resumed. As
+        ``set_read_buffer_limits`` of asyncio's TLS.
 
         Raises ``ValueError`` unless ``high >= low >= 0``.
         """
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+        """Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``."""
 
     def pause_reading(self) -> None:
-        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+        """Pass no data to the protocol until reading is resumed.
+
+        As ``asyncio.ReadTransport.pause_reading``.
+        """
 
     def resume_reading(self) -> None:
-        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``."""
+        """Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.
+
+        For a pipe it raises ``PermissionError`` if the file is a device that cannot be
+        watched.
+        """
 
     def close(self) -> None:
-        """Send what is buffered, say good-bye to the peer, close when it has answered."""
+        """Send what is buffered and a closing alert; close after the peer has sent its own.
+
+        As ``asyncio.BaseTransport.close``.
+        """
 
     def abort(self) -> None:
-        """Close at once, without a word to the peer. As ``asyncio.WriteTransport.abort``."""
+        """Close at once; what is buffered is lost. As ``asyncio.WriteTransport.abort``.
+
+        Over a socket it raises ``RuntimeError`` if the loop is closed and the transport is
+        not.
+        """
 
     def is_closing(self) -> bool:
-        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+        """Return True if the transport is closing or closed.
+
+        As ``asyncio.BaseTransport.is_closing``.
+        """
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The application's protocol, ``None`` once the connection is lost."""
+        """Return the current protocol, ``None`` after the connection was lost.
+
+        As ``asyncio.BaseTransport.get_protocol``.
+        """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+        """Set the protocol whose methods the transport calls from now on.
+
+        As ``asyncio.BaseTransport.set_protocol``.
+        """
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``"sslcontext"``, and after the handshake ``"ssl_object"``, ``"peercert"``,
-        ``"cipher"``, ``"compression"``; for other names, what the transport below knows.
+        """Return ``"sslcontext"``, or after the handshake a fact of the TLS session.
 
-        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        The facts are ``"ssl_object"``, ``"peercert"``, ``"cipher"``, ``"compression"``. For
+        any other name it returns what the transport below has, or ``default``. As
+        ``asyncio.BaseTransport.get_extra_info``.
         """
 
     def __del__(self) -> None: ...
@@ -750,13 +898,22 @@ class SSLTransport(transports._FlowControlMixin, asyncio.Protocol):
     # -- for the transport below: ``asyncio.Protocol`` ------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the handshake."""
+        """Start the handshake over ``transport``. As ``asyncio.BaseProtocol.connection_made``."""
 
-    def connection_lost(self, exc: BaseException | None) -> None: ...
-    def data_received(self, data: bytes) -> None: ...
-    def eof_received(self) -> bool: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Report the end of the transport below. As ``asyncio.BaseProtocol.connection_lost``."""
+
+    def data_received(self, data: bytes) -> None:
+        """Decrypt ``data`` for the protocol. As ``asyncio.Protocol.data_received``."""
+
+    def eof_received(self) -> bool:
+        """End the connection without a closing alert. As ``asyncio.Protocol.eof_received``."""
+
+    def pause_writing(self) -> None:
+        """Send nothing to the transport below. As ``asyncio.BaseProtocol.pause_writing``."""
+
+    def resume_writing(self) -> None:
+        """Send to the transport below again. As ``asyncio.BaseProtocol.resume_writing``."""
 
     # -- what asyncio's own code asks of its transports -----------------------------------------
 
@@ -773,7 +930,7 @@ class SSLTransport(transports._FlowControlMixin, asyncio.Protocol):
         """The protocol of the transport below: itself."""
 
     def _force_close(self, exc: BaseException | None) -> None:
-        """Closes at once; ``exc`` goes to ``connection_lost``."""
+        """Close at once and pass ``exc`` to ``connection_lost``."""
 
     def _read_on(self) -> None: ...
     def _check_handshake_timeout(self) -> None: ...
@@ -781,86 +938,112 @@ class SSLTransport(transports._FlowControlMixin, asyncio.Protocol):
 
 @final
 class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
-    """A datagram socket, UDP or Unix; an ``asyncio.DatagramTransport``, and as asyncio's own an
-    ``asyncio.Transport``.
+    """A transport over a datagram socket, UDP or Unix; an ``asyncio.DatagramTransport``.
 
-    Cannot be made by hand: the loop does it. A transport that nobody closed warns with
-    ``ResourceWarning`` when it is collected.
+    As asyncio's own, it is an ``asyncio.Transport`` as well. The loop creates it. A
+    transport that was not closed warns with ``ResourceWarning`` when it is collected.
     """
 
     # -- sending ------------------------------------------------------------------------------
 
     def sendto(self, data: bytes | bytearray | memoryview[Any], addr: Any = None) -> None:
-        """Send a datagram, at once if the kernel takes it. As ``asyncio.DatagramTransport.sendto``.
+        """Send a datagram without blocking. As ``asyncio.DatagramTransport.sendto``.
 
-        ``addr`` is an address of the socket's family as Python spells it, ``None`` for the peer
-        of a connected socket. What the kernel does not take now is buffered; beyond the
-        high-water mark the protocol's ``pause_writing()`` is called. ``OSError`` goes to the
-        protocol's ``error_received()``, and what else the address gives rise to ends the
-        transport. Nothing is sent before 3.13 if ``data`` is empty.
+        ``data`` is a bytes-like object; ``addr`` is an address of the socket's family in
+        Python's form, ``None`` for the peer of a connected socket. The transport buffers
+        what the kernel does not accept; above the high-water mark it calls
+        ``pause_writing()`` of the protocol. An ``OSError`` goes to ``error_received()`` of
+        the protocol, any other error that the address causes ends the transport. Before
+        CPython 3.13 empty datagrams are not sent.
 
-        Raises ``TypeError`` for what is not bytes-like, ``ValueError`` for another address than
-        the one connected to, ``AttributeError`` once closed unless made with ``remote_addr``:
-        then datagrams are dropped.
+        Raises ``TypeError`` if ``data`` is not bytes-like, ``ValueError`` if ``addr`` is
+        not the address that the socket is connected to, and ``AttributeError`` after the
+        transport was closed, unless it was made with ``remote_addr``: then datagrams are
+        dropped.
         """
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken yet; from 3.13 on with 8 more for each datagram.
+        """Return the size of the write buffer in bytes.
 
-        As ``asyncio.WriteTransport.get_write_buffer_size``.
+        As ``asyncio.WriteTransport.get_write_buffer_size``. Over a stream socket the
+        transport first sends what the kernel accepts. TLS counts plaintext and ciphertext.
+        From CPython 3.13 on each datagram counts 8 bytes more.
         """
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB.
+        """Return the marks ``(low, high)`` of the write buffer in bytes.
 
-        As ``asyncio.WriteTransport.get_write_buffer_limits``.
+        They are 16 KiB and 64 KiB at first, for TLS 128 KiB and 512 KiB. As
+        ``asyncio.WriteTransport.get_write_buffer_limits``.
         """
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks, in bytes: above ``high`` the protocol is paused, at ``low`` resumed.
+        """Set the marks of the write buffer, in bytes. The defaults are asyncio's.
 
-        As ``asyncio.WriteTransport.set_write_buffer_limits``, its defaults included. Raises
-        ``ValueError`` unless ``high >= low >= 0``.
+        Above ``high``, for TLS from it on, the transport calls ``pause_writing()`` of the
+        protocol; at ``low`` and below, for pipes when the buffer is empty,
+        ``resume_writing()``. As ``asyncio.WriteTransport.set_write_buffer_limits``.
+
+        Raises ``ValueError`` unless ``high >= low >= 0``.
         """
 
     # -- receiving ----------------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets datagrams. As ``asyncio.ReadTransport.is_reading``."""
+        """Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``."""
 
     def pause_reading(self) -> None:
-        """Give the protocol no more datagrams. As ``asyncio.ReadTransport.pause_reading``."""
+        """Pass no data to the protocol until reading is resumed.
+
+        As ``asyncio.ReadTransport.pause_reading``.
+        """
 
     def resume_reading(self) -> None:
-        """Give the protocol datagrams again. As ``asyncio.ReadTransport.resume_reading``."""
+        """Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.
+
+        For a pipe it raises ``PermissionError`` if the file is a device that cannot be
+        watched.
+        """
 
     # -- the endpoint -------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Receive no more, send what is buffered, then close. As ``asyncio.BaseTransport.close``.
+        """Stop receiving, send what is buffered, then close.
 
-        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        As ``asyncio.BaseTransport.close``. Raises ``RuntimeError`` if the loop is closed
+        and the transport is not.
         """
 
     def abort(self) -> None:
-        """Close at once; what is buffered is lost. As ``asyncio.DatagramTransport.abort``.
+        """Close at once; what is buffered is lost. As ``asyncio.WriteTransport.abort``.
 
-        Raises ``RuntimeError`` if the loop is closed and the transport is not.
+        Over a socket it raises ``RuntimeError`` if the loop is closed and the transport is
+        not.
         """
 
     def is_closing(self) -> bool:
-        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+        """Return True if the transport is closing or closed.
+
+        As ``asyncio.BaseTransport.is_closing``.
+        """
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The current protocol, ``None`` once closed. As ``asyncio.BaseTransport.get_protocol``."""
+        """Return the current protocol, ``None`` after the connection was lost.
+
+        As ``asyncio.BaseTransport.get_protocol``.
+        """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+        """Set the protocol whose methods the transport calls from now on.
+
+        As ``asyncio.BaseTransport.set_protocol``.
+        """
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``"socket"``, ``"sockname"``, ``"peername"``, or what the transport was made with.
+        """Return a fact of the transport by its name: ``"socket"``, ``"sockname"``, ``"peername"``.
 
-        ``default`` for what is unknown. As ``asyncio.BaseTransport.get_extra_info``.
+        It also has the names that it was made with. Return ``default`` for an unknown name.
+        As ``asyncio.BaseTransport.get_extra_info``.
         """
 
     def __del__(self) -> None: ...
@@ -868,7 +1051,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
     # -- what asyncio's transports have, under the same names -----------------------------------
 
     max_size: ClassVar[int]
-    """Bytes of a datagram that are kept."""
+    """The size in bytes beyond which a datagram is cut."""
     @property
     def _loop(self) -> asyncio.AbstractEventLoop | None:
         """``None`` once closed."""
@@ -892,45 +1075,58 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         """The ``remote_addr`` that it was made with, resolved."""
 
     def _force_close(self, exc: BaseException | None) -> None:
-        """Closes at once; ``exc`` goes to ``connection_lost``."""
+        """Close at once and pass ``exc`` to ``connection_lost``."""
 
     def _sendto_ready(self) -> None:
-        """Sends what is buffered until the kernel takes no more."""
+        """Send what is buffered until the kernel accepts no more."""
 
 @final
 class ReadPipeTransport(asyncio.ReadTransport):
-    """The reading end of a pipe, or a FIFO, a socket, a character device.
+    """The reading end of a pipe, a FIFO, a socket or a character device.
 
-    Cannot be made by hand: ``connect_read_pipe`` does it. A transport that nobody closed warns
-    with ``ResourceWarning`` when it is collected.
+    ``connect_read_pipe`` creates it; an ``asyncio.ReadTransport``. A transport that was
+    not closed warns with ``ResourceWarning`` when it is collected.
     """
 
     def close(self) -> None:
-        """Read no more, and close the file. As ``asyncio.BaseTransport.close``.
+        """Stop reading and close the file. As ``asyncio.BaseTransport.close``.
 
-        At once, and without a word to the protocol, if the loop is closed.
+        If the loop is closed it calls no method of the protocol.
         """
 
     def is_closing(self) -> bool:
-        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+        """Return True if the transport is closing or closed.
+
+        As ``asyncio.BaseTransport.is_closing``.
+        """
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets data. As ``asyncio.ReadTransport.is_reading``."""
+        """Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``."""
 
     def pause_reading(self) -> None:
-        """Give the protocol no more data. As ``asyncio.ReadTransport.pause_reading``."""
+        """Pass no data to the protocol until reading is resumed.
+
+        As ``asyncio.ReadTransport.pause_reading``.
+        """
 
     def resume_reading(self) -> None:
-        """Give the protocol data again. As ``asyncio.ReadTransport.resume_reading``.
+        """Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.
 
-        Raises ``PermissionError`` for a device that cannot be watched.
+        For a pipe it raises ``PermissionError`` if the file is a device that cannot be
+        watched.
         """
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The current protocol, ``None`` once the connection is lost."""
+        """Return the current protocol, ``None`` after the connection was lost.
+
+        As ``asyncio.BaseTransport.get_protocol``.
+        """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+        """Set the protocol whose methods the transport calls from now on.
+
+        As ``asyncio.BaseTransport.set_protocol``.
+        """
 
     def __del__(self) -> None: ...
 
@@ -952,61 +1148,89 @@ class ReadPipeTransport(asyncio.ReadTransport):
     @property
     def _paused(self) -> bool: ...
     def _read_ready(self) -> None:
-        """The descriptor is ready."""
+        """Called when the descriptor is readable."""
 
 @final
 class WritePipeTransport(transports._FlowControlMixin):
-    """The writing end of a pipe, or a FIFO, a socket, a character device.
+    """The writing end of a pipe, a FIFO, a socket or a character device.
 
-    Cannot be made by hand: ``connect_write_pipe`` does it. A transport that nobody closed warns
-    with ``ResourceWarning`` when it is collected.
+    ``connect_write_pipe`` creates it; an ``asyncio.WriteTransport``. A transport that
+    was not closed warns with ``ResourceWarning`` when it is collected.
     """
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Write ``data``, which may change afterwards. As ``asyncio.WriteTransport.write``.
+        """Write ``data``, a bytes-like object, without blocking.
 
-        At once, as much as the kernel takes; the rest is buffered, and beyond the high-water
-        mark the protocol's ``pause_writing()`` is called. Dropped once the reader is gone.
+        As ``asyncio.WriteTransport.write``. The caller may change the object afterwards.
+        The transport buffers what the kernel does not accept; above the high-water mark it
+        calls ``pause_writing()`` of the protocol. Data written after the reader has closed
+        its end is dropped.
 
-        Raises ``AssertionError`` for what is not bytes-like, as asyncio does.
+        Raises ``AssertionError`` if ``data`` is not bytes-like, as asyncio does.
         """
 
     def can_write_eof(self) -> bool:
-        """``True``. As ``asyncio.WriteTransport.can_write_eof``."""
+        """Return True. As ``asyncio.WriteTransport.can_write_eof``."""
 
     def write_eof(self) -> None:
-        """The same as :meth:`close`. As ``asyncio.WriteTransport.write_eof``."""
+        """Write what is buffered, then close the file. As ``asyncio.WriteTransport.write_eof``."""
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken. As ``asyncio.WriteTransport``."""
+        """Return the size of the write buffer in bytes.
+
+        As ``asyncio.WriteTransport.get_write_buffer_size``. Over a stream socket the
+        transport first sends what the kernel accepts. TLS counts plaintext and ciphertext.
+        From CPython 3.13 on each datagram counts 8 bytes more.
+        """
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The low- and the high-water mark, in bytes; at first 16 KiB and 64 KiB."""
+        """Return the marks ``(low, high)`` of the write buffer in bytes.
+
+        They are 16 KiB and 64 KiB at first, for TLS 128 KiB and 512 KiB. As
+        ``asyncio.WriteTransport.get_write_buffer_limits``.
+        """
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks, in bytes: above ``high`` the protocol is paused.
+        """Set the marks of the write buffer, in bytes. The defaults are asyncio's.
 
-        It is resumed when nothing is left, as asyncio does it. Raises ``ValueError`` unless
-        ``high >= low >= 0``.
+        Above ``high``, for TLS from it on, the transport calls ``pause_writing()`` of the
+        protocol; at ``low`` and below, for pipes when the buffer is empty,
+        ``resume_writing()``. As ``asyncio.WriteTransport.set_write_buffer_limits``.
+
+        Raises ``ValueError`` unless ``high >= low >= 0``.
         """
 
     def close(self) -> None:
         """Write what is buffered, then close the file. As ``asyncio.BaseTransport.close``.
 
-        At once, and without a word to the protocol, if the loop is closed.
+        If the loop is closed it closes the file at once and calls no method of the
+        protocol.
         """
 
     def abort(self) -> None:
-        """Close; what is buffered is lost. As ``asyncio.WriteTransport.abort``."""
+        """Close at once; what is buffered is lost. As ``asyncio.WriteTransport.abort``.
+
+        Over a socket it raises ``RuntimeError`` if the loop is closed and the transport is
+        not.
+        """
 
     def is_closing(self) -> bool:
-        """Whether it is closing or closed. As ``asyncio.BaseTransport.is_closing``."""
+        """Return True if the transport is closing or closed.
+
+        As ``asyncio.BaseTransport.is_closing``.
+        """
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The current protocol, ``None`` once the connection is lost."""
+        """Return the current protocol, ``None`` after the connection was lost.
+
+        As ``asyncio.BaseTransport.get_protocol``.
+        """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol called from now on. As ``asyncio.BaseTransport.set_protocol``."""
+        """Set the protocol whose methods the transport calls from now on.
+
+        As ``asyncio.BaseTransport.set_protocol``.
+        """
 
     def __del__(self) -> None: ...
 
@@ -1027,7 +1251,7 @@ class WritePipeTransport(transports._FlowControlMixin):
     def _closing(self) -> bool: ...
     @property
     def _conn_lost(self) -> int:
-        """Writes since the reader is gone or the transport was closed."""
+        """The number of writes since the reader closed its end or the transport was closed."""
     @property
     def _protocol_paused(self) -> bool: ...
     @property
@@ -1035,10 +1259,10 @@ class WritePipeTransport(transports._FlowControlMixin):
     @property
     def _low_water(self) -> int: ...
     def _read_ready(self) -> None:
-        """The reader is gone."""
+        """Called when the reader has closed its end."""
 
     def _write_ready(self) -> None:
-        """The descriptor takes more."""
+        """Called when the descriptor is writable."""
 
 @final
 class Clients:
@@ -1046,13 +1270,13 @@ class Clients:
 
     def __new__(cls, event_loop: NativeLoop, server: asyncio.AbstractServer) -> Clients: ...
     def add(self, transport: asyncio.BaseTransport) -> None:
-        """A connection was made."""
+        """Add the transport of a new connection."""
 
     def discard(self, transport: asyncio.BaseTransport) -> None:
-        """A connection is gone."""
+        """Remove the transport of a lost connection."""
 
     def copy(self) -> set[asyncio.BaseTransport]:
-        """The transports as they are now."""
+        """Return the transports of all connections."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[asyncio.BaseTransport]: ...
@@ -1060,32 +1284,44 @@ class Clients:
 
 @final
 class AsyncGenerators:
-    """The asynchronous generators that a loop closes: what asyncio uses of a ``WeakSet``."""
+    """The asynchronous generators that a loop closes when it ends.
+
+    It has the methods of ``weakref.WeakSet`` that asyncio uses, and runs no Python code
+    when a generator begins or is freed. It holds no generator, and nothing that refers
+    to the loop: the garbage collector need not visit it.
+    """
 
     def __new__(cls) -> Self: ...
-    def add(self, generator: AsyncGenerator[Any, Any]) -> None: ...
-    def discard(self, generator: AsyncGenerator[Any, Any]) -> None: ...
-    def clear(self) -> None: ...
+    def add(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Add a generator, by a weak reference."""
+
+    def discard(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Remove a generator."""
+
+    def clear(self) -> None:
+        """Remove all generators."""
+
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[AsyncGenerator[Any, Any]]: ...
 
 @final
 class Listener:
-    """A socket that accepts connections for an ``asyncio.Server``; see ``_listen``."""
+    """A socket that accepts connections for an ``asyncio.Server``."""
 
 def literal_addrinfo(
     host: object, port: object, family: int, type: int, proto: int, flags: int
 ) -> _GetAddrInfoResult | None:
-    """``socket.getaddrinfo``'s answer for a literal address, without a system call.
+    """Return what ``socket.getaddrinfo`` returns for a literal address, without a system call.
 
-    ``None`` for all but the plain forms: then libc must be asked. Raises ``TypeError`` or
-    ``OverflowError`` if one of the last four is no C ``int``.
+    Return ``None`` if ``host`` is not a literal address of a plain form: then libc must
+    be asked. Raises ``TypeError`` or ``OverflowError`` if one of the last four is no C
+    ``int``.
     """
 
 def looks_numeric(host: object) -> bool:
-    """Whether libc may take ``host`` (``str`` or ``bytes``) for an address.
+    """Return True if libc may read ``host``, a ``str`` or ``bytes``, as a literal address.
 
-    Then asking it with ``AI_NUMERICHOST`` does not reach the resolver.
+    Then ``getaddrinfo`` with ``AI_NUMERICHOST`` does not call the resolver.
     """
 
 @overload
@@ -1214,22 +1450,28 @@ def gather(
 def gather(
     *coros_or_futures: _FutureLike[_T], return_exceptions: bool
 ) -> asyncio.Future[list[_Outcome[_T]]]:
-    """Run awaitables at the same time; gives the list of their results, in their order.
+    """Run awaitables concurrently; return a future of the list of their results, in order.
 
-    As ``asyncio.gather``, which it is on another loop. With ``return_exceptions`` exceptions are
-    results like others; else the first one is raised, and the others go on. Cancelling it cancels
-    them all. Raises ``TypeError`` for what is no awaitable, ``ValueError`` for a future of
+    As ``asyncio.gather``, which it calls on any loop but a :class:`tokioloop.Loop`. If
+    ``return_exceptions`` is true exceptions are results like others; otherwise the
+    first one is raised, and the other awaitables go on. Cancelling the future cancels
+    all of them.
+
+    Raises ``TypeError`` if an argument is not awaitable, ``ValueError`` for a future of
     another loop.
     """
 
 def run_coroutine_threadsafe(
     coro: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop
 ) -> concurrent.futures.Future[_T]:
-    """Run ``coro`` on a loop of another thread; the future is for this one.
+    """Run the coroutine ``coro`` on the loop of another thread.
 
-    As ``asyncio.run_coroutine_threadsafe``, which it is for another loop. Cancelling the future
-    cancels the task. Raises ``TypeError`` for what is no coroutine, and ``RuntimeError`` if the
-    loop is closed.
+    Return a ``concurrent.futures.Future``; cancelling it cancels the task. As
+    ``asyncio.run_coroutine_threadsafe``, which it calls for any loop but a
+    :class:`tokioloop.Loop`.
+
+    Raises ``TypeError`` if ``coro`` is not a coroutine, ``RuntimeError`` if the loop is
+    closed.
     """
 
 class _SleepFunction(Protocol):
@@ -1238,30 +1480,38 @@ class _SleepFunction(Protocol):
     @overload
     def __call__(self, delay: float, result: _T) -> Coroutine[Any, Any, _T]: ...
 
-#: As ``asyncio.sleep``: see :func:`tokioloop.sleep`.
 sleep: _SleepFunction
+"""Block for ``delay`` seconds, never less, then return ``result``. Coroutine.
+
+As ``asyncio.sleep``. A ``delay`` of zero or less lets the callbacks that are ready run once.
+Awaiting it raises ``TypeError`` if ``delay`` is not a number, ``ValueError`` if it is NaN.
+"""
 
 @final
 class Sleep(Coroutine[Any, Any, _T_co]):
-    """What :func:`tokioloop.sleep` gives on a loop of ours: a coroutine and its timer in one.
+    """A call of :func:`tokioloop.sleep` on a :class:`tokioloop.Loop`: a coroutine and its timer.
 
-    Not made by hand. Warns with ``RuntimeWarning`` if it is never awaited.
+    Only ``sleep`` creates it. Warns with ``RuntimeWarning`` if it is never awaited.
     """
 
     __name__: str
     __qualname__: str
+    # As those of a Python coroutine, which have no docstrings either. No Python code runs inside.
     @property
-    def cr_running(self) -> bool:
-        """``False``: no Python code runs inside."""
+    def cr_running(self) -> bool: ...
     @property
-    def cr_suspended(self) -> bool:
-        """Whether it waits."""
+    def cr_suspended(self) -> bool: ...
     @property
     def cr_origin(self) -> None: ...
     def __await__(self) -> Generator[Any, Any, _T_co]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
-    def send(self, value: Any, /) -> Any: ...
+    def send(self, value: Any, /) -> Any:
+        """Run the coroutine to its next suspension; as ``send`` of a coroutine.
+
+        Raises ``StopIteration`` with the result, ``RuntimeError`` if the coroutine is over.
+        """
+
     @overload
     def throw(
         self,
@@ -1273,5 +1523,8 @@ class Sleep(Coroutine[Any, Any, _T_co]):
     @overload
     def throw(
         self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
-    ) -> Any: ...
-    def close(self) -> None: ...
+    ) -> Any:
+        """Raise an exception where the coroutine is suspended; as ``throw`` of a coroutine."""
+
+    def close(self) -> None:
+        """End the coroutine, and what it waits for; as ``close`` of a coroutine."""

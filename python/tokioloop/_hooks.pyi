@@ -28,6 +28,7 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
         ssl: Any,
         server_hostname: str | None,
     ) -> tuple[Any, Any]: ...
+    def _ensure_fd_no_transport(self, fd: Any) -> None: ...
     def _make_socket_transport(
         self,
         sock: socket.socket,

@@ -26,6 +26,10 @@ use crate::ffi::gil::{GilCell, GilFlag};
 use crate::ffi::object::Object;
 use crate::ffi::trashcan::{NestedDrops, drop_nested};
 
+/// The native part of the event loop: what runs for every callback and every packet.
+///
+/// A base class of :class:`tokioloop.Loop`, before ``asyncio.SelectorEventLoop``, which
+/// contributes the rest of ``asyncio.AbstractEventLoop``. It ignores its arguments.
 #[pyclass(subclass, frozen, module = "tokioloop._core")]
 pub struct NativeLoop {
     /// Borrowed pointer to the Python object that this struct is part of.

@@ -426,6 +426,11 @@ unsafe fn new_type_with<'py>(
     Ok(made.cast_into::<PyType>()?)
 }
 
+/// The docstring of a class.
+pub(crate) const fn doc(text: &'static CStr) -> ffi::PyType_Slot {
+    slot(ffi::Py_tp_doc, text.as_ptr().cast_mut().cast())
+}
+
 pub(crate) const fn slot(id: c_int, function: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot: id, pfunc: function }
 }

@@ -77,13 +77,26 @@ pub(crate) unsafe fn new_class<T: Coroutine>(
     definition: &Definition<'_>,
 ) -> PyResult<Py<PyType>> {
     let methods = [
-        unary_method(c"send", method_send::<T>, c"send($self, value, /)\n--\n\n"),
+        unary_method(
+            c"send",
+            method_send::<T>,
+            c"send($self, value, /)\n--\n\n\
+            Run the coroutine to its next suspension; as ``send`` of a coroutine.\n\
+            \n\
+            Raises ``StopIteration`` with the result, ``RuntimeError`` if the coroutine is over.",
+        ),
         fast_method(
             c"throw",
             method_throw::<T>,
-            c"throw($self, typ, val=None, tb=None, /)\n--\n\n",
+            c"throw($self, typ, val=None, tb=None, /)\n--\n\n\
+            Raise an exception where the coroutine is suspended; as ``throw`` of a coroutine.",
         ),
-        plain_method(c"close", method_close::<T>, c"close($self, /)\n--\n\n"),
+        plain_method(
+            c"close",
+            method_close::<T>,
+            c"close($self, /)\n--\n\n\
+            End the coroutine, and what it waits for; as ``close`` of a coroutine.",
+        ),
     ];
     let slots = [
         slot(ffi::Py_tp_iter, itself as *mut c_void),

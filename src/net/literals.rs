@@ -75,7 +75,11 @@ fn literal(host: &Bound<'_, PyAny>) -> Option<IpAddr> {
     (!compatible).then_some(address.into())
 }
 
-/// `socket.getaddrinfo`'s answer for a literal, or `None` if libc must be asked.
+/// Return what ``socket.getaddrinfo`` returns for a literal address, without a system call.
+///
+/// Return ``None`` if ``host`` is not a literal address of a plain form: then libc must
+/// be asked. Raises ``TypeError`` or ``OverflowError`` if one of the last four is no C
+/// ``int``.
 #[pyfunction]
 #[pyo3(signature = (host, port, family, r#type, proto, flags))]
 pub(crate) fn literal_addrinfo<'py>(
@@ -121,7 +125,9 @@ pub(crate) fn literal_addrinfo<'py>(
     Ok(Some(answer))
 }
 
-/// Whether libc may take this for a number: then `getaddrinfo` does not reach the resolver.
+/// Return True if libc may read ``host``, a ``str`` or ``bytes``, as a literal address.
+///
+/// Then ``getaddrinfo`` with ``AI_NUMERICHOST`` does not call the resolver.
 #[pyfunction]
 pub(crate) fn looks_numeric(host: &Bound<'_, PyAny>) -> bool {
     let numeric = |text: &[u8]| {

@@ -96,10 +96,57 @@ socket_method!(sock_sendall, SocketMethod::SendAll, "data");
 socket_method!(sock_connect, SocketMethod::Connect, "address");
 
 static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
-    fast_method(c"sock_recv", sock_recv, c"sock_recv($self, sock, n)\n--\n\nReceive up to n bytes. Coroutine."),
-    fast_method(c"sock_recv_into", sock_recv_into, c"sock_recv_into($self, sock, buf)\n--\n\nReceive into a writable buffer; gives the number of bytes. Coroutine."),
-    fast_method(c"sock_sendall", sock_sendall, c"sock_sendall($self, sock, data)\n--\n\nSend all of data. Coroutine."),
-    fast_method(c"sock_connect", sock_connect, c"sock_connect($self, sock, address)\n--\n\nConnect sock to a remote address. Coroutine."),
+    fast_method(
+        c"sock_recv",
+        sock_recv,
+        c"sock_recv($self, sock, n)\n--\n\n\
+        Receive up to ``n`` bytes from a non-blocking socket. Coroutine.\n\
+        \n\
+        Return ``bytes``, which are empty at the end of the stream. As\n\
+        ``asyncio.loop.sock_recv``. The system call is tried at once when the coroutine is\n\
+        awaited, then whenever the socket is ready.\n\
+        \n\
+        Raises ``OSError`` if the kernel reports an error, ``ValueError`` if ``n`` is\n\
+        negative, ``TypeError`` for an ``ssl.SSLSocket``, ``RuntimeError`` if a transport\n\
+        uses the descriptor, and in debug mode ``ValueError`` for a blocking socket.",
+    ),
+    fast_method(
+        c"sock_recv_into",
+        sock_recv_into,
+        c"sock_recv_into($self, sock, buf)\n--\n\n\
+        Receive from a non-blocking socket into the buffer ``buf``. Coroutine.\n\
+        \n\
+        Return the number of bytes, 0 at the end of the stream. As\n\
+        ``asyncio.loop.sock_recv_into``.\n\
+        \n\
+        Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if\n\
+        ``buf`` is not a writable, contiguous buffer.",
+    ),
+    fast_method(
+        c"sock_sendall",
+        sock_sendall,
+        c"sock_sendall($self, sock, data)\n--\n\n\
+        Send all of ``data`` to a non-blocking socket. Coroutine.\n\
+        \n\
+        As ``asyncio.loop.sock_sendall``. After an error or a cancellation it is unknown how\n\
+        many bytes were sent.\n\
+        \n\
+        Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if\n\
+        ``data`` is not a contiguous buffer.",
+    ),
+    fast_method(
+        c"sock_connect",
+        sock_connect,
+        c"sock_connect($self, sock, address)\n--\n\n\
+        Connect a non-blocking socket to a remote address. Coroutine.\n\
+        \n\
+        As ``asyncio.loop.sock_connect``: a host name is resolved first, a literal address\n\
+        is not. The coroutine is a :class:`SocketOperation` if the address is literal and\n\
+        ``sock`` is a TCP or UDP ``socket.socket``.\n\
+        \n\
+        Raises ``OSError`` if the connection cannot be made, ``TypeError`` for an\n\
+        ``ssl.SSLSocket``, and in debug mode ``ValueError`` for a blocking socket.",
+    ),
     METHODS_END,
 ]);
 

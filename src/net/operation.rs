@@ -389,7 +389,15 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     CLASS.get_or_try_init(py, || {
         let definition = Definition {
             getters: &[getter(c"__name__", get_name), getter(c"__qualname__", get_qualname)],
-            slots: &[slot(ffi::Py_tp_repr, repr as *mut c_void)],
+            slots: &[
+                class::doc(
+                    c"\
+                    A ``sock_*`` call of a loop: a coroutine, to be awaited once.\n\
+                    \n\
+                    Warns with ``RuntimeWarning`` if it is never awaited.",
+                ),
+                slot(ffi::Py_tp_repr, repr as *mut c_void),
+            ],
             ..Definition::default()
         };
         // SAFETY: functions of these kinds, for the layout of operations; `Operation::new` alone

@@ -9,10 +9,11 @@ use crate::event_loop::NativeLoop;
 use crate::ffi::finalizing;
 use crate::ffi::memory;
 
-/// Takes the place of asyncio's `weakref.WeakSet`: no Python code runs when a generator begins or is
-/// freed.
+/// The asynchronous generators that a loop closes when it ends.
 ///
-/// Holds no generator, and nothing that refers to the loop: the collector need not see it.
+/// It has the methods of ``weakref.WeakSet`` that asyncio uses, and runs no Python code
+/// when a generator begins or is freed. It holds no generator, and nothing that refers
+/// to the loop: the garbage collector need not visit it.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub(crate) struct AsyncGenerators {
     references: Py<PySet>,
@@ -37,6 +38,7 @@ impl AsyncGenerators {
         Ok(Self { references: references.unbind(), forget })
     }
 
+    /// Add a generator, by a weak reference.
     fn add(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
         finalizing::guard();
         let forget = self.forget.bind(generator.py());
@@ -44,12 +46,14 @@ impl AsyncGenerators {
         self.references.bind(generator.py()).add(reference)
     }
 
+    /// Remove a generator.
     fn discard(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
         finalizing::guard();
         let reference = PyWeakrefReference::new(generator)?;
         self.references.bind(generator.py()).discard(reference).map(drop)
     }
 
+    /// Remove all generators.
     fn clear(&self, py: Python<'_>) {
         finalizing::guard();
         self.references.bind(py).clear();

@@ -37,19 +37,73 @@ static FUNCTIONS: Definitions<[ffi::PyMethodDef; 3]> = Definitions([
     fast_method(
         c"gather",
         gather,
-        c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nasyncio.gather(), native on a tokioloop.Loop.\n\nReturns a future of the list of results, in the order of the arguments. With\nreturn_exceptions, exceptions are results like others; else the first one is\nthe future's. Cancelling the future cancels the children.",
+        c"gather(*coros_or_futures, return_exceptions=False)\n--\n\n\
+        Run awaitables concurrently; return a future of the list of their results, in order.\n\
+        \n\
+        As ``asyncio.gather``, which it calls on any loop but a :class:`tokioloop.Loop`. If\n\
+        ``return_exceptions`` is true exceptions are results like others; otherwise the\n\
+        first one is raised, and the other awaitables go on. Cancelling the future cancels\n\
+        all of them.\n\
+        \n\
+        Raises ``TypeError`` if an argument is not awaitable, ``ValueError`` for a future of\n\
+        another loop.",
     ),
     fast_method(
         c"run_coroutine_threadsafe",
         run_coroutine_threadsafe,
-        c"run_coroutine_threadsafe(coro, loop)\n--\n\nasyncio.run_coroutine_threadsafe(), native on a tokioloop.Loop.\n\nReturns a concurrent.futures.Future of what the coroutine returns; cancelling\nit cancels the task. Raises TypeError for what is not a coroutine, and\nRuntimeError if the loop is closed.",
+        c"run_coroutine_threadsafe(coro, loop)\n--\n\n\
+        Run the coroutine ``coro`` on the loop of another thread.\n\
+        \n\
+        Return a ``concurrent.futures.Future``; cancelling it cancels the task. As\n\
+        ``asyncio.run_coroutine_threadsafe``, which it calls for any loop but a\n\
+        :class:`tokioloop.Loop`.\n\
+        \n\
+        Raises ``TypeError`` if ``coro`` is not a coroutine, ``RuntimeError`` if the loop is\n\
+        closed.",
     ),
     METHODS_END,
 ]);
 
+/// The docstring of `create_task`, with the options that asyncio's has in this CPython.
+macro_rules! create_task_doc {
+    ($options:literal) => {
+        concat!(
+            "create_task($self, coro, ",
+            $options,
+            ")\n--\n\n\
+            Schedule the coroutine ``coro`` and return its ``asyncio.Task``.\n\
+            \n\
+            As ``asyncio.loop.create_task`` of the running CPython, whose options it takes:\n\
+            ``name``, and from 3.11 on ``context``.\n\
+            \n\
+            Raises ``RuntimeError`` if the loop is closed, ``TypeError`` if ``coro`` is not a\n\
+            coroutine.\0"
+        )
+    };
+}
+
+const CREATE_TASK_DOC: &CStr = {
+    let text = if cfg!(Py_3_13) {
+        create_task_doc!("**kwargs")
+    } else if cfg!(Py_3_11) {
+        create_task_doc!("*, name=None, context=None")
+    } else {
+        create_task_doc!("*, name=None")
+    };
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("one zero byte, at the end"),
+    }
+};
+
 static METHODS: Definitions<[ffi::PyMethodDef; 3]> = Definitions([
-    plain_method(c"create_future", create_future, c"create_future($self, /)\n--\n\nCreate an asyncio.Future attached to the loop."),
-    fast_method(c"create_task", create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine as an asyncio.Task; as asyncio.\n\nRaises RuntimeError if the loop is closed."),
+    plain_method(
+        c"create_future",
+        create_future,
+        c"create_future($self, /)\n--\n\n\
+        Return a new ``asyncio.Future`` of the loop. As ``asyncio.loop.create_future``.",
+    ),
+    fast_method(c"create_task", create_task, CREATE_TASK_DOC),
     METHODS_END,
 ]);
 

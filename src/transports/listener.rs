@@ -41,7 +41,7 @@ use crate::transports::core::CoreConfig;
 use crate::transports::sockets::lifecycle::{Socket, SocketConfig};
 use crate::transports::stream;
 
-/// A socket that accepts connections for a `Server`.
+/// A socket that accepts connections for an ``asyncio.Server``.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub struct Listener {
     file: Descriptor,

@@ -201,17 +201,22 @@ pub(super) const METHODS: [ffi::PyMethodDef; 5] = [
     plain_method(
         c"cancel",
         method_cancel,
-        c"cancel($self, /)\n--\n\nCancel the callback; as asyncio.Handle.cancel.",
+        c"cancel($self, /)\n--\n\n\
+        Cancel the callback, unless it was called already. As ``asyncio.Handle.cancel``.",
     ),
     plain_method(
         c"cancelled",
         method_cancelled,
-        c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
+        c"cancelled($self, /)\n--\n\n\
+        Return True if the callback was cancelled. As ``asyncio.Handle.cancelled``.",
     ),
     plain_method(
         c"get_context",
         get_context,
-        c"get_context($self, /)\n--\n\nThe contextvars.Context the callback runs in.",
+        c"get_context($self, /)\n--\n\n\
+        Return the ``contextvars.Context`` that the callback runs in.\n\
+        \n\
+        As ``asyncio.Handle.get_context``, which asyncio has from CPython 3.12 on.",
     ),
     plain_method(
         c"_run",
@@ -221,7 +226,10 @@ pub(super) const METHODS: [ffi::PyMethodDef; 5] = [
     plain_method(
         c"when",
         get_when,
-        c"when($self, /)\n--\n\nThe scheduled time, in seconds of loop.time().",
+        c"when($self, /)\n--\n\n\
+        Return the time at which the callback is due, in seconds of the loop's ``time()``.\n\
+        \n\
+        As ``asyncio.TimerHandle.when``.",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! The Python classes of handles: collection, destruction, recycling.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
@@ -181,11 +181,26 @@ fn truth(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
     PyBool::new(py, value).to_owned().into_any()
 }
 
+const HANDLE_DOC: &CStr = c"\
+    A callback scheduled by :meth:`NativeLoop.call_soon`, which it can cancel.\n\
+    \n\
+    An ``asyncio.Handle`` to ``isinstance``. Only the loop creates it. Its attributes\n\
+    are read-only.";
+
+const TIMER_DOC: &CStr = c"\
+    A callback scheduled by :meth:`NativeLoop.call_later`, which it can cancel.\n\
+    \n\
+    An ``asyncio.TimerHandle`` to ``isinstance``. Only the loop creates it. Its\n\
+    attributes are read-only. Handles are ordered by their times, as asyncio's are among\n\
+    themselves.";
+
 pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
     static TYPES: PyOnceLock<Types> = PyOnceLock::new();
     TYPES.get_or_try_init(py, || {
         let of_all = [slot(ffi::Py_tp_repr, repr as *mut c_void)];
+        let of_plain = [class::doc(HANDLE_DOC)];
         let of_timers = [
+            class::doc(TIMER_DOC),
             slot(ffi::Py_tp_hash, timer_hash as *mut c_void),
             slot(ffi::Py_tp_richcompare, timer_compare as *mut c_void),
         ];
@@ -198,7 +213,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
         // A plain handle has no `when`.
         let plain = &METHODS[..METHODS.len() - 1];
         Ok(Types {
-            handle: make(c"tokioloop._core.Handle", plain, &HANDLE_GETTERS, &[&of_all])?,
+            handle: make(c"tokioloop._core.Handle", plain, &HANDLE_GETTERS, &[&of_all, &of_plain])?,
             timer: make(
                 c"tokioloop._core.TimerHandle",
                 &METHODS,
@@ -208,7 +223,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
             thread_safe: match imports::asyncio(py)?.thread_safe_handle {
                 Some(_) => {
                     let name = c"tokioloop._core.ThreadSafeHandle";
-                    Some(make(name, plain, &THREAD_SAFE_GETTERS, &[&of_all])?)
+                    Some(make(name, plain, &THREAD_SAFE_GETTERS, &[&of_all, &of_plain])?)
                 }
                 None => None,
             },

@@ -327,16 +327,90 @@ unsafe extern "C" fn stop(slf: Object, _: Object) -> Object {
 }
 
 static METHODS: Definitions<[ffi::PyMethodDef; 11]> = Definitions([
-    fast_method(c"call_soon", call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nArrange for a callback to be called in the next batch; as asyncio.\n\nReturns a Handle. Raises RuntimeError if the loop is closed."),
-    fast_method(c"call_soon_threadsafe", call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any thread."),
-    fast_method(c"call_later", call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nArrange for a callback to be called after delay seconds; never early.\n\nReturns a TimerHandle. Raises ValueError for NaN."),
-    fast_method(c"call_at", call_at, c"call_at($self, when, callback, *args, context=None)\n--\n\nLike call_later(), at a time of loop.time() in seconds."),
-    plain_method(c"time", time, c"time($self, /)\n--\n\nSeconds of a monotonic clock; equal to time.monotonic()."),
-    plain_method(c"get_debug", get_debug, c"get_debug($self, /)\n--\n\nWhether the debug mode is on."),
-    plain_method(c"is_closed", is_closed, c"is_closed($self, /)\n--\n\nWhether close() was called."),
-    plain_method(c"is_running", is_running, c"is_running($self, /)\n--\n\nWhether the loop is running."),
+    fast_method(
+        c"call_soon",
+        call_soon,
+        c"call_soon($self, callback, *args, context=None)\n--\n\n\
+        Schedule ``callback(*args)`` to be called in the next iteration of the loop.\n\
+        \n\
+        Return a :class:`Handle`, which can cancel the callback. Callbacks are called in the\n\
+        order in which they were scheduled, each in ``context``, a ``contextvars.Context``;\n\
+        ``None`` stands for a copy of the current one. As ``asyncio.loop.call_soon``.\n\
+        \n\
+        Raises ``RuntimeError`` if the loop is closed. In debug mode it also raises\n\
+        ``RuntimeError`` in another thread than the loop's, and ``TypeError`` if\n\
+        ``callback`` is a coroutine or is not callable.",
+    ),
+    fast_method(
+        c"call_soon_threadsafe",
+        call_soon_threadsafe,
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+        Schedule ``callback(*args)`` from any thread or signal handler, and wake the loop.\n\
+        \n\
+        Otherwise like :meth:`call_soon`. As ``asyncio.loop.call_soon_threadsafe``.\n\
+        \n\
+        Raises ``RuntimeError`` if the loop is closed, and in debug mode ``TypeError`` if\n\
+        ``callback`` is a coroutine or is not callable.",
+    ),
+    fast_method(
+        c"call_later",
+        call_later,
+        c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+        Schedule ``callback(*args)`` to be called after ``delay`` seconds, and never earlier.\n\
+        \n\
+        Return a :class:`TimerHandle`, which can cancel the callback. ``delay`` is an\n\
+        ``int`` or a ``float``; ``context`` is as in :meth:`call_soon`. As\n\
+        ``asyncio.loop.call_later``.\n\
+        \n\
+        Raises ``TypeError`` if ``delay`` is not a number, ``ValueError`` if it is NaN,\n\
+        ``RuntimeError`` if the loop is closed, and in debug mode what :meth:`call_soon`\n\
+        raises there.",
+    ),
+    fast_method(
+        c"call_at",
+        call_at,
+        c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+        Schedule ``callback(*args)`` to be called at the time ``when``, and never earlier.\n\
+        \n\
+        ``when`` is in seconds of :meth:`time`. As ``asyncio.loop.call_at``. Otherwise like\n\
+        :meth:`call_later`, and raises what that raises.",
+    ),
+    plain_method(
+        c"time",
+        time,
+        c"time($self, /)\n--\n\n\
+        Return the time of the loop's clock in seconds, a ``float``: ``time.monotonic()``.\n\
+        \n\
+        As ``asyncio.loop.time``. If a subclass overrides it the timers follow the\n\
+        subclass's clock.",
+    ),
+    plain_method(
+        c"get_debug",
+        get_debug,
+        c"get_debug($self, /)\n--\n\n\
+        Return True if the loop is in debug mode. As ``asyncio.loop.get_debug``.",
+    ),
+    plain_method(
+        c"is_closed",
+        is_closed,
+        c"is_closed($self, /)\n--\n\n\
+        Return True if the loop was closed. As ``asyncio.loop.is_closed``.",
+    ),
+    plain_method(
+        c"is_running",
+        is_running,
+        c"is_running($self, /)\n--\n\n\
+        Return True if a thread is running the loop. As ``asyncio.loop.is_running``.",
+    ),
     plain_method(c"_check_closed", check_closed, c"_check_closed($self, /)\n--\n\n"),
-    plain_method(c"stop", stop, c"stop($self, /)\n--\n\nStop run_forever() after the current batch."),
+    plain_method(
+        c"stop",
+        stop,
+        c"stop($self, /)\n--\n\n\
+        Stop ``run_forever()`` at the end of the current iteration. As ``asyncio.loop.stop``.\n\
+        \n\
+        If the loop is not running the next ``run_forever()`` runs one iteration.",
+    ),
     METHODS_END,
 ]);
 

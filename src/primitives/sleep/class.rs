@@ -79,7 +79,10 @@ pub(in crate::primitives) fn class(py: Python<'_>) -> PyResult<&'static Py<PyTyp
                 getter(c"cr_suspended", get_suspended),
                 coroutine::ORIGIN,
             ],
-            slots: &[slot(ffi::Py_tp_repr, repr as *mut c_void)],
+            slots: &[class::doc(c"\
+                A call of :func:`tokioloop.sleep` on a :class:`tokioloop.Loop`: a coroutine and its timer.\n\
+                \n\
+                Only ``sleep`` creates it. Warns with ``RuntimeWarning`` if it is never awaited."), slot(ffi::Py_tp_repr, repr as *mut c_void)],
             ..Definition::default()
         };
         // SAFETY: functions of these kinds, for the layout of sleeps; `new` alone makes one.

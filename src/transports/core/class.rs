@@ -54,6 +54,7 @@ pub(crate) trait Transport: Sized + 'static {
     /// our class answers for those names through properties.
     type BaseSlots: AsRef<[Object]> + AsMut<[Object]>;
     const NAME: &'static CStr;
+    const DOC: &'static CStr;
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>>;
     fn methods() -> Vec<ffi::PyMethodDef>;
@@ -286,6 +287,7 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
         let fields = [&T::fields(), &DICT.0[..], &[definitions::GETTERS_END]].concat().leak();
         let methods = [&T::methods()[..], &[definitions::METHODS_END]].concat().leak();
         let slots = vec![
+            class::doc(T::DOC),
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
             slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
             slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),

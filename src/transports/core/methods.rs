@@ -46,9 +46,30 @@ transport_field!(get_loop, T, for [T: TransportMethods], |py, _slf, this| {
 impl<T: TransportMethods> OfTransports<T> {
     pub(crate) const METHODS: &'static [ffi::PyMethodDef] = &[
         plain_method(c"close", close::<T>, T::CLOSE_DOC),
-        plain_method(c"is_closing", is_closing::<T>, c"is_closing($self, /)\n--\n\n"),
-        fast_method(c"set_protocol", set_protocol::<T>, c"set_protocol($self, protocol)\n--\n\n"),
-        plain_method(c"get_protocol", get_protocol::<T>, c"get_protocol($self, /)\n--\n\n"),
+        plain_method(
+            c"is_closing",
+            is_closing::<T>,
+            c"is_closing($self, /)\n--\n\n\
+            Return True if the transport is closing or closed.\n\
+            \n\
+            As ``asyncio.BaseTransport.is_closing``.",
+        ),
+        fast_method(
+            c"set_protocol",
+            set_protocol::<T>,
+            c"set_protocol($self, protocol)\n--\n\n\
+            Set the protocol whose methods the transport calls from now on.\n\
+            \n\
+            As ``asyncio.BaseTransport.set_protocol``.",
+        ),
+        plain_method(
+            c"get_protocol",
+            get_protocol::<T>,
+            c"get_protocol($self, /)\n--\n\n\
+            Return the current protocol, ``None`` after the connection was lost.\n\
+            \n\
+            As ``asyncio.BaseTransport.get_protocol``.",
+        ),
     ];
 
     pub(crate) const FIELDS: &'static [ffi::PyGetSetDef] = &[getter(c"_loop", get_loop::<T>)];
@@ -78,8 +99,15 @@ transport_unary!(_force_close, T, for [T: ForceClose], "exc", |_py, slf, this, e
 });
 
 impl<T: ForceClose> OfForceClose<T> {
-    pub(crate) const ABORT: &'static [ffi::PyMethodDef] =
-        &[plain_method(c"abort", abort::<T>, c"abort($self, /)\n--\n\nClose at once.")];
+    pub(crate) const ABORT: &'static [ffi::PyMethodDef] = &[plain_method(
+        c"abort",
+        abort::<T>,
+        c"abort($self, /)\n--\n\n\
+        Close at once; what is buffered is lost. As ``asyncio.WriteTransport.abort``.\n\
+        \n\
+        Over a socket it raises ``RuntimeError`` if the loop is closed and the transport is\n\
+        not.",
+    )];
 
     pub(crate) const FORCE_CLOSE: &'static [ffi::PyMethodDef] =
         &[fast_method(c"_force_close", _force_close::<T>, c"_force_close($self, exc)\n--\n\n")];
@@ -97,9 +125,29 @@ transport_field!(get_reading_paused, T, for [T: Reading], |_py, _slf, this| {
 
 impl<T: Reading> OfReading<T> {
     pub(crate) const METHODS: &'static [ffi::PyMethodDef] = &[
-        plain_method(c"is_reading", is_reading::<T>, c"is_reading($self, /)\n--\n\n"),
-        plain_method(c"pause_reading", pause_reading::<T>, c"pause_reading($self, /)\n--\n\n"),
-        plain_method(c"resume_reading", resume_reading::<T>, c"resume_reading($self, /)\n--\n\n"),
+        plain_method(
+            c"is_reading",
+            is_reading::<T>,
+            c"is_reading($self, /)\n--\n\n\
+            Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``.",
+        ),
+        plain_method(
+            c"pause_reading",
+            pause_reading::<T>,
+            c"pause_reading($self, /)\n--\n\n\
+            Pass no data to the protocol until reading is resumed.\n\
+            \n\
+            As ``asyncio.ReadTransport.pause_reading``.",
+        ),
+        plain_method(
+            c"resume_reading",
+            resume_reading::<T>,
+            c"resume_reading($self, /)\n--\n\n\
+            Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.\n\
+            \n\
+            For a pipe it raises ``PermissionError`` if the file is a device that cannot be\n\
+            watched.",
+        ),
     ];
 
     pub(crate) const PAUSED: &'static [ffi::PyGetSetDef] =
@@ -157,17 +205,33 @@ impl<T: Writing<HIGH>, const HIGH: usize> OfWriting<T, HIGH> {
         plain_method(
             c"get_write_buffer_size",
             get_write_buffer_size::<T, HIGH>,
-            c"get_write_buffer_size($self, /)\n--\n\nBytes that wait to be sent.",
+            c"get_write_buffer_size($self, /)\n--\n\n\
+            Return the size of the write buffer in bytes.\n\
+            \n\
+            As ``asyncio.WriteTransport.get_write_buffer_size``. Over a stream socket the\n\
+            transport first sends what the kernel accepts. TLS counts plaintext and ciphertext.\n\
+            From CPython 3.13 on each datagram counts 8 bytes more.",
         ),
         plain_method(
             c"get_write_buffer_limits",
             get_write_buffer_limits::<T, HIGH>,
-            c"get_write_buffer_limits($self, /)\n--\n\n(low, high) in bytes.",
+            c"get_write_buffer_limits($self, /)\n--\n\n\
+            Return the marks ``(low, high)`` of the write buffer in bytes.\n\
+            \n\
+            They are 16 KiB and 64 KiB at first, for TLS 128 KiB and 512 KiB. As\n\
+            ``asyncio.WriteTransport.get_write_buffer_limits``.",
         ),
         fast_method(
             c"set_write_buffer_limits",
             set_write_buffer_limits::<T, HIGH>,
-            c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes.",
+            c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n\
+            Set the marks of the write buffer, in bytes. The defaults are asyncio's.\n\
+            \n\
+            Above ``high``, for TLS from it on, the transport calls ``pause_writing()`` of the\n\
+            protocol; at ``low`` and below, for pipes when the buffer is empty,\n\
+            ``resume_writing()``. As ``asyncio.WriteTransport.set_write_buffer_limits``.\n\
+            \n\
+            Raises ``ValueError`` unless ``high >= low >= 0``.",
         ),
     ];
 

@@ -19,6 +19,11 @@ use crate::transports::sockets::methods as socket_methods;
 impl Transport for Datagram {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.DatagramTransport";
+    const DOC: &'static CStr = c"\
+        A transport over a datagram socket, UDP or Unix; an ``asyncio.DatagramTransport``.\n\
+        \n\
+        As asyncio's own, it is an ``asyncio.Transport`` as well. The loop creates it. A\n\
+        transport that was not closed warns with ``ResourceWarning`` when it is collected.";
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -29,16 +29,49 @@ transport_field!(get_address, Datagram, |py, _slf, this| PyResult::Ok(this.addre
 
 /// In the place of the methods that other transports have: these raise `NotImplementedError`.
 pub(super) const CANNOT_PAUSE: &[ffi::PyMethodDef] = &[
-    plain_method(c"is_reading", cannot_pause, c"is_reading($self, /)\n--\n\n"),
-    plain_method(c"pause_reading", cannot_pause, c"pause_reading($self, /)\n--\n\n"),
-    plain_method(c"resume_reading", cannot_pause, c"resume_reading($self, /)\n--\n\n"),
+    plain_method(
+        c"is_reading",
+        cannot_pause,
+        c"is_reading($self, /)\n--\n\n\
+        Return True if the transport is receiving. As ``asyncio.ReadTransport.is_reading``.",
+    ),
+    plain_method(
+        c"pause_reading",
+        cannot_pause,
+        c"pause_reading($self, /)\n--\n\n\
+        Pass no data to the protocol until reading is resumed.\n\
+        \n\
+        As ``asyncio.ReadTransport.pause_reading``.",
+    ),
+    plain_method(
+        c"resume_reading",
+        cannot_pause,
+        c"resume_reading($self, /)\n--\n\n\
+        Pass data to the protocol again. As ``asyncio.ReadTransport.resume_reading``.\n\
+        \n\
+        For a pipe it raises ``PermissionError`` if the file is a device that cannot be\n\
+        watched.",
+    ),
 ];
 
 pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"sendto",
         sendto,
-        c"sendto($self, data, addr=None)\n--\n\nSend a datagram; buffered if the kernel is full.",
+        c"sendto($self, data, addr=None)\n--\n\n\
+        Send a datagram without blocking. As ``asyncio.DatagramTransport.sendto``.\n\
+        \n\
+        ``data`` is a bytes-like object; ``addr`` is an address of the socket's family in\n\
+        Python's form, ``None`` for the peer of a connected socket. The transport buffers\n\
+        what the kernel does not accept; above the high-water mark it calls\n\
+        ``pause_writing()`` of the protocol. An ``OSError`` goes to ``error_received()`` of\n\
+        the protocol, any other error that the address causes ends the transport. Before\n\
+        CPython 3.13 empty datagrams are not sent.\n\
+        \n\
+        Raises ``TypeError`` if ``data`` is not bytes-like, ``ValueError`` if ``addr`` is\n\
+        not the address that the socket is connected to, and ``AttributeError`` after the\n\
+        transport was closed, unless it was made with ``remote_addr``: then datagrams are\n\
+        dropped.",
     ),
     plain_method(c"_sendto_ready", sendto_ready, c"_sendto_ready($self, /)\n--\n\n"),
 ];
@@ -48,7 +81,11 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] =
 
 impl ExtraInfo for Datagram {
     const GET_EXTRA_INFO_DOC: &'static CStr =
-        c"get_extra_info($self, /, name, default=None)\n--\n\n'socket', 'sockname', 'peername'.";
+        c"get_extra_info($self, /, name, default=None)\n--\n\n\
+        Return a fact of the transport by its name: ``\"socket\"``, ``\"sockname\"``, ``\"peername\"``.\n\
+        \n\
+        It also has the names that it was made with. Return ``default`` for an unknown name.\n\
+        As ``asyncio.BaseTransport.get_extra_info``.";
 
     fn extra_info<'py>(
         &self,

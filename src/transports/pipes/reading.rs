@@ -236,7 +236,10 @@ impl ReadPipe {
 }
 
 impl TransportMethods for ReadPipe {
-    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\nClose; what was not read is lost.";
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\n\
+    Stop reading and close the file. As ``asyncio.BaseTransport.close``.\n\
+    \n\
+    If the loop is closed it calls no method of the protocol.";
 
     fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         end::close(self, slf)
@@ -252,6 +255,11 @@ impl TransportMethods for ReadPipe {
 impl Transport for ReadPipe {
     type BaseSlots = [Object; 1];
     const NAME: &'static CStr = c"tokioloop._core.ReadPipeTransport";
+    const DOC: &'static CStr = c"\
+        The reading end of a pipe, a FIFO, a socket or a character device.\n\
+        \n\
+        ``connect_read_pipe`` creates it; an ``asyncio.ReadTransport``. A transport that was\n\
+        not closed warns with ``ResourceWarning`` when it is collected.";
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -246,7 +246,11 @@ fn is_temporary(error: &io::Error) -> bool {
 }
 
 impl TransportMethods for WritePipe {
-    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\nClose once all is written.";
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\n\
+    Write what is buffered, then close the file. As ``asyncio.BaseTransport.close``.\n\
+    \n\
+    If the loop is closed it closes the file at once and calls no method of the\n\
+    protocol.";
 
     fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         end::close(self, slf)
@@ -261,6 +265,11 @@ impl TransportMethods for WritePipe {
 impl Transport for WritePipe {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.WritePipeTransport";
+    const DOC: &'static CStr = c"\
+        The writing end of a pipe, a FIFO, a socket or a character device.\n\
+        \n\
+        ``connect_write_pipe`` creates it; an ``asyncio.WriteTransport``. A transport that\n\
+        was not closed warns with ``ResourceWarning`` when it is collected.";
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -330,12 +339,30 @@ const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
-        c"write($self, data)\n--\n\nWrite bytes; what does not fit waits.",
+        c"write($self, data)\n--\n\n\
+        Write ``data``, a bytes-like object, without blocking.\n\
+        \n\
+        As ``asyncio.WriteTransport.write``. The caller may change the object afterwards.\n\
+        The transport buffers what the kernel does not accept; above the high-water mark it\n\
+        calls ``pause_writing()`` of the protocol. Data written after the reader has closed\n\
+        its end is dropped.\n\
+        \n\
+        Raises ``AssertionError`` if ``data`` is not bytes-like, as asyncio does.",
     ),
     plain_method(c"_read_ready", read_ready, c"_read_ready($self, /)\n--\n\n"),
     plain_method(c"_write_ready", write_ready, c"_write_ready($self, /)\n--\n\n"),
-    plain_method(c"write_eof", write_eof, c"write_eof($self, /)\n--\n\nClose once all is written."),
-    plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways true."),
+    plain_method(
+        c"write_eof",
+        write_eof,
+        c"write_eof($self, /)\n--\n\n\
+        Write what is buffered, then close the file. As ``asyncio.WriteTransport.write_eof``.",
+    ),
+    plain_method(
+        c"can_write_eof",
+        can_write_eof,
+        c"can_write_eof($self, /)\n--\n\n\
+        Return True. As ``asyncio.WriteTransport.can_write_eof``.",
+    ),
 ];
 
 const FIELDS: &[ffi::PyGetSetDef] = &[getter(c"_conn_lost", get_conn_lost)];

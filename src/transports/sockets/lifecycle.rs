@@ -122,7 +122,11 @@ impl<T: SocketTransport> Endpoint for T {
 }
 
 impl<T: SocketTransport> TransportMethods for T {
-    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\nSend what is buffered, then close.";
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\n\
+    Stop receiving, send what is buffered, then close.\n\
+    \n\
+    As ``asyncio.BaseTransport.close``. Raises ``RuntimeError`` if the loop is closed\n\
+    and the transport is not.";
 
     /// Reads no more, sends what is buffered, then ends.
     fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -18,6 +18,12 @@ use crate::transports::sockets::methods as socket_methods;
 impl Transport for Stream {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.SocketTransport";
+    const DOC: &'static CStr = c"\
+        A transport over a stream socket, TCP or Unix; an ``asyncio.Transport``.\n\
+        \n\
+        The loop creates it. The data written in one iteration is sent at its end, in one\n\
+        system call. A transport that was not closed warns with ``ResourceWarning`` when it\n\
+        is collected.";
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

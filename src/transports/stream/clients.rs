@@ -18,7 +18,7 @@ use crate::ffi::imports;
 use crate::ffi::object::Object;
 use crate::transports::core::class;
 
-/// The connections of a server, in the place of `Server._clients`.
+/// The connections of an ``asyncio.Server``, in the place of its ``_clients``.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub struct Clients {
     event_loop: PySlot,
@@ -51,6 +51,7 @@ impl Clients {
         })
     }
 
+    /// Add the transport of a new connection.
     fn add(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
         finalizing::guard();
         if self.counts(transport)? {
@@ -62,6 +63,7 @@ impl Clients {
         Ok(())
     }
 
+    /// Remove the transport of a lost connection.
     fn discard(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
         finalizing::guard();
         if self.counts(transport)? {
@@ -79,7 +81,7 @@ impl Clients {
         Ok(self.count.get(py) + self.others(py)?.len()?)
     }
 
-    /// The transports as they are now.
+    /// Return the transports of all connections.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
         finalizing::guard();
         let found = PySet::empty(py)?;

@@ -36,19 +36,39 @@ pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
-        c"write($self, data)\n--\n\nSend bytes; buffered for the rest of the batch.",
+        c"write($self, data)\n--\n\n\
+        Send ``data``, a bytes-like object, without blocking.\n\
+        \n\
+        As ``asyncio.WriteTransport.write``. The caller may change the object afterwards.\n\
+        The transport buffers what the kernel does not accept; above the high-water mark it\n\
+        calls ``pause_writing()`` of the protocol. Data written after the connection was\n\
+        lost is dropped.\n\
+        \n\
+        Raises ``TypeError`` if ``data`` is not bytes-like, ``RuntimeError`` after\n\
+        :meth:`write_eof` and during a ``loop.sendfile()``.",
     ),
     fast_method(
         c"writelines",
         writelines,
-        c"writelines($self, list_of_data)\n--\n\nSend an iterable of bytes.",
+        c"writelines($self, list_of_data)\n--\n\n\
+        Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.\n\
+        \n\
+        Raises what :meth:`write` raises, and then sends none of them.",
     ),
     plain_method(
         c"write_eof",
         write_eof,
-        c"write_eof($self, /)\n--\n\nEnd the sending side once what is buffered has left.",
+        c"write_eof($self, /)\n--\n\n\
+        Close the sending side once the buffer is empty. As ``asyncio.WriteTransport.write_eof``.\n\
+        \n\
+        Calling it twice does no harm.",
     ),
-    plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways true."),
+    plain_method(
+        c"can_write_eof",
+        can_write_eof,
+        c"can_write_eof($self, /)\n--\n\n\
+        Return True. As ``asyncio.WriteTransport.can_write_eof``.",
+    ),
     plain_method(c"_make_empty_waiter", make_empty_waiter, c"_make_empty_waiter($self, /)\n--\n\n"),
     plain_method(
         c"_reset_empty_waiter",
@@ -66,7 +86,11 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
 
 impl ExtraInfo for Stream {
     const GET_EXTRA_INFO_DOC: &'static CStr =
-        c"get_extra_info($self, /, name, default=None)\n--\n\n'socket', 'sockname', 'peername'.";
+        c"get_extra_info($self, /, name, default=None)\n--\n\n\
+        Return a fact of the transport by its name: ``\"socket\"``, ``\"sockname\"``, ``\"peername\"``.\n\
+        \n\
+        It also has the names that it was made with. Return ``default`` for an unknown name.\n\
+        As ``asyncio.BaseTransport.get_extra_info``.";
 
     fn extra_info<'py>(
         &self,

@@ -21,6 +21,11 @@ use crate::transports::core::methods::{
 impl Transport for Tls {
     type BaseSlots = FlowControlSlots;
     const NAME: &'static CStr = c"tokioloop._core.SSLTransport";
+    const DOC: &'static CStr = c"\
+        TLS between a protocol and the transport below.\n\
+        \n\
+        It is the ``asyncio.Transport`` of the former and the ``asyncio.Protocol`` of the\n\
+        latter. The loop creates it, for ``ssl=`` and in ``start_tls``.";
 
     fn class_cell() -> &'static PyOnceLock<Py<PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -80,40 +80,101 @@ pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
         c"write",
         write,
-        c"write($self, data)\n--\n\nEncrypt and send bytes; buffered for the rest of the batch.",
+        c"write($self, data)\n--\n\n\
+        Encrypt and send ``data``, a bytes-like object. As ``asyncio.WriteTransport.write``.\n\
+        \n\
+        It does not block. The transport buffers what the transport below does not accept;\n\
+        from the high-water mark on it calls ``pause_writing()`` of the protocol. Data\n\
+        written after the transport was closed is dropped.\n\
+        \n\
+        Raises ``TypeError`` if ``data`` is not bytes-like.",
     ),
     fast_method(
         c"writelines",
         writelines,
-        c"writelines($self, list_of_data)\n--\n\nEncrypt and send an iterable of bytes.",
+        c"writelines($self, list_of_data)\n--\n\n\
+        Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.\n\
+        \n\
+        Raises what :meth:`write` raises, and then sends none of them.",
     ),
     plain_method(
         c"write_eof",
         write_eof,
-        c"write_eof($self, /)\n--\n\nNot possible in TLS: raises NotImplementedError.",
+        c"write_eof($self, /)\n--\n\n\
+        Raise ``NotImplementedError``: TLS cannot close one side only.\n\
+        \n\
+        As ``asyncio.WriteTransport.write_eof`` of asyncio's TLS.",
     ),
-    plain_method(c"can_write_eof", can_write_eof, c"can_write_eof($self, /)\n--\n\nAlways false."),
+    plain_method(
+        c"can_write_eof",
+        can_write_eof,
+        c"can_write_eof($self, /)\n--\n\n\
+        Return False. As ``asyncio.WriteTransport.can_write_eof``.",
+    ),
     plain_method(
         c"get_read_buffer_size",
         get_read_buffer_size,
-        c"get_read_buffer_size($self, /)\n--\n\nBytes received and not decrypted yet.",
+        c"get_read_buffer_size($self, /)\n--\n\n\
+        Return the bytes of ciphertext that wait to be decrypted while reading is paused.\n\
+        \n\
+        As ``get_read_buffer_size`` of asyncio's TLS.",
     ),
     plain_method(
         c"get_read_buffer_limits",
         get_read_buffer_limits,
-        c"get_read_buffer_limits($self, /)\n--\n\n(low, high) in bytes.",
+        c"get_read_buffer_limits($self, /)\n--\n\n\
+        Return the marks ``(low, high)`` of the read buffer in bytes.\n\
+        \n\
+        They are 64 KiB and 256 KiB at first. As ``get_read_buffer_limits`` of asyncio's\n\
+        TLS.",
     ),
     fast_method(
         c"set_read_buffer_limits",
         set_read_buffer_limits,
-        c"set_read_buffer_limits($self, /, high=None, low=None)\n--\n\nIn bytes.",
+        c"set_read_buffer_limits($self, /, high=None, low=None)\n--\n\n\
+        Set the marks of the read buffer, in bytes. The defaults are asyncio's.\n\
+        \n\
+        From ``high`` on the transport below is paused, at ``low`` and below resumed. As\n\
+        ``set_read_buffer_limits`` of asyncio's TLS.\n\
+        \n\
+        Raises ``ValueError`` unless ``high >= low >= 0``.",
     ),
-    fast_method(c"connection_made", connection_made, c"connection_made($self, transport)\n--\n\n"),
-    fast_method(c"connection_lost", connection_lost, c"connection_lost($self, exc)\n--\n\n"),
-    fast_method(c"data_received", data_received, c"data_received($self, data)\n--\n\n"),
-    plain_method(c"eof_received", eof_received, c"eof_received($self, /)\n--\n\n"),
-    plain_method(c"pause_writing", pause_writing, c"pause_writing($self, /)\n--\n\n"),
-    plain_method(c"resume_writing", resume_writing, c"resume_writing($self, /)\n--\n\n"),
+    fast_method(
+        c"connection_made",
+        connection_made,
+        c"connection_made($self, transport)\n--\n\n\
+        Start the handshake over ``transport``. As ``asyncio.BaseProtocol.connection_made``.",
+    ),
+    fast_method(
+        c"connection_lost",
+        connection_lost,
+        c"connection_lost($self, exc)\n--\n\n\
+        Report the end of the transport below. As ``asyncio.BaseProtocol.connection_lost``.",
+    ),
+    fast_method(
+        c"data_received",
+        data_received,
+        c"data_received($self, data)\n--\n\n\
+        Decrypt ``data`` for the protocol. As ``asyncio.Protocol.data_received``.",
+    ),
+    plain_method(
+        c"eof_received",
+        eof_received,
+        c"eof_received($self, /)\n--\n\n\
+        End the connection without a closing alert. As ``asyncio.Protocol.eof_received``.",
+    ),
+    plain_method(
+        c"pause_writing",
+        pause_writing,
+        c"pause_writing($self, /)\n--\n\n\
+        Send nothing to the transport below. As ``asyncio.BaseProtocol.pause_writing``.",
+    ),
+    plain_method(
+        c"resume_writing",
+        resume_writing,
+        c"resume_writing($self, /)\n--\n\n\
+        Send to the transport below again. As ``asyncio.BaseProtocol.resume_writing``.",
+    ),
     plain_method(c"_read_on", read_on, c"_read_on($self, /)\n--\n\n"),
     plain_method(
         c"_check_handshake_timeout",
@@ -137,8 +198,10 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
 ];
 
 impl TransportMethods for Tls {
-    const CLOSE_DOC: &'static CStr =
-        c"close($self, /)\n--\n\nSend what is buffered, say good-bye to the peer, then close.";
+    const CLOSE_DOC: &'static CStr = c"close($self, /)\n--\n\n\
+    Send what is buffered and a closing alert; close after the peer has sent its own.\n\
+    \n\
+    As ``asyncio.BaseTransport.close``.";
 
     fn close(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         self.shut_down_by_caller(slf)
@@ -206,8 +269,11 @@ impl Writing<{ writing::HIGH_WATER }> for Tls {
 impl ExtraInfo for Tls {
     const GET_EXTRA_INFO_DOC: &'static CStr =
         c"get_extra_info($self, /, name, default=None)\n--\n\n\
-        'sslcontext', 'ssl_object', 'peercert', 'cipher', 'compression', and what the transport \
-        below knows.";
+        Return ``\"sslcontext\"``, or after the handshake a fact of the TLS session.\n\
+        \n\
+        The facts are ``\"ssl_object\"``, ``\"peercert\"``, ``\"cipher\"``, ``\"compression\"``. For\n\
+        any other name it returns what the transport below has, or ``default``. As\n\
+        ``asyncio.BaseTransport.get_extra_info``.";
 
     fn extra_info<'py>(
         &self,
