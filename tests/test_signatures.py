@@ -62,6 +62,11 @@ DIFFERENCES = {
 # In asyncio a TLS transport and the protocol of the transport below are two objects.
 for name in ("connection_made", "connection_lost", "data_received", "eof_received"):
     DIFFERENCES[f"SSLTransport.{name}"] = True, "is SSLProtocol's in asyncio"
+for name in ("get_read_buffer_size", "get_read_buffer_limits", "set_read_buffer_limits"):
+    DIFFERENCES[f"SSLTransport.{name}"] = (
+        OLDER_THAN_3_11,
+        "came with the TLS of 3.11, and here all versions have it",
+    )
 for name in ("pause_writing", "resume_writing"):
     DIFFERENCES[f"SSLTransport.{name}"] = True, "is SSLProtocol's in asyncio"
 
