@@ -1,4 +1,4 @@
-//! The end of a loop: everything that it holds is let go.
+//! The end of a loop: it releases everything that it holds.
 
 use pyo3::prelude::*;
 
@@ -22,10 +22,10 @@ impl NativeLoop {
 }
 
 impl NativeLoop {
-    /// Lets go of everything. The loop is closed already, so nothing is scheduled any more.
+    /// Releases everything. The loop is closed already, so nothing is scheduled any more.
     ///
-    /// Each step may run destructors, which may come back here, look at the loop, drop handles, or
-    /// hand the GIL to a thread that does. So what is dropped is out of the loop's reach before.
+    /// Each step may run destructors, which may call this again, use the loop, drop handles, or pass
+    /// the GIL to a thread that does. So each value is taken out of the loop before it is dropped.
     pub(super) fn release_all(&self, py: Python<'_>) {
         self.targets.close(&self.bind(py));
         self.contexts.forget(py);

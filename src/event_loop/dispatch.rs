@@ -37,7 +37,7 @@ pub(super) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult
     Ok(())
 }
 
-/// Makes sure that a parked loop wakes within `seconds`.
+/// Makes sure that a loop which blocks wakes within `seconds`.
 pub(super) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -> PyResult<()> {
     // First: a callback may have forked, and this be the child. Its own reactor has an alarm of its
     // own; the one that is here until then is the parent's too.
@@ -76,10 +76,10 @@ pub(super) fn move_to(
     watching::move_to_child(py, event_loop)
 }
 
-/// Takes a registration back. Its file may have been closed before, behind the loop's back: then the
-/// kernel has taken it back already, and the reactor would have it do so again by the number, which
-/// another file may have that is registered as well. So it waits for the end of the runtime. (It
-/// cannot be forgotten: it keeps the runtime's own descriptors open.)
+/// Deregisters a file. The program may have closed it before: then the kernel has dropped the
+/// registration already, and the reactor would deregister by the number, which another registered file
+/// may have by now. So such a registration is kept to the end of the runtime. (It cannot be leaked: it
+/// keeps the runtime's own descriptors open.)
 pub(crate) fn deregister(
     py: Python<'_>,
     event_loop: &NativeLoop,
@@ -94,7 +94,7 @@ pub(crate) fn deregister(
     }
 }
 
-/// Before the runtime goes: takes every registration back, leaving the objects as they are.
+/// Before the runtime is dropped: drops every registration, and leaves the objects as they are.
 pub(super) fn detach_all(py: Python<'_>, event_loop: &NativeLoop) {
     let (own, objects) = event_loop.sources.with(py, |sources| {
         ((sources.alarm.take(), std::mem::take(&mut sources.orphans)), sources.objects(py))
@@ -147,7 +147,7 @@ impl NativeLoop {
         Ok(reactor)
     }
 
-    /// The runtime, for futures that use it: from now on it is polled for their sake, too.
+    /// The runtime, for Rust futures that use it: from now on it is also polled for them.
     pub fn shared_reactor(&self, py: Python<'_>) -> PyResult<Arc<Reactor>> {
         self.wakeups.share_runtime(py);
         self.reactor(py)

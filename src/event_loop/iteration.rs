@@ -1,10 +1,10 @@
-//! An iteration: events and due timers become ready entries, one batch runs, writes leave.
+//! An iteration: events and due timers become ready entries, one batch runs, writes are flushed.
 //!
 //! The order is asyncio's: what was ready, then I/O, then timers that came due, each first in
 //! first out; what a callback schedules runs in the next batch. Before each batch the loop asks
-//! for events, as asyncio does, if anything of the user's could have one. That is one system call
-//! with the GIL held; the driver itself is polled, without the GIL, when there are events, when the
-//! loop has nothing else to do, and every now and then.
+//! the kernel for events, as asyncio does, if any descriptor of the user's could have one. That is one
+//! system call with the GIL held. The driver itself is polled without the GIL: when there are events,
+//! when the loop has nothing else to do, and at least every `BETWEEN_POLLS`.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -54,7 +54,7 @@ pub(super) enum Next {
     Poll(PollMode),
 }
 
-/// What a look for events came to.
+/// The result of asking for events.
 enum Found {
     /// All events are ready entries by now.
     All,
@@ -69,7 +69,7 @@ impl NativeLoop {
         let mut pace = Pace::default();
         loop {
             let ran = self.run_batch(py);
-            // Also after an error: the loop may not run again, and what was written must leave.
+            // Also after an error: the loop may not run again, and written data must be sent.
             let flushed = self.flush(py);
             let ran = ran?;
             flushed?;
@@ -91,14 +91,14 @@ impl NativeLoop {
             return Ok(Next::Poll(PollMode::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
-        // First: what lets go of a context may run Python code, which must find that the loop
-        // sleeps if it makes something ready.
+        // First: forgetting a context may run Python code, which must wake the loop if it makes
+        // something ready.
         self.wakeups.fall_asleep(py);
         self.contexts.forget(py);
         Ok(Next::Poll(self.wakeups.block(py)))
     }
 
-    /// Deals with what happened while the driver was polled.
+    /// Handles the signals and events that came while the driver was polled.
     pub(super) fn start_iteration(&self, py: Python<'_>) -> PyResult<()> {
         // SAFETY: the GIL is held. Runs Python-level signal handlers, in the main thread only.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
@@ -107,7 +107,7 @@ impl NativeLoop {
         self.collect_events(py)
     }
 
-    /// Runs what is ready, and nothing that this schedules; how many entries that were.
+    /// Runs the ready entries, and none that they schedule; returns how many there were.
     pub(super) fn run_batch(&self, py: Python<'_>) -> PyResult<usize> {
         self.collect_timers(py)?;
         self.collect_woken(py);
@@ -124,7 +124,7 @@ impl NativeLoop {
     /// Collects the events of descriptors between two batches, with the GIL held.
     fn look_for_events(&self, py: Python<'_>, shared: bool) -> PyResult<Found> {
         if self.sources.with(py, |sources| sources.has_objects()) {
-            // A callback may have forked, and this be the child, whose own reactor is then made.
+            // A callback may have forked. In the child this makes the child's own reactor.
             let reactor = self.reactor(py)?;
             if reactor.has_events() {
                 if shared {
@@ -167,8 +167,8 @@ impl NativeLoop {
         }
     }
 
-    /// What needs no handle. It reports its protocols' errors itself; one that is left over is
-    /// reported here, and the loop lives on.
+    /// Runs an entry that needs no handle. Transports report the errors of their protocols themselves;
+    /// any other error is reported here, and the loop goes on.
     #[inline]
     fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
@@ -187,7 +187,7 @@ impl NativeLoop {
         debug_mode.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
     }
 
-    /// asyncio's debug mode: the handle in hand is known, and a slow one is logged.
+    /// asyncio's debug mode: the running handle is recorded, and a slow one is logged.
     #[cold]
     fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         imports::debug_mode(py)?
@@ -222,10 +222,10 @@ impl NativeLoop {
             return Ok(());
         }
         let now = self.now(py)?;
-        // Cancelled ones come along, to be dropped where that may run Python code.
+        // Cancelled timers come along, to be dropped where that may run Python code.
         self.timers.with(py, |timers| {
             self.ready.with(py, |ready| {
-                // Those that there is no memory for stay for the next batch.
+                // Timers that there is no memory for stay for the next batch.
                 while ready.make_room()
                     && let Some(timer) = timers.pop_due(py, now)
                 {

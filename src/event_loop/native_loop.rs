@@ -1,6 +1,6 @@
 //! The class `NativeLoop`: what a loop is made of, and its making. Its end is in `closing`.
 //!
-//! States, who may touch what, and what frees a loop are told at the head of `event_loop`.
+//! The head of `event_loop` describes states, access and deallocation.
 
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -39,7 +39,7 @@ pub struct NativeLoop {
     core: ManuallyDrop<Core>,
 }
 
-/// What a loop is made of.
+/// The parts of a loop.
 ///
 /// CPython's `object.__new__`, which makes the object before PyO3 fills it, may find no memory for
 /// its `__dict__`, and frees it again: finalizers and destructors see a loop whose memory is all
@@ -96,7 +96,7 @@ impl Drop for NativeLoop {
 }
 
 thread_local! {
-    /// What waits in a loop that is freed may be all that another loop is kept by.
+    /// An entry of a loop that is freed may hold the last reference to another loop.
     static DROPPING: NestedDrops<[VecDeque<Entry>; 2]> = const { NestedDrops::new() };
 }
 
@@ -194,8 +194,8 @@ impl NativeLoop {
         }
     }
 
-    /// The loop behind an object that a method of PyO3's got, in a thread that is guarded from now
-    /// on: see `finalizing`.
+    /// The loop behind the receiver of a PyO3 method. From now on the thread is guarded: see
+    /// `finalizing`.
     pub fn entered<'a>(slf: &'a Bound<'_, Self>) -> &'a Self {
         finalizing::guard();
         // SAFETY: an instance of this class, alive as long as `slf`, which implies the GIL.
@@ -231,7 +231,7 @@ impl NativeLoop {
         Some(self.state.thread.get(py)).filter(|id| *id != 0)
     }
 
-    /// One that was not made must not be run.
+    /// Refuses to run a loop whose constructor has not run.
     pub(super) fn check_made(&self, py: Python<'_>) -> PyResult<()> {
         if self.made.get(py) { Ok(()) } else { self.check_closed(py) }
     }
@@ -244,7 +244,7 @@ impl NativeLoop {
         Ok(())
     }
 
-    /// Something else is to run before more is read, or the loop is to stop.
+    /// Whether entries are ready, or the loop is to stop: then a transport reads no further.
     #[inline]
     pub fn others_wait(&self, py: Python<'_>) -> bool {
         self.state.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0

@@ -1,4 +1,4 @@
-//! References to loops that carry the proof that there is one.
+//! References to loops, typed: each proves that its object is a loop.
 
 use std::ops::Deref;
 
@@ -60,8 +60,7 @@ impl LoopSlot {
         self.0.take(py).map(|object| unsafe { LoopRef::new(object.into_bound(py)) })
     }
 
-    /// For the collector's visits and for what empties all slots alike. No other object may be put
-    /// into it.
+    /// For traversal, and for code that empties all slots alike. No other object may be put into it.
     pub(crate) fn slot(&self) -> &PySlot {
         &self.0
     }

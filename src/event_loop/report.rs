@@ -1,4 +1,4 @@
-//! Callbacks are run, and what they raise is reported to the exception handler.
+//! Callbacks are run, and their exceptions are reported to the exception handler.
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::ffi::errors::made;
 use crate::ffi::imports;
 
 impl NativeLoop {
-    /// Calls a handle; what it raises goes to the exception handler, save what ends the loop.
+    /// Calls a handle; its exceptions go to the exception handler, except those that end the loop.
     #[inline]
     pub fn run_handle(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         match handle.call(py) {
@@ -31,7 +31,7 @@ impl NativeLoop {
         }
     }
 
-    /// Reports what a callback raised, as asyncio's handles do.
+    /// Reports the exception of a callback, as asyncio's handles do.
     #[cold]
     pub fn callback_failed(&self, py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
         if ends_loop(py, &error) {
@@ -55,7 +55,7 @@ impl NativeLoop {
         self.report_text(&PyString::new(py, message), error, context)
     }
 
-    /// The same with a message that has a program's names in it.
+    /// The same, with a message that is a Python string.
     pub fn report_text(
         &self,
         message: &Bound<'_, PyString>,

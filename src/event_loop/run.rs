@@ -1,4 +1,4 @@
-//! `run_forever`'s engine room: iterations, and polls of the driver between them.
+//! `run_forever`: iterations, and polls of the driver between them.
 //!
 //! Callbacks run outside of tokio's `block_on`, which is entered for each poll. So a callback may
 //! do what asyncio allows it: fork and run another loop in the child, or drive another loop here.
@@ -13,7 +13,8 @@ use crate::driver::reactor::{Patience, PollMode, Reactor};
 use crate::event_loop::handles::Handle;
 
 impl NativeLoop {
-    /// Runs until `stop()`, or until a callback or a signal handler raises what ends the loop.
+    /// Runs until `stop()`, or until a callback or a signal handler raises `SystemExit` or
+    /// `KeyboardInterrupt`.
     pub(super) fn run(&self, py: Python<'_>) -> PyResult<()> {
         if tokio::runtime::Handle::try_current().is_ok() {
             return Err(PyRuntimeError::new_err(
@@ -39,7 +40,7 @@ impl NativeLoop {
         result
     }
 
-    /// An iteration by hand: blocks until something is ready if nothing is.
+    /// One iteration, for `_run_once`: blocks until an entry is ready if none is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
         let poll = if ready || !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {

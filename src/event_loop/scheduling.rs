@@ -9,14 +9,14 @@ use super::timers::Timer;
 use super::timers::alarm::monotonic;
 
 impl NativeLoop {
-    /// Puts an entry at the end of the ready queue and sees to it that it is run.
+    /// Puts an entry at the end of the ready queue, and wakes the loop to run it.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
         self.ready.with(py, |ready| ready.push(entry));
         self.wake(py);
     }
 
-    /// `push` of a call that nobody has looked at, and of the handle that is its ticket.
+    /// `push` of a call that no code has looked at, and of the handle that is its ticket.
     #[inline]
     pub fn push_call(&self, py: Python<'_>, call: Queued, handle: &Handle) -> PyResult<()> {
         // Again: to make the handle may have run the collector, and a finalizer closed the loop.
@@ -74,7 +74,7 @@ impl NativeLoop {
         self.timers.with(py, |timers| timers.next())
     }
 
-    /// `self.time()`, without the call when nobody overrode it.
+    /// `self.time()`, without the call unless it is overridden.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
         if self.has_custom_time(py) { self.time(py)?.extract() } else { Ok(monotonic()) }
     }

@@ -2,7 +2,7 @@
 //!
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
 //! GIL. The object it stands for is only borrowed. Its owner takes it back
-//! (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nobody.
+//! (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nothing.
 //!
 //! `table`, `wake_state` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
 //! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
@@ -70,7 +70,8 @@ impl Target {
 
     /// The object to call, if it is there still.
     pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: null, or alive: whoever set it promised that it stays until another one is set.
+        // SAFETY: null, or alive: the caller of `set_object` promised that it stays until another one
+        // is set.
         unsafe { Bound::from_borrowed_ptr_or_opt(py, self.object.get(py)) }
     }
 

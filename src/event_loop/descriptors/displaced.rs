@@ -1,7 +1,7 @@
 //! File objects that were closed, whose number another file has got and is watched by.
 //!
-//! On asyncio's loop they are still known by the object, and removing them is no error: who waits
-//! for a file cannot know that somebody else has closed it, nor what has its number by now. They
+//! On asyncio's loop they are still known by the object, and removing them is no error: a watcher
+//! of a file cannot know that other code has closed it, nor which file has its number by now. They
 //! are not kept alive here.
 
 use pyo3::prelude::*;

@@ -7,7 +7,7 @@
 //!
 //! The table is kept by number, its entries are of files. A watcher is only ever called for the
 //! file that it was added for: each one that is added asks the kernel (see `nested`), and if the
-//! number is another file's by now, those that waited for the old file are taken out. They wait
+//! number is another file's by now, the watchers of the old file are taken out. They wait
 //! for ever, as on asyncio's loop.
 //!
 //! A table and nothing else: `event_loop::watching` works on it and calls those that wait.
@@ -163,7 +163,8 @@ impl Descriptors {
         }
     }
 
-    /// Who waits for the file that an event is of, to receive and to send. `None`: nobody knows it.
+    /// The watchers of the file that an event is of, to receive and to send. `None`: the table does
+    /// not have it.
     pub(super) fn due(&mut self, py: Python<'_>, event: SelectorEvent) -> Option<[Due; 2]> {
         let known = self.watched.get_mut(&event.fd);
         let watched = known.filter(|watched| watched.token == Some(event.token))?;
@@ -218,8 +219,8 @@ impl Descriptors {
         &mut self,
         room: &'a mut Room,
     ) -> Option<impl Iterator<Item = SelectorEvent> + use<'a>> {
-        // A level that nobody drained shows up again without waking the reactor: look once more
-        // before parking, until a look finds nothing.
+        // A level that was not drained is reported again without waking the reactor: poll once more
+        // before the loop blocks, until a poll finds nothing.
         if !std::mem::take(&mut self.pending) {
             return None;
         }

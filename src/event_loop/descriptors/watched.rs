@@ -1,4 +1,4 @@
-//! Who waits for a file: readers and writers that are called while it is ready, and waiters.
+//! The watchers of a file: readers and writers that are called while it is ready, and waiters.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::driver::sys::Token;
 use crate::driver::sys::selector::EventMask;
 use crate::event_loop::queue::{Callback, Handle};
 
-/// Who waits for one file.
+/// The watchers of one file.
 #[derive(Default)]
 pub(super) struct Watched {
     /// What the reader or the writer was added by, if that was not the number.
@@ -23,7 +23,7 @@ pub(super) struct Watched {
     pub armed: EventMask,
     /// The kernel's entry of the file; `None` once it has none, because the file was closed.
     pub token: Option<Token>,
-    /// It counts as one that the kernel may report to somebody.
+    /// It counts as one that the kernel may report to a watcher.
     counted: bool,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Tried {
     Over,
 }
 
-/// One more that waits for a file.
+/// One more watcher of a file.
 pub(in crate::event_loop) enum Watcher {
     /// Called while the file is ready. With the object that it was added by.
     Handle(Handle, Option<Py<PyAny>>),
@@ -54,7 +54,7 @@ pub(in crate::event_loop) enum Watcher {
     Waiter(Waiter),
 }
 
-/// Who hears of an event in one direction.
+/// The watchers that an event in one direction is for.
 pub(in crate::event_loop) struct Due {
     pub handle: Option<Handle>,
     /// The first that waits, with its entry in the ready queue.
@@ -93,7 +93,7 @@ impl Watched {
         mask
     }
 
-    /// Keeps the number of files that the kernel may report to somebody.
+    /// Counts the files that the kernel may report to a watcher.
     pub(super) fn count(&mut self, awaited: &mut usize, counts: bool) {
         if std::mem::replace(&mut self.counted, counts) != counts {
             *awaited = if counts { *awaited + 1 } else { *awaited - 1 };

@@ -81,7 +81,7 @@ impl Handle {
         };
         let handle = Self::bare(py, class, event_loop)?;
         let (context, shared) = call.take_context(py, event_loop)?;
-        // SAFETY: just made; nobody else has seen it, and its fields hold nothing.
+        // SAFETY: just made; no other code has seen it, and its fields hold nothing.
         unsafe {
             let made = &mut *handle.object();
             made.callback = call.callback.to_owned().into_ptr();

@@ -2,7 +2,7 @@
 //!
 //! A handle holds its call: up to three arguments lie inside it, behind a scratch slot that lets a
 //! bound method put its `self` in front without copying. Most handles are dropped as soon as they
-//! are made, so a call of `call_soon` stays in the ready queue's own memory until somebody looks at
+//! are made, so a call of `call_soon` stays in the ready queue's own memory until some code looks at
 //! its handle (`queued`), and freed handles are kept for the next call. `__class__` answers with
 //! asyncio's class, so `isinstance` holds.
 //!
@@ -21,27 +21,27 @@
 //!   [`Handle`], which is a reference like any other.
 //! - `Shown`: whole, in the loop's hands, and the last one given out while the loop did not run.
 //!
-//! # Who may touch what
+//! # Access
 //!
-//! Whoever holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
+//! A thread that holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
 //! (from null) and `release_call` (to null), which empties each field before it drops what was
 //! there: a destructor that comes back finds null. A call that is being made (`run`) borrows them,
 //! so `cancel()` only hides them, and leaves their release to the end of the call. `context` is null in a ticket
 //! only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
 //! `dealloc` drops it. No `&mut HandleObject` lives across a call that can run Python code.
 //!
-//! # Who visits it
+//! # Garbage collection
 //!
 //! To the garbage collector a handle in the loop's hands is a part of the loop, while the loop
 //! runs: the loop's traversal goes through it (`Handle::traverse`), and a burst of callbacks does
 //! not make the collector visit each again and again. A loop that runs is no garbage, so nothing is
 //! lost. A loop that does not may be, together with handles that only the rest of the garbage
-//! holds, so there each handle that somebody besides the loop has is tracked: tickets, and what
+//! holds, so there each handle that code besides the loop holds is tracked: tickets, and what
 //! `give` gives out, at once; all others at the end of `run`. To find out that the caller dropped a
 //! handle the loop remembers the one that it gave out last (`Shown`), and looks at it when it gives
 //! out the next.
 //!
-//! # What frees it
+//! # Deallocation
 //!
 //! The last reference, through the trashcan, because a handle can be the argument of the
 //! next one's call, and a chain of them may be long. A ticket has nothing to take apart.

@@ -56,7 +56,7 @@ impl NativeLoop {
         self.state.thread.set(py, id.unwrap_or(0));
     }
 
-    /// The handles in the ready queue, for who wants to look.
+    /// The handles in the ready queue.
     #[getter(_ready)]
     fn get_ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let (py, this) = (slf.py(), Self::entered(slf));
@@ -80,7 +80,7 @@ impl NativeLoop {
     #[setter(_ready)]
     fn set_ready(&self, _queue: &Bound<'_, PyAny>) {}
 
-    /// The timers that have not fired, for who wants to look.
+    /// The timers that have not fired.
     #[getter(_scheduled)]
     fn get_scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         finalizing::guard();
@@ -107,7 +107,7 @@ impl NativeLoop {
         })
     }
 
-    /// Runs until `stop()`; the Python `run_forever` sets the scene.
+    /// Runs until `stop()`; the Python `run_forever` prepares and cleans up.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = Self::entered(slf);
         trampoline::without_panics(slf.py(), || {
@@ -116,7 +116,7 @@ impl NativeLoop {
         })
     }
 
-    /// Lets go of everything, once the loop is closed; called by `close()`.
+    /// Releases everything, once the loop is closed; called by `close()`.
     fn _dispose(slf: &Bound<'_, Self>) {
         let this = Self::entered(slf);
         if this.is_closed(slf.py()) && this.is_made(slf.py()) {

@@ -1,8 +1,8 @@
-//! What Python calls on the loop, of the loop's own.
+//! The methods of the loop's own that Python calls.
 //!
 //! `scheduling` runs for every callback and is made of plain C functions; `descriptors` runs once a
-//! descriptor and is left to PyO3. What is built on the loop (transports, `sock_*`, primitives) adds
-//! its methods to the class from where it lives.
+//! descriptor and is left to PyO3. The rooms above the loop (transports, `sock_*`, primitives)
+//! add their own methods to its class.
 
 mod attributes;
 mod descriptors;

@@ -46,7 +46,7 @@ pub(crate) struct HandleObject {
     pub(in crate::event_loop) thread_safe: bool,
     /// The thread that calls it.
     pub(in crate::event_loop) runner: libc::pthread_t,
-    /// Owned by whoever is being called; see `PY_VECTORCALL_ARGUMENTS_OFFSET`.
+    /// Owned by the callee during a call; see `PY_VECTORCALL_ARGUMENTS_OFFSET`.
     pub(in crate::event_loop) scratch: Object,
     pub(in crate::event_loop) inline: [Object; INLINE],
 }
@@ -78,7 +78,7 @@ static SHOWN: GilFlag<Object> = GilFlag::new(null_mut());
 
 /// The loop's own reference to a handle.
 ///
-/// When the loop lets go of a handle that somebody else holds, that becomes an object of its own
+/// When the loop lets go of a handle that other code holds, that becomes an object of its own
 /// to the collector.
 pub struct Handle(pub(in crate::event_loop) Py<PyAny>);
 
@@ -102,7 +102,7 @@ impl Handle {
     #[inline]
     pub fn track_if_shared(&self) {
         let this = self.object();
-        // SAFETY: alive: this is a reference to it. Whoever holds a `Handle` holds the GIL. A weak
+        // SAFETY: alive: this is a reference to it. A thread that holds a `Handle` holds the GIL. A weak
         // reference may become another strong one at any time.
         unsafe {
             if ffi::Py_REFCNT(this.cast()) > 1 || !(*this).weakrefs.is_null() {
@@ -161,8 +161,8 @@ impl Handle {
     /// Makes a ticket that was just made an object of its own to the collector.
     #[inline]
     pub fn track_new(&self) {
-        // SAFETY: alive, and never tracked until now: recycled memory is untracked. Whoever holds a
-        // `Handle` holds the GIL.
+        // SAFETY: alive, and never tracked until now: recycled memory is untracked. A thread that holds
+        // a `Handle` holds the GIL.
         unsafe { ffi::PyObject_GC_Track(self.0.as_ptr().cast()) };
     }
 

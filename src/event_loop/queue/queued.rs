@@ -1,9 +1,9 @@
 //! Calls in the ready queue, and handles that are only tickets for one.
 //!
 //! `call_soon` puts what it is to call into the queue's own memory. The handle that it gives out
-//! knows the number of that place, and the place borrows the handle. Whoever looks at the handle
-//! makes it take the call over (`claim`), and so does the loop when the call's turn comes and the
-//! handle is still there: from then on it is a handle like any other. One that is dropped before,
+//! knows the number of that place, and the place borrows the handle. Code that looks at the handle
+//! makes it take the call over (`claim`), and so does the loop when it comes to the call and the
+//! handle still exists: from then on it is a handle like any other. One that is dropped before,
 //! as most are, leaves the call to the queue (`give_up`).
 //!
 //! `tie` and `untie` are the only two functions that write both ends of the tie, and only
@@ -85,7 +85,7 @@ impl Queued {
 
     /// Calls the callback in its context; the error is whatever it raised.
     ///
-    /// Only for a call whose handle is gone: nobody can cancel it or look at it.
+    /// Only for a call whose handle is gone: no code can cancel it or look at it.
     #[inline]
     pub fn call(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
         // SAFETY: the call holds its context.
@@ -137,7 +137,7 @@ impl Queued {
         }
     }
 
-    /// A reference to the handle, if somebody has it.
+    /// A reference to the handle, if it still exists.
     pub fn handle(&self, py: Python<'_>) -> Option<Handle> {
         // SAFETY: alive while it is tied: one that dies takes itself out.
         let handle = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.handle.cast()) };
@@ -155,7 +155,7 @@ impl Queued {
         self.handle = null_mut();
     }
 
-    /// Makes the handle, if somebody has it, an object of its own to the collector.
+    /// Makes the handle, if it still exists, an object of its own to the collector.
     pub fn track_handle(&self) {
         if !self.handle.is_null() {
             // SAFETY: alive while it is tied; the queue is only looked at with the GIL held.
@@ -177,9 +177,9 @@ impl Drop for Queued {
     #[inline]
     fn drop(&mut self) {
         debug_assert!(self.handle.is_null(), "a call leaves the queue untied");
-        // SAFETY: whoever drops an entry of the ready queue holds the GIL. Each reference is ours,
-        // or null after `fill`. What their destructors do they cannot do to this call: nobody can
-        // reach it any more.
+        // SAFETY: a thread that drops an entry of the ready queue holds the GIL. Each reference is ours,
+        // or null after `fill`. Their destructors cannot reach this
+        // call any more.
         unsafe {
             ffi::Py_XDECREF(self.callback);
             for arg in &self.args[..self.count as usize] {

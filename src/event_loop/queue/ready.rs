@@ -28,7 +28,7 @@ use super::handle::Handle;
 use super::queued::{Queued, Ticket};
 use crate::driver::reactor::Key;
 
-/// Something of the core's own that waits for its turn.
+/// A callback of the core's own, with the object that it is called with.
 ///
 /// # Safety
 ///
@@ -36,7 +36,7 @@ use crate::driver::reactor::Key;
 pub(crate) type Callback = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<()>;
 
 pub enum Entry {
-    /// A call whose handle nobody has looked at. Out of the queue: one without a handle.
+    /// A call whose handle no code has looked at. Out of the queue: a call without a handle.
     Call(Queued),
     Handle(Handle),
     /// A source is ready (or may be: handlers check).
@@ -105,7 +105,7 @@ impl Ready {
         None
     }
 
-    /// Takes the first entry out. A call whose handle somebody has becomes the handle's.
+    /// Takes the first entry out. A call whose handle is still referred to becomes the handle's.
     #[inline]
     pub(in crate::event_loop) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
         let first = if self.earlier.is_empty() { &mut self.entries } else { &mut self.earlier };
@@ -188,7 +188,7 @@ impl Ready {
         found.extend(self.iter().filter_map(handle).take(room));
     }
 
-    /// Makes handles that somebody has objects of their own to the collector.
+    /// Makes handles that code besides the loop holds objects of their own to the collector.
     pub(in crate::event_loop) fn track_shared(&self) {
         for entry in self.iter() {
             match entry {

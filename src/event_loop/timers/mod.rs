@@ -1,4 +1,4 @@
-//! Timers: a heap by deadline, and the alarm that ends a park for its head.
+//! Timers: a heap by deadline, and the alarm that wakes a loop for the first of them.
 
 pub(crate) mod alarm;
 
@@ -11,13 +11,13 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::event_loop::handles::Handle;
 use crate::event_loop::{Callback, Entry as ReadyEntry};
 
-/// Below this many entries cancelled ones are left to expire.
+/// With fewer entries, cancelled ones stay until they expire.
 const WORTH_COMPACTING: usize = 64;
 
 /// A heap with room for fewer keeps its room.
 const WORTH_SHRINKING: usize = 1024;
 
-/// What a timer of the core's own does. None of these runs Python code, save `fire`.
+/// The functions of the core's own timers. Only `fire` runs Python code.
 ///
 /// Each may be called with an object that came into the heap with it only, and with the GIL held.
 pub struct NativeTimer {
@@ -59,7 +59,7 @@ impl Timer {
         }
     }
 
-    /// What is to run now that the time has come. A cancelled one does nothing.
+    /// The entry to run when the timer is due. A cancelled one does nothing.
     pub fn into_entry(self) -> ReadyEntry {
         match self {
             Self::Handle(handle) => ReadyEntry::Handle(handle),
@@ -70,7 +70,7 @@ impl Timer {
 
 struct Entry {
     when: f64,
-    /// Equal deadlines fire in the order they were asked for.
+    /// Timers with equal deadlines fire in the order in which they were scheduled.
     order: u64,
     timer: Timer,
 }
@@ -124,8 +124,8 @@ impl Timers {
         self.heap.is_empty()
     }
 
-    /// Counts a cancellation. When most entries are dead weight they come back, to be dropped by
-    /// a caller who holds no borrow.
+    /// Counts a cancellation. When most entries are cancelled these come back, to be dropped by a
+    /// caller that holds no borrow.
     pub(crate) fn count_cancelled(&mut self, py: Python<'_>) -> Vec<Timer> {
         self.cancelled += 1;
         if self.heap.len() < WORTH_COMPACTING || self.cancelled * 2 < self.heap.len() {
@@ -175,7 +175,7 @@ impl Timers {
         self.heap.peek().map(|entry| entry.when)
     }
 
-    /// Everything, for closing. No timer knows its place, so they may go as a whole.
+    /// Takes everything, for closing. No timer knows its place, so all may go at once.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
