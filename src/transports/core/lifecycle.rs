@@ -124,7 +124,9 @@ pub(crate) fn lose_now<T: Endpoint>(this: &T, slf: &Bound<'_, PyAny>) -> PyResul
         return Ok(());
     }
     core.advance(Lifecycle::Losing);
-    core.follow_caller(slf.py())?;
+    // Without a context of its own the transport calls the protocol in the current one, which may be
+    // that very context: from CPython 3.15 on a transport keeps it, and it cannot be entered twice.
+    core.context.forget(slf.py());
     // SAFETY: `slf` is the transport whose state `this` is.
     unsafe { connection_lost::<T>(slf.py(), &slf.clone().unbind()) }
 }
