@@ -15,7 +15,6 @@ use super::watching;
 use super::{Entry, NativeLoop};
 use crate::driver::reactor::PollMode;
 use crate::event_loop::handles::Handle;
-use crate::event_loop::timers::Timers;
 use crate::event_loop::timers::alarm::monotonic;
 use crate::ffi::imports;
 
@@ -87,7 +86,7 @@ impl NativeLoop {
                 return Ok(Next::Poll(PollMode::NonBlocking));
             }
         }
-        if !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
+        if !self.may_block(py)? {
             return Ok(Next::Poll(PollMode::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
@@ -251,19 +250,18 @@ impl NativeLoop {
         result
     }
 
-    /// Arms the alarm for the next timer. `false`: something is due already.
-    pub(super) fn prepare_to_park(&self, py: Python<'_>) -> PyResult<bool> {
+    /// Whether the loop may block. Then the alarm is armed for the next timer.
+    pub(super) fn may_block(&self, py: Python<'_>) -> PyResult<bool> {
         if self.descriptors.with(py, |descriptors| descriptors.is_pending()) {
             return Ok(false);
         }
-        let Some(when) = self.timers.with(py, |timers: &mut Timers| timers.next()) else {
-            return Ok(true);
-        };
-        let wait = when - self.now(py)?;
-        if wait <= 0.0 {
-            return Ok(false);
+        if let Some(when) = self.timers.with(py, |timers| timers.next()) {
+            let wait = when - self.now(py)?;
+            if wait <= 0.0 {
+                return Ok(false);
+            }
+            dispatch::arm_alarm(py, self, wait)?;
         }
-        dispatch::arm_alarm(py, self, wait)?;
-        Ok(true)
+        Ok(self.targets.allow_sleep(py))
     }
 }

@@ -43,7 +43,7 @@ impl NativeLoop {
     /// One iteration, for `_run_once`: blocks until an entry is ready if none is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
-        let poll = if ready || !self.prepare_to_park(py)? || !self.targets.allow_sleep(py) {
+        let poll = if ready || !self.may_block(py)? {
             PollMode::NonBlocking
         } else {
             self.wakeups.fall_asleep(py);

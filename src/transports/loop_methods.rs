@@ -29,8 +29,8 @@ impl NativeLoop {
         server: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
         let this = Self::entered(slf);
+        let fd = sock.call_method0("fileno")?.extract::<RawFd>()?;
         stream::new(
             py,
             this,

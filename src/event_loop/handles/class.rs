@@ -17,6 +17,7 @@ use super::attributes::{
 use super::calling::{claim, give_up, release_call};
 use crate::event_loop::queue::{FREE, HandleObject, State, track};
 use crate::ffi::class::{self, Definition, NativeClass, slot};
+use crate::ffi::finalizing;
 use crate::ffi::imports;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
@@ -94,6 +95,7 @@ unsafe impl NativeClass for HandleObject {
             let py = Python::assume_attached();
             if (*this).state != State::Ticket {
                 if (*this).callback.is_null() {
+                    finalizing::guard();
                     // Cancelled: nothing is left that could hold another handle, short of a context,
                     // whose map of values CPython takes apart without recursion.
                     ffi::PyObject_GC_UnTrack(this.cast());

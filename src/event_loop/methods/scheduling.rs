@@ -166,76 +166,60 @@ fn at<'py>(
     Ok(given.into_ptr())
 }
 
-unsafe extern "C" fn call_soon(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
-        // call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        soon(event_loop, &args, py, "call_soon", Caller::LoopThread)
-    })
+/// Defines a method of the loop that takes its arguments as a slice; the body gives a
+/// `PyResult<Object>`.
+macro_rules! loop_method {
+    ($name:ident, |$py:ident, $event_loop:ident, $args:ident| $body:expr) => {
+        unsafe extern "C" fn $name(
+            slf: Object,
+            args: *const Object,
+            count: ffi::Py_ssize_t,
+            names: Object,
+        ) -> Object {
+            // SAFETY: CPython calls this, and holds the GIL, which serialises the queue.
+            let held = unsafe { Python::assume_attached() };
+            enter(held, null_mut(), |$py| {
+                // SAFETY: a method of the loop's class; `slf` is alive for the call.
+                let $event_loop = unsafe { NativeLoop::of(slf) };
+                // SAFETY: CPython's own arguments, which it keeps for the call.
+                let $args = unsafe { Args::new($py, args, count, names) };
+                $body
+            })
+        }
+    };
 }
 
-unsafe extern "C" fn call_soon_threadsafe(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL, which serialises the queue.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
-        // call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        soon(event_loop, &args, py, "call_soon_threadsafe", Caller::AnyThread)
-    })
-}
+loop_method!(call_soon, |py, event_loop, args| {
+    soon(event_loop, &args, py, "call_soon", Caller::LoopThread)
+});
 
-unsafe extern "C" fn call_later(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
-        // call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        let Scheduled { time: delay, call } = parse("call_later", Some("delay"), &args)?;
-        let Some(delay) = delay.filter(|delay| !delay.is_none()) else {
-            return Err(PyTypeError::new_err("delay must not be None"));
-        };
-        // SAFETY: an exact type, checked.
-        let seconds = unsafe {
-            (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
-                .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
-        };
-        if let Some(seconds) = seconds
-            && !event_loop.has_custom_timers(py)
-        {
-            let when = monotonic() + seconds;
-            return at(py, event_loop, &call, || Ok(Deadline { when, given: None }));
-        }
-        // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
-        let when = event_loop.time(py)?.add(delay)?;
-        if event_loop.has_custom_call_at(py) {
-            return at_by_method(event_loop, when, &call);
-        }
-        at(py, event_loop, &call, || Deadline::of(when))
-    })
-}
+loop_method!(call_soon_threadsafe, |py, event_loop, args| {
+    soon(event_loop, &args, py, "call_soon_threadsafe", Caller::AnyThread)
+});
+
+loop_method!(call_later, |py, event_loop, args| {
+    let Scheduled { time: delay, call } = parse("call_later", Some("delay"), &args)?;
+    let Some(delay) = delay.filter(|delay| !delay.is_none()) else {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    };
+    // SAFETY: an exact type, checked.
+    let seconds = unsafe {
+        (ffi::PyFloat_CheckExact(delay.as_ptr()) != 0)
+            .then(|| ffi::PyFloat_AS_DOUBLE(delay.as_ptr()))
+    };
+    if let Some(seconds) = seconds
+        && !event_loop.has_custom_timers(py)
+    {
+        let when = monotonic() + seconds;
+        return at(py, event_loop, &call, || Ok(Deadline { when, given: None }));
+    }
+    // `time() + delay`, whatever those two make of it, and asyncio's error if nothing.
+    let when = event_loop.time(py)?.add(delay)?;
+    if event_loop.has_custom_call_at(py) {
+        return at_by_method(event_loop, when, &call);
+    }
+    at(py, event_loop, &call, || Deadline::of(when))
+});
 
 /// `call_at(when, callback, *args, context=context)` as a program wrote it. As in asyncio the
 /// timer's traceback ends with who called `call_later`.
@@ -264,26 +248,13 @@ fn at_by_method(
     Ok(timer.into_ptr())
 }
 
-unsafe extern "C" fn call_at(
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: a method of the loop's class, with CPython's own arguments; all are alive for the
-        // call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        let Scheduled { time: when, call } = parse("call_at", Some("when"), &args)?;
-        let Some(when) = when.filter(|when| !when.is_none()) else {
-            return Err(PyTypeError::new_err("when cannot be None"));
-        };
-        at(py, event_loop, &call, || Deadline::of(when.to_owned()))
-    })
-}
+loop_method!(call_at, |py, event_loop, args| {
+    let Scheduled { time: when, call } = parse("call_at", Some("when"), &args)?;
+    let Some(when) = when.filter(|when| !when.is_none()) else {
+        return Err(PyTypeError::new_err("when cannot be None"));
+    };
+    at(py, event_loop, &call, || Deadline::of(when.to_owned()))
+});
 
 unsafe extern "C" fn time(_slf: Object, _: Object) -> Object {
     // SAFETY: called with the GIL held.

@@ -16,6 +16,12 @@ use super::trampolines::{transport_binary, transport_field, transport_plain, tra
 use crate::event_loop::LoopRef;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
 
+/// The docstring of `writelines` of the kinds that check all lines before they send the first.
+pub(crate) const WRITELINES_DOC: &CStr = c"writelines($self, list_of_data)\n--\n\n\
+    Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.\n\
+    \n\
+    Raises what :meth:`write` raises, and then sends none of them.";
+
 /// What every kind does in its own way.
 pub(crate) trait TransportMethods: Transport {
     const CLOSE_DOC: &'static CStr;

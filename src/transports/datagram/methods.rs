@@ -10,6 +10,7 @@ use super::Datagram;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
 use crate::transports::core::extra_info::ExtraInfo;
 use crate::transports::core::trampolines::{transport_binary, transport_field, transport_plain};
+use crate::transports::sockets::methods::GET_EXTRA_INFO_DOC;
 
 transport_binary!(sendto, Datagram, ["data", "addr"], 1, |py, slf, this, data, address| {
     let address = address.filter(|address| !address.is_none());
@@ -80,12 +81,7 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] =
     &[getter(c"_sock", get_sock), getter(c"_extra", get_extra), getter(c"_address", get_address)];
 
 impl ExtraInfo for Datagram {
-    const GET_EXTRA_INFO_DOC: &'static CStr =
-        c"get_extra_info($self, /, name, default=None)\n--\n\n\
-        Return a fact of the transport by its name: ``\"socket\"``, ``\"sockname\"``, ``\"peername\"``.\n\
-        \n\
-        It also has the names that it was made with. Return ``default`` for an unknown name.\n\
-        As ``asyncio.BaseTransport.get_extra_info``.";
+    const GET_EXTRA_INFO_DOC: &'static CStr = GET_EXTRA_INFO_DOC;
 
     fn extra_info<'py>(
         &self,

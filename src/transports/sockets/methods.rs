@@ -1,5 +1,7 @@
 //! The methods and attributes that transports over sockets have.
 
+use std::ffi::CStr;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -10,6 +12,13 @@ use crate::transports::core::methods::{
     OfEndpoints, OfExtraInfo, OfForceClose, OfReading, OfTransports, OfWriting,
 };
 use crate::transports::core::trampolines::transport_field;
+
+/// The docstring of `get_extra_info` of transports over sockets.
+pub(crate) const GET_EXTRA_INFO_DOC: &CStr = c"get_extra_info($self, /, name, default=None)\n--\n\n\
+    Return a fact of the transport by its name: ``\"socket\"``, ``\"sockname\"``, ``\"peername\"``.\n\
+    \n\
+    It also has the names that it was made with. Return ``default`` for an unknown name.\n\
+    As ``asyncio.BaseTransport.get_extra_info``.";
 
 transport_field!(get_fd, T, for [T: SocketTransport], |_py, _slf, this| PyResult::Ok(
     this.file.number()

@@ -14,7 +14,9 @@ use crate::net::address::Address;
 use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::extra_info::ExtraInfo;
+use crate::transports::core::methods::WRITELINES_DOC;
 use crate::transports::core::trampolines::{transport_field, transport_plain, transport_unary};
+use crate::transports::sockets::methods::GET_EXTRA_INFO_DOC;
 
 transport_unary!(write, Stream, "data", |py, slf, stream, data| stream.write(py, slf, data));
 transport_unary!(writelines, Stream, "list_of_data", |py, slf, stream, lines| stream
@@ -47,14 +49,7 @@ pub(super) const METHODS: &[ffi::PyMethodDef] = &[
         Raises ``TypeError`` if ``data`` is not bytes-like, ``RuntimeError`` after\n\
         :meth:`write_eof` and during a ``loop.sendfile()``.",
     ),
-    fast_method(
-        c"writelines",
-        writelines,
-        c"writelines($self, list_of_data)\n--\n\n\
-        Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.\n\
-        \n\
-        Raises what :meth:`write` raises, and then sends none of them.",
-    ),
+    fast_method(c"writelines", writelines, WRITELINES_DOC),
     plain_method(
         c"write_eof",
         write_eof,
@@ -85,12 +80,7 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
 ];
 
 impl ExtraInfo for Stream {
-    const GET_EXTRA_INFO_DOC: &'static CStr =
-        c"get_extra_info($self, /, name, default=None)\n--\n\n\
-        Return a fact of the transport by its name: ``\"socket\"``, ``\"sockname\"``, ``\"peername\"``.\n\
-        \n\
-        It also has the names that it was made with. Return ``default`` for an unknown name.\n\
-        As ``asyncio.BaseTransport.get_extra_info``.";
+    const GET_EXTRA_INFO_DOC: &'static CStr = GET_EXTRA_INFO_DOC;
 
     fn extra_info<'py>(
         &self,

@@ -14,7 +14,7 @@ use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::extra_info::ExtraInfo;
 use crate::transports::core::flow_control::{BufferLimits, Reading, Writing};
-use crate::transports::core::methods::TransportMethods;
+use crate::transports::core::methods::{TransportMethods, WRITELINES_DOC};
 use crate::transports::core::report::ForceClose;
 use crate::transports::core::trampolines::{
     transport_binary, transport_field, transport_plain, transport_unary,
@@ -89,14 +89,7 @@ pub(super) const METHODS: &[ffi::PyMethodDef] = &[
         \n\
         Raises ``TypeError`` if ``data`` is not bytes-like.",
     ),
-    fast_method(
-        c"writelines",
-        writelines,
-        c"writelines($self, list_of_data)\n--\n\n\
-        Send all of an iterable of bytes-like objects. As ``asyncio.WriteTransport.writelines``.\n\
-        \n\
-        Raises what :meth:`write` raises, and then sends none of them.",
-    ),
+    fast_method(c"writelines", writelines, WRITELINES_DOC),
     plain_method(
         c"write_eof",
         write_eof,
