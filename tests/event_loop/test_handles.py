@@ -364,6 +364,38 @@ def test_a_waiting_call_keeps_no_loop_alive(loop_factory):
     assert gone() is None
 
 
+@pytest.mark.parametrize("schedule", ["call_later", "call_soon"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_handles_of_loops_that_take_turns_are_called_and_collected(loop_factory, schedule, debug):
+    """The last handle given out is known for all loops at once; each calls and frees its own."""
+
+    def give(loop, *args):
+        loop.set_debug(debug)
+        return loop.call_later(0, *args) if schedule == "call_later" else loop.call_soon(*args)
+
+    called = []
+    loops = [loop_factory() for _ in range(3)]
+    kept = []
+    for number in range(30):
+        loop = loops[number % 3]
+        handle = give(loop, called.append, number)
+        if number % 2:
+            kept.append(handle)
+        del handle
+        gc.collect(0)
+    for loop in reversed(loops):
+        run_briefly(loop)
+    assert sorted(called) == list(range(30))
+    assert not any(handle.cancelled() for handle in kept)
+    for loop in loops:
+        loop.own = give(loop, callback, loop)
+        loop.close()
+    references = [weakref.ref(loop) for loop in loops]
+    del loop, loops, kept
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 3
+
+
 def test_a_cancelled_handle_run_by_hand_reports_pythons_error(loop):
     reported = []
     loop.set_exception_handler(lambda loop, context: reported.append(context))
