@@ -132,30 +132,38 @@ impl Contexts {
     }
 }
 
+/// Which callbacks of a group run in one context.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those with the same cause: code that schedules more of them lends its own context.
+    #[default]
+    Cause,
+    /// All of them.
+    Whole,
+}
+
 /// The context of a group of callbacks: a shared snapshot until one of them changes it.
 #[derive(Default)]
 pub(crate) struct Ground {
     context: PySlot,
     shared: Cell<bool>,
+    scope: Scope,
 }
 
 impl Ground {
     /// The current context as it is now.
-    pub(crate) fn current(py: Python<'_>, contexts: &Contexts) -> PyResult<Self> {
+    pub(crate) fn current(py: Python<'_>, contexts: &Contexts, scope: Scope) -> PyResult<Self> {
         let (context, shared) = contexts.take(py)?;
         // SAFETY: a new reference.
         let context = unsafe { Bound::from_owned_ptr(py, context) };
-        Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into() })
+        Ok(Self { context: PySlot::new(context.unbind()), shared: shared.into(), scope })
     }
 
-    /// Takes the current context, as it is now, for the callbacks from here on.
-    ///
-    /// Before CPython 3.15 asyncio schedules the rest of a connection's callbacks in the context of the
-    /// caller that ends it, pauses or resumes it; since then a transport keeps the context it was made
-    /// in.
+    /// Where the scope is one cause: takes the current context, as it is now, for the callbacks from
+    /// here on.
     pub(crate) fn follow_caller(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
-        if !cfg!(Py_3_15) {
-            let Self { context, shared } = Self::current(py, contexts)?;
+        if self.scope == Scope::Cause {
+            let Self { context, shared, .. } = Self::current(py, contexts, Scope::Cause)?;
             self.shared.set(shared.get());
             self.context.set(py, context.take(py));
         }
@@ -164,8 +172,12 @@ impl Ground {
 
     /// Takes the context out, if there is one.
     pub(crate) fn take(&self, py: Python<'_>) -> Option<Self> {
-        let context = self.context.take(py)?;
-        Some(Self { context: PySlot::new(context), shared: self.shared.get().into() })
+        let context = PySlot::new(self.context.take(py)?);
+        Some(Self { context, shared: self.shared.get().into(), scope: self.scope })
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
     }
 
     pub(crate) fn slot(&self) -> &PySlot {
@@ -218,15 +230,15 @@ impl Ground {
         result
     }
 
-    /// Runs `f` in a context like this one, whose changes are for `f` alone: before CPython 3.15
-    /// asyncio's transports call `connection_made` and read in contexts of their own.
+    /// Where the scope is one cause: runs `f` in a context like this one, whose changes are for `f`
+    /// alone. asyncio's transports call `connection_made` and read in contexts of their own.
     pub(crate) fn run_apart<R>(
         &self,
         py: Python<'_>,
         contexts: &Contexts,
         f: impl FnOnce() -> PyResult<R>,
     ) -> PyResult<R> {
-        if cfg!(Py_3_15) {
+        if self.scope == Scope::Whole {
             return self.run(py, contexts, f);
         }
         let Some(context) = self.context.get(py) else {

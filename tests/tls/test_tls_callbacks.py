@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 
 import pytest
 
@@ -218,7 +217,7 @@ def test_callbacks_of_a_client_run_in_the_context_it_was_made_in(loop, certifica
     }
 
 
-def test_code_that_resumes_reading_lends_its_context_before_3_15(on_tls):
+def test_code_that_resumes_reading_lends_its_context(on_tls):
     async def scenario(transport, protocol, peer):
         transport.pause_reading()
         await in_thread(peer.send, b"data")
@@ -226,10 +225,28 @@ def test_code_that_resumes_reading_lends_its_context_before_3_15(on_tls):
         variable.set("resumer")
         transport.resume_reading()
         await protocol.got(4)
-        lent = "resumer" in protocol.seen["data_received"]
-        assert lent == (sys.version_info < (3, 15))
+        assert protocol.seen["data_received"] == {"resumer"}
 
     on_tls(scenario, Remembers())
+
+
+def test_each_later_piece_for_a_small_buffer_has_a_context_of_its_own(on_tls):
+    """A copy from before the piece ahead of it; the next record is read in the connection's."""
+    seen = []
+
+    class Counts(Buffered):
+        def buffer_updated(self, nbytes):
+            seen.append(variable.get())
+            variable.set(len(seen))
+            super().buffer_updated(nbytes)
+
+    async def scenario(_transport, protocol, peer):
+        for received in (9, 18):
+            await in_thread(peer.send, b"12345678.")
+            await protocol.got(received)
+
+    on_tls(scenario, Counts(3))
+    assert seen == ["outside"] * 3 + [1] * 3
 
 
 def test_a_pause_comes_in_the_context_of_the_writer(on_tls):

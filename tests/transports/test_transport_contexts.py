@@ -1,8 +1,8 @@
 """The contexts in which transports call their protocols.
 
-Before CPython 3.15 a callback runs in the context of the code that caused it: that made the
-transport, resumed it, wrote more than there was room for, or closed it. Since then it is always the
-context that the transport was made in.
+A callback runs in the context of the code that caused it: that made the transport, resumed it,
+wrote more than there was room for, or closed it. From CPython 3.15 on the stream transport of a
+socket has one context for all callbacks: the one that it was made in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from transports.serving import Echo, answered, ended
 
 variable = contextvars.ContextVar("variable", default="nobody")
 
-FOLLOWS = sys.version_info < (3, 15)
 # More than the kernel buffers for both ends of a connection together.
 TOO_MUCH = 8 << 20
 
@@ -94,6 +93,11 @@ async def write_pipe(loop, factory):
     return transport, protocol, far
 
 
+def cause(make, code):
+    """In whose context a callback runs that ``code`` has caused."""
+    return "maker" if make is stream and sys.version_info >= (3, 15) else code
+
+
 ENDS = [
     (stream, "close"),
     (stream, "abort"),
@@ -136,7 +140,7 @@ def test_connection_lost_runs_in_the_context_of_the_closing_code(loop, make, end
         assert order == ["before", ("after", True)]
         assert protocol.seen == [
             ("connection_made", "maker"),
-            ("connection_lost", "closer" if FOLLOWS else "maker"),
+            ("connection_lost", cause(make, "closer")),
         ]
 
     loop.run_until_complete(main())
@@ -164,12 +168,11 @@ def test_resume_writing_runs_in_the_context_of_the_write_that_waited(loop, make)
             assert len(received) == TOO_MUCH
             assert await protocol.ended is None
             await asyncio.sleep(0)
-        writer = "writer" if FOLLOWS else "maker"
+        writer = cause(make, "writer")
         assert between == [True]
         assert only(protocol, "pause_writing") == ["writer"]
+        assert only(protocol, "resume_writing") == [writer]
         assert protocol.seen[-1] == ("connection_lost", writer)
-        if FOLLOWS:
-            assert only(protocol, "resume_writing") == ["writer"]
 
     loop.run_until_complete(main())
 
@@ -187,7 +190,7 @@ def test_data_after_a_pause_comes_in_the_context_of_the_resuming_code(loop, make
             if make is datagram:
                 transport.abort()
         await protocol.ended
-        resumer = "resumer" if FOLLOWS else "maker"
+        resumer = cause(make, "resumer")
         assert only(protocol, "data_received") == [resumer]
         if make is not datagram:
             assert protocol.seen[-2:] == [("eof_received", resumer), ("connection_lost", resumer)]
@@ -195,7 +198,6 @@ def test_data_after_a_pause_comes_in_the_context_of_the_resuming_code(loop, make
     loop.run_until_complete(main())
 
 
-@pytest.mark.skipif(not FOLLOWS, reason="since 3.15 a transport has one context")
 @pytest.mark.parametrize("make", READERS)
 def test_a_variable_set_by_connection_made_is_its_own(loop, make):
     class Sets(Remembers):
@@ -218,7 +220,8 @@ def test_a_variable_set_by_connection_made_is_its_own(loop, make):
             if make is datagram:
                 transport.abort()
         await protocol.ended
-        assert only(protocol, "data_received") == ["maker", "data_received's"]
+        first = "maker" if cause(make, "own") == "own" else "connection_made's"
+        assert only(protocol, "data_received") == [first, "data_received's"]
         if make is not datagram:
             assert protocol.seen[-1] == ("connection_lost", "data_received's")
 

@@ -2,12 +2,14 @@
 //!
 //! Received data is delivered in the context that the transport was made in. What follows from a
 //! call of the program's (`close()`, `resume_reading()`, a `write` that has to wait) happens in the
-//! context of that call: before CPython 3.15 asyncio schedules it there. See
-//! [`Ground::follow_caller`](crate::ffi::contexts::Ground::follow_caller).
+//! context of that call, where asyncio schedules it. From CPython 3.15 on the stream transport of a
+//! socket is an exception: all its callbacks run in the context that it was made in. See
+//! [`Scope`](crate::ffi::contexts::Scope).
 
 use pyo3::prelude::*;
 
 use super::state::Core;
+use crate::ffi::contexts::Scope;
 
 /// What makes a transport send, and with that the context in which the protocol is notified of the
 /// outcome.
@@ -47,8 +49,10 @@ impl Core {
     #[cold]
     pub(crate) fn remember_writer(&self, py: Python<'_>) -> PyResult<()> {
         match self.native(py) {
-            Some(native) => self.rare().writer.follow_caller(py, native.contexts()),
-            None => Ok(()),
+            Some(native) if self.context.scope() == Scope::Cause => {
+                self.rare().writer.follow_caller(py, native.contexts())
+            }
+            _ => Ok(()),
         }
     }
 

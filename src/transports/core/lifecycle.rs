@@ -125,7 +125,8 @@ pub(crate) fn lose_now<T: Endpoint>(this: &T, slf: &Bound<'_, PyAny>) -> PyResul
     }
     core.advance(Lifecycle::Losing);
     // Without a context of its own the transport calls the protocol in the current one, which may be
-    // that very context: from CPython 3.15 on a transport keeps it, and it cannot be entered twice.
+    // that very context: a transport with one context for all is in it here, and no context can be
+    // entered twice.
     core.context.forget(slf.py());
     // SAFETY: `slf` is the transport whose state `this` is.
     unsafe { connection_lost::<T>(slf.py(), &slf.clone().unbind()) }

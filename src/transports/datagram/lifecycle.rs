@@ -13,6 +13,7 @@ use crate::driver::reactor::{Reactor, Registration};
 use crate::driver::sys;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
+use crate::ffi::contexts::Scope;
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
 use crate::transports::core::flow_control::{BufferLimits, Writing};
@@ -95,6 +96,7 @@ impl Writing for Datagram {
 
 impl SocketTransport for Datagram {
     const NOUN: &'static str = "datagram transport";
+    const CONTEXT_SCOPE: Scope = Scope::Cause;
 
     fn source_vtable() -> &'static SourceVTable {
         static VTABLE: SourceVTable = lifecycle::source_vtable::<Datagram>(ready);

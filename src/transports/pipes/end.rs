@@ -15,7 +15,7 @@ use crate::driver::sys::{FileKind, descriptor};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::watching;
-use crate::ffi::contexts::Ground;
+use crate::ffi::contexts::{Ground, Scope};
 use crate::ffi::definitions::getter;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::PySlot;
@@ -83,7 +83,7 @@ pub(crate) fn new<'py, P: Pipe>(
         None => PyDict::new(py).into_any(),
     };
     extra.set_item(pyo3::intern!(py, "pipe"), &pipe)?;
-    let context = Ground::current(py, native.contexts())?;
+    let context = Ground::current(py, native.contexts(), Scope::Cause)?;
     let protocol = core.protocol.clone();
     let end = End {
         core: Core::new(py, native, context, CoreConfig { extra: Some(extra), ..core }),
@@ -144,9 +144,6 @@ impl End {
         direction: Direction,
         method: &str,
     ) -> PyResult<()> {
-        if cfg!(Py_3_15) {
-            return self.watch(slf, direction, method);
-        }
         self.watch_in(slf, direction, method, None)
     }
 

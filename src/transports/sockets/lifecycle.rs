@@ -12,7 +12,7 @@ use super::SocketCore;
 use crate::driver::reactor::{Reactor, Registration};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::{Source, SourceVTable, deregister};
-use crate::ffi::contexts::Ground;
+use crate::ffi::contexts::{Ground, Scope};
 use crate::ffi::errors::os_error;
 use crate::ffi::socket_fd::Descriptor;
 use crate::transports::core::Lifecycle;
@@ -50,6 +50,8 @@ pub(crate) struct SocketConfig<'py> {
 pub(crate) trait SocketTransport: Writing + Transport + Deref<Target = SocketCore> {
     /// What asyncio calls it in its messages.
     const NOUN: &'static str;
+    /// Which of its callbacks share a context.
+    const CONTEXT_SCOPE: Scope;
 
     /// What the loop calls for it: [`source_vtable`].
     fn source_vtable() -> &'static SourceVTable;
@@ -206,7 +208,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
     config: SocketConfig<'py>,
     build: impl FnOnce(SocketCore) -> T,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let context = Ground::current(py, event_loop.contexts())?;
+    let context = Ground::current(py, event_loop.contexts(), T::CONTEXT_SCOPE)?;
     // A bare one is held until the transport exists: where that fails it is closed here, and only
     // here.
     let (file, bare) = match config.socket {

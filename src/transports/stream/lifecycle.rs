@@ -10,6 +10,7 @@ use super::{Addresses, Stream, clients};
 use crate::driver::reactor::{Direction, Reactor, Registration};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
+use crate::ffi::contexts::Scope;
 use crate::ffi::gil::PySlot;
 use crate::net::address::{self, Address};
 use crate::transports::core::Lifecycle;
@@ -101,6 +102,7 @@ impl Writing for Stream {
 
 impl SocketTransport for Stream {
     const NOUN: &'static str = "socket transport";
+    const CONTEXT_SCOPE: Scope = if cfg!(Py_3_15) { Scope::Whole } else { Scope::Cause };
 
     fn source_vtable() -> &'static SourceVTable {
         static VTABLE: SourceVTable = lifecycle::source_vtable::<Stream>(ready);

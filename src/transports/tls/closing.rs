@@ -99,7 +99,7 @@ impl Tls {
                 self.cancel_timer(py)?;
                 // After the callbacks that are scheduled already.
                 match self.lower.get(py) {
-                    Some(lower) => self.call_soon(&lower.getattr("close")?, self.kept_context(py)?),
+                    Some(lower) => self.call_soon(&lower.getattr("close")?),
                     None => Ok(()),
                 }
             }

@@ -226,7 +226,7 @@ impl Reading for Tls {
         if !self.reading_paused.replace(false) {
             return Ok(());
         }
-        self.read_soon(slf, self.kept_context(slf.py())?)
+        self.read_soon(slf)
     }
 }
 

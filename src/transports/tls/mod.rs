@@ -50,7 +50,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyFloat};
+use pyo3::types::{PyDict, PyFloat};
 
 use super::core::Sink;
 use super::core::class::{allocate, is, state_of};
@@ -271,27 +271,13 @@ impl Tls {
         Ok(())
     }
 
-    /// The connection's context, for callbacks that follow from a call: before CPython 3.15 asyncio
-    /// schedules them in the context of the caller that resumes or closes.
-    fn kept_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if cfg!(Py_3_15) { self.context.own(py) } else { Ok(None) }
-    }
-
-    /// `loop.call_soon(method, context=context)`
-    fn call_soon(
-        &self,
-        method: &Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    /// `loop.call_soon(method)`
+    fn call_soon(&self, method: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = method.py();
         let Some(event_loop) = self.native(py) else {
             return Ok(());
         };
-        let context = [(pyo3::intern!(py, "context"), context)].into_py_dict(py)?;
-        event_loop
-            .as_any()
-            .call_method(pyo3::intern!(py, "call_soon"), (method,), Some(&context))
-            .map(drop)
+        event_loop.as_any().call_method1(pyo3::intern!(py, "call_soon"), (method,)).map(drop)
     }
 
     fn cancel_timer(&self, py: Python<'_>) -> PyResult<()> {

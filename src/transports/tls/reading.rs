@@ -178,8 +178,7 @@ impl Tls {
         let (count, stop) = self.counting_unasked(py, || self.engine.fill(py, &buffer));
         drop(buffer);
         if matches!(stop, Stop::Full) {
-            // This is called by the transport below, and so in the connection's own context.
-            self.read_soon(slf, self.context.own(py)?)?;
+            self.read_soon(slf)?;
         }
         if count > 0 {
             buffer_updated.call1((count,))?;
@@ -199,13 +198,9 @@ impl Tls {
 
     // --- flow control ------------------------------------------------------------------------
 
-    /// `loop.call_soon(self._read_on, context=context)`
-    pub(super) fn read_soon(
-        &self,
-        slf: &Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.call_soon(&slf.getattr(pyo3::intern!(slf.py(), "_read_on"))?, context)
+    /// `loop.call_soon(self._read_on)`
+    pub(super) fn read_soon(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.call_soon(&slf.getattr(pyo3::intern!(slf.py(), "_read_on"))?)
     }
 
     /// Reading goes on after a pause, or in the next piece of a small buffer.
