@@ -19,7 +19,7 @@
 //! goes, `tp_dealloc` runs: through the trashcan to [`free`], which takes an object apart in the order
 //! that CPython asks for: weak references, fields, memory, type.
 
-use std::ffi::{CStr, c_int, c_ulong, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
 
@@ -32,12 +32,12 @@ use crate::ffi::finalizing;
 use crate::ffi::object::{Object, fetch, owned};
 use crate::ffi::trashcan;
 
-/// The layout of the objects of a hand-written class, which has the collector's flag, no base class
-/// but `object`, and no subclasses.
+/// The layout of the objects of a hand-written class, which has the collector's flag and no
+/// subclasses.
 ///
 /// # Safety
-/// The layout must be `repr(C)`, start with an object's head, and be the same in all objects of the
-/// class. The offsets must be those of fields of the layout: a pointer for weak references or for a
+/// The layout must be `repr(C)`, start with an object's head (that of its first base class), and be the
+/// same in all objects of the class. The offsets must be those of fields of the layout: a pointer for weak references or for a
 /// `__dict__`, null at first, and a function for vectorcalls. Each pointer that `references` gives
 /// must be to a field that is null or holds a reference of the object's own.
 pub(crate) unsafe trait NativeClass: Sized + 'static {
@@ -165,7 +165,6 @@ macro_rules! visit {
         }
     }};
 }
-pub(crate) use visit;
 
 unsafe extern "C" fn traverse<T: NativeClass>(
     slf: Object,
@@ -327,6 +326,8 @@ pub(crate) unsafe fn initialise<'py, T: NativeClass>(
 /// A class's attributes besides its skeleton. Only names and documentation need be static.
 #[derive(Default)]
 pub(crate) struct Definition<'a> {
+    /// `object` if there is none. The first is the one whose layout an object's starts with.
+    pub bases: &'a [Bound<'a, PyType>],
     pub methods: &'a [ffi::PyMethodDef],
     pub getters: &'a [ffi::PyGetSetDef],
     pub slots: &'a [ffi::PyType_Slot],
@@ -336,7 +337,8 @@ pub(crate) struct Definition<'a> {
 ///
 /// # Safety
 /// Each method, getter and slot must have the signature that CPython expects there, and be right for
-/// objects of the layout. Nothing but the class's own code may make such objects.
+/// objects of the layout. The layout must start with that of the first base. Nothing but the class's own
+/// code may make such objects.
 pub(crate) unsafe fn new_class<T: NativeClass>(
     py: Python<'_>,
     name: &'static CStr,
@@ -348,7 +350,8 @@ pub(crate) unsafe fn new_class<T: NativeClass>(
         slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
     ];
     slots.extend(definition.slots);
-    let mut flags = 0;
+    let mut flags =
+        ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
     if T::VECTORCALL.is_some() {
         flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
         slots.push(slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void));
@@ -370,60 +373,24 @@ pub(crate) unsafe fn new_class<T: NativeClass>(
     let offsets = offsets.iter().filter_map(|(name, at)| Some(offset_member(name, (*at)?)));
     let members = offsets.chain([MEMBERS_END]).collect::<Vec<_>>().leak();
     slots.push(slot(ffi::Py_tp_members, members.as_mut_ptr().cast()));
-    let base = [py.get_type::<PyAny>()];
-    // SAFETY: the skeleton's functions are right for every layout of this kind, and the others by the
-    // caller's promise. The arrays are never freed. A layout with a vectorcall has it in each object.
-    let class = unsafe { new_type_with(py, name, size_of::<T>(), &base, slots, flags)? };
-    Ok(class.unbind())
-}
-
-/// Makes a heap type from slots, derived from `bases`.
-///
-/// # Safety
-/// Each of `slots` must be of the kind that CPython expects under its number, and live as long as the type: for
-/// ever. The functions must be right for instances of `size` bytes, whose layout starts with that of
-/// the first base, and which nothing makes but code that writes all of their fields.
-pub(crate) unsafe fn new_type<'py>(
-    py: Python<'py>,
-    name: &'static CStr,
-    size: usize,
-    bases: &[Bound<'py, PyType>],
-    slots: Vec<ffi::PyType_Slot>,
-) -> PyResult<Bound<'py, PyType>> {
-    // SAFETY: the caller's promise.
-    unsafe { new_type_with(py, name, size, bases, slots, 0) }
-}
-
-/// The same, with further `Py_TPFLAGS_...`.
-///
-/// # Safety
-/// That of `new_type`, and the slots must fulfil what the flags tell CPython.
-unsafe fn new_type_with<'py>(
-    py: Python<'py>,
-    name: &'static CStr,
-    size: usize,
-    bases: &[Bound<'py, PyType>],
-    mut slots: Vec<ffi::PyType_Slot>,
-    flags: c_ulong,
-) -> PyResult<Bound<'py, PyType>> {
-    slots.push(ffi::PyType_Slot { slot: 0, pfunc: null_mut() });
+    slots.push(slot(0, null_mut()));
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr(),
-        basicsize: size as c_int,
+        basicsize: size_of::<T>() as c_int,
         itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT
-            | ffi::Py_TPFLAGS_HAVE_GC
-            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
-            | flags) as u32,
+        flags: flags as u32,
         slots: slots.as_mut_ptr(),
     };
-    let bases = PyTuple::new(py, bases)?;
-    // SAFETY: the spec, its name and the bases outlive the call; the slots are right by the
-    // caller's promise, and end with a zero.
-    let made = unsafe { ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()) };
-    // SAFETY: a new reference or null with an exception set.
-    let made = unsafe { owned(py, made)? };
-    Ok(made.cast_into::<PyType>()?)
+    let bases = match definition.bases {
+        [] => PyTuple::new(py, [py.get_type::<PyAny>()])?,
+        bases => PyTuple::new(py, bases)?,
+    };
+    // SAFETY: the spec, its name and the bases outlive the call, the arrays are never freed. The
+    // skeleton's functions are right for every layout of this kind, and the others by the caller's
+    // promise. A layout with a vectorcall has it in each object. A new reference or null with an
+    // exception set.
+    let made = unsafe { owned(py, ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))? };
+    Ok(made.cast_into::<PyType>()?.unbind())
 }
 
 /// The docstring of a class.

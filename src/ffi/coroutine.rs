@@ -108,6 +108,7 @@ pub(crate) unsafe fn new_class<T: Coroutine>(
         methods: &[&methods, definition.methods].concat(),
         getters: definition.getters,
         slots: &[&slots, definition.slots].concat(),
+        ..Definition::default()
     };
     // SAFETY: functions of those kinds, which take objects of this class; the others are the caller's
     // promise.

@@ -330,6 +330,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
                 getter(c"_loop", get_loop),
             ],
             slots: &[slot(ffi::Py_tp_repr, repr as *mut c_void)],
+            ..Definition::default()
         };
         let name = c"tokioloop._core.RustFutureWaiter";
         // SAFETY: functions of these kinds, for the layout of yielded futures; `new` alone makes one.

@@ -208,7 +208,12 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
         ];
         let make = |name, methods: &[_], getters: &[_], slots: &[&[_]]| {
             let getters = [&GETTERS, getters].concat();
-            let definition = Definition { methods, getters: &getters, slots: &slots.concat() };
+            let definition = Definition {
+                methods,
+                getters: &getters,
+                slots: &slots.concat(),
+                ..Definition::default()
+            };
             // SAFETY: functions of these kinds, for the layout of handles, which `making` alone makes.
             unsafe { class::new_class::<HandleObject>(py, name, &definition) }
         };

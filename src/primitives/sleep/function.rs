@@ -66,6 +66,7 @@ pub(in crate::primitives) fn make(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> 
         methods: &[plain_method(c"__reduce__", reduce, c"__reduce__($self, /)\n--\n\n")],
         getters: &[DICT],
         slots: &[slot(ffi::Py_tp_repr, repr as *mut c_void)],
+        ..Definition::default()
     };
     let name = c"tokioloop._core.CoroutineFunction";
     let fields = || FunctionObject {

@@ -8,7 +8,7 @@
 //! [`Instance`] starts with what asyncio's base class has (the head and its `__slots__`, which stay
 //! empty), so its methods work on ours; `class` compares the sizes before it makes a type. Only
 //! `allocate` makes objects of these types, and none has subclasses: an object of a kind's class has
-//! that kind's state, whole from before anything can see it until `take_apart`. [`state`] relies on
+//! that kind's state, whole from before anything can see it until `drop_fields`. [`state`] relies on
 //! the caller for the class, [`state_of`] checks it.
 //!
 //! # Who may touch what
@@ -27,7 +27,7 @@
 //! before `clear`, which empties the slots; a method that is called later finds neither loop nor
 //! protocol, and does nothing.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::mem::{ManuallyDrop, offset_of};
 use std::ptr::{null_mut, write};
 
@@ -39,8 +39,8 @@ use pyo3::types::{IntoPyDict, PyString, PyType};
 
 use super::state::Core;
 use super::state::Lifecycle;
-use crate::ffi::class::{self, slot, visit};
-use crate::ffi::definitions::{self, Definitions};
+use crate::ffi::class::{self, Definition, NativeClass, clear_references, free, slot};
+use crate::ffi::definitions::getter;
 use crate::ffi::gil::PySlot;
 use crate::ffi::imports;
 use crate::ffi::memory;
@@ -133,54 +133,38 @@ pub(crate) fn allocate<T: Transport>(py: Python<'_>, state: T) -> PyResult<Bound
     }
 }
 
-unsafe extern "C" fn traverse<T: Transport>(
-    slf: Object,
-    visit: ffi::visitproc,
-    arg: *mut c_void,
-) -> c_int {
-    let this = slf.cast::<Instance<T>>();
-    // SAFETY: our layout; the collector holds the GIL and runs no other code meanwhile.
-    unsafe {
-        visit!(visit, arg, ffi::Py_TYPE(slf).cast());
-        for slot in (*this).base.as_ref() {
-            visit!(visit, arg, *slot);
-        }
-        visit!(visit, arg, (*this).dict);
-        let state: &T = &(*this).state;
-        for slot in state.slots() {
-            visit!(visit, arg, slot.visited());
-        }
-    }
-    0
-}
+// SAFETY: `repr(C)`. The base starts with a head, and has nothing but references besides (`class`
+// compares its size). Weak references and the `__dict__` are pointers, null at first.
+unsafe impl<T: Transport> NativeClass for Instance<T> {
+    const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
+    const DICT: Option<usize> = Some(offset_of!(Self, dict));
 
-/// # Safety
-/// `this` must be alive or being deallocated, the GIL held.
-unsafe fn clear_base<T: Transport>(this: *mut Instance<T>) {
-    // SAFETY: the caller's promise; each slot is null or a strong reference.
-    unsafe {
-        for slot in (*this).base.as_mut() {
-            ffi::Py_CLEAR(slot);
-        }
-        ffi::Py_CLEAR(&raw mut (*this).dict);
+    unsafe fn references(this: *mut Self) -> impl IntoIterator<Item = *mut Object> {
+        // SAFETY: the caller's promise.
+        let (base, dict, state): (_, _, &T) =
+            unsafe { ((*this).base.as_mut(), &raw mut (*this).dict, &(*this).state) };
+        let base = base.iter_mut().map(|reference| &raw mut *reference);
+        base.chain([dict]).chain(state.slots().map(PySlot::as_field))
     }
-}
 
-unsafe extern "C" fn clear<T: Transport>(slf: Object) -> c_int {
-    let this = slf.cast::<Instance<T>>();
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { pyo3::Python::assume_attached() };
-    enter(held, -1, |py| {
-        // SAFETY: our layout; only called on garbage, after `finalize`.
+    unsafe fn drop_fields(this: *mut Self) {
+        // SAFETY: the caller's promise. Nothing reads the state again.
         unsafe {
-            clear_base(this);
-            let state: &T = &(*this).state;
-            for slot in state.slots() {
-                slot.set(py, None);
+            clear_references(this);
+            trampoline::destroy(|_py| ManuallyDrop::drop(&mut (*this).state));
+        }
+    }
+
+    /// First the finalizer, which takes the transport out of the loop's table, where it may be borrowed.
+    /// It runs once; if it brings the object back nothing else is to be done.
+    unsafe fn dealloc(this: *mut Self) {
+        // SAFETY: the caller's promise: the last reference is gone.
+        unsafe {
+            if ffi::PyObject_CallFinalizerFromDealloc(this.cast()) == 0 {
+                trashcan::dealloc(this.cast(), free::<Self>);
             }
         }
-        Ok(0)
-    })
+    }
 }
 
 /// As asyncio's `__del__`: warns of a transport that was not closed, and closes it.
@@ -210,35 +194,6 @@ fn warn_unclosed(py: Python<'_>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
     imports::warn(py)?.call((text, category), Some(&arguments)).map(drop)
 }
 
-unsafe extern "C" fn dealloc<T: Transport>(slf: Object) {
-    // SAFETY: the last reference is gone. First the finalizer, which takes the transport out of the
-    // loop's table, where it may be borrowed: it runs once, and if it brings the object back nothing
-    // else is to be done. The rest may have to wait.
-    unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(slf) == 0 {
-            trashcan::dealloc(slf, take_apart::<T>);
-        }
-    }
-}
-
-/// # Safety
-/// `slf` must be a dead, untracked transport of this kind whose finalizer has run, the GIL held.
-unsafe fn take_apart<T: Transport>(slf: Object) {
-    // SAFETY: ours to take apart, in the order CPython asks for: weak references, fields, memory,
-    // type. No other code can reach it any more, whatever destructors do.
-    unsafe {
-        let class = ffi::Py_TYPE(slf);
-        let this = slf.cast::<Instance<T>>();
-        if !(*this).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(slf);
-        }
-        clear_base(this);
-        trampoline::destroy(|_py| ManuallyDrop::drop(&mut (*this).state));
-        ffi::PyObject_GC_Del(slf.cast());
-        ffi::Py_DECREF(class.cast());
-    }
-}
-
 unsafe extern "C" fn repr<T: Transport>(slf: Object) -> Object {
     // SAFETY: CPython calls this, and holds the GIL.
     let held = unsafe { pyo3::Python::assume_attached() };
@@ -255,19 +210,7 @@ unsafe extern "C" fn get_dict(slf: Object, _closure: *mut c_void) -> Object {
     unsafe { ffi::PyObject_GenericGetDict(slf, null_mut()) }
 }
 
-static DICT: Definitions<[ffi::PyGetSetDef; 1]> =
-    Definitions([definitions::getter(c"__dict__", get_dict)]);
-
-/// Where an instance keeps its `__dict__` and its weak references.
-struct Members<T>(std::marker::PhantomData<T>);
-
-impl<T: Transport> Members<T> {
-    const TABLE: Definitions<[ffi::PyMemberDef; 3]> = Definitions([
-        definitions::offset_member(c"__weaklistoffset__", offset_of!(Instance<T>, weakrefs)),
-        definitions::offset_member(c"__dictoffset__", offset_of!(Instance<T>, dict)),
-        definitions::MEMBERS_END,
-    ]);
-}
+const DICT: ffi::PyGetSetDef = getter(c"__dict__", get_dict);
 
 fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
     T::class_cell().get_or_try_init(py, || {
@@ -282,25 +225,20 @@ fn class<T: Transport>(py: Python<'_>) -> PyResult<&Py<PyType>> {
                 bases[0].name()?
             )));
         }
-        // CPython reads the tables of a type for as long as the type lives: for ever.
-        let members = Box::leak(Box::new(Members::<T>::TABLE.0));
-        let fields = [&T::fields(), &DICT.0[..], &[definitions::GETTERS_END]].concat().leak();
-        let methods = [&T::methods()[..], &[definitions::METHODS_END]].concat().leak();
-        let slots = vec![
-            class::doc(T::DOC),
-            slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
-            slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
-            slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
-            slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
-            slot(ffi::Py_tp_repr, repr::<T> as *mut c_void),
-            slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
-            slot(ffi::Py_tp_getset, fields.as_mut_ptr().cast()),
-            slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
-        ];
-        let size = size_of::<Instance<T>>();
-        // SAFETY: functions and tables of these kinds, static or leaked, for objects of this layout,
-        // which starts with the first base's, as was just seen, and which `allocate` alone makes.
-        let class = unsafe { class::new_type(py, T::NAME, size, &bases, slots)? };
+        let definition = Definition {
+            bases: &bases,
+            methods: &T::methods(),
+            getters: &[&T::fields()[..], &[DICT]].concat(),
+            slots: &[
+                class::doc(T::DOC),
+                slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
+                slot(ffi::Py_tp_repr, repr::<T> as *mut c_void),
+            ],
+        };
+        // SAFETY: functions and tables of these kinds, for objects of this layout, which starts with the
+        // first base's, as was just seen, and which `allocate` alone makes.
+        let class = unsafe { class::new_class::<Instance<T>>(py, T::NAME, &definition)? };
+        let class = class.into_bound(py);
         T::decorate(&class)?;
         Ok(class.unbind())
     })
