@@ -26,7 +26,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::event_loop::targets::{TableAddress, Target};
+use crate::event_loop::wake_targets::{TableAddress, WakeTarget};
 use crate::ffi::object::Object;
 
 /// Raised with each change of [`BridgeApi`] or of what its functions promise.
@@ -114,7 +114,7 @@ impl BridgeApi {
 }
 
 /// Gives a reference to a target away.
-pub(super) fn into_opaque(target: Arc<Target>) -> *const OpaqueTarget {
+pub(super) fn into_opaque(target: Arc<WakeTarget>) -> *const OpaqueTarget {
     // The table's address comes first in both.
     Arc::into_raw(target).cast()
 }
@@ -123,19 +123,19 @@ pub(super) fn into_opaque(target: Arc<Target>) -> *const OpaqueTarget {
 ///
 /// # Safety
 /// `target` must come from `into_opaque` of this crate, and its reference must outlive the use.
-pub(super) unsafe fn borrow(target: *const OpaqueTarget) -> ManuallyDrop<Arc<Target>> {
+pub(super) unsafe fn borrow(target: *const OpaqueTarget) -> ManuallyDrop<Arc<WakeTarget>> {
     // SAFETY: the caller's promise; the reference is not given up, for it is not ours.
-    ManuallyDrop::new(unsafe { Arc::from_raw(target.cast::<Target>()) })
+    ManuallyDrop::new(unsafe { Arc::from_raw(target.cast::<WakeTarget>()) })
 }
 
 unsafe extern "C" fn keep(target: *const OpaqueTarget) {
     // SAFETY: the caller has a reference to a target that this crate made.
-    unsafe { Arc::increment_strong_count(target.cast::<Target>()) };
+    unsafe { Arc::increment_strong_count(target.cast::<WakeTarget>()) };
 }
 
 unsafe extern "C" fn drop_target(target: *const OpaqueTarget) {
     // SAFETY: the caller gives up a reference.
-    drop(unsafe { Arc::from_raw(target.cast::<Target>()) });
+    drop(unsafe { Arc::from_raw(target.cast::<WakeTarget>()) });
 }
 
 unsafe extern "C" fn wake(target: *const OpaqueTarget) {

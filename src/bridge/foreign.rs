@@ -1,4 +1,4 @@
-//! Targets on loops that know nothing of them: woken by `call_soon_threadsafe`.
+//! WakeTargets on loops that know nothing of them: woken by `call_soon_threadsafe`.
 //!
 //! Only for futures that pyo3-async-runtimes cannot serve: those that are not `Send`, and those made
 //! while no loop ran.
@@ -13,7 +13,7 @@ use pyo3_async_runtimes::tokio as upstream;
 
 use super::api::{self, BridgeApi, OpaqueTarget};
 use super::running::running_loop;
-use crate::event_loop::targets::{Carrier, Target};
+use crate::event_loop::wake_targets::{Carrier, WakeTarget};
 use crate::ffi::finalizing;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
@@ -23,7 +23,7 @@ pub(super) static API: BridgeApi = BridgeApi::with(new_target, park, release, ru
 struct Threadsafe;
 
 impl Carrier for Threadsafe {
-    fn carry(&self, target: &Arc<Target>) {
+    fn carry(&self, target: &Arc<WakeTarget>) {
         // A waker's caller must not wait for the GIL: it may hold locks.
         let target = Arc::clone(target);
         let deliver = move || finalizing::try_attach(|py| deliver(py, &target));
@@ -33,7 +33,7 @@ impl Carrier for Threadsafe {
     }
 }
 
-fn deliver(py: Python<'_>, target: &Target) {
+fn deliver(py: Python<'_>, target: &WakeTarget) {
     let Some(object) = target.object(py) else { return };
     let event_loop = object.getattr(intern!(py, "_loop"));
     // The loop may be closed by now; then no task waits any more.
@@ -42,7 +42,7 @@ fn deliver(py: Python<'_>, target: &Target) {
 }
 
 unsafe extern "C" fn new_target(_event_loop: Object) -> *const OpaqueTarget {
-    api::into_opaque(Target::new(API.address(), Arc::new(Threadsafe)))
+    api::into_opaque(WakeTarget::new(API.address(), Arc::new(Threadsafe)))
 }
 
 unsafe extern "C" fn park(_event_loop: Object, target: *const OpaqueTarget, object: Object) {

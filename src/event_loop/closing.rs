@@ -27,7 +27,7 @@ impl NativeLoop {
     /// Each step may run destructors, which may call this again, use the loop, drop handles, or pass
     /// the GIL to a thread that does. So each value is taken out of the loop before it is dropped.
     pub(super) fn release_all(&self, py: Python<'_>) {
-        self.targets.close(&self.bind(py));
+        self.wake_targets.close(&self.bind(py));
         self.contexts.forget(py);
         // One at a time, and never as a whole: `ready` says why.
         while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {

@@ -135,7 +135,7 @@ impl NativeLoop {
         self.check_closed(py)?;
         let reactor =
             Arc::new(Reactor::new(finalizing::guard).map_err(|error| os_error(py, &error))?);
-        self.targets.attach(&reactor);
+        self.wake_targets.attach(&reactor);
         let inherited = self.wakeups.replace_reactor(py, Arc::clone(&reactor));
         if inherited.is_some() {
             drop(inherited);

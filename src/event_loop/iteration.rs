@@ -35,10 +35,11 @@ struct Pace {
 }
 
 impl Pace {
-    /// Whether to poll now that `ran` more callbacks have run. `closely`: read the clock each time.
-    fn is_due(&mut self, ran: usize, closely: bool) -> bool {
+    /// Whether to poll now that `ran` more callbacks have run. Reads the clock at most every
+    /// `callbacks_per_clock` callbacks.
+    fn is_due(&mut self, ran: usize, callbacks_per_clock: usize) -> bool {
         self.ran += ran;
-        if self.ran < CALLBACKS_PER_CLOCK && !closely {
+        if self.ran < callbacks_per_clock {
             return false;
         }
         self.ran = 0;
@@ -79,7 +80,8 @@ impl NativeLoop {
                 break;
             }
             let shared = self.wakeups.runtime_is_shared(py);
-            if pace.is_due(ran, shared) {
+            let callbacks_per_clock = if shared { 1 } else { CALLBACKS_PER_CLOCK };
+            if pace.is_due(ran, callbacks_per_clock) {
                 return Ok(Next::Poll(PollMode::NonBlocking));
             }
             if let Found::MoreToPoll = self.look_for_events(py, shared)? {
@@ -262,6 +264,6 @@ impl NativeLoop {
             }
             dispatch::arm_alarm(py, self, wait)?;
         }
-        Ok(self.targets.allow_sleep(py))
+        Ok(self.wake_targets.allow_sleep(py))
     }
 }

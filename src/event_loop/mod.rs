@@ -11,7 +11,7 @@
 //! | `timers/` | the heap of timers, the clock, the alarm |
 //! | `sources` | the table of what is registered with the reactor |
 //! | `descriptors/` | the table of descriptors that the user owns |
-//! | `targets` | Python objects that wakers of Rust futures call, from any thread |
+//! | `wake_targets` | Python objects that wakers of Rust futures call, from any thread |
 //! | `overrides`, `wakeups`, `flush`, `scratch` | the loop's other parts |
 //! | `native_loop` | the class: what a loop is made of |
 //! | `reference` | references to loops that prove what they are |
@@ -42,7 +42,7 @@
 //! A thread that holds the GIL and a reference may use a loop, and only by `&NativeLoop`: each part's
 //! fields are cells that the GIL guards, private to the part. No Python code runs while one is borrowed.
 //! A value is taken out of its cell before it is dropped, and a field that Python code may have changed
-//! is read again after it. Other threads without the GIL reach the mailbox of `targets` and the
+//! is read again after it. Other threads without the GIL reach the mailbox of `wake_targets` and the
 //! reactor's events, and nothing else.
 //!
 //! `this` is the object that the struct is a part of. It is set whenever a pointer to the object
@@ -70,15 +70,15 @@ mod run;
 mod scheduling;
 mod scratch;
 mod sources;
-pub(crate) mod targets;
 pub(crate) mod timers;
+pub(crate) mod wake_targets;
 mod wakeups;
 mod waking;
 pub(crate) mod watching;
 
 use pyo3::prelude::*;
 
-pub(crate) use descriptors::{Tried, Waiter};
+pub(crate) use descriptors::{PendingOperation, Tried};
 pub(crate) use dispatch::deregister;
 pub(crate) use native_loop::NativeLoop;
 pub(crate) use queue::{Callback, Entry, Queued};

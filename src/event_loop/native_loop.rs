@@ -17,8 +17,8 @@ use super::overrides::Overrides;
 use super::queue::{Entry, Ready};
 use super::scratch::{self, Scratch};
 use super::sources::Sources;
-use super::targets::Targets;
 use super::timers::Timers;
+use super::wake_targets::WakeTargets;
 use super::wakeups::Wakeups;
 use crate::ffi::contexts::Contexts;
 use crate::ffi::finalizing;
@@ -55,7 +55,7 @@ pub struct Core {
     pub(super) descriptors: GilCell<Descriptors>,
     pub(super) unflushed: FlushList,
     pub(super) scratch: Scratch,
-    pub(super) targets: Targets,
+    pub(super) wake_targets: WakeTargets,
 }
 
 /// Whether and how the loop runs.
@@ -143,7 +143,7 @@ impl NativeLoop {
             descriptors: GilCell::new(Descriptors::default()),
             unflushed: FlushList::new(),
             scratch: Scratch::new(),
-            targets: Targets::new(),
+            wake_targets: WakeTargets::new(),
         };
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),

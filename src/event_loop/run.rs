@@ -67,7 +67,7 @@ impl NativeLoop {
             PollMode::NonBlocking => self.leave_python(py, |reactor| reactor.poll(poll)),
         };
         self.wakeups.wake_up(py);
-        self.targets.sleep_is_over(py);
+        self.wake_targets.sleep_is_over(py);
         polled
     }
 

@@ -1,4 +1,4 @@
-//! Targets: Python objects that wakers of Rust futures call back on a loop, from any thread.
+//! Wake targets: Python objects that wakers of Rust futures call back on a loop, from any thread.
 //!
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
 //! GIL. The object it stands for is only borrowed. Its owner takes it back
@@ -26,7 +26,7 @@ const WORTH_KEEPING: usize = 1024;
 
 /// Who carries a woken target to the thread that it belongs to.
 pub trait Carrier: Send + Sync {
-    fn carry(&self, target: &Arc<Target>);
+    fn carry(&self, target: &Arc<WakeTarget>);
 }
 
 /// The address of the functions that a target is used through; see `bridge::api`.
@@ -40,7 +40,7 @@ unsafe impl Sync for TableAddress {}
 
 /// What a waker refers to. The table's address comes first: code compiled apart reads it.
 #[repr(C)]
-pub struct Target {
+pub struct WakeTarget {
     table: TableAddress,
     pub wake_state: WakeState,
     carrier: Arc<dyn Carrier>,
@@ -50,7 +50,7 @@ pub struct Target {
     place: GilFlag<usize>,
 }
 
-impl Target {
+impl WakeTarget {
     pub fn new(table: TableAddress, carrier: Arc<dyn Carrier>) -> Arc<Self> {
         Arc::new(Self {
             table,
@@ -91,24 +91,24 @@ impl Target {
     }
 }
 
-impl Carrier for Mailbox<Arc<Target>> {
-    fn carry(&self, target: &Arc<Target>) {
+impl Carrier for Mailbox<Arc<WakeTarget>> {
+    fn carry(&self, target: &Arc<WakeTarget>) {
         self.post(Arc::clone(target));
     }
 }
 
 /// The targets of one loop.
-pub(super) struct Targets {
-    mailbox: Arc<Mailbox<Arc<Target>>>,
+pub(super) struct WakeTargets {
+    mailbox: Arc<Mailbox<Arc<WakeTarget>>>,
     /// Wakers of Rust futures refer to this loop.
     used: GilFlag<bool>,
-    /// Targets whose objects wait to be called.
-    parked: GilCell<Vec<Arc<Target>>>,
+    /// WakeTargets whose objects wait to be called.
+    parked: GilCell<Vec<Arc<WakeTarget>>>,
     /// Room for the targets that were woken, kept from batch to batch.
-    woken: GilCell<Vec<Arc<Target>>>,
+    woken: GilCell<Vec<Arc<WakeTarget>>>,
 }
 
-impl Targets {
+impl WakeTargets {
     pub(super) fn new() -> Self {
         Self {
             mailbox: Arc::default(),
@@ -157,17 +157,17 @@ impl Targets {
     }
 
     /// A target whose wakes this loop carries.
-    pub(super) fn add(&self, py: Python<'_>, table: TableAddress) -> Arc<Target> {
+    pub(super) fn add(&self, py: Python<'_>, table: TableAddress) -> Arc<WakeTarget> {
         self.used.set(py, true);
-        let carrier: Arc<Mailbox<Arc<Target>>> = Arc::clone(&self.mailbox);
-        Target::new(table, carrier)
+        let carrier: Arc<Mailbox<Arc<WakeTarget>>> = Arc::clone(&self.mailbox);
+        WakeTarget::new(table, carrier)
     }
 
     /// See `NativeLoop::park_target`.
     ///
     /// # Safety
     /// `object` must stay alive until `release`, or until `close` calls it.
-    pub(super) unsafe fn park(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+    pub(super) unsafe fn park(&self, py: Python<'_>, target: &Arc<WakeTarget>, object: Object) {
         // SAFETY: the caller's promise; both take the object out.
         unsafe { target.set_object(py, object) };
         if target.place.get(py) == usize::MAX {
@@ -179,7 +179,7 @@ impl Targets {
     }
 
     /// See `NativeLoop::release_target`.
-    pub(super) fn release(&self, py: Python<'_>, target: &Arc<Target>) {
+    pub(super) fn release(&self, py: Python<'_>, target: &Arc<WakeTarget>) {
         target.forget_object(py);
         let place = target.place.get(py);
         target.place.set(py, usize::MAX);

@@ -6,43 +6,43 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use super::queue::Entry;
-use super::targets::{self, TableAddress, Target};
+use super::wake_targets::{self, TableAddress, WakeTarget};
 use crate::ffi::object::Object;
 
 impl NativeLoop {
     /// Makes ready entries of the targets that were woken.
     #[inline]
     pub(super) fn collect_woken(&self, py: Python<'_>) {
-        if self.targets.are_used(py) {
+        if self.wake_targets.are_used(py) {
             self.collect_woken_targets(py);
         }
     }
 
     fn collect_woken_targets(&self, py: Python<'_>) {
-        self.targets.collect(py, |object| {
+        self.wake_targets.collect(py, |object| {
             // The thread that woke it may be asked again, and wake again at once.
             self.set_answered(py, true);
-            self.push(py, Entry::Native(object.unbind(), targets::call));
+            self.push(py, Entry::Native(object.unbind(), wake_targets::call));
         });
     }
 
     /// A target whose wakes this loop carries.
-    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<Target>> {
+    pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<WakeTarget>> {
         self.check_closed(py)?;
-        Ok(self.targets.add(py, table))
+        Ok(self.wake_targets.add(py, table))
     }
 
     /// From now on a wake calls `object`, which is borrowed until `release_target`.
     ///
     /// # Safety
     /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
-    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<Target>, object: Object) {
+    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<WakeTarget>, object: Object) {
         // SAFETY: the caller's promise.
-        unsafe { self.targets.park(py, target, object) };
+        unsafe { self.wake_targets.park(py, target, object) };
     }
 
     /// The object goes; wakes from now on call nothing.
-    pub fn release_target(&self, py: Python<'_>, target: &Arc<Target>) {
-        self.targets.release(py, target);
+    pub fn release_target(&self, py: Python<'_>, target: &Arc<WakeTarget>) {
+        self.wake_targets.release(py, target);
     }
 }

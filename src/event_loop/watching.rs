@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use pyo3::prelude::*;
 
-use super::descriptors::{Due, NestedSelector, Registered, Removed, Tried, Waiter, Watcher};
+use super::descriptors::{
+    Due, NestedSelector, PendingOperation, Registered, Removed, Tried, Watcher,
+};
 use super::queue::{Entry, Handle};
 use super::{NativeLoop, Source};
 use crate::driver::reactor::Direction;
@@ -34,7 +36,7 @@ fn make_ready(
         Some(handle) => event_loop.push(py, Entry::Handle(handle)),
         None => {}
     }
-    if let Some((object, resume)) = due.waiter {
+    if let Some((object, resume)) = due.operation {
         event_loop.push(py, Entry::Native(object, resume));
     }
     Ok(())
@@ -111,15 +113,15 @@ pub(crate) fn add_object(
     admit(object.py(), event_loop, fd, direction, watcher)
 }
 
-/// Has `waiter` try again when `fd` is ready.
+/// Has `operation` try again when `fd` is ready.
 pub(crate) fn wait(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    waiter: Waiter,
+    operation: PendingOperation,
 ) -> PyResult<()> {
-    admit(py, event_loop, fd, direction, Watcher::Waiter(waiter))
+    admit(py, event_loop, fd, direction, Watcher::Operation(operation))
 }
 
 fn admit(
@@ -171,17 +173,17 @@ pub(crate) fn remove(
     }
 }
 
-/// Takes a waiter back.
+/// Takes an operation back.
 pub(crate) fn forget(
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    waiter: &Bound<'_, PyAny>,
+    operation: &Bound<'_, PyAny>,
 ) {
-    let py = waiter.py();
+    let py = operation.py();
     let taken = event_loop
         .descriptors
-        .with(py, |descriptors| descriptors.take_waiter(fd, direction, waiter));
+        .with(py, |descriptors| descriptors.take_operation(fd, direction, operation));
     drop(taken);
 }
 
@@ -222,15 +224,15 @@ pub(super) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     Ok(())
 }
 
-/// The callback of a waiter: it tries again, and so do those behind it until one is blocked.
+/// The callback of an operation: it tries again, and so do those behind it until one is blocked.
 pub(crate) fn resume(
     py: Python<'_>,
     event_loop: &NativeLoop,
     fd: RawFd,
     direction: Direction,
-    waiter: &Py<PyAny>,
+    operation: &Py<PyAny>,
 ) -> PyResult<()> {
-    let mut next = Some(waiter.clone_ref(py));
+    let mut next = Some(operation.clone_ref(py));
     let mut result = Ok(());
     while let Some(object) = next {
         // It may have taken itself out, and the number be another file's.
@@ -238,7 +240,7 @@ pub(crate) fn resume(
             .descriptors
             .with(py, |descriptors| descriptors.retry_of(fd, direction, &object));
         let Some(retry) = retry else { break };
-        // SAFETY: the two came in one waiter.
+        // SAFETY: the two came in one `PendingOperation`.
         match unsafe { retry(py, &object) } {
             Ok(Tried::Blocked) => break,
             Ok(Tried::Over) => {}

@@ -24,7 +24,9 @@ use pyo3::types::{PyString, PyType};
 
 use super::calls::{Attempt, SocketCall};
 use crate::driver::reactor::Direction;
-use crate::event_loop::{LoopRef, LoopSlot, NativeLoop, Tried, Waiter, ends_loop, watching};
+use crate::event_loop::{
+    LoopRef, LoopSlot, NativeLoop, PendingOperation, Tried, ends_loop, watching,
+};
 use crate::ffi::arguments::Arg;
 use crate::ffi::class::{
     self, Definition, NativeClass, ObjectRef, clear_references, object_getter, slot,
@@ -61,7 +63,7 @@ struct State {
 enum Phase {
     Fresh,
     Starting,
-    /// The number that its waiter was left under.
+    /// The number that it waits under.
     Waiting(RawFd),
     Elsewhere,
     Done,
@@ -237,8 +239,8 @@ impl<'py> Operation<'py> {
         let steps = future.call_method0(intern!(py, "__await__"))?;
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
-        let waiter = Waiter { object: self.as_any().clone().unbind(), retry, resume };
-        watching::wait(py, native, fd, state.call.method.direction(), waiter)?;
+        let pending = PendingOperation { object: self.as_any().clone().unbind(), retry, resume };
+        watching::wait(py, native, fd, state.call.method.direction(), pending)?;
         state.phase.set(Phase::Waiting(fd));
         Ok(())
     }
@@ -324,7 +326,7 @@ impl State {
 ///
 /// `slf` is an operation of this module.
 unsafe fn resume(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
-    // SAFETY: only a waiter that `wait` made has this function, and its object is an operation.
+    // SAFETY: only a pending operation that `wait` made has this function, and its object is an operation.
     let operation = unsafe { Operation::borrowed(py, slf.as_ptr()) };
     let state = operation.state();
     let (Phase::Waiting(fd), Some(native)) = (state.phase.get(), state.event_loop.get(py)) else {

@@ -31,7 +31,7 @@ use displaced::{Displaced, Note};
 pub(super) use nested::NestedSelector;
 use watched::Watched;
 pub(super) use watched::{Due, Watcher};
-pub(crate) use watched::{Retry, Tried, Waiter};
+pub(crate) use watched::{PendingOperation, Retry, Tried};
 
 #[derive(Default)]
 pub(crate) struct Descriptors {
@@ -170,7 +170,7 @@ impl Descriptors {
         let watched = known.filter(|watched| watched.token == Some(event.token))?;
         let due = [Direction::Read, Direction::Write].map(|direction| watched.due(py, direction));
         if watched.armed.is_once() {
-            // Armed again once the waiters have tried, in the next batch.
+            // Armed again once the operations have tried, in the next batch.
             watched.armed = EventMask::NONE;
         } else {
             self.pending = true;
@@ -280,44 +280,44 @@ impl Descriptors {
         Some(removed)
     }
 
-    /// Takes a waiter out that shall not try again.
-    pub(super) fn take_waiter(
+    /// Takes an operation out that shall not try again.
+    pub(super) fn take_operation(
         &mut self,
         fd: RawFd,
         direction: Direction,
-        waiter: &Bound<'_, PyAny>,
-    ) -> Option<Waiter> {
-        let waiters = self.watched.get_mut(&fd)?.waiters(direction);
-        let at = waiters.iter().position(|waiting| waiting.object.is(waiter))?;
-        let taken = waiters.remove(at);
+        operation: &Bound<'_, PyAny>,
+    ) -> Option<PendingOperation> {
+        let operations = self.watched.get_mut(&fd)?.operations(direction);
+        let at = operations.iter().position(|waiting| waiting.object.is(operation))?;
+        let taken = operations.remove(at);
         self.adjust(fd);
         taken
     }
 
-    /// How a waiter tries again, if it is in the table still.
+    /// How an operation tries again, if it is in the table still.
     pub(super) fn retry_of(
         &mut self,
         fd: RawFd,
         direction: Direction,
         object: &Py<PyAny>,
     ) -> Option<Retry> {
-        let waiters = self.watched.get_mut(&fd)?.waiters(direction);
-        Some(waiters.iter().find(|waiting| waiting.object.is(object))?.retry)
+        let operations = self.watched.get_mut(&fd)?.operations(direction);
+        Some(operations.iter().find(|waiting| waiting.object.is(object))?.retry)
     }
 
-    /// Takes a waiter out that has finished, and gives the object of the next one.
+    /// Takes an operation out that has finished, and gives the object of the next one.
     pub(super) fn finish(
         &mut self,
         py: Python<'_>,
         fd: RawFd,
         direction: Direction,
         object: &Py<PyAny>,
-    ) -> (Option<Waiter>, Option<Py<PyAny>>) {
+    ) -> (Option<PendingOperation>, Option<Py<PyAny>>) {
         let Some(watched) = self.watched.get_mut(&fd) else { return (None, None) };
-        let waiters = watched.waiters(direction);
-        let at = waiters.iter().position(|waiting| waiting.object.is(object));
-        let finished = at.and_then(|at| waiters.remove(at));
-        (finished, waiters.front().map(|waiting| waiting.object.clone_ref(py)))
+        let operations = watched.operations(direction);
+        let at = operations.iter().position(|waiting| waiting.object.is(object));
+        let finished = at.and_then(|at| operations.remove(at));
+        (finished, operations.front().map(|waiting| waiting.object.clone_ref(py)))
     }
 
     /// Moves to another selector, which gets no entries but those that watchers wait for. The old one

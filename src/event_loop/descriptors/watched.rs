@@ -1,4 +1,5 @@
-//! The watchers of a file: readers and writers that are called while it is ready, and waiters.
+//! The watchers of a file: readers and writers that are called while it is ready, and
+//! pending operations.
 
 use std::collections::VecDeque;
 
@@ -17,8 +18,8 @@ pub(super) struct Watched {
     pub object: Option<Py<PyAny>>,
     pub reader: Option<Handle>,
     pub writer: Option<Handle>,
-    pub receiving: VecDeque<Waiter>,
-    pub sending: VecDeque<Waiter>,
+    pub receiving: VecDeque<PendingOperation>,
+    pub sending: VecDeque<PendingOperation>,
     /// What the kernel was asked for last; `NONE` once a `ONCE` was delivered.
     pub armed: EventMask,
     /// The kernel's entry of the file; `None` once it has none, because the file was closed.
@@ -28,17 +29,17 @@ pub(super) struct Watched {
 }
 
 /// Something that tries again when its descriptor is ready.
-pub(crate) struct Waiter {
+pub(crate) struct PendingOperation {
     pub object: Py<PyAny>,
     pub retry: Retry,
     /// Its entry in the ready queue, which has to call `watching::resume`.
     pub resume: Callback,
 }
 
-/// Tries again. It may only be called with the object that came in the same `Waiter`.
+/// Tries again. It may only be called with the object that came in the same `PendingOperation`.
 pub(crate) type Retry = unsafe fn(Python<'_>, &Py<PyAny>) -> PyResult<Tried>;
 
-/// What another try of a waiter came to.
+/// What another try of an operation came to.
 pub(crate) enum Tried {
     /// It waits on.
     Blocked,
@@ -51,21 +52,21 @@ pub(in crate::event_loop) enum Watcher {
     /// Called while the file is ready. With the object that it was added by.
     Handle(Handle, Option<Py<PyAny>>),
     /// Tries again, once the file is ready.
-    Waiter(Waiter),
+    Operation(PendingOperation),
 }
 
 /// The watchers that an event in one direction is for.
 pub(in crate::event_loop) struct Due {
     pub handle: Option<Handle>,
     /// The first that waits, with its entry in the ready queue.
-    pub waiter: Option<(Py<PyAny>, Callback)>,
+    pub operation: Option<(Py<PyAny>, Callback)>,
 }
 
 impl Watched {
     pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> Due {
-        let first = self.waiters(direction).front();
+        let first = self.operations(direction).front();
         Due {
-            waiter: first.map(|first| (first.object.clone_ref(py), first.resume)),
+            operation: first.map(|first| (first.object.clone_ref(py), first.resume)),
             handle: self.handle(direction).as_ref().map(|handle| handle.clone_ref(py)),
         }
     }
@@ -111,7 +112,7 @@ impl Watched {
         }
     }
 
-    pub(super) fn waiters(&mut self, direction: Direction) -> &mut VecDeque<Waiter> {
+    pub(super) fn operations(&mut self, direction: Direction) -> &mut VecDeque<PendingOperation> {
         match direction {
             Direction::Read => &mut self.receiving,
             Direction::Write => &mut self.sending,
@@ -128,8 +129,8 @@ impl Watched {
                 }
                 self.handle(direction).replace(handle)
             }
-            Watcher::Waiter(waiter) => {
-                self.waiters(direction).push_back(waiter);
+            Watcher::Operation(operation) => {
+                self.operations(direction).push_back(operation);
                 None
             }
         }
@@ -147,8 +148,8 @@ impl Watched {
         for handle in [&self.reader, &self.writer].into_iter().flatten() {
             handle.traverse(visit)?;
         }
-        for waiter in self.receiving.iter().chain(&self.sending) {
-            visit.call(&waiter.object)?;
+        for operation in self.receiving.iter().chain(&self.sending) {
+            visit.call(&operation.object)?;
         }
         Ok(())
     }
