@@ -34,6 +34,7 @@ mod primitives;
 mod transports;
 
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 
 pub use embedding::register;
 
@@ -58,5 +59,15 @@ fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     net::register(module)?;
     primitives::register(module)?;
     bridge::offer(module.py())?;
+    module.add("__build__", BUILD.into_py_dict(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }
+
+/// What this core was built with.
+const BUILD: [(&str, &str); 5] = [
+    ("profile", env!("TOKIOLOOP_PROFILE")),
+    ("target", env!("TOKIOLOOP_TARGET")),
+    ("rustc", env!("TOKIOLOOP_RUSTC")),
+    ("tokio", env!("TOKIOLOOP_TOKIO")),
+    ("pyo3", env!("TOKIOLOOP_PYO3")),
+];

@@ -17,43 +17,64 @@ import types
 from typing import Any, NoReturn
 
 import tokioloop
+from tokioloop import info, inheritance, which_loop
 
 USAGE = """\
-usage: python -m tokioloop [--accelerate] [--debug] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
-       python -m tokioloop [--accelerate] [--debug]
+usage: python -m tokioloop [OPTIONS] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]
+       python -m tokioloop [OPTIONS]
 
 Runs a Python program with tokioloop as asyncio's event loop; without one, the asyncio REPL.
+A program that creates a loop of a kind that it names keeps that loop.
 
 options:
   -m MODULE      run a module, as python -m does
   -c CODE        run a program passed as text, as python -c does
   --accelerate   replace asyncio's sleep, gather and run_coroutine_threadsafe by
                  tokioloop's
+  --no-children  leave the Pythons alone that the program starts
   --debug        switch asyncio's debug mode on
-  --version      print the version
+  --verbose      print which event loops run, in this process and its children
+  --info         print versions and build, for a report
+  -V, --version  print the version
   -h, --help     print this text
 """
 
 
 def main() -> None:
     arguments = sys.argv[1:]
-    accelerate = False
+    accelerate = verbose = False
+    children = True
     while arguments and arguments[0].startswith("-") and arguments[0] not in ("-", "-m", "-c"):
         option = arguments.pop(0)
         if option in ("-h", "--help"):
             print(USAGE, end="")
             return
-        if option == "--version":
+        if option in ("-V", "--version"):
             print(f"tokioloop {tokioloop.__version__}")
+            return
+        if option == "--info":
+            print(info.report(), end="")
             return
         if option == "--accelerate":
             accelerate = True
+        elif option == "--verbose":
+            verbose = True
+        elif option == "--no-children":
+            children = False
         elif option == "--debug":
             # asyncio reads the environment each time it creates a loop.
             os.environ["PYTHONASYNCIODEBUG"] = "1"
         else:
             _usage_error(f"unknown option {option}")
     tokioloop.install(accelerate=accelerate)
+    if children:
+        inheritance.reach_children(accelerate=accelerate, verbose=verbose)
+    else:
+        inheritance.leave_children()
+    if verbose:
+        which_loop.announce()
+    else:
+        which_loop.warn_if_unused()
     if not arguments:
         sys.argv = ["asyncio"]
         runpy.run_module("asyncio", run_name="__main__", alter_sys=True)

@@ -78,6 +78,8 @@ __all__ = [
 
 #: The version of the core, which is that of the package.
 __version__: str
+#: What the core was built with: profile, target, and the versions of rustc, tokio and PyO3.
+__build__: dict[str, str]
 
 @disjoint_base
 class NativeLoop:

@@ -64,6 +64,11 @@ class Loop(
         self._transports = TransportMap(self)
         self._asyncgens = _core.AsyncGenerators()
 
+    def __repr__(self) -> str:
+        # asyncio's, with the package's name: how a program shows that this loop is the one it runs on.
+        text = super().__repr__()
+        return text.replace("<Loop ", "<tokioloop.Loop ", 1) if type(self) is Loop else text
+
     # -- running and closing ------------------------------------------------------------------
 
     def run_forever(self) -> None:

@@ -48,6 +48,11 @@ def install(*, accelerate: bool = False) -> None:
     The same as ``asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())``, without the
     deprecation warning of CPython 3.14 and later. Calling it twice does no harm.
 
+    It does not reach loops that exist already, loops that a program creates by name
+    (``asyncio.Runner(loop_factory=...)``, ``uvloop.run``, uvicorn from 0.36 on), nor Pythons that
+    this process starts without forking, such as the workers of ``multiprocessing``'s ``spawn`` and
+    ``forkserver``: these have to call it themselves. ``python -m tokioloop`` does reach them.
+
     If ``accelerate`` is true, ``asyncio.sleep``, ``asyncio.gather`` and
     ``asyncio.run_coroutine_threadsafe`` become :func:`tokioloop.sleep`, :func:`tokioloop.gather`
     and :func:`tokioloop.run_coroutine_threadsafe` for all code that looks them up in asyncio's
