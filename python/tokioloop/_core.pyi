@@ -68,6 +68,7 @@ __all__ = [
     "SocketTransport",
     "TimerHandle",
     "WritePipeTransport",
+    "__build__",
     "__version__",
     "gather",
     "literal_addrinfo",

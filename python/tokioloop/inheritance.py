@@ -1,7 +1,7 @@
 """How the event loop of ``python -m tokioloop`` reaches the Pythons that the program starts.
 
-A forked child is a copy of its parent. Any other child starts anew: it finds the folder ``children``
-in front of its ``PYTHONPATH``, and how it is to install the loop in ``TOKIOLOOP_CHILDREN``.
+A forked child is a copy of its parent. Any other child starts anew: it finds the folder
+``children`` in front of its ``PYTHONPATH``, and in ``TOKIOLOOP_CHILDREN`` how to install the loop.
 """
 
 from __future__ import annotations

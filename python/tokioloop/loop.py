@@ -11,9 +11,8 @@ import asyncio
 import contextvars
 import socket
 import sys
-import threading
 import weakref
-from asyncio import constants, events, trsock
+from asyncio import constants, trsock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from . import _core, debug_mode, error_reports, servers  # noqa: F401
 from .connections import Connections
 from .processes import ProcessHandling, ProcessTransport
 from .registry import NativeSelector, TransportMap
+from .running import Running
 from .signals import SignalHandling
 from .tls import Tls
 
@@ -43,6 +43,7 @@ def overrides_datagram_calls(kind: type) -> bool:
 
 
 class Loop(
+    Running,
     Connections,
     ProcessHandling,
     SignalHandling,
@@ -65,42 +66,11 @@ class Loop(
         self._asyncgens = _core.AsyncGenerators()
 
     def __repr__(self) -> str:
-        # asyncio's, with the package's name: how a program shows that this loop is the one it runs on.
+        # asyncio's, with the package's name: it shows which loop a program runs on.
         text = super().__repr__()
         return text.replace("<Loop ", "<tokioloop.Loop ", 1) if type(self) is Loop else text
 
     # -- running and closing ------------------------------------------------------------------
-
-    def run_forever(self) -> None:
-        """Run the loop until ``stop()`` is called. As ``asyncio.loop.run_forever``.
-
-        Raises ``RuntimeError`` if the loop is closed or running, if another loop is running in
-        this thread, or if this thread is inside a tokio runtime.
-        """
-        self._check_closed()
-        self._check_running()
-        self._set_coroutine_origin_tracking(self._debug)
-        old_hooks = sys.get_asyncgen_hooks()
-        try:
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_firstiter_hook,
-                finalizer=self._asyncgen_finalizer_hook,
-            )
-            events._set_running_loop(self)
-            if self._overrides("_run_once"):
-                while True:
-                    self._run_once()
-                    if self._stopping:
-                        break
-            else:
-                self._run()
-        finally:
-            self._stopping = False
-            self._thread_id = None
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*old_hooks)
 
     def _overrides(self, *names: str) -> bool:
         """Return True if a subclass or an attribute of the loop replaces any of these methods."""
@@ -270,9 +240,16 @@ class Loop(
         )
 
 
-def new_event_loop() -> Loop:
+def new_event_loop(*, nested: bool = False) -> Loop:
     """Create and return a new :class:`tokioloop.Loop`. As ``asyncio.new_event_loop``.
 
     Pass it as ``loop_factory`` to ``asyncio.Runner``, and from CPython 3.12 on to ``asyncio.run``.
+
+    If ``nested`` is true, code that runs on the loop may run it again: ``run_until_complete()``
+    from inside of a callback or a coroutine returns when its own future is done, and other
+    callbacks of the loop run meanwhile. asyncio raises ``RuntimeError``. ``nest_asyncio.apply()``
+    has the same effect on all loops.
     """
-    return Loop()
+    loop = Loop()
+    loop._nests = nested
+    return loop

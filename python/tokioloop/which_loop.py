@@ -1,7 +1,7 @@
 """Which event loops a process runs.
 
-``python -m tokioloop`` and ``tokioloop.install()`` change what asyncio creates when it is asked for a
-loop. A program may create one by name instead; without a word of warning it would just not be
+``python -m tokioloop`` and ``tokioloop.install()`` change what asyncio creates when it is asked for
+a loop. A program may create one by name instead; without a word of warning it would just not be
 faster.
 """
 

@@ -113,10 +113,17 @@ impl NativeLoop {
         self.collect_timers(py)?;
         self.collect_woken(py);
         let batch = self.ready.with(py, |ready| ready.len());
+        let inner = self.nesting.is_inner(py);
         for _ in 0..batch {
-            let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) else {
+            let Some(mut entry) = self.ready.with(py, |ready| ready.pop(py)) else {
                 break;
             };
+            if inner {
+                entry = match self.defer(py, entry)? {
+                    Some(entry) => entry,
+                    None => continue,
+                };
+            }
             self.run_entry(py, entry)?;
         }
         Ok(batch)
@@ -173,7 +180,12 @@ impl NativeLoop {
     #[inline]
     fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
-            Entry::Io(key) => dispatch::deliver(py, self, key),
+            Entry::Io(key) => {
+                let before = self.nesting.deliver(py, Some(key));
+                let result = dispatch::deliver(py, self, key);
+                self.nesting.deliver(py, before);
+                result
+            }
             // SAFETY: the two were queued together.
             Entry::Native(object, step) => unsafe { step(py, &object) },
             Entry::Handle(handle) => self.run_handle(py, &handle),

@@ -22,6 +22,7 @@
 //! | `watching` | `add_reader`, `add_writer`, the waits of `sock_*` |
 //! | `dispatch` | the reactor is made; its events are delivered |
 //! | `iteration`, `run` | one iteration; `run_forever` |
+//! | `nesting` | runs inside of a callback |
 //! | `closing` | the end of a loop |
 //! | `methods/` | what Python calls |
 //!
@@ -62,6 +63,7 @@ pub(crate) mod handles;
 mod iteration;
 mod methods;
 mod native_loop;
+mod nesting;
 mod overrides;
 mod queue;
 mod reference;

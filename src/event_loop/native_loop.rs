@@ -13,6 +13,7 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
 use super::descriptors::Descriptors;
 use super::flush::FlushList;
+use super::nesting::Nesting;
 use super::overrides::Overrides;
 use super::queue::{Entry, Ready};
 use super::scratch::{self, Scratch};
@@ -56,6 +57,7 @@ pub struct Core {
     pub(super) unflushed: FlushList,
     pub(super) scratch: Scratch,
     pub(super) wake_targets: WakeTargets,
+    pub(super) nesting: Nesting,
 }
 
 /// Whether and how the loop runs.
@@ -144,6 +146,7 @@ impl NativeLoop {
             unflushed: FlushList::new(),
             scratch: Scratch::new(),
             wake_targets: WakeTargets::new(),
+            nesting: Nesting::new(),
         };
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),
@@ -172,6 +175,7 @@ impl NativeLoop {
             descriptors.traverse(&visit)?;
         }
         self.unflushed.traverse(&visit)?;
+        self.nesting.traverse(&visit)?;
         self.contexts.traverse(&visit)
     }
 }

@@ -23,6 +23,9 @@ impl NativeLoop {
         }
         let outer = self.state.in_run.get(py);
         self.state.in_run.set(py, true);
+        if outer {
+            self.begin_inner_run(py);
+        }
         // asyncio looks at its descriptors before the first batch.
         let mut poll = PollMode::NonBlocking;
         let result = loop {
@@ -32,6 +35,9 @@ impl NativeLoop {
                 Err(error) => break Err(error),
             }
         };
+        if outer {
+            self.end_inner_run(py);
+        }
         // From here on the loop may become garbage.
         self.state.in_run.set(py, outer);
         self.ready.with(py, |ready| ready.track_shared());

@@ -277,6 +277,12 @@ pub(crate) fn within<R>(
     }
 }
 
+/// Whether a context is entered already, by code on the stack or in another thread.
+pub(crate) fn is_entered(context: &Bound<'_, PyAny>) -> bool {
+    // Only entering it tells.
+    is_context(context) && within(context, || Ok(())).is_err()
+}
+
 /// Whether an object is a context of CPython's, which has no subclasses. A program may pass anything
 /// that has a `run` for one.
 pub(crate) fn is_context(object: &Bound<'_, PyAny>) -> bool {

@@ -45,6 +45,7 @@ IS_EARLY_3_13 = (3, 13) <= sys.version_info < (3, 13, 3)
 #: name: (whether this CPython has the difference, its reason)
 DIFFERENCES = {
     "run": (True, "loop_factory is tokioloop's by default; asyncio has the parameter since 3.12"),
+    "new_event_loop": (True, "nested=True makes one that may run inside of itself"),
     "Loop.__init__": (True, "the selector is the core's: none can be passed"),
     "Loop.start_tls": (
         OLDER_THAN_3_11,

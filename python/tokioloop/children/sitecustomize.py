@@ -3,10 +3,10 @@
 Python imports a module of this name whenever it starts. ``python -m tokioloop`` puts this folder in
 front of ``PYTHONPATH``, so every Python that the program starts finds this one: the workers of a
 server, the processes of ``multiprocessing``. It takes its folder out of ``sys.path`` again, has
-asyncio install tokioloop once it is imported, and then imports the ``sitecustomize`` that Python would
-have found without it.
+asyncio install tokioloop once it is imported, and then imports the ``sitecustomize`` that Python
+would have found without it.
 
-Pythons of other versions and environments read it too: it must work, and do nothing, in all of them.
+Pythons of other versions and environments read it too: in all of them it must do no harm.
 """
 
 import os

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use super::thread_safe;
 use crate::event_loop::NativeLoop;
 use crate::event_loop::queue::{Handle, HandleObject, INLINE, Run, State, call_by_run};
+use crate::ffi::contexts::is_entered;
 use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::tuple_of;
 
@@ -16,6 +17,16 @@ impl Handle {
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         // SAFETY: a handle, which this reference keeps alive.
         unsafe { cancel(py, self.object()) }
+    }
+
+    /// Whether the context is that of a call which is on the stack: it cannot be entered now.
+    pub fn is_context_entered(&self, py: Python<'_>) -> bool {
+        let object = self.object();
+        // SAFETY: our layout; this reference keeps the handle alive, which holds its context, or none
+        // once it was cancelled.
+        let (context, shared) =
+            unsafe { (Bound::from_borrowed_ptr_or_opt(py, (*object).context), (*object).shared) };
+        !shared && context.is_some_and(|context| is_entered(&context))
     }
 
     /// Calls the callback in its context; the error is whatever it raised.

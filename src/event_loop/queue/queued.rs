@@ -17,7 +17,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::handle::{Handle, HandleObject, INLINE, State, track};
-use crate::ffi::contexts::{Contexts, is_context, within};
+use crate::ffi::contexts::{Contexts, is_context, is_entered, within};
 use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::tuple_of;
 
@@ -81,6 +81,14 @@ impl Queued {
             whole.count = self.count;
             whole.shared = self.shared;
         }
+    }
+
+    /// Whether the context is that of a call which is on the stack: it cannot be entered now. A
+    /// snapshot that calls share is never entered itself.
+    pub(in crate::event_loop) fn is_context_entered(&self, py: Python<'_>) -> bool {
+        // SAFETY: the call holds its context.
+        let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
+        !self.shared && is_entered(&context)
     }
 
     /// Calls the callback in its context; the error is whatever it raised.

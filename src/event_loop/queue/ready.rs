@@ -44,6 +44,20 @@ pub enum Entry {
     Native(Py<PyAny>, Callback),
 }
 
+impl Entry {
+    pub(in crate::event_loop) fn traverse(
+        &self,
+        visit: &PyVisit<'_>,
+    ) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Call(call) => call.traverse(visit),
+            Self::Handle(handle) => handle.traverse(visit),
+            Self::Native(object, _) => visit.call(object),
+            Self::Io(_) => Ok(()),
+        }
+    }
+}
+
 /// Room for this many entries takes little memory.
 const LITTLE: usize = 256;
 
@@ -210,15 +224,7 @@ impl Ready {
         &self,
         visit: &PyVisit<'_>,
     ) -> Result<(), PyTraverseError> {
-        for entry in self.iter() {
-            match entry {
-                Entry::Call(call) => call.traverse(visit)?,
-                Entry::Handle(handle) => handle.traverse(visit)?,
-                Entry::Native(object, _) => visit.call(object)?,
-                Entry::Io(_) => {}
-            }
-        }
-        Ok(())
+        self.iter().try_for_each(|entry| entry.traverse(visit))
     }
 }
 
