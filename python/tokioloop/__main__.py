@@ -17,7 +17,7 @@ import types
 from typing import Any, NoReturn
 
 import tokioloop
-from tokioloop import info, inheritance, which_loop
+from tokioloop.command_line import info, inheritance, which_loop
 
 USAGE = """\
 usage: python -m tokioloop [OPTIONS] (SCRIPT | - | -m MODULE | -c CODE) [ARGS...]

@@ -26,6 +26,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("processes", include_str!("../../python/tokioloop/processes.py")),
     ("registry", include_str!("../../python/tokioloop/registry.py")),
     ("runner", include_str!("../../python/tokioloop/runner.py")),
+    ("running", include_str!("../../python/tokioloop/running.py")),
     ("servers", include_str!("../../python/tokioloop/servers.py")),
     ("signals", include_str!("../../python/tokioloop/signals.py")),
     ("tls", include_str!("../../python/tokioloop/tls.py")),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tokioloop.policy import install
+
 from . import which_loop
-from .policy import install
 
 #: The folder whose ``sitecustomize`` installs the loop.
 FOLDER = str(Path(__file__).with_name("children"))

@@ -14,7 +14,7 @@ import sys
 from asyncio import events
 from collections.abc import Callable
 
-from .loop import Loop
+from tokioloop.loop import Loop
 
 #: The types of loops that have run, in the order in which they first did.
 _seen: dict[type, None] = {}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import _core
+from tokioloop import _core
 
 #: Packages that create event loops, or that often run on one.
 PACKAGES = (

@@ -39,7 +39,7 @@ class Installer(object):  # noqa: UP004
 
     def install(self):
         sys.meta_path.remove(self)
-        from tokioloop.inheritance import install_in_child
+        from tokioloop.command_line.inheritance import install_in_child
 
         install_in_child()
 

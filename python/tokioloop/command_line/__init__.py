@@ -1,0 +1,1 @@
+"""What ``python -m tokioloop`` does besides running a program on the loop."""
