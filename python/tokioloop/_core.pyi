@@ -166,9 +166,14 @@ class NativeLoop:
     def create_future(self) -> asyncio.Future[Any]:
         """Return a new ``asyncio.Future`` of the loop. As ``asyncio.loop.create_future``."""
 
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 14):
         def create_task(
-            self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
         ) -> asyncio.Task[_T]:
             """Schedule the coroutine ``coro`` and return its ``asyncio.Task``.
 

@@ -164,16 +164,16 @@ impl<'a, 'py> Args<'a, 'py> {
             bound[index] = Some(value);
         }
         let missing: Vec<_> = (0..required).filter(|at| bound[*at].is_none()).collect();
-        if let Some(first) = missing.first() {
-            return Err(PyTypeError::new_err(format!(
-                "{method}() missing {} required positional argument{}: '{}'",
-                missing.len(),
-                if missing.len() == 1 { "" } else { "s" },
-                missing.iter().map(|at| names[*at]).collect::<Vec<_>>().join("', '"),
-            )))
-            .inspect_err(|_| debug_assert!(*first < N));
-        }
-        Ok(bound)
+        let names = match missing[..] {
+            [] => return Ok(bound),
+            [one] => format!(": '{}'", names[one]),
+            // No function has more than two that it requires.
+            [first, second, ..] => format!("s: '{}' and '{}'", names[first], names[second]),
+        };
+        Err(PyTypeError::new_err(format!(
+            "{method}() missing {} required positional argument{names}",
+            missing.len(),
+        )))
     }
 
     /// Refuses positional values past the `most` that a method takes.

@@ -460,3 +460,28 @@ def test_sleep_zero_yields_exactly_one_iteration(loop):
 
     loop.run_until_complete(main())
     assert order == [(who, step) for step in range(3) for who in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("call_soon", ()),
+        ("call_soon_threadsafe", ()),
+        ("call_later", ()),
+        ("call_later", (1,)),
+        ("call_at", ()),
+        ("call_at", (1,)),
+    ],
+)
+def test_a_missing_argument_is_named(loop, method, given):
+    missing = [{"call_later": "'delay'", "call_at": "'when'"}.get(method), "'callback'"]
+    missing = [name for name in missing if name][len(given) :]
+    plural = "s" if len(missing) > 1 else ""
+    with pytest.raises(TypeError) as caught:
+        getattr(loop, method)(*given)
+    assert str(caught.value) == (
+        f"BaseEventLoop.{method}() missing {len(missing)} required positional "
+        f"argument{plural}: {' and '.join(missing)}"
+    )
+    with pytest.raises(TypeError, match=rf"BaseEventLoop\.{method}\(\) got an unexpected keyword"):
+        getattr(loop, method)(*given, *[print] * len(missing), colour="red")

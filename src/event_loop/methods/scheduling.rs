@@ -33,12 +33,15 @@ fn parse<'a, 'py>(
 ) -> PyResult<Scheduled<'a, 'py>> {
     let own = 1 + usize::from(time.is_some());
     let only_context = args.only_context();
-    let (bound_time, callback, context) = if args.has_keywords() && only_context.is_none() {
+    let named = args.has_keywords() && only_context.is_none();
+    let (bound_time, callback, context) = if named || args.positional.len() < own {
+        // As CPython names asyncio's method in the texts of errors.
+        let method = format!("BaseEventLoop.{method}");
         let names = [time.unwrap_or("callback"), "callback", "context"];
         let [first, second, context] = match time {
-            Some(_) => args.bind(method, names, 2, 2)?,
+            Some(_) => args.bind(&method, names, 2, 2)?,
             None => {
-                let [callback, context] = args.bind(method, ["callback", "context"], 1, 1)?;
+                let [callback, context] = args.bind(&method, ["callback", "context"], 1, 1)?;
                 [None, callback, context]
             }
         };
@@ -46,14 +49,6 @@ fn parse<'a, 'py>(
         let Some(callback) = second else { return Err(PyTypeError::new_err("no callback")) };
         (first, callback, context)
     } else {
-        let missing = args.positional.len() < own;
-        if missing {
-            return Err(PyTypeError::new_err(format!(
-                "{method}() missing {} required positional argument{}",
-                own - args.positional.len(),
-                if own - args.positional.len() == 1 { "" } else { "s" },
-            )));
-        }
         match time {
             Some(_) => (Some(args.positional[0]), args.positional[1], only_context),
             None => (None, args.positional[0], only_context),
