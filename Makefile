@@ -48,6 +48,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # maturin installs into this environment, and into no other that happens to be active.
 export VIRTUAL_ENV := $(abspath $(VENV))
 unexport CONDA_PREFIX PYTHONHOME
+# pip, which maturin calls as well, prints what goes wrong and nothing else.
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> %s\n' $(1); fi
 
@@ -79,7 +82,7 @@ demo: build ## Build, then fetch a thousand pages on the loop
 	$(call say,"Demo: examples/fetch_thousand.py $(DEMO_ARGS)")
 	@$(BIN)/python examples/fetch_thousand.py $(DEMO_ARGS) || { \
 		echo 'The demo failed; its own message is above.' >&2; exit 1; }
-	$(call say,"The demo has finished: every line above came from a program on tokioloop.")
+	$(call say,"The demo has finished: one program ran on asyncio's loop and on tokioloop by turns.")
 
 test: test-rust test-loom test-python ## Build, then run all tests: Rust, Python, and the slow ones
 
@@ -190,6 +193,8 @@ lint: check $(VENV)/.built ## Run all checks: those of `check`, all types, the s
 	@$(BIN)/mypy -p benchmarks
 	@$(BIN)/mypy examples/rust-extension/*.py*
 	@$(BIN)/mypy examples/rust-embedded/*.py*
+	$(call say,"Types as a program's checker sees them")
+	@$(BIN)/mypy tests/types/*.py
 	$(call say,"The stub against the module")
 	@$(BIN)/python -m mypy.stubtest tokioloop._core
 

@@ -25,10 +25,13 @@ def with_signature_of(original: _Function) -> Callable[[Callable[..., Any]], _Fu
     return apply
 
 
-def as_coroutine_function(function: Any, original: Any) -> None:
-    """Make tools that inspect a native callable see a coroutine function like ``original``."""
+def as_coroutine_function(function: Any, original: Any, owner: str = "") -> None:
+    """Make tools that inspect a native callable see a coroutine function like ``original``.
+
+    A method is found in ``owner``, which ends with a dot.
+    """
     function.__module__ = "tokioloop"
-    function.__name__ = function.__qualname__ = original.__name__
+    function.__qualname__ = owner + original.__name__
     function.__signature__ = inspect.signature(original)
     function.__defaults__ = original.__defaults__
     # What asyncio.iscoroutinefunction() looks for, and from 3.12 on inspect.iscoroutinefunction().

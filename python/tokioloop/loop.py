@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 # descriptors left could not load them when it has an error to report.
 from . import _core, debug_mode, error_reports, servers  # noqa: F401
 from .connections import Connections
+from .coroutines import as_coroutine_function
 from .processes import ProcessHandling, ProcessTransport
 from .registry import NativeSelector, TransportMap
 from .running import Running
@@ -238,6 +239,12 @@ class Loop(
         return await super().getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
+
+
+for _name in ("sock_recv", "sock_recv_into", "sock_sendall", "sock_connect"):
+    _original = getattr(asyncio.SelectorEventLoop, _name)
+    as_coroutine_function(getattr(_core.NativeLoop, _name), _original, "Loop.")
+del _name, _original
 
 
 def new_event_loop(*, nested: bool = False) -> Loop:

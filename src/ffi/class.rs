@@ -48,6 +48,9 @@ pub(crate) unsafe trait NativeClass: Sized + 'static {
     /// Offset of the vectorcall function, if objects can be called.
     const VECTORCALL: Option<usize> = None;
 
+    /// Whether an object in a class is a method: its vectorcall takes the instance as its first argument.
+    const IS_METHOD: bool = false;
+
     /// The fields that hold references, in the order in which they are cleared.
     ///
     /// # Safety
@@ -355,6 +358,9 @@ pub(crate) unsafe fn new_class<T: NativeClass>(
     if T::VECTORCALL.is_some() {
         flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
         slots.push(slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void));
+    }
+    if T::IS_METHOD {
+        flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
     }
     // CPython reads the arrays of a type for as long as the type lives: for ever.
     if !definition.methods.is_empty() {

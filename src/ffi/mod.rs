@@ -8,6 +8,7 @@ pub(crate) mod class;
 pub(crate) mod class_cache;
 pub(crate) mod contexts;
 pub(crate) mod coroutine;
+pub(crate) mod coroutine_function;
 pub(crate) mod definitions;
 pub(crate) mod errors;
 pub(crate) mod finalizing;

@@ -18,7 +18,7 @@ mod calls;
 mod literals;
 mod operation;
 
-use std::ptr::null_mut;
+use std::ffi::CStr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -27,40 +27,43 @@ pub(crate) use buffer::Buffer;
 
 use crate::event_loop::NativeLoop;
 use crate::ffi::arguments::Args;
-use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method};
-use crate::ffi::object::Object;
-use crate::ffi::trampoline::enter;
+use crate::ffi::class_cache::ClassCache;
+use crate::ffi::coroutine_function;
+use crate::ffi::trampoline::vectorcall;
 use calls::{SocketCall, SocketMethod};
 use operation::Operation;
 
 /// Makes the coroutine of a `sock_*` call. Nothing is done before its first step, as on asyncio;
 /// only arguments that do not fit are refused at once, by asyncio's own function.
-///
-/// # Safety
-/// `slf` must be a loop, and the rest what CPython passed to its method.
-unsafe fn call(
+fn call<'py>(
+    py: Python<'py>,
     method: SocketMethod,
-    slf: Object,
-    args: *const Object,
-    count: ffi::Py_ssize_t,
-    names: Object,
-    parameters: [&str; 2],
-) -> Object {
-    // SAFETY: CPython calls this, and holds the GIL.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, null_mut(), |py| {
-        // SAFETY: the caller's promise; all are alive for the call.
-        let (event_loop, args) =
-            unsafe { (NativeLoop::of(slf), Args::new(py, args, count, names)) };
-        if args.positional.len() > 2 {
-            return refuse(py, method, event_loop, &args);
-        }
-        let Ok([Some(socket), Some(argument)]) = args.bind(method.name(), parameters, 2, 2) else {
-            return refuse(py, method, event_loop, &args);
-        };
+    args: &Args<'_, 'py>,
+    parameter: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let given = match args.positional {
+        [this, socket, argument] if !args.has_keywords() => Some([*this, *socket, *argument]),
+        [_, _, _, _, ..] => None,
+        _ => match args.bind(method.name(), ["self", "sock", parameter], 3, 3) {
+            Ok([Some(this), Some(socket), Some(argument)]) => Some([this, socket, argument]),
+            _ => None,
+        },
+    };
+    if let Some([this, socket, argument]) = given
+        && is_loop(&this)?
+    {
         let call = SocketCall::new(method, &argument);
-        Operation::new(event_loop, &socket, call).map(|made| made.into_any().into_ptr())
-    })
+        // SAFETY: a loop, as was just checked, which the caller keeps alive.
+        let event_loop = unsafe { NativeLoop::of(this.as_ptr()) };
+        return Operation::new(event_loop, &socket, call).map(|made| made.into_any());
+    }
+    refuse(py, method, args)
+}
+
+#[inline]
+fn is_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static CHECKED: ClassCache<bool> = ClassCache::new(false);
+    CHECKED.get_or_find(object, || Ok(object.is_instance_of::<NativeLoop>()))
 }
 
 /// Has asyncio's own function refuse its arguments.
@@ -68,25 +71,14 @@ unsafe fn call(
 fn refuse<'py>(
     py: Python<'py>,
     method: SocketMethod,
-    event_loop: &NativeLoop,
     args: &Args<'_, 'py>,
-) -> PyResult<Object> {
-    let theirs = crate::ffi::imports::selector_loop(py)?.getattr(method.name())?;
-    let method = py.import("types")?.getattr("MethodType")?.call1((theirs, event_loop.bind(py)))?;
-    args.forward(&method).map(Bound::into_ptr)
+) -> PyResult<Bound<'py, PyAny>> {
+    args.forward(&crate::ffi::imports::selector_loop(py)?.getattr(method.name())?)
 }
 
 macro_rules! socket_method {
     ($function:ident, $method:expr, $second:literal) => {
-        pub(crate) unsafe extern "C" fn $function(
-            slf: Object,
-            args: *const Object,
-            count: ffi::Py_ssize_t,
-            names: Object,
-        ) -> Object {
-            // SAFETY: CPython calls this as a method of loops.
-            unsafe { call($method, slf, args, count, names, ["sock", $second]) }
-        }
+        vectorcall!($function, |py, _slf, args| call(py, $method, &args, $second));
     };
 }
 
@@ -95,11 +87,12 @@ socket_method!(sock_recv_into, SocketMethod::RecvInto, "buf");
 socket_method!(sock_sendall, SocketMethod::SendAll, "data");
 socket_method!(sock_connect, SocketMethod::Connect, "address");
 
-static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
-    fast_method(
+/// Name, function and docstring of each method.
+const METHODS: [(&CStr, ffi::vectorcallfunc, &CStr); 4] = [
+    (
         c"sock_recv",
         sock_recv,
-        c"sock_recv($self, sock, n)\n--\n\n\
+        c"\
         Receive up to ``n`` bytes from a non-blocking socket. Coroutine.\n\
         \n\
         Return ``bytes``, which are empty at the end of the stream. As\n\
@@ -110,10 +103,10 @@ static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
         negative, ``TypeError`` for an ``ssl.SSLSocket``, ``RuntimeError`` if a transport\n\
         uses the descriptor, and in debug mode ``ValueError`` for a blocking socket.",
     ),
-    fast_method(
+    (
         c"sock_recv_into",
         sock_recv_into,
-        c"sock_recv_into($self, sock, buf)\n--\n\n\
+        c"\
         Receive from a non-blocking socket into the buffer ``buf``. Coroutine.\n\
         \n\
         Return the number of bytes, 0 at the end of the stream. As\n\
@@ -122,10 +115,10 @@ static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
         Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if\n\
         ``buf`` is not a writable, contiguous buffer.",
     ),
-    fast_method(
+    (
         c"sock_sendall",
         sock_sendall,
-        c"sock_sendall($self, sock, data)\n--\n\n\
+        c"\
         Send all of ``data`` to a non-blocking socket. Coroutine.\n\
         \n\
         As ``asyncio.loop.sock_sendall``. After an error or a cancellation it is unknown how\n\
@@ -134,10 +127,10 @@ static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
         Raises what :meth:`sock_recv` raises, and ``BufferError`` or ``TypeError`` if\n\
         ``data`` is not a contiguous buffer.",
     ),
-    fast_method(
+    (
         c"sock_connect",
         sock_connect,
-        c"sock_connect($self, sock, address)\n--\n\n\
+        c"\
         Connect a non-blocking socket to a remote address. Coroutine.\n\
         \n\
         As ``asyncio.loop.sock_connect``: a host name is resolved first, a literal address\n\
@@ -147,14 +140,18 @@ static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([
         Raises ``OSError`` if the connection cannot be made, ``TypeError`` for an\n\
         ``ssl.SSLSocket``, and in debug mode ``ValueError`` for a blocking socket.",
     ),
-    METHODS_END,
-]);
+];
 
 /// Adds the methods to the loop's class, and the rest to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operation::register(module)?;
     module.add_function(wrap_pyfunction!(literals::literal_addrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(literals::looks_numeric, module)?)?;
-    // SAFETY: functions of the kinds that the table says, for the class of loops.
-    unsafe { add_methods(&module.py().get_type::<NativeLoop>(), &METHODS.0) }
+    let class = module.py().get_type::<NativeLoop>();
+    for (name, function, doc) in METHODS {
+        // SAFETY: functions that take any arguments, and check which loop they are called with.
+        let method = unsafe { coroutine_function::make(module.py(), name, doc, function)? };
+        class.setattr(name.to_string_lossy().as_ref(), method)?;
+    }
+    Ok(())
 }

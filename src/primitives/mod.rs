@@ -125,6 +125,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name.to_string_lossy().as_ref(), made)?;
     }
     module.add_class::<asyncgens::AsyncGenerators>()?;
-    module.add("sleep", sleep::function::make(py)?)?;
+    module.add("sleep", sleep::function(py)?)?;
     module.add("Sleep", sleep::class::class(py)?.clone_ref(py))
 }

@@ -23,9 +23,8 @@
 //! The last reference frees it, through the trashcan: its result may be another sleep. The memory is
 //! kept for the next one.
 
-// Each module uses only modules named before it: state, steps, class, function.
+// Each module uses only modules named before it: state, steps, class.
 pub(super) mod class;
-pub(super) mod function;
 mod state;
 mod steps;
 
@@ -35,9 +34,19 @@ use pyo3::prelude::*;
 
 use super::ctypes::on_plain_loop;
 use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::coroutine_function;
+use crate::ffi::trampoline::vectorcall;
+
+vectorcall!(called, |py, _slf, args| call(py, &args));
+
+/// Makes the function.
+pub(super) fn function(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: it takes any arguments.
+    unsafe { coroutine_function::make(py, c"sleep", c"", called) }
+}
 
 /// `tokioloop.sleep(delay, result=None)`.
-pub(super) fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+fn call<'py>(py: Python<'py>, args: &Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     if args.positional.len() > 2 {
         return Err(PyTypeError::new_err(format!(
             "sleep() takes from 1 to 2 positional arguments but {} were given",
