@@ -9,6 +9,9 @@ fn main() {
     // Otherwise any file in the package that changes, a test or an example, builds it anew.
     println!("cargo:rerun-if-changed=build.rs");
     pyo3_build_config::use_pyo3_cfgs();
+    // Each segment of the extension at the address of its place in the file: profilers that unwind
+    // stacks from outside (py-spy) take the one for the other. lld packs them more tightly.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,separate-code");
     println!("cargo:rustc-env=TOKIOLOOP_RUSTC={}", compiler().as_deref().unwrap_or("unknown"));
     for name in ["TARGET", "PROFILE"] {
         println!("cargo:rustc-env=TOKIOLOOP_{name}={}", env::var(name).unwrap_or_default());
