@@ -1,13 +1,14 @@
 """asyncio's debug mode: where callbacks come from, slow ones, blocking sockets, new connections.
 
-The core calls these functions by name, and only while the loop is in debug mode.
+The core calls these functions by name, and only while the loop is in debug mode, or while a tool
+has replaced ``asyncio.Handle._run``.
 """
 
 from __future__ import annotations
 
 import sys
 import traceback
-from asyncio import base_events, format_helpers
+from asyncio import base_events, events, format_helpers
 from asyncio.log import logger
 from typing import Any
 
@@ -22,7 +23,10 @@ def run_in_debug(loop: Any, handle: Any) -> None:
     try:
         loop._current_handle = handle
         started = loop.time()
-        handle._run()
+        if handles_are_instrumented():
+            run_instrumented(handle)
+        else:
+            handle._run()
         took = loop.time() - started
         if took >= loop.slow_callback_duration:
             text = base_events._format_handle(handle)  # type: ignore[attr-defined]
@@ -33,6 +37,19 @@ def run_in_debug(loop: Any, handle: Any) -> None:
         loop._current_handle = None
         # The exception of a task keeps this frame: through the handle it would keep the task, too.
         del handle
+
+
+def handles_are_instrumented() -> bool:
+    """Return True if ``asyncio.Handle._run`` is not asyncio's own function any more."""
+    run: Any = events.Handle._run
+    code = getattr(run, "__code__", None)
+    # Another method tells where asyncio's code is from. (A wrapper may have the original's name.)
+    return code is None or code.co_filename != events.Handle.cancel.__code__.co_filename
+
+
+def run_instrumented(handle: Any) -> None:
+    """Run a handle by the function that a tool has put in the place of asyncio's."""
+    events.Handle._run(handle)
 
 
 def log_if_slow(loop: Any, took: float) -> None:

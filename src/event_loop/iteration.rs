@@ -10,6 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::dispatch;
+use super::instrumentation;
 use super::sources::Event;
 use super::watching;
 use super::{Entry, NativeLoop};
@@ -114,6 +115,7 @@ impl NativeLoop {
         self.collect_woken(py);
         let batch = self.ready.with(py, |ready| ready.len());
         let inner = self.nesting.is_inner(py);
+        let instrumented = instrumentation::is_on(py)?;
         for _ in 0..batch {
             let Some(mut entry) = self.ready.with(py, |ready| ready.pop(py)) else {
                 break;
@@ -124,7 +126,11 @@ impl NativeLoop {
                     None => continue,
                 };
             }
-            self.run_entry(py, entry)?;
+            if instrumented {
+                self.run_instrumented(py, entry)?;
+            } else {
+                self.run_entry(py, entry)?;
+            }
         }
         Ok(batch)
     }
@@ -178,7 +184,7 @@ impl NativeLoop {
     /// Runs an entry that needs no handle. Transports report the errors of their protocols themselves;
     /// any other error is reported here, and the loop goes on.
     #[inline]
-    fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
+    pub(super) fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
             Entry::Io(key) => {
                 let before = self.nesting.deliver(py, Some(key));
@@ -202,7 +208,7 @@ impl NativeLoop {
 
     /// asyncio's debug mode: the running handle is recorded, and a slow one is logged.
     #[cold]
-    fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    pub(super) fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         imports::debug_mode(py)?
             .bind(py)
             .call_method1("run_in_debug", (self.bind(py), handle.bind(py)))?;

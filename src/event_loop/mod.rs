@@ -22,6 +22,7 @@
 //! | `watching` | `add_reader`, `add_writer`, the waits of `sock_*` |
 //! | `dispatch` | the reactor is made; its events are delivered |
 //! | `iteration`, `run` | one iteration; `run_forever` |
+//! | `instrumentation` | tools that run handles in a way of their own |
 //! | `nesting` | runs inside of a callback |
 //! | `closing` | the end of a loop |
 //! | `methods/` | what Python calls |
@@ -60,6 +61,7 @@ mod descriptors;
 mod dispatch;
 mod flush;
 pub(crate) mod handles;
+mod instrumentation;
 mod iteration;
 mod methods;
 mod native_loop;
