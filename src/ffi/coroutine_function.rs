@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyType};
 
 use crate::ffi::class::{self, Definition, NativeClass, object_getter, references, slot};
 use crate::ffi::definitions::plain_method;
+use crate::ffi::finalizing;
 use crate::ffi::memory;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
@@ -65,6 +66,7 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
 
 /// `function.__get__(instance, owner)`: the method of an instance.
 unsafe extern "C" fn get(slf: Object, instance: Object, _owner: Object) -> Object {
+    finalizing::guard();
     // SAFETY: CPython calls this with the GIL held; both are alive, or there is no instance. A new
     // reference or null with an exception set.
     unsafe { if instance.is_null() { ffi::Py_NewRef(slf) } else { PyMethod_New(slf, instance) } }

@@ -1,0 +1,179 @@
+"""Tools that watch programs on asyncio, used on both loops for the same program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio
+
+{install}
+
+
+async def work(value):
+    await asyncio.sleep(0.001)
+    return value
+
+
+async def fails():
+    1 / 0
+"""
+
+OPENTELEMETRY = """
+import os
+
+os.environ["OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE"] = "work,fails"
+os.environ["OTEL_PYTHON_ASYNCIO_TO_THREAD_FUNCTION_NAMES_TO_TRACE"] = "len"
+from opentelemetry import trace
+from opentelemetry.instrumentation.asyncio import AsyncioInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+AsyncioInstrumentor().instrument()
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(work(1), work(2))
+    await asyncio.create_task(work(3))
+    await asyncio.wait_for(work(4), 1)
+    await asyncio.to_thread(len, "text")
+    submit = asyncio.run_coroutine_threadsafe
+    await asyncio.to_thread(lambda: submit(work(5), loop).result())
+    await asyncio.wait([asyncio.create_task(fails())])
+
+
+asyncio.run(main())
+print(sorted(span.name for span in exporter.get_finished_spans()))
+"""
+
+SENTRY = """
+import sentry_sdk
+from sentry_sdk.integrations.asyncio import AsyncioIntegration
+from sentry_sdk.transport import Transport
+
+
+class Kept(Transport):
+    def capture_envelope(self, envelope):
+        for item in envelope.items:
+            payload = item.payload.json or {{}}
+            for error in payload.get("exception", {{}}).get("values", ()):
+                print(error["type"], payload.get("level"))
+
+
+async def main():
+    sentry_sdk.init(
+        dsn="http://key@127.0.0.1:9/1",
+        transport=Kept,
+        default_integrations=False,
+        integrations=[AsyncioIntegration()],
+    )
+    assert await asyncio.create_task(work(1)) == 1
+    await asyncio.wait([asyncio.create_task(fails())])
+    await asyncio.gather(fails(), return_exceptions=True)
+
+
+asyncio.run(main())
+"""
+
+AIODEBUG = """
+import time
+from aiodebug import log_slow_callbacks
+
+names = []
+log_slow_callbacks.enable(0.05, on_slow_callback=lambda name, took: names.append(name))
+
+
+async def main():
+    asyncio.get_running_loop().call_soon(time.sleep, 0.1)
+    await asyncio.sleep(0.2)
+
+
+asyncio.run(main())
+print(*names)
+"""
+
+AIOMONITOR = """
+import socket
+
+import aiohttp
+import aiomonitor
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    sleeper = asyncio.create_task(asyncio.sleep(60), name="the sleeper")
+    ports = {{name: free_port() for name in ("port", "webui_port", "console_port")}}
+    with aiomonitor.start_monitor(loop, host="127.0.0.1", **ports) as monitor:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{{ports['webui_port']}}/api/live-tasks"
+            for _ in range(1000):
+                try:
+                    async with session.post(url, data={{"filter": ""}}) as answer:
+                        tasks = (await answer.json())["tasks"]
+                    break
+                except aiohttp.ClientConnectorError:
+                    await asyncio.sleep(0.01)
+    print(*sorted(task["name"] for task in tasks if "sleeper" in task["name"]))
+    sleeper.cancel()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def watched(loop_name, tmp_path):
+    """Run a program with a tool; what it printed."""
+
+    def watched(program):
+        install = "" if loop_name == "asyncio" else "import tokioloop; tokioloop.install()"
+        file = tmp_path / "program.py"
+        file.write_text((PROGRAM + program).format(install=install))
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", file],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return watched
+
+
+def test_opentelemetry_traces_coroutines(watched):
+    names = ["asyncio coro-fails", *["asyncio coro-work"] * 4, "asyncio to_thread-len"]
+    # From CPython 3.12 on `wait_for` makes no task that could be traced.
+    found = re.findall("'(.*?)'", watched(OPENTELEMETRY))
+    assert sorted({*names}) == sorted({*found})
+    assert found.count("asyncio coro-work") >= 4
+
+
+def test_sentry_reports_errors_of_tasks(watched):
+    assert watched(SENTRY).splitlines() == ["ZeroDivisionError error"] * 2
+
+
+def test_aiodebug_reports_slow_callbacks(watched):
+    assert "sleep" in watched(AIODEBUG)
+
+
+def test_aiomonitor_lists_tasks(watched):
+    assert watched(AIOMONITOR) == "the sleeper\n"
