@@ -177,3 +177,38 @@ def test_aiodebug_reports_slow_callbacks(watched):
 
 def test_aiomonitor_lists_tasks(watched):
     assert watched(AIOMONITOR) == "the sleeper\n"
+
+
+CALL_GRAPH = """
+import os
+import sys
+
+
+async def outer():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60), name="one")
+        group.create_task(asyncio.sleep(60), name="two")
+
+
+async def main():
+    task = asyncio.create_task(outer(), name="the outer")
+    await asyncio.sleep(0.01)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "asyncio", "pstree", str(os.getpid())),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await child.communicate()
+    print(output.decode())
+    task.cancel()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio pstree is new in 3.14")
+def test_asyncio_shows_the_tasks_of_a_process(watched):
+    names = re.findall(r"\(T\) (.*)", watched(CALL_GRAPH))
+    assert names[-3:] == ["the outer", "one", "two"]
+    assert names[0] == "Task-1"
