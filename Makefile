@@ -14,6 +14,8 @@ CONFORMANCE_ARGS ?=
 BENCH_ARGS ?=
 # What of the suite the watched interpreters run, with pytest's options; nothing means most of it.
 DEBUG_ARGS ?=
+# Interpreters to build wheels for; none means all that are found.
+WHEEL_PYTHONS ?=
 ASAN_ARGS ?=
 STRESS_ARGS ?= --seconds 120
 SOAK_ARGS ?= --cycles 500
@@ -58,6 +60,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .DELETE_ON_ERROR:
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
+.PHONY: wheels sdist
 .PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
@@ -161,6 +164,14 @@ ecosystem: $(VENV)/.built ## Run the suites of AnyIO, Tornado and Twisted here a
 conformance: | check-rust ## Run CPython's asyncio tests on every CPython that is here
 	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")
 	@$(PYTHON) tests/conformance/everywhere.py $(CONFORMANCE_ARGS)
+
+# --- Releases; docs/releasing.md ---------------------------------------------------------------
+
+wheels: | check-rust ## Build a wheel for every CPython that is found, check and try each
+	$(call say,"Wheels for manylinux2014")
+	@$(PYTHON) release/wheels.py $(WHEEL_PYTHONS)
+
+# ----------------------------------------------------------------------------------------------
 
 fmt: $(VENV)/.lint ## Format all Rust and Python code, and sort Python's imports
 	$(call say,"rustfmt and ruff")

@@ -11,7 +11,9 @@ fn main() {
     pyo3_build_config::use_pyo3_cfgs();
     // Each segment of the extension at the address of its place in the file: profilers that unwind
     // stacks from outside (py-spy) take the one for the other. lld packs them more tightly.
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,separate-code");
+    if env::var_os("CARGO_ZIGBUILD_TARGET").is_none() {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,separate-code");
+    }
     println!("cargo:rustc-env=TOKIOLOOP_RUSTC={}", compiler().as_deref().unwrap_or("unknown"));
     for name in ["TARGET", "PROFILE"] {
         println!("cargo:rustc-env=TOKIOLOOP_{name}={}", env::var(name).unwrap_or_default());

@@ -83,8 +83,10 @@ macro_rules! create_task_doc {
 }
 
 const CREATE_TASK_DOC: &CStr = {
-    let text = if cfg!(Py_3_13) {
+    let text = if cfg!(Py_3_14) {
         create_task_doc!("**kwargs")
+    } else if cfg!(Py_3_13) {
+        create_task_doc!("*, name=None, context=None, **kwargs")
     } else if cfg!(Py_3_11) {
         create_task_doc!("*, name=None, context=None")
     } else {
