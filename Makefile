@@ -60,7 +60,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .DELETE_ON_ERROR:
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
-.PHONY: wheels sdist
+.PHONY: wheels sdist crate
 .PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
@@ -170,6 +170,14 @@ conformance: | check-rust ## Run CPython's asyncio tests on every CPython that i
 wheels: | check-rust ## Build a wheel for every CPython that is found, check and try each
 	$(call say,"Wheels for manylinux2014")
 	@$(PYTHON) release/wheels.py $(WHEEL_PYTHONS)
+
+sdist: ## Build the source distribution, and prove that it is whole
+	$(call say,"Source distribution")
+	@$(PYTHON) release/sdist.py
+
+crate: | check-rust ## Package the crate as crates.io would get it, and build the package
+	$(call say,"Crate")
+	@cargo package --quiet --locked --target-dir target/crate
 
 # ----------------------------------------------------------------------------------------------
 
