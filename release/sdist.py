@@ -63,8 +63,10 @@ def checkout_of(folder: Path, copy: Path) -> Path:
 def build(tools: Path, source: Path, out: Path) -> Path:
     for old in out.glob("*.tar.gz"):
         old.unlink()
-    command = [tools / "maturin", "sdist", "--quiet", "--out", out]
-    subprocess.run(command, cwd=source, check=True)
+    command = [tools / "maturin", "sdist", "--out", out]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
     (archive,) = out.glob("*.tar.gz")
     return archive
 
