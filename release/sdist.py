@@ -2,9 +2,9 @@
 
     python release/sdist.py [--out dist]
 
-It has the files that git knows, and nothing else: what lies about in the checkout stays out, and the
-crates of the tests and examples, which cargo would leave out, are in it. The same again is built from
-its own contents.
+It has the files that git knows, and nothing else: what lies about in the checkout stays out, and
+the crates of the tests and examples, which cargo would leave out, are in it. The same again is
+built from its own contents.
 """
 
 from __future__ import annotations

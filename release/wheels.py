@@ -2,9 +2,10 @@
 
     python release/wheels.py [--out dist] [PYTHON ...]
 
-Linked by zig against glibc 2.17 (manylinux2014), the wheels run on every Linux of the last ten years.
-zig, maturin and auditwheel are installed into an environment of their own below ``target/``. Each
-wheel is then installed into a new environment of its interpreter, where ``release/smoke.py`` runs.
+Linked by zig against glibc 2.17 (manylinux2014), the wheels run on every Linux of the last ten
+years. zig, maturin and auditwheel are installed into an environment of their own below ``target/``.
+Each wheel is then installed into a new environment of its interpreter, where ``release/smoke.py``
+runs.
 """
 
 from __future__ import annotations
