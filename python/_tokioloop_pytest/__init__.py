@@ -4,7 +4,7 @@ pytest imports this module in every run in an environment that has tokioloop. So
 package ``tokioloop``, and imports that (with its core, and asyncio) only when a run needs it.
 
 All test frameworks come to one place unless they are given a loop factory: ``asyncio.run``,
-``asyncio.Runner``, ``unittest.IsolatedAsyncioTestCase``, pytest-asyncio and the plugins of AnyIO and
+``asyncio.Runner``, ``unittest.IsolatedAsyncioTestCase``, pytest-asyncio, the plugins of AnyIO and
 aiohttp all have asyncio's default policy make their loop. The plugin replaces that method of the
 policy. So it sets no policy of its own, which CPython deprecates, and needs no framework's hooks.
 """

@@ -57,6 +57,13 @@ class DeadlockError(RuntimeError):
     """
 
 
+def _check_times(start: float, threshold: float | None) -> None:
+    if not math.isfinite(start):
+        raise ValueError(f"start must be finite, not {start!r}")
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"autojump_threshold must be None or at least 0, not {threshold!r}")
+
+
 class VirtualTimeLoop(Loop):
     """A :class:`tokioloop.Loop` whose clock jumps to the next timer instead of blocking.
 
@@ -78,12 +85,11 @@ class VirtualTimeLoop(Loop):
         autojump: bool = True,
         autojump_threshold: float | None = None,
     ) -> None:
-        if not math.isfinite(start):
-            raise ValueError(f"start must be finite, not {start!r}")
-        if autojump_threshold is not None and not autojump_threshold >= 0:
-            raise ValueError(
-                f"autojump_threshold must be None or at least 0, not {autojump_threshold!r}"
-            )
+        try:
+            _check_times(start, autojump_threshold)
+        except BaseException:
+            self._closed = True  # so that no unclosed loop is reported
+            raise
         self._now = float(start)
         self._autojump = autojump
         self._threshold = math.inf if autojump_threshold is None else float(autojump_threshold)
