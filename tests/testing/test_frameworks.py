@@ -304,7 +304,7 @@ def test_the_factory_of_a_test_case_goes_before(suites):
         from helpers import *
 
         class Virtual(unittest.IsolatedAsyncioTestCase):
-            loop_factory = tokioloop.testing.new_event_loop
+            loop_factory = tokioloop.testing.VirtualTimeLoop
 
             async def test_it(self):
                 await an_hour()
