@@ -66,10 +66,20 @@ def test_a_run_that_does_not_use_it_does_not_import_the_package(suites):
             assert request.config.pluginmanager.has_plugin("tokioloop")
             assert "_tokioloop_pytest" in sys.modules
             assert "tokioloop" not in sys.modules
-            assert "asyncio" not in sys.modules
         """,
     )
     assert suites.run().all_passed() == ["test_modules"]
+
+
+def test_the_plugin_itself_imports_nothing():
+    program = """
+import sys, collections.abc, functools, typing, pytest
+before = set(sys.modules)
+import _tokioloop_pytest
+print(*sys.modules.keys() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "_tokioloop_pytest\n", done.stderr
 
 
 def test_the_plugin_can_be_left_out(suites):
