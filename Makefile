@@ -208,7 +208,8 @@ lint-python: $(VENV)/.lint
 	@$(BIN)/mypy
 
 lint: check $(VENV)/.built ## Run all checks: those of `check`, all types, the stub against the module
-	$(call say,"Types of benchmarks and examples")
+	$(call say,"Types of the pytest plugin, benchmarks and examples")
+	@$(BIN)/mypy python/_tokioloop_pytest
 	@$(BIN)/mypy -p benchmarks
 	@$(BIN)/mypy examples/rust-extension/*.py*
 	@$(BIN)/mypy examples/rust-embedded/*.py*

@@ -351,6 +351,21 @@ class NativeLoop:
     def _remove_writer(self, fd: FileDescriptorLike) -> bool:
         """Remove the writer of ``fd``. Return False if there was none or the loop is closed."""
 
+    # -- virtual time, see `tokioloop.testing` -------------------------------------------------
+
+    def _use_virtual_time(self) -> None:
+        """From now on call the loop's ``_before_blocking()`` and ``_after_blocking()``."""
+
+    def _next_timer(self) -> float | None:
+        """Return when the first timer is due, on the loop's clock."""
+
+    def _outstanding(self) -> tuple[int, int, int]:
+        """Count what may make a callback ready from outside.
+
+        Return how many of the user's descriptors are watched, how many transports and listeners
+        wait for the kernel, and how many Rust futures are pending.
+        """
+
     # -- for the Python side of the loop ----------------------------------------------------------
 
     def _open(self) -> None:

@@ -172,6 +172,11 @@ impl Reactor {
         self.runtime.handle()
     }
 
+    /// How many tasks were spawned on the runtime and are not done.
+    pub fn alive_tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
+    }
+
     /// Whether this is a forked child's copy, whose epoll instance is the parent's too.
     pub fn is_forked(&self) -> bool {
         self.forks != fork::count()

@@ -275,6 +275,9 @@ impl NativeLoop {
         if self.descriptors.with(py, |descriptors| descriptors.is_pending()) {
             return Ok(false);
         }
+        if self.state.virtual_time.get(py) {
+            return self.may_block_in_virtual_time(py);
+        }
         if let Some(when) = self.timers.with(py, |timers| timers.next()) {
             let wait = when - self.now(py)?;
             if wait <= 0.0 {

@@ -21,6 +21,7 @@
 //! | `report` | callbacks are run, and their errors reported |
 //! | `watching` | `add_reader`, `add_writer`, the waits of `sock_*` |
 //! | `dispatch` | the reactor is made; its events are delivered |
+//! | `virtual_time` | what a loop with a clock of its own is asked before it blocks |
 //! | `iteration`, `run` | one iteration; `run_forever` |
 //! | `instrumentation` | tools that run handles in a way of their own |
 //! | `nesting` | runs inside of a callback |
@@ -75,6 +76,7 @@ mod scheduling;
 mod scratch;
 mod sources;
 pub(crate) mod timers;
+mod virtual_time;
 pub(crate) mod wake_targets;
 mod wakeups;
 mod waking;

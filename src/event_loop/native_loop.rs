@@ -68,6 +68,8 @@ pub(super) struct RunState {
     pub(super) thread: GilFlag<u64>,
     /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
     pub(super) in_run: GilFlag<bool>,
+    /// The loop is asked before it blocks: see `virtual_time`.
+    pub(super) virtual_time: GilFlag<bool>,
 }
 
 impl Deref for NativeLoop {
@@ -133,6 +135,7 @@ impl NativeLoop {
             stopping: GilFlag::new(false),
             thread: GilFlag::new(0),
             in_run: GilFlag::new(false),
+            virtual_time: GilFlag::new(false),
         };
         let core = Core {
             state,

@@ -74,7 +74,11 @@ impl NativeLoop {
         };
         self.wakeups.wake_up(py);
         self.wake_targets.sleep_is_over(py);
-        polled
+        polled?;
+        if matches!(poll, PollMode::Blocking(_)) && self.state.virtual_time.get(py) {
+            self.was_blocked_in_virtual_time(py)?;
+        }
+        Ok(())
     }
 
     /// Polls the driver until something happens. A signal counts if it lands on this thread, as on

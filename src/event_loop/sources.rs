@@ -81,6 +81,11 @@ impl<L> Sources<L> {
         self.slots.len() > self.free.len() + self.own
     }
 
+    /// How many transports, listeners or the like read, listen or have something to send.
+    pub(in crate::event_loop) fn waiting(&self) -> usize {
+        self.slots.iter().flatten().filter(|it| matches!(it, Source::Object(..))).count()
+    }
+
     pub fn insert(&mut self, source: Source<L>) -> Key {
         self.own += usize::from(source.is_own());
         if let Some(key) = self.free.pop() {

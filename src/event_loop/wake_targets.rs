@@ -178,6 +178,11 @@ impl WakeTargets {
         }
     }
 
+    /// How many objects wait for a wake.
+    pub(super) fn parked(&self, py: Python<'_>) -> usize {
+        self.parked.with(py, |parked| parked.len())
+    }
+
     /// See `NativeLoop::release_target`.
     pub(super) fn release(&self, py: Python<'_>, target: &Arc<WakeTarget>) {
         target.forget_object(py);

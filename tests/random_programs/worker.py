@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import functools
 import gc
 import logging
 import os
@@ -42,6 +43,12 @@ def loop_kind(name):
         return stock, asyncio
     import tokioloop
 
+    if name == "virtual":
+        import tokioloop.testing
+
+        # The programs always watch descriptors: without a threshold the clock would never jump.
+        factory = functools.partial(tokioloop.testing.new_event_loop, autojump_threshold=0)
+        return factory, tokioloop
     return tokioloop.new_event_loop, tokioloop
 
 

@@ -77,6 +77,11 @@ impl Descriptors {
         self.awaited > 0
     }
 
+    /// How many descriptors are watched.
+    pub(crate) fn awaited(&self) -> usize {
+        self.awaited
+    }
+
     pub(crate) fn is_pending(&self) -> bool {
         self.pending
     }

@@ -142,6 +142,11 @@ impl Ready {
         self.earlier.len() + self.entries.len()
     }
 
+    /// How many entries were taken out so far, to see whether any was since.
+    pub(in crate::event_loop) fn served(&self) -> Ticket {
+        self.served
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.earlier.iter().chain(&self.entries)
     }
