@@ -10,8 +10,8 @@ fn main() {
         println!(
             "cargo::error=tokioloop runs on Linux only (its loop is built on epoll, timerfd and \
              pidfd), and this build is for {system}. Use it in a Linux container or virtual \
-             machine, on Windows in WSL; elsewhere leave asyncio's own loop: \
-             tokioloop; sys_platform == \"linux\""
+             machine, on Windows in WSL. A project for other systems too keeps asyncio's loop there \
+             and depends on: tokioloop; sys_platform == 'linux'"
         );
         return;
     }

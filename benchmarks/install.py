@@ -1,31 +1,23 @@
-"""Installs what the ``bench`` extra names, one by one where not all can be had.
+"""Installs what ``benchmarks/requirements.txt`` names, one by one where not all can be had.
 
     python -m benchmarks.install
 
-A rival without a build for this interpreter must not keep the others from being measured. Asks the
-installed tokioloop for the extra, so it must be installed first.
+A rival without a build for this interpreter must not keep the others from being measured.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import subprocess
 import sys
+from pathlib import Path
 
-EXTRA = re.compile(r"""\s*(?:\band\s+)?extra\s*==\s*['"]bench['"]""")
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
-def requirements(lines: list[str]) -> list[str]:
-    """The extra's requirements among those of the package, with what else conditions them."""
-    found = []
-    for line in lines:
-        name, _, condition = line.partition(";")
-        if EXTRA.search(condition):
-            rest = EXTRA.sub("", condition).strip()
-            # Where there were two conditions, the first may stand in brackets.
-            found.append(f"{name.strip()}; {rest}" if rest else name.strip())
-    return found
+def requirements(text: str) -> list[str]:
+    """The lines that name a package, without the comments."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
 
 
 def pip(*wanted: str) -> bool:
@@ -35,7 +27,7 @@ def pip(*wanted: str) -> bool:
 
 
 def main() -> int:
-    wanted = requirements(importlib.metadata.requires("tokioloop") or [])
+    wanted = requirements(REQUIREMENTS.read_text())
     if not pip(*wanted):
         for requirement in wanted:
             if not pip(requirement):

@@ -77,16 +77,11 @@ def test_a_process_that_fails_is_a_failure():
         finish(["sh", "-c", "echo oh >&2; exit 3"])
 
 
-def test_requirements_of_the_extra_keep_their_other_conditions():
-    lines = [
-        "pytest>=8 ; extra == 'test'",
-        "rich>=13 ; extra == 'bench'",
-        "uvloop>=0.21 ; python_version < '3.15' and extra == 'bench'",
-        'zloop; (python_version >= "3.12") and extra == "bench"',
-        "unconditional",
-    ]
-    assert requirements(lines) == [
-        "rich>=13",
-        "uvloop>=0.21; python_version < '3.15'",
-        'zloop; (python_version >= "3.12")',
-    ]
+def test_requirements_are_the_lines_that_name_a_package():
+    text = """
+    # The rivals.
+    uvloop>=0.21; python_version < '3.15'
+
+    rich>=13  # for the table
+    """
+    assert requirements(text) == ["uvloop>=0.21; python_version < '3.15'", "rich>=13"]
