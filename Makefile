@@ -70,7 +70,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment

@@ -11,6 +11,8 @@ nothing, the files are those that .gitignore does not name.
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import os
 import sys
 import tarfile
@@ -32,7 +34,25 @@ def make(source: Path, out: Path) -> Path:
         command = [str(TOOLS / "maturin"), "sdist", "--out", str(out)]
         run(command, cwd=source, env=environment)
     (sdist,) = out.glob("*.tar.gz")
+    keep_modes(sdist, source)
     return sdist
+
+
+def keep_modes(sdist: Path, source: Path) -> None:
+    """Let what can be executed in the source be so in the sdist too, which maturin does not."""
+    packed = sdist.read_bytes()
+    with (
+        tarfile.open(fileobj=io.BytesIO(packed)) as before,
+        # A name or a date of its own would make the compressed file another each time.
+        sdist.open("wb") as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as after,
+    ):
+        for member in before:
+            original = source / member.name.partition("/")[2]
+            if original.exists() and os.access(original, os.X_OK):
+                member.mode |= 0o111
+            after.addfile(member, before.extractfile(member))
 
 
 def tracking_everything(source: Path, repository: Path) -> dict[str, str]:
