@@ -1,4 +1,4 @@
-"""Installs what the benchmarks need, one by one where not all can be had.
+"""Installs what ``benchmarks/requirements.txt`` names, one by one where not all can be had.
 
     python -m benchmarks.install
 
@@ -15,7 +15,7 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
 def requirements(text: str) -> list[str]:
-    """The lines that are no comments."""
+    """The lines that name a package, without the comments."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 

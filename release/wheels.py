@@ -1,136 +1,144 @@
-"""Builds a wheel for each CPython that is found, checks it, and tries it in a clean environment.
+"""Builds a manylinux wheel for every CPython that is here, checks it, and tries it out.
 
-    python release/wheels.py [--out dist] [PYTHON ...]
+    make wheels
+    make wheels WHEEL_PYTHONS='3.10 3.11 3.12'
+    make wheels DIST=/var/tmp/dist BUILDS=/var/tmp/builds
 
-Linked by zig against glibc 2.17 (manylinux2014), the wheels run on every Linux of the last ten
-years. zig, maturin and auditwheel are installed into an environment of their own below ``target/``.
-Each wheel is then installed into a new environment of its interpreter, where ``release/smoke.py``
-runs.
+zig links against the symbols of an old glibc, so that no old Linux is needed to build for one. Each
+wheel is read (release/inspection.py), then installed into an empty environment of its interpreter,
+where neither Rust nor this checkout can help it, and used (release/smoke_test.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
-import shutil
-import subprocess
 import sys
-import venv
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ROOT / "target" / "release-tools"
-VERSIONS = [f"3.{minor}" for minor in range(10, 16)]
-REQUIREMENTS = ["maturin>=1.9,<2", "ziglang==0.15.2", "auditwheel==6.8.2"]
+from inspection import faults, size
+from project import PROJECT, TOOLS, Failure, output, run, say, source_date, step
 
+COMPATIBILITY = "manylinux2014"
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder (dist)")
-    parser.add_argument("pythons", nargs="*", help="interpreters; none means all that are found")
-    options = parser.parse_args()
-    pythons = options.pythons or list(found())
-    if not pythons:
-        sys.exit("no CPython 3.10 to 3.15 was found")
-    tools = make_tools()
-    for python in pythons:
-        wheel = build(tools, python, options.out)
-        check(tools, wheel)
-        smoke(python, wheel)
-        print(f"{wheel.name}: built, checked and tried", flush=True)
-    if not options.pythons:
-        named = {version_of(python) for python in pythons}
-        left_out = [version for version in VERSIONS if version not in named]
-        if left_out:
-            print(f"left out, not found here: CPython {', '.join(left_out)}")
+sys.path.append(str(PROJECT / "tests" / "conformance"))
+# Finds interpreters: on the path, and those of pyenv.
+everywhere: Any = importlib.import_module("everywhere")
 
 
-def found() -> Iterator[str]:
-    """One interpreter of each version, from PATH or from pyenv."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for version in VERSIONS:
-        places = [shutil.which(f"python{version}")]
-        places += sorted(str(path) for path in pyenv.glob(f"{version}.*/bin/python"))
-        for python in filter(None, places):
-            if version_of(python) == version:
-                yield python
-                break
+def interpreters(required: list[str]) -> list[Any]:
+    """Every CPython that the project supports, or those that are required."""
+    found = []
+    for version in required or everywhere.VERSIONS:
+        interpreter = everywhere.find(version, [])
+        if interpreter is not None:
+            found.append(interpreter)
+        elif required:
+            raise Failure(f"no CPython {version} here, and WHEEL_PYTHONS requires it")
+        else:
+            say(f"Left out: there is no CPython {version} here")
+    return found
 
 
-def version_of(python: str) -> str:
-    """As ``3.13``; nothing if it does not run, or cannot make environments."""
-    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    return done.stdout.strip()
+def machine_paths(builds: Path) -> dict[str, str]:
+    """Folders of this machine, and what stands for them in messages of panics."""
+    cargo = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+    return {
+        # rustc takes the last that matches: the special ones come after those around them.
+        str(Path.home()): "/home",
+        str(cargo): "/cargo",
+        output("rustc", "--print", "sysroot"): "/rust",
+        str(PROJECT): "/tokioloop",
+        str(builds): "/build",
+    }
 
 
-def make_tools() -> Path:
-    """The environment with the tools; the folder of its programs."""
-    stamp = TOOLS / "requirements"
-    if not stamp.exists() or stamp.read_text() != repr(REQUIREMENTS):
-        venv.create(TOOLS, with_pip=True, clear=True)
-        pip(TOOLS, *REQUIREMENTS)
-        stamp.write_text(repr(REQUIREMENTS))
-    return TOOLS / "bin"
+def build_environment(paths: dict[str, str], builds: Path) -> dict[str, str]:
+    flags = [f"--remap-path-prefix={path}={name}" for path, name in paths.items()]
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(TOOLS), os.environ["PATH"]]),
+        "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
+        "CARGO_TARGET_DIR": str(builds),
+        "SOURCE_DATE_EPOCH": source_date(PROJECT),
+    }
+    environment.pop("RUSTFLAGS", None)
+    return environment
 
 
-def pip(environment: Path, *what: str) -> None:
-    options = ("--quiet", "--disable-pip-version-check")
-    subprocess.run([environment / "bin" / "pip", "install", *options, *what], check=True)
-
-
-def build(tools: Path, python: str, out: Path) -> Path:
-    """Builds the wheel of an interpreter."""
-    cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-    flags = [
-        os.environ.get("RUSTFLAGS", ""),
-        f"-Clink-arg=-Wl,--version-script={ROOT / 'release' / 'exports.map'}",
-        # No path of the machine that builds is in the file.
-        f"--remap-path-prefix={ROOT}=tokioloop",
-        f"--remap-path-prefix={cargo / 'registry' / 'src'}=crates",
-    ]
-    before = set(out.glob("*.whl"))
-    for old in before:
-        if f"-cp{version_of(python).replace('.', '')}-" in old.name:
-            old.unlink()
-    subprocess.run(
+def build(interpreter: Any, folder: Path, environment: dict[str, str]) -> Path:
+    """Build the wheel of one interpreter into an empty folder."""
+    run(
         [
-            *(tools / "maturin", "build", "--release", "--quiet", "--zig"),
-            *("--compatibility", "manylinux2014", "--interpreter", python),
-            *("--out", out, "--target-dir", ROOT / "target" / "wheels"),
+            *(str(TOOLS / "maturin"), "build", "--release", "--locked"),
+            *("--zig", "--compatibility", COMPATIBILITY, "--auditwheel", "check"),
+            *("--interpreter", interpreter.path, "--out", str(folder)),
         ],
-        cwd=ROOT,
-        check=True,
-        env={
-            **os.environ,
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "RUSTFLAGS": " ".join(flags).strip(),
-        },
+        cwd=PROJECT,
+        env=environment,
     )
-    (wheel,) = set(out.glob("*.whl")) - {old for old in before if old.exists()}
+    (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def check(tools: Path, wheel: Path) -> None:
-    """Refuses a wheel that is not what its name says, or that exports or tells too much."""
-    run = [tools / "auditwheel", "show", wheel]
-    shown = " ".join(subprocess.run(run, check=True, capture_output=True, text=True).stdout.split())
-    if 'platform tag: "manylinux_2_17_x86_64"' not in shown:
-        sys.exit(f"{wheel.name} needs a newer system than manylinux2014:\n{shown}")
-    script = ROOT / "release" / "contents.py"
-    subprocess.run([tools / "python", script, wheel, ROOT, Path.home()], check=True)
+def try_out(wheel: Path, interpreter: Any) -> None:
+    """Install the wheel where there is nothing else, and use it."""
+    with tempfile.TemporaryDirectory() as empty:
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": empty,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        python = f"{empty}/venv/bin/python"
+        install = ["-m", "pip", "install", "--quiet", "--no-index", "--only-binary", ":all:"]
+        for command in (
+            [interpreter.path, "-m", "venv", f"{empty}/venv"],
+            [python, *install, str(wheel)],
+            [python, "-I", str(PROJECT / "release" / "smoke_test.py")],
+        ):
+            run(command, cwd=empty, env=environment)
 
 
-def smoke(python: str, wheel: Path) -> None:
-    """Installs the wheel as a user would, and runs a program on the loop."""
-    environment = ROOT / "target" / "wheels" / f"environment-{version_of(python)}"
-    subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
-    pip(environment, "--no-index", "--no-deps", str(wheel))
-    script = ROOT / "release" / "smoke.py"
-    # Isolated: neither the checkout nor the folder of the script is where Python looks.
-    subprocess.run([environment / "bin" / "python", "-I", script], check=True, cwd=environment)
+def make(pythons: list[str], out: Path, builds: Path) -> list[Path]:
+    """Build, check and try the wheels; those of earlier interpreters stay if a later one fails."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = machine_paths(builds)
+    environment = build_environment(paths, builds)
+    made = []
+    for interpreter in interpreters(pythons):
+        say(f"{interpreter}: building the wheel")
+        with tempfile.TemporaryDirectory(dir=out) as folder:
+            wheel = build(interpreter, Path(folder), environment)
+            wrong = faults(wheel, interpreter.version, forbidden=list(paths))
+            if wrong:
+                raise Failure("\n  ".join([f"{wheel.name} is not to be published:", *wrong]))
+            try_out(wheel, interpreter)
+            made.append(wheel.replace(out / wheel.name))
+    if not made:
+        raise Failure("no CPython that the project supports is here")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Build and check the wheels.")
+    parser.add_argument("--out", type=Path, default=PROJECT / "dist")
+    parser.add_argument("--builds", type=Path, default=PROJECT / "target" / "wheels-build")
+    parser.add_argument("pythons", nargs="*", metavar="VERSION", help="required, such as 3.12")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        out = args.out.resolve()
+        made = make(args.pythons, out, args.builds.resolve())
+        say(f"Built, checked and used, in {out}:")
+        for wheel in made:
+            print(f"    {wheel.name}  {size(wheel)}")
+
+    return step("wheels", work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -77,6 +77,11 @@ def test_a_process_that_fails_is_a_failure():
         finish(["sh", "-c", "echo oh >&2; exit 3"])
 
 
-def test_requirements_keep_their_conditions():
-    text = "# The rivals.\nuvloop>=0.21; python_version < '3.15'\n\nrich>=13  # for charts\n"
+def test_requirements_are_the_lines_that_name_a_package():
+    text = """
+    # The rivals.
+    uvloop>=0.21; python_version < '3.15'
+
+    rich>=13  # for the table
+    """
     assert requirements(text) == ["uvloop>=0.21; python_version < '3.15'", "rich>=13"]

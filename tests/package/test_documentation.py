@@ -23,10 +23,15 @@ PAGES = sorted(
 SOURCES = sorted((ROOT / "src").rglob("*.rs"))
 
 #: Folders of the repository, by which a word is known for a path.
-PATH = re.compile(r"(?:src|tests|python|docs|benchmarks|examples|\.ci|\.github)/[\w./{},*-]*")
+PATH = re.compile(r"(?:src|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*")
 INLINE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+#: Where the project's own pages and files are for readers on PyPI and crates.io.
+HOME = re.compile(
+    r"https://(?:github\.com|raw\.githubusercontent\.com)/tokioloop/tokioloop"
+    r"/(?:(?:blob|tree)/)?main/"
+)
 DOCUMENTATION = re.compile(r"^\s*//[/!] ?(.*)$", re.MULTILINE)
 
 
@@ -125,10 +130,12 @@ def test_the_links_of_pages_lead_somewhere():
     def look(page):
         for groups in LINK.findall(without_fences(page.read_text())):
             link = "".join(groups)
-            if re.match(r"[a-z]+:", link):
+            folder = ROOT if HOME.match(link) else page.parent
+            local = HOME.sub("", link)
+            if re.match(r"[a-z]+:", local):
                 continue
-            path, _, place = link.partition("#")
-            target = page.parent / path if path else page
+            path, _, place = local.partition("#")
+            target = folder / path if path else page
             if not target.exists() or (place and place not in places(target)):
                 yield link
 

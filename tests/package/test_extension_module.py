@@ -1,0 +1,22 @@
+"""What the built extension module shows to the linker and to other modules of the process."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tokioloop import _core
+
+
+def exported(path):
+    listing = subprocess.run(
+        ["nm", "-D", "--defined-only", "--format=posix", path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {line.split()[0] for line in listing.splitlines()}
+
+
+def test_the_initialiser_is_the_only_symbol_that_is_exported():
+    # Each pyo3 module that is linked in would add its own: pyo3-async-runtimes has one.
+    assert exported(_core.__file__) == {"PyInit__core"}
