@@ -174,8 +174,6 @@ conformance: | check-rust ## Run CPython's asyncio tests on every CPython that i
 	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")
 	@$(PYTHON) tests/conformance/everywhere.py $(CONFORMANCE_ARGS)
 
-# ----------------------------------------------------------------------------------------------
-
 fmt: $(VENV)/.lint ## Format all Rust and Python code, and sort Python's imports
 	$(call say,"rustfmt and ruff")
 	@set -e; for each in $(CRATES); do cargo fmt --manifest-path $$each/Cargo.toml; done

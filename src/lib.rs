@@ -28,10 +28,7 @@ compile_error!("tokioloop guards its state with the GIL: build it for a CPython 
 // ours too. Of all places that name a symbol the linker takes the strictest visibility: this one hides
 // it. Only the extension module is built with the feature; other crates link whatever they like.
 #[cfg(feature = "extension-module")]
-core::arch::global_asm!(
-    ".globl PyInit_pyo3_async_runtimes",
-    ".hidden PyInit_pyo3_async_runtimes"
-);
+core::arch::global_asm!(".globl PyInit_pyo3_async_runtimes", ".hidden PyInit_pyo3_async_runtimes");
 
 pub mod bridge;
 mod driver;
