@@ -6,6 +6,7 @@ their targets are there. A link to a file that is no page keeps its text alone.
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 from pathlib import Path
@@ -29,6 +30,9 @@ CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s]+)\)")
 #: Cross-references in docstrings, whose roles Markdown does not know.
 ROLE = re.compile(r":(?:class|func|meth|mod):(?=<code>)")
+#: A place for the docstring of a function of the core that the stub has only overloads of:
+#: mkdocstrings leaves those out.
+DOCSTRING = re.compile(r"<!-- docstring: (\w+) -->")
 #: Pages that appear in the navigation once they are written.
 OPTIONAL = {"Releasing": "releasing.md", "Your tests": "pytest.md"}
 
@@ -49,6 +53,19 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def docstring(name: str) -> str:
+    """Return the docstring that the stub has for a function, in the last of its overloads."""
+    stub = ast.parse((ROOT / "python" / "tokioloop" / "_core.pyi").read_text())
+    texts = [
+        ast.get_docstring(each)
+        for each in stub.body
+        if isinstance(each, ast.FunctionDef) and each.name == name
+    ]
+    assert texts, name
+    assert texts[-1], name
+    return texts[-1]
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Change the links of a page from places in the repository to places on the site."""
     place = page.file.src_uri
@@ -66,6 +83,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if to is None or files.get_file_from_path(to) is None:
             return text
         return f"{mark}[{text}]({posixpath.relpath(to, posixpath.dirname(place))}{hash_}{heading})"
+
+    markdown = DOCSTRING.sub(lambda found: docstring(found[1]), markdown)
 
     # Code is set aside, because it may look like a link.
     code: list[str] = []

@@ -2,8 +2,8 @@
 
     python examples/reuse_port.py --processes 2 --seconds 3
 
-starts the processes and a client with 32 connections, and prints the requests in a second. A request
-computes for about half a millisecond, as a template or a query's rows would.
+starts the processes and a client with 32 connections, and prints the requests in a second. Each
+request computes for about half a millisecond, as filling a template would.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .policy import install
 
@@ -38,20 +38,23 @@ def _import(packages: str, *places: str) -> Any:
 
 def _uvicorn_worker() -> type:
     # uvicorn has had workers of its own, and has given them to another package.
-    base = _import(
+    base: Any = _import(
         "gunicorn uvicorn-worker", "uvicorn_worker:UvicornWorker", "uvicorn.workers:UvicornWorker"
     )
 
     class UvicornWorker(base):  # type: ignore[misc]
         """uvicorn's worker for gunicorn, on a :class:`tokioloop.Loop`."""
 
-        CONFIG_KWARGS = {**base.CONFIG_KWARGS, "loop": "tokioloop:new_event_loop"}
+        CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+            **base.CONFIG_KWARGS,
+            "loop": "tokioloop:new_event_loop",
+        }
 
     return UvicornWorker
 
 
 def _aiohttp_worker() -> type:
-    base = _import("gunicorn aiohttp", "aiohttp.worker:GunicornWebWorker")
+    base: Any = _import("gunicorn aiohttp", "aiohttp.worker:GunicornWebWorker")
 
     class AiohttpWorker(base):  # type: ignore[misc]
         """aiohttp's worker for gunicorn, on a :class:`tokioloop.Loop`."""
@@ -64,7 +67,7 @@ def _aiohttp_worker() -> type:
 
 
 def _asgi_worker() -> type:
-    base = _import("gunicorn", "gunicorn.workers.gasgi:ASGIWorker")
+    base: Any = _import("gunicorn", "gunicorn.workers.gasgi:ASGIWorker")
 
     class AsgiWorker(base):  # type: ignore[misc]
         """gunicorn's own ASGI worker, on a :class:`tokioloop.Loop`. Overrides ``--asgi-loop``."""

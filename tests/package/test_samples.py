@@ -1,4 +1,4 @@
-"""The samples of the documentation run: Python blocks, and what ``python -m tokioloop`` is shown with.
+"""The samples of the documentation run: Python blocks, and lines with ``python -m tokioloop``.
 
 Those of docs/recipes/ need frameworks, and are run by tests/recipes; those of docs/rust.md need
 extension modules, and tests/bridge has them.

@@ -97,7 +97,8 @@ class Kitchen:
     def ask(self, port, timeout=5):
         """The words of the answer to a request on a new connection; none if there is no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        no_answer = contextlib.suppress(OSError, http.client.HTTPException)
+        with contextlib.closing(connection), no_answer:
             connection.request("GET", "/", headers={"Connection": "close"})
             response = connection.getresponse()
             words = response.read().decode().split()

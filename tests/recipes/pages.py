@@ -1,4 +1,4 @@
-"""What a page of docs/recipes/ has its readers do: files to write, packages to install, commands."""
+"""What a page of docs/recipes/ shows: files to write, packages to install, commands."""
 
 from __future__ import annotations
 
