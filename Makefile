@@ -70,7 +70,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
-.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
+.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem recipes docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -169,6 +169,20 @@ ecosystem: $(VENV)/.built ## Run the suites of AnyIO, Tornado and Twisted here a
 	@$(BIN)/python tests/ecosystem/run.py --folder target/ecosystem $(ECOSYSTEM_ARGS)
 
 # ----------------------------------------------------------------------------------------------
+
+# The frameworks have an environment of their own below target/, which is kept.
+recipes: $(VENV)/.built ## Run the programs and commands of docs/recipes/ on the real servers
+	$(call say,"Recipes: servers, frameworks, notebooks, clusters")
+	@$(BIN)/python tests/recipes/environment.py target/recipes/venv
+	@$(BIN)/python -m pytest -n auto tests/recipes $(PYTEST_ARGS)
+
+docs: ## Build the documentation site in target/site
+	$(call say,"The documentation site")
+	@[ target/docs/requirements.txt -nt docs/requirements.txt ] || { \
+		rm -rf target/docs && $(PYTHON) -m venv target/docs && \
+		target/docs/bin/pip --disable-pip-version-check --quiet install -r docs/requirements.txt && \
+		cp docs/requirements.txt target/docs/; }
+	@NO_MKDOCS_2_WARNING=1 target/docs/bin/mkdocs --quiet build --strict
 
 conformance: | check-rust ## Run CPython's asyncio tests on every CPython that is here
 	$(call say,"CPython's asyncio tests on each CPython from 3.10 to 3.15")

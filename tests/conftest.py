@@ -20,6 +20,9 @@ import pytest
 from support.pipe_ends import KINDS, make_pipe
 from support.recording import transport_pair
 
+#: `make recipes` runs these: they need an environment of their own.
+collect_ignore = ["recipes"]
+
 # What a program started by `programs` finds in its name space, whichever loop is tested.
 PRELUDES = {
     "tokioloop": "import tokioloop; from tokioloop import new_event_loop, run",

@@ -25,7 +25,7 @@ SOURCES = sorted((ROOT / "src").rglob("*.rs"))
 #: Folders of the repository, by which a word is known for a path.
 PATH = re.compile(r"(?:src|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*")
 INLINE = re.compile(r"`([^`\n]+)`")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 #: Where the project's own pages and files are for readers on PyPI and crates.io.
 HOME = re.compile(

@@ -161,5 +161,19 @@ def test_the_comparison_refuses_nonsense(output_of, arguments):
         output_of("fetch_thousand", *arguments)
 
 
+@pytest.mark.native_only
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_on_one_port_share_the_requests(output_of, count):
+    said = output_of("reuse_port", "--processes", str(count), "--seconds", "0.5")
+    shares = re.findall(r"^  tokioloop\.loop in a process: (\d+)% of the requests$", said, re.M)
+    # The kernel chooses a process for each of 32 connections: none of them has all, save by chance
+    # (1 in 2,000,000,000).
+    assert len(shares) == count
+    assert sum(map(int, shares)) == pytest.approx(100, abs=1)
+    [rate] = re.findall(rf"^{count} process(?:es)?: (\d+) requests/s$", said, re.M)
+    assert int(rate) > 0
+
+
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*EXPECTED, "fetch_thousand"}
+    here = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert here == {*EXPECTED, "fetch_thousand", "reuse_port"}
