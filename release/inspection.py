@@ -1,6 +1,6 @@
 """Reads a wheel, and says what keeps it from being published.
 
-    python release/inspection.py dist/*.whl
+python release/inspection.py dist/*.whl
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks that a tag, Cargo.toml and CHANGELOG.md speak of the same version.
 
-    make version TAG=v0.1.0
+make version TAG=v0.1.0
 """
 
 from __future__ import annotations
