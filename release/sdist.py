@@ -4,8 +4,8 @@
     make sdist DIST=/var/tmp/dist
 
 It has exactly the files that git tracks, so that everything can be done from it that can be done
-from a checkout: tests, wheels, and the sdist itself, byte for byte. In an unpacked sdist, where git tracks
-nothing, the files are those that .gitignore does not name.
+from a checkout: tests, wheels, and the sdist itself, byte for byte. In an unpacked sdist, where git
+tracks nothing, the files are those that .gitignore does not name.
 """
 
 from __future__ import annotations
