@@ -12,6 +12,7 @@ import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
@@ -69,6 +70,7 @@ def wrong_binary(binary: bytes, forbidden: list[str]) -> list[str]:
     elf = ELFFile(BytesIO(binary))
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
+            tag: Any  # a library's name is an attribute that the stubs do not know
             for tag in section.iter_tags():
                 if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"):
                     found.append(f"the binary has a {tag.entry.d_tag}")

@@ -30,7 +30,8 @@ def output(*command: str, **options: Any) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
     if done.returncode:
         raise Failure(f"failed: {' '.join(command)}")
-    return done.stdout.strip()
+    text: str = done.stdout
+    return text.strip()
 
 
 def is_checkout(folder: Path) -> bool:

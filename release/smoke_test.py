@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import tokioloop
 
@@ -89,7 +90,8 @@ def runs_unchanged_programs() -> None:
 
 def samples() -> list[str]:
     """The programs in Python that the README shows."""
-    text = importlib.metadata.metadata("tokioloop").get_payload()
+    metadata: Any = importlib.metadata.metadata("tokioloop")
+    text = metadata.get_payload()
     assert isinstance(text, str)
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
