@@ -26,6 +26,17 @@ ECOSYSTEM_ARGS ?=
 BENCH_ROOT ?=
 BENCH_PYTHON ?= 3.14
 BENCH_OUT ?= benchmarks/results
+# Where wheels and sdist go; the CPythons that must have a wheel: none means those that are here.
+DIST ?= dist
+BUILDS ?= target/wheels-build
+WHEEL_PYTHONS ?=
+PACKAGE_ARGS ?=
+# What `make version` compares.
+TAG ?=
+# Which of advisories, licenses, bans and sources; nothing means all.
+DENY_CHECKS ?=
+# The release whose empty root the wheel is tried in.
+DEBIAN ?= trixie
 
 # Pinned, so that a new release of a tool does not turn a green tree red.
 LINT_TOOLS := ruff==0.17.5 mypy==2.4.1 'rich>=13'
@@ -55,10 +66,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .DELETE_ON_ERROR:
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
+.PHONY: wheels sdist package deny version wheel-in-root
 .PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
@@ -186,8 +198,9 @@ lint-python: $(VENV)/.lint
 	@$(BIN)/mypy
 
 lint: check $(VENV)/.built ## Run all checks: those of `check`, all types, the stub against the module
-	$(call say,"Types of benchmarks and examples")
+	$(call say,"Types of benchmarks, examples and what makes a release")
 	@$(BIN)/mypy -p benchmarks
+	@$(BIN)/mypy release/*.py
 	@$(BIN)/mypy examples/rust-extension/*.py*
 	@$(BIN)/mypy examples/rust-embedded/*.py*
 	$(call say,"The stub against the module")
@@ -202,6 +215,34 @@ bench: $(VENV)/.built $(VENV)/.bench ## Measure against asyncio and the other lo
 	$(call say,"Benchmarks; leave the machine alone meanwhile")
 	@$(BIN)/python -m benchmarks --out $(BENCH_OUT) $(BENCH_ARGS)
 endif
+
+# --- What is published; docs/releasing.md says how ---------------------------------------------
+
+wheels: $(VENV)/.release ## Build manylinux wheels for every CPython that is here, check and use them
+	$(call say,"Wheels into $(DIST)")
+	@$(BIN)/python release/wheels.py --out $(DIST) --builds $(BUILDS) $(WHEEL_PYTHONS)
+
+sdist: $(VENV)/.release ## Make the source distribution, and everything from it again
+	$(call say,"The source distribution into $(DIST)")
+	@$(BIN)/python release/sdist.py --out $(DIST)
+
+package: | check-rust ## Package the crate as for crates.io, and build it from that
+	$(call say,"The crate")
+	@cargo package --locked $(PACKAGE_ARGS)
+
+deny: | check-rust ## Check licences, sources and known vulnerabilities of all crates
+	$(call say,"cargo-deny $(DENY_CHECKS)")
+	@command -v cargo-deny >/dev/null || { \
+		echo 'No cargo-deny: cargo install --locked cargo-deny' >&2; exit 1; }
+	@set -e; for each in $(CRATES); do cargo deny --manifest-path $$each/Cargo.toml \
+		--config deny.toml check $(DENY_CHECKS); done
+
+version: ## Compare TAG=v1.2.3 with the version in Cargo.toml and CHANGELOG.md
+	@$(PYTHON) release/version.py "$(TAG)"
+
+wheel-in-root: ## Install a wheel in an empty Debian, and use it there (needs root)
+	$(call say,"The wheels in $(DIST) in an empty Debian $(DEBIAN)")
+	@release/empty-debian $(DEBIAN) $(DIST)
 
 clean: ## Remove what was built
 	rm -rf $(VENV) target dist python/tokioloop/_core*.so
@@ -245,9 +286,14 @@ $(VENV)/.lint: $(VENV)/.made Makefile
 	@$(PIP) install $(LINT_TOOLS)
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.built
+$(VENV)/.bench: $(VENV)/.built benchmarks/requirements.txt
 	$(call say,"Installing the rivals")
 	@$(BIN)/python -m benchmarks.install
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.made release/requirements.txt
+	$(call say,"Installing what wheels are built and checked with")
+	@$(PIP) install -r release/requirements.txt
 	@touch $@
 
 define FIND_LIBPYTHON

@@ -23,7 +23,9 @@ PAGES = sorted(
 SOURCES = sorted((ROOT / "src").rglob("*.rs"))
 
 #: Folders of the repository, by which a word is known for a path.
-PATH = re.compile(r"(?:src|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*")
+PATH = re.compile(
+    r"(?:src|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*"
+)
 INLINE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
