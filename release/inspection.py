@@ -29,8 +29,8 @@ TAG = re.compile(
     r"tokioloop-(?P<version>[\w.]+)-cp(?P<python>\d+)-cp(?P=python)"
     r"-(?:manylinux2014_x86_64|manylinux_2_17_x86_64)(?:\.\w+)*\.whl"
 )
-#: Folders of which a machine has its own.
-SOMEBODYS_FOLDER = re.compile(rb"/(?:root|home/\w+|Users/\w+|tmp|var/tmp|github)/[\w./-]+")
+#: Files in folders where builds usually happen.
+USERS_FILE = re.compile(rb"/(?:root|home/\w+|Users/\w+|tmp|var/tmp|github)/[\w./-]+")
 
 
 def size(wheel: Path) -> str:
@@ -40,7 +40,8 @@ def size(wheel: Path) -> str:
 def faults(wheel: Path, python: str, forbidden: list[str]) -> list[str]:
     """What is wrong with a wheel for this version of CPython; nothing, if it can be published.
 
-    Besides the folders that every machine has, no path in ``forbidden`` may be in the binary.
+    No folder in ``forbidden`` may be in any file, and none that machines usually have may be in the
+    binary.
     """
     found = wrong_name(wheel, python)
     with zipfile.ZipFile(wheel) as archive:
@@ -50,10 +51,16 @@ def faults(wheel: Path, python: str, forbidden: list[str]) -> list[str]:
         if modules != [f"tokioloop/_core.cpython-{abi}-x86_64-linux-gnu.so"]:
             return [*found, f"its extension modules are {modules}"]
         binary = archive.read(modules[0])
+        named = {path for path in forbidden for name in names if has(archive.read(name), path)}
     lacks = sorted(PACKAGE - {name.removeprefix("tokioloop/") for name in names})
     if lacks:
         found.append(f"it lacks {', '.join(lacks)}")
-    return found + wrong_binary(binary, forbidden) + wrong_policy(wheel)
+    found += [f"it names a folder of the machine: {path}" for path in sorted(named)]
+    return found + wrong_binary(binary, python) + wrong_policy(wheel)
+
+
+def has(content: bytes, path: str) -> bool:
+    return re.search(re.escape(path.encode()) + rb"[/#\"]", content) is not None
 
 
 def wrong_name(wheel: Path, python: str) -> list[str]:
@@ -65,17 +72,22 @@ def wrong_name(wheel: Path, python: str) -> list[str]:
     return []
 
 
-def wrong_binary(binary: bytes, forbidden: list[str]) -> list[str]:
+def entry_points(python: str) -> set[str]:
+    """How this version of CPython enters the module; PEP 793 is new in 3.15."""
+    is_older = int(python.partition(".")[2]) < 15
+    return {"PyInit__core"} if is_older else {"PyInit__core", "PyModExport__core"}
+
+
+def wrong_binary(binary: bytes, python: str) -> list[str]:
     found = []
     elf = ELFFile(BytesIO(binary))
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
-            tag: Any  # a library's name is an attribute that the stubs do not know
             for tag in section.iter_tags():
                 if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"):
                     found.append(f"the binary has a {tag.entry.d_tag}")
-                if tag.entry.d_tag == "DT_NEEDED" and tag.needed not in LIBRARIES:
-                    found.append(f"the binary needs {tag.needed}")
+                if tag.entry.d_tag == "DT_NEEDED" and library(tag) not in LIBRARIES:
+                    found.append(f"the binary needs {library(tag)}")
         elif isinstance(section, GNUVerNeedSection):
             found += [f"the binary needs {it}" for it in versions(section) if is_too_new(it)]
         elif isinstance(section, SymbolTableSection) and section.name == ".dynsym":
@@ -84,12 +96,17 @@ def wrong_binary(binary: bytes, forbidden: list[str]) -> list[str]:
                 for symbol in section.iter_symbols()
                 if symbol.entry.st_shndx != "SHN_UNDEF"
             }
-            if exported != {"PyInit__core"}:
+            if exported != entry_points(python):
                 found.append(f"the binary exports {', '.join(sorted(exported))}")
-    paths = {it.decode() for it in SOMEBODYS_FOLDER.findall(binary)}
-    paths |= {path for path in forbidden if path.encode() + b"/" in binary}
-    found += [f"the binary names a path of the machine: {path}" for path in sorted(paths)]
+    paths = {it.decode() for it in USERS_FILE.findall(binary)}
+    found += [f"the binary names a file of a machine: {path}" for path in sorted(paths)]
     return found
+
+
+def library(tag: Any) -> str:
+    """The name of a library that is needed; pyelftools sets it where there is one."""
+    name: str = tag.needed
+    return name
 
 
 def versions(section: GNUVerNeedSection) -> list[str]:

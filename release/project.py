@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,11 +28,11 @@ def run(command: list[str], **options: Any) -> None:
 
 
 def output(*command: str, **options: Any) -> str:
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
+    done = subprocess.run(command, stdout=subprocess.PIPE, **options)
     if done.returncode:
         raise Failure(f"failed: {' '.join(command)}")
-    text: str = done.stdout
-    return text.strip()
+    said: bytes = done.stdout
+    return said.decode().strip()
 
 
 def is_checkout(folder: Path) -> bool:
@@ -43,6 +44,9 @@ def source_date(folder: Path) -> str:
     if "SOURCE_DATE_EPOCH" in os.environ:
         return os.environ["SOURCE_DATE_EPOCH"]
     if is_checkout(folder):
+        if shutil.which("git") is None:
+            ask = "git log -1 --format=%ct"
+            raise Failure(f"no git to ask for the commit's date: set SOURCE_DATE_EPOCH to {ask}")
         return output("git", "log", "-1", "--format=%ct", cwd=folder)
     if (folder / "PKG-INFO").exists():
         return str(int((folder / "PKG-INFO").stat().st_mtime))

@@ -3,9 +3,9 @@
     make sdist
     make sdist DIST=/var/tmp/dist
 
-It has exactly the files that git tracks, so that everything can be done from it that can be done
-from a checkout: tests, wheels, and the sdist itself, byte for byte. In an unpacked sdist, where git
-tracks nothing, the files are those that .gitignore does not name.
+It has exactly the files that git tracks, so that all can be done from it that can be done from a
+checkout: tests, wheels, and the sdist itself, byte for byte. In an unpacked sdist, where git tracks
+nothing, the files are those that .gitignore does not name.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def is_the_same(sdist: Path, other: Path, where: str) -> None:
 
 
 def leaves_out_what_git_does_not_track(folder: Path, out: Path) -> None:
-    """A clone with a file of somebody's own in each place that packagers like to take whole."""
+    """Try it on a clone with such files where packagers like to take whole folders."""
     clone = folder / "clone"
     run(["git", "clone", "--quiet", str(PROJECT), str(clone)])
     strays = ["stray.txt", "python/tokioloop/stray.py", "src/stray.rs", "tests/stray/Cargo.toml"]

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import tokioloop
 
@@ -90,9 +89,7 @@ def runs_unchanged_programs() -> None:
 
 def samples() -> list[str]:
     """The programs in Python that the README shows."""
-    metadata: Any = importlib.metadata.metadata("tokioloop")
-    text = metadata.get_payload()
-    assert isinstance(text, str)
+    text = importlib.metadata.metadata("tokioloop")["Description"]
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from inspection import faults, size
 from project import PROJECT, TOOLS, Failure, output, run, say, source_date, step
+from sbom import replace_paths
 
 COMPATIBILITY = "manylinux2014"
 
@@ -108,11 +109,12 @@ def make(pythons: list[str], out: Path, builds: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     paths = machine_paths(builds)
     environment = build_environment(paths, builds)
-    made = []
+    made: list[Path] = []
     for interpreter in interpreters(pythons):
         say(f"{interpreter}: building the wheel")
         with tempfile.TemporaryDirectory(dir=out) as folder:
             wheel = build(interpreter, Path(folder), environment)
+            replace_paths(wheel, paths)
             wrong = faults(wheel, interpreter.version, forbidden=list(paths))
             if wrong:
                 raise Failure("\n  ".join([f"{wheel.name} is not to be published:", *wrong]))

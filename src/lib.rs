@@ -24,11 +24,17 @@
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
 
-// pyo3-async-runtimes is an extension module besides, and the linker would export its initialiser from
-// ours too. Of all places that name a symbol the linker takes the strictest visibility: this one hides
-// it. Only the extension module is built with the feature; other crates link whatever they like.
+// pyo3-async-runtimes is an extension module besides, and the linker would export its entry points from
+// ours too: one, and from CPython 3.15 on another (PEP 793). Of all places that name a symbol the linker
+// takes the strictest visibility: these hide it. Only the extension module is built with the feature;
+// other crates link whatever they like.
 #[cfg(feature = "extension-module")]
 core::arch::global_asm!(".globl PyInit_pyo3_async_runtimes", ".hidden PyInit_pyo3_async_runtimes");
+#[cfg(all(feature = "extension-module", Py_3_15))]
+core::arch::global_asm!(
+    ".globl PyModExport_pyo3_async_runtimes",
+    ".hidden PyModExport_pyo3_async_runtimes"
+);
 
 pub mod bridge;
 mod driver;

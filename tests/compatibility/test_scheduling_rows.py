@@ -107,3 +107,35 @@ def test_private_containers(both):
         )
 
     assert both(look) == [(True, True, True), (False, False, False)]
+
+
+@row("`repr` of a loop")
+def test_the_repr_names_the_package(both):
+    def look(loop):
+        return repr(loop).partition(" ")[0]
+
+    assert both(look) == ["<_UnixSelectorEventLoop", "<tokioloop.Loop"]
+
+
+@row("`nest_asyncio.apply()`")
+def test_nest_asyncio_replaces_nothing(programs):
+    source = """
+        import asyncio, sys
+        import nest_asyncio2
+
+        if sys.argv[1] == "tokioloop":
+            import tokioloop
+            loop = tokioloop.new_event_loop()
+        else:
+            loop = asyncio.SelectorEventLoop()
+        before = type(loop).run_forever
+        nest_asyncio2.apply(loop)
+
+        async def main():
+            return loop.run_until_complete(asyncio.sleep(0, "nested"))
+
+        print(type(loop).run_forever is before, loop.run_until_complete(main()))
+        loop.close()
+    """
+    printed = [programs.run(source, name).stdout for name in ("asyncio", "tokioloop")]
+    assert printed == ["False nested\n", "True nested\n"]
