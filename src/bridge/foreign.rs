@@ -1,4 +1,4 @@
-//! WakeTargets on loops that know nothing of them: woken by `call_soon_threadsafe`.
+//! Wake targets on loops that know nothing of them: woken by `call_soon_threadsafe`.
 //!
 //! Only for futures that pyo3-async-runtimes cannot serve: those that are not `Send`, and those made
 //! while no loop ran.

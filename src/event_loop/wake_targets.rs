@@ -102,7 +102,7 @@ pub(super) struct WakeTargets {
     mailbox: Arc<Mailbox<Arc<WakeTarget>>>,
     /// Wakers of Rust futures refer to this loop.
     used: GilFlag<bool>,
-    /// WakeTargets whose objects wait to be called.
+    /// Targets whose objects wait to be called.
     parked: GilCell<Vec<Arc<WakeTarget>>>,
     /// Room for the targets that were woken, kept from batch to batch.
     woken: GilCell<Vec<Arc<WakeTarget>>>,
