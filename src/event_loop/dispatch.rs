@@ -32,7 +32,7 @@ pub(super) fn prepare_alarm(py: Python<'_>, event_loop: &NativeLoop) -> PyResult
         let alarm = Alarm::new().map_err(|error| os_error(py, &error))?;
         let (_, registration) = event_loop.add_source(py, alarm.as_raw_fd(), Source::Alarm)?;
         registration.arm(Direction::Read);
-        event_loop.sources.with(py, |sources| sources.alarm = Some((alarm, registration)));
+        event_loop.sources.with(py, |sources| sources.alarm = Some((registration, alarm)));
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -
     event_loop.reactor(py)?;
     prepare_alarm(py, event_loop)?;
     let armed = event_loop.sources.with(py, |sources| match &mut sources.alarm {
-        Some((alarm, _)) => alarm.wake_within(seconds),
+        Some((_, alarm)) => alarm.wake_within(seconds),
         None => Ok(()),
     });
     armed.map_err(|error| os_error(py, &error))
@@ -52,7 +52,7 @@ pub(super) fn arm_alarm(py: Python<'_>, event_loop: &NativeLoop, seconds: f64) -
 
 pub(super) fn alarm_fired(py: Python<'_>, event_loop: &NativeLoop) {
     event_loop.sources.with(py, |sources| {
-        if let Some((alarm, registration)) = &mut sources.alarm {
+        if let Some((registration, alarm)) = &mut sources.alarm {
             alarm.fired();
             registration.blocked(Direction::Read);
         }

@@ -89,13 +89,13 @@ impl NativeLoop {
                 return Ok(Next::Poll(PollMode::NonBlocking));
             }
         }
+        // First: what follows may run Python code and let other threads run, and what becomes ready
+        // meanwhile must end the sleep.
+        self.wakeups.fall_asleep(py);
         if !self.may_block(py)? {
             return Ok(Next::Poll(PollMode::NonBlocking));
         }
         self.ready.with(py, |ready| ready.trim());
-        // First: forgetting a context may run Python code, which must wake the loop if it makes
-        // something ready.
-        self.wakeups.fall_asleep(py);
         self.contexts.forget(py);
         Ok(Next::Poll(self.wakeups.block(py)))
     }
@@ -271,6 +271,9 @@ impl NativeLoop {
     }
 
     /// Whether the loop may block. Then the alarm is armed for the next timer.
+    ///
+    /// Only for a loop that has fallen asleep already: a clock that is overridden is Python code, and
+    /// even the first look for one lets other threads run.
     pub(super) fn may_block(&self, py: Python<'_>) -> PyResult<bool> {
         if self.descriptors.with(py, |descriptors| descriptors.is_pending()) {
             return Ok(false);

@@ -48,11 +48,12 @@ impl NativeLoop {
 
     /// One iteration, for `_run_once`: blocks until an entry is ready if none is.
     pub(super) fn run_once(&self, py: Python<'_>) -> PyResult<()> {
+        // As in `iterate`: first.
+        self.wakeups.fall_asleep(py);
         let ready = self.ready.with(py, |ready| ready.len()) > 0;
         let poll = if ready || !self.may_block(py)? {
             PollMode::NonBlocking
         } else {
-            self.wakeups.fall_asleep(py);
             self.wakeups.block(py)
         };
         self.poll_driver(py, poll)?;

@@ -54,7 +54,8 @@ pub struct Sources<L: 'static> {
     free: Vec<Key>,
     /// Which transport uses a descriptor, for asyncio's "is used by transport" check.
     by_fd: FxHashMap<RawFd, Key>,
-    pub(in crate::event_loop) alarm: Option<(Alarm, Registration)>,
+    /// The registration comes first: it is dropped before the alarm's descriptor is closed.
+    pub(in crate::event_loop) alarm: Option<(Registration, Alarm)>,
     /// How many slots belong to the loop itself: the alarm's and the descriptors'.
     own: usize,
     /// Of files that were closed too early; see `dispatch::deregister`.

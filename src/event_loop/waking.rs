@@ -29,6 +29,10 @@ impl NativeLoop {
     /// A target whose wakes this loop carries.
     pub fn new_target(&self, py: Python<'_>, table: TableAddress) -> PyResult<Arc<WakeTarget>> {
         self.check_closed(py)?;
+        if !self.wake_targets.are_used(py) {
+            // A loop that has not parked its mailbox hears of no wake, and it may be about to sleep.
+            self.wake(py);
+        }
         Ok(self.wake_targets.add(py, table))
     }
 

@@ -417,3 +417,47 @@ def test_a_loop_holds_no_thread_of_its_own(loop):
     before = set(os.listdir("/proc/self/task"))
     loop.run_until_complete(asyncio.sleep(0.001))
     assert set(os.listdir("/proc/self/task")) <= before
+
+
+def run_by_steps(loop, ran):
+    while not ran:
+        loop._run_once()
+
+
+@pytest.mark.parametrize("run", [lambda loop, _: loop.run_forever(), run_by_steps])
+def test_what_is_scheduled_while_the_loop_reads_its_clock_ends_its_sleep(loop, run):
+    """An overridden clock is read just before the loop blocks, and other threads run meanwhile."""
+    asked, scheduled = threading.Event(), threading.Event()
+
+    class Loop(type(loop)):
+        about_to_sleep = False
+
+        def time(self):
+            if self.about_to_sleep and not asked.is_set():
+                asked.set()
+                assert scheduled.wait(60)
+            return super().time()
+
+    clocked = Loop()
+    ran = []
+
+    def last_callback():
+        clocked.about_to_sleep = True
+
+    def schedule():
+        assert asked.wait(60)
+        clocked.call_soon_threadsafe(ran.append, "scheduled")
+        clocked.call_soon_threadsafe(clocked.stop)
+        scheduled.set()
+
+    thread = threading.Thread(target=schedule)
+    thread.start()
+    try:
+        clocked.call_at(time.monotonic() + 20, ran.append, "too late")
+        clocked.call_at(time.monotonic() + 20, clocked.stop)
+        clocked.call_soon(last_callback)
+        run(clocked, ran)
+        thread.join(60)
+    finally:
+        clocked.close()
+    assert ran == ["scheduled"]
