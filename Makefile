@@ -21,7 +21,7 @@ SOAK_ARGS ?= --cycles 500
 RANDOM_ARGS ?= --seeds 2000-4000
 HOSTILE_ARGS ?=
 # Which of the libraries' suites; none means all.
-ECOSYSTEM_ARGS ?=
+UPSTREAM_ARGS ?=
 # Another Linux's root folder to run the benchmarks in, on the CPython that is there.
 BENCH_ROOT ?=
 BENCH_PYTHON ?= 3.14
@@ -70,11 +70,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
-.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile ecosystem recipes docs
+.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile upstream recipes docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, ECOSYSTEM_ARGS.\n' $(PYTHON) $(VENV)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, UPSTREAM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -163,10 +163,10 @@ hostile: $(VENV)/.built ## Give every public method wrong arguments and objects 
 	$(call say,"Hostile objects")
 	@PYTHONPATH=tests $(BIN)/python -m hostile $(HOSTILE_ARGS)
 
-# In an environment of its own below target/, which is kept.
-ecosystem: $(VENV)/.built ## Run the suites of AnyIO, Tornado and Twisted here and on asyncio's loop
-	$(call say,"The suites of libraries, on both loops")
-	@$(BIN)/python tests/ecosystem/run.py --folder target/ecosystem $(ECOSYSTEM_ARGS)
+# Each suite has an environment of its own below target/, which is kept.
+upstream: $(VENV)/.built ## Run other people's suites on this loop, asyncio's and uvloop
+	$(call say,"Other people's suites, on three loops")
+	@$(BIN)/python tests/upstream/run.py --folder target/upstream $(UPSTREAM_ARGS)
 
 # ----------------------------------------------------------------------------------------------
 
