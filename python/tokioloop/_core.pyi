@@ -371,9 +371,10 @@ class NativeLoop:
     def _open(self) -> None:
         """Open the descriptors that the loop itself needs. Raises ``OSError``."""
 
-    def _run(self) -> None:
+    def _run(self, run_once: Callable[[], object] | None = None) -> None:
         """Run iterations until :meth:`stop`; the inner part of ``run_forever()``.
 
+        ``run_once`` makes an iteration in the place of the core, if the program overrides it.
         Raises ``SystemExit`` and ``KeyboardInterrupt`` of callbacks, and ``RuntimeError`` if the
         thread is inside another tokio runtime.
         """

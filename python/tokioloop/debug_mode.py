@@ -18,27 +18,6 @@ def extract_stack() -> traceback.StackSummary:
     return format_helpers.extract_stack(sys._getframe(1))
 
 
-def run_in_debug(loop: Any, handle: Any) -> None:
-    """Run a handle as the loop's current one, and log it if it was slow."""
-    try:
-        loop._current_handle = handle
-        started = loop.time()
-        if handles_are_instrumented():
-            run_instrumented(handle)
-        else:
-            handle._run()
-        took = loop.time() - started
-        if took >= loop.slow_callback_duration:
-            text = base_events._format_handle(handle)  # type: ignore[attr-defined]
-            # Through the module in which asyncio's own loop finds it: tests patch it there.
-            slow = "Executing %s took %.3f seconds"
-            base_events.logger.warning(slow, text, took)  # type: ignore[attr-defined]
-    finally:
-        loop._current_handle = None
-        # The exception of a task keeps this frame: through the handle it would keep the task, too.
-        del handle
-
-
 def handles_are_instrumented() -> bool:
     """Return True if ``asyncio.Handle._run`` is not asyncio's own function any more."""
     run: Any = events.Handle._run
@@ -47,15 +26,17 @@ def handles_are_instrumented() -> bool:
     return code is None or code.co_filename != events.Handle.cancel.__code__.co_filename
 
 
-def run_instrumented(handle: Any) -> None:
-    """Run a handle by the function that a tool has put in the place of asyncio's."""
-    events.Handle._run(handle)
-
-
-def log_if_slow(loop: Any, took: float) -> None:
-    """Log the callbacks of a transport, which have no handle, if they took ``took`` seconds."""
-    if took >= loop.slow_callback_duration:
+def log_if_slow(loop: Any, took: float, handle: Any) -> None:
+    """Log a callback if it took ``took`` seconds; a transport's callbacks have no ``handle``."""
+    if took < loop.slow_callback_duration:
+        return
+    if handle is None:
         logger.warning("Executing the callbacks of a transport took %.3f seconds", took)
+        return
+    text = base_events._format_handle(handle)  # type: ignore[attr-defined]
+    # Through the module in which asyncio's own loop finds it: tests patch it there.
+    slow = "Executing %s took %.3f seconds"
+    base_events.logger.warning(slow, text, took)  # type: ignore[attr-defined]
 
 
 def check_socket(loop: Any, sock: Any) -> None:

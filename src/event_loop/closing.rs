@@ -29,6 +29,8 @@ impl NativeLoop {
     pub(super) fn release_all(&self, py: Python<'_>) {
         self.wake_targets.close(&self.bind(py));
         self.contexts.forget(py);
+        // What an inner run holds, too: a program may have set `_closed` in there.
+        self.ready.with(py, Ready::release);
         // One at a time, and never as a whole: `ready` says why.
         while let Some(entry) = self.ready.with(py, |ready| ready.pop(py)) {
             drop(entry);

@@ -29,10 +29,17 @@ pub(super) fn is_on(py: Python<'_>) -> PyResult<bool> {
 #[cold]
 fn look(py: Python<'_>, class: *const ffi::PyTypeObject) -> PyResult<bool> {
     let debug_mode = imports::debug_mode(py)?.bind(py);
-    let answer = debug_mode.call_method0("handles_are_instrumented")?.extract()?;
+    let name = pyo3::intern!(py, "handles_are_instrumented");
+    let answer = debug_mode.call_method0(name)?.extract()?;
     // SAFETY: as above; the look-up has given it a version.
     SEEN.set(py, (unsafe { (*class).tp_version_tag }, answer));
     Ok(answer)
+}
+
+/// Runs a handle by the function that a tool has put in the place of asyncio's.
+pub(super) fn run(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    let run = imports::asyncio(py)?.handle.bind(py).getattr(pyo3::intern!(py, "_run"))?;
+    run.call1((handle.bind(py),)).map(drop)
 }
 
 /// The callback of a handle for an entry that needs none.
@@ -54,24 +61,34 @@ impl NativeStep {
 }
 
 impl NativeLoop {
-    /// Runs an entry through the tool's method.
+    /// Runs an entry through the tool's method. Without it where there is no memory for a handle: the
+    /// entry has left the queue.
     #[cold]
     pub(super) fn run_instrumented(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let handle = match entry {
             Entry::Handle(handle) if handle.is_cancelled(py) => return Ok(()),
             Entry::Handle(handle) => handle,
-            Entry::Call(call) => call.into_new_handle(py, self)?,
-            entry => {
-                let (event_loop, entry) = (LoopSlot::new(py, self), GilCell::new(Some(entry)));
-                let step = Bound::new(py, NativeStep { event_loop, entry })?;
-                let callback = step.as_any().as_borrowed();
-                Handle::new(py, self, &Call { callback, args: &[], context: None })?
-            }
+            Entry::Call(call) => match call.into_handle(py, self) {
+                Ok(handle) => handle,
+                Err(call) => return self.run_call(py, call),
+            },
+            entry => match self.native_step(py) {
+                Ok((step, handle)) => {
+                    step.get().entry.with(py, |slot| *slot = Some(entry));
+                    handle
+                }
+                Err(_no_memory) => return self.run_native(py, entry),
+            },
         };
-        if self.is_debug(py) {
-            return self.run_in_debug(py, &handle);
-        }
-        let debug_mode = imports::debug_mode(py)?.bind(py);
-        debug_mode.call_method1("run_instrumented", (handle.bind(py),)).map(drop)
+        if self.is_debug(py) { self.run_in_debug(py, &handle) } else { run(py, &handle) }
+    }
+
+    /// A step without an entry, and the handle that calls it.
+    fn native_step<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, NativeStep>, Handle)> {
+        let (event_loop, entry) = (LoopSlot::new(py, self), GilCell::new(None));
+        let step = Bound::new(py, NativeStep { event_loop, entry })?;
+        let callback = step.as_any().as_borrowed();
+        let handle = Handle::new(py, self, &Call { callback, args: &[], context: None })?;
+        Ok((step, handle))
     }
 }

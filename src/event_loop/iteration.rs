@@ -15,9 +15,7 @@ use super::sources::Event;
 use super::watching;
 use super::{Entry, NativeLoop};
 use crate::driver::reactor::PollMode;
-use crate::event_loop::handles::Handle;
 use crate::event_loop::timers::alarm::monotonic;
-use crate::ffi::imports;
 
 /// Callbacks after which the clock is read, to see whether the driver has to be polled.
 const CALLBACKS_PER_CLOCK: usize = 32;
@@ -114,14 +112,17 @@ impl NativeLoop {
         self.collect_timers(py)?;
         self.collect_woken(py);
         let batch = self.ready.with(py, |ready| ready.len());
-        let inner = self.nesting.is_inner(py);
+        let inner = self.is_inner_run(py);
         let instrumented = instrumentation::is_on(py)?;
         for _ in 0..batch {
+            if inner {
+                self.prepare_to_hold(py)?;
+            }
             let Some(mut entry) = self.ready.with(py, |ready| ready.pop(py)) else {
                 break;
             };
             if inner {
-                entry = match self.defer(py, entry)? {
+                entry = match self.hold_if_entered(py, entry) {
                     Some(entry) => entry,
                     None => continue,
                 };
@@ -158,10 +159,11 @@ impl NativeLoop {
     fn run_entry(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         match entry {
             Entry::Call(call) if !self.is_debug(py) => self.run_call(py, call),
-            Entry::Call(call) => {
-                let handle = call.into_new_handle(py, self)?;
-                self.run_in_debug(py, &handle)
-            }
+            Entry::Call(call) => match call.into_handle(py, self) {
+                Ok(handle) => self.run_in_debug(py, &handle),
+                // No memory for it: better run without a log than lost.
+                Err(call) => self.run_call(py, call),
+            },
             Entry::Handle(handle) => {
                 if handle.is_cancelled(py) {
                     return Ok(());
@@ -174,8 +176,7 @@ impl NativeLoop {
             entry if self.is_debug(py) => {
                 let started = monotonic();
                 let result = self.run_native(py, entry);
-                self.log_if_slow(py, monotonic() - started)?;
-                result
+                result.and(self.log_if_slow(py, monotonic() - started, None))
             }
             entry => self.run_native(py, entry),
         }
@@ -186,33 +187,13 @@ impl NativeLoop {
     #[inline]
     pub(super) fn run_native(&self, py: Python<'_>, entry: Entry) -> PyResult<()> {
         let result = match entry {
-            Entry::Io(key) => {
-                let before = self.nesting.deliver(py, Some(key));
-                let result = dispatch::deliver(py, self, key);
-                self.nesting.deliver(py, before);
-                result
-            }
+            Entry::Io(key) => dispatch::deliver(py, self, key),
             // SAFETY: the two were queued together.
             Entry::Native(object, step) => unsafe { step(py, &object) },
             Entry::Handle(handle) => self.run_handle(py, &handle),
             Entry::Call(call) => self.run_call(py, call),
         };
         result.or_else(|error| self.report(py, "Exception in a transport's callback", error, &[]))
-    }
-
-    #[cold]
-    fn log_if_slow(&self, py: Python<'_>, took: f64) -> PyResult<()> {
-        let debug_mode = imports::debug_mode(py)?.bind(py);
-        debug_mode.call_method1("log_if_slow", (self.bind(py), took)).map(drop)
-    }
-
-    /// asyncio's debug mode: the running handle is recorded, and a slow one is logged.
-    #[cold]
-    pub(super) fn run_in_debug(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        imports::debug_mode(py)?
-            .bind(py)
-            .call_method1("run_in_debug", (self.bind(py), handle.bind(py)))?;
-        Ok(())
     }
 
     fn collect_events(&self, py: Python<'_>) -> PyResult<()> {

@@ -22,9 +22,10 @@
 //! | `watching` | `add_reader`, `add_writer`, the waits of `sock_*` |
 //! | `dispatch` | the reactor is made; its events are delivered |
 //! | `virtual_time` | what a loop with a clock of its own is asked before it blocks |
-//! | `iteration`, `run` | one iteration; `run_forever` |
-//! | `instrumentation` | tools that run handles in a way of their own |
 //! | `nesting` | runs inside of a callback |
+//! | `iteration` | one iteration |
+//! | `instrumentation`, `debugging` | handles run by tools, in debug mode; of the line before |
+//! | `run` | `run_forever` |
 //! | `closing` | the end of a loop |
 //! | `methods/` | what Python calls |
 //!
@@ -58,6 +59,7 @@
 //! by its finalizer, in Python, before the collector clears it.
 
 mod closing;
+mod debugging;
 mod descriptors;
 mod dispatch;
 mod flush;

@@ -13,7 +13,6 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
 use super::descriptors::Descriptors;
 use super::flush::FlushList;
-use super::nesting::Nesting;
 use super::overrides::Overrides;
 use super::queue::{Entry, Ready};
 use super::scratch::{self, Scratch};
@@ -57,7 +56,6 @@ pub struct Core {
     pub(super) unflushed: FlushList,
     pub(super) scratch: Scratch,
     pub(super) wake_targets: WakeTargets,
-    pub(super) nesting: Nesting,
 }
 
 /// Whether and how the loop runs.
@@ -68,6 +66,8 @@ pub(super) struct RunState {
     pub(super) thread: GilFlag<u64>,
     /// Inside of `run`, whose caller keeps the loop: handles need not be tracked.
     pub(super) in_run: GilFlag<bool>,
+    /// How many runs inside of callbacks of this loop are on the stack: see `nesting`.
+    pub(super) inner_runs: GilFlag<usize>,
     /// The loop is asked before it blocks: see `virtual_time`.
     pub(super) virtual_time: GilFlag<bool>,
 }
@@ -101,7 +101,7 @@ impl Drop for NativeLoop {
 
 thread_local! {
     /// An entry of a loop that is freed may hold the last reference to another loop.
-    static DROPPING: NestedDrops<[VecDeque<Entry>; 2]> = const { NestedDrops::new() };
+    static DROPPING: NestedDrops<[VecDeque<Entry>; 3]> = const { NestedDrops::new() };
 }
 
 /// Whether a loop is closed. All zeros mean that it is.
@@ -135,6 +135,7 @@ impl NativeLoop {
             stopping: GilFlag::new(false),
             thread: GilFlag::new(0),
             in_run: GilFlag::new(false),
+            inner_runs: GilFlag::new(0),
             virtual_time: GilFlag::new(false),
         };
         let core = Core {
@@ -149,7 +150,6 @@ impl NativeLoop {
             unflushed: FlushList::new(),
             scratch: Scratch::new(),
             wake_targets: WakeTargets::new(),
-            nesting: Nesting::new(),
         };
         Ok(Self {
             this: GilFlag::new(std::ptr::null_mut()),
@@ -178,7 +178,6 @@ impl NativeLoop {
             descriptors.traverse(&visit)?;
         }
         self.unflushed.traverse(&visit)?;
-        self.nesting.traverse(&visit)?;
         self.contexts.traverse(&visit)
     }
 }
@@ -255,6 +254,12 @@ impl NativeLoop {
     #[inline]
     pub fn others_wait(&self, py: Python<'_>) -> bool {
         self.state.stopping.get(py) || self.ready.with(py, |ready| ready.len()) > 0
+    }
+
+    /// Whether a callback of this loop waits on the stack for the run that serves the queue.
+    #[inline]
+    pub(super) fn is_inner_run(&self, py: Python<'_>) -> bool {
+        self.state.inner_runs.get(py) > 0
     }
 
     /// Whether this is the thread that runs the loop.

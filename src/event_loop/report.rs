@@ -2,12 +2,13 @@
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 
 use super::NativeLoop;
 use super::queue::{Handle, Queued};
 use crate::ffi::errors::made;
 use crate::ffi::imports;
+use crate::ffi::memory;
 
 impl NativeLoop {
     /// Calls a handle; its exceptions go to the exception handler, except those that end the loop.
@@ -52,7 +53,7 @@ impl NativeLoop {
         error: PyErr,
         context: &[(&str, &Bound<'_, PyAny>)],
     ) -> PyResult<()> {
-        self.report_text(&PyString::new(py, message), error, context)
+        self.report_text(&memory::string(py, message)?, error, context)
     }
 
     /// The same, with a message that is a Python string.
@@ -67,11 +68,11 @@ impl NativeLoop {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        let about = PyDict::new(py);
-        about.set_item("message", message)?;
-        about.set_item("exception", error.into_value(py))?;
+        let about = memory::dict(py)?;
+        about.set_item(pyo3::intern!(py, "message"), message)?;
+        about.set_item(pyo3::intern!(py, "exception"), error.into_value(py))?;
         for (key, value) in context {
-            about.set_item(key, value)?;
+            about.set_item(memory::string(py, key)?, value)?;
         }
         self.bind(py).call_method1(pyo3::intern!(py, "call_exception_handler"), (about,))?;
         Ok(())

@@ -11,11 +11,13 @@ use super::NativeLoop;
 use super::iteration::Next;
 use crate::driver::reactor::{Patience, PollMode, Reactor};
 use crate::event_loop::handles::Handle;
+use crate::ffi::trampoline::without_panics;
 
 impl NativeLoop {
     /// Runs until `stop()`, or until a callback or a signal handler raises `SystemExit` or
-    /// `KeyboardInterrupt`.
-    pub(super) fn run(&self, py: Python<'_>) -> PyResult<()> {
+    /// `KeyboardInterrupt`. Each iteration calls `run_once`, if the program has a method of its own for
+    /// that.
+    pub(super) fn run(&self, py: Python<'_>, run_once: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         if tokio::runtime::Handle::try_current().is_ok() {
             return Err(PyRuntimeError::new_err(
                 "Cannot run the event loop while a tokio runtime is running in this thread",
@@ -26,15 +28,11 @@ impl NativeLoop {
         if outer {
             self.begin_inner_run(py);
         }
-        // asyncio looks at its descriptors before the first batch.
-        let mut poll = PollMode::NonBlocking;
-        let result = loop {
-            match self.poll_and_iterate(py, poll) {
-                Ok(Next::Poll(next)) => poll = next,
-                Ok(Next::Stop) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        // A panic, too, ends the run and not what it has begun.
+        let result = without_panics(py, || match run_once {
+            None => self.run_natively(py),
+            Some(run_once) => self.run_by(run_once),
+        });
         if outer {
             self.end_inner_run(py);
         }
@@ -44,6 +42,26 @@ impl NativeLoop {
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
         self.descriptors.with(py, |watched| watched.handles().for_each(Handle::track_if_shared));
         result
+    }
+
+    fn run_natively(&self, py: Python<'_>) -> PyResult<()> {
+        // asyncio looks at its descriptors before the first batch.
+        let mut poll = PollMode::NonBlocking;
+        loop {
+            match self.poll_and_iterate(py, poll)? {
+                Next::Poll(next) => poll = next,
+                Next::Stop => return Ok(()),
+            }
+        }
+    }
+
+    fn run_by(&self, run_once: &Bound<'_, PyAny>) -> PyResult<()> {
+        loop {
+            run_once.call0()?;
+            if self.state.stopping.get(run_once.py()) {
+                return Ok(());
+            }
+        }
     }
 
     /// One iteration, for `_run_once`: blocks until an entry is ready if none is.

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use pyo3::prelude::*;
 
 use super::descriptors::{
-    Due, NestedSelector, PendingOperation, Registered, Removed, Tried, Watcher,
+    Due, DueWatchers, NestedSelector, PendingOperation, Registered, Removed, Reported, Tried,
+    Watcher,
 };
 use super::queue::{Entry, Handle};
 use super::{NativeLoop, Source};
@@ -21,25 +22,39 @@ fn settle(py: Python<'_>, event_loop: &NativeLoop, removed: Removed) -> PyResult
     removed.handles().try_for_each(|handle| handle.cancel(py))
 }
 
+/// Whether the loop calls the watchers of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Called {
+    Yes,
+    /// An outer run is calling the handle, and no operation waits. The kernel reports the file again
+    /// when that run goes on.
+    NotNow,
+}
+
 /// Has the loop call what is due.
 fn make_ready(
     py: Python<'_>,
     event_loop: &NativeLoop,
-    due: Due,
+    due: DueWatchers,
     fd: RawFd,
     direction: Direction,
-) -> PyResult<()> {
+) -> PyResult<Called> {
+    let mut called = Called::Yes;
     match due.handle {
         Some(handle) if handle.is_cancelled(py) => {
             remove(py, event_loop, fd, direction)?;
+        }
+        Some(handle) if event_loop.is_inner_run(py) && handle.is_context_entered(py) => {
+            called = Called::NotNow;
         }
         Some(handle) => event_loop.push(py, Entry::Handle(handle)),
         None => {}
     }
     if let Some((object, resume)) = due.operation {
         event_loop.push(py, Entry::Native(object, resume));
+        called = Called::Yes;
     }
-    Ok(())
+    Ok(called)
 }
 
 /// All that `add_reader` and `add_writer` registered.
@@ -203,15 +218,17 @@ pub(super) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     let (mut count, mut orphans) = (0, false);
     for event in events.into_iter().flatten() {
         count += 1;
-        match event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event)) {
-            None => orphans = true,
-            Some([receiving, sending]) => {
-                if event.reading {
-                    make_ready(py, event_loop, receiving, event.fd, Direction::Read)?;
-                }
-                if event.writing {
-                    make_ready(py, event_loop, sending, event.fd, Direction::Write)?;
-                }
+        let due = event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event));
+        let Some(Due { watchers, reported }) = due else {
+            orphans = true;
+            continue;
+        };
+        for (due, direction) in watchers.into_iter().zip([Direction::Read, Direction::Write]) {
+            if let Some(due) = due
+                && make_ready(py, event_loop, due, event.fd, direction)? == Called::Yes
+                && reported == Reported::WhileReady
+            {
+                event_loop.descriptors.with(py, |descriptors| descriptors.ask_again());
             }
         }
     }

@@ -214,7 +214,7 @@ impl Ground {
             return f();
         };
         if !self.shared.get() {
-            return within(&context, f);
+            return within_or_beside(&context, f);
         }
         // While it runs the copy is ours: code of the program may get it, or end the group.
         let copy = contexts.lend(py, &context)?;
@@ -262,19 +262,40 @@ pub(crate) fn within<R>(
     context: &Bound<'_, PyAny>,
     f: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    let py = context.py();
-    // SAFETY: a context object, which is left if it was entered.
-    unsafe {
-        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-            return Err(object::fetch(py));
-        }
+    enter(context)?;
+    let result = f();
+    exit(context, result)
+}
+
+/// The same in a copy of the context, if code on the stack has entered it: a callback of the group that
+/// runs the loop.
+#[inline]
+fn within_or_beside<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    if enter(context).is_ok() {
         let result = f();
-        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
-            let error = object::fetch(py);
-            return result.and(Err(error));
-        }
-        result
+        return exit(context, result);
     }
+    // SAFETY: a context; a new reference or null with an exception set.
+    let copy = unsafe { object::owned(context.py(), ffi::PyContext_Copy(context.as_ptr()))? };
+    within(&copy, f)
+}
+
+#[inline]
+fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: a live object, which is checked to be a context.
+    let entered = unsafe { ffi::PyContext_Enter(context.as_ptr()) };
+    if entered == 0 { Ok(()) } else { Err(object::fetch(context.py())) }
+}
+
+/// Leaves a context that was entered, and gives the result of what was done in it.
+#[inline]
+fn exit<R>(context: &Bound<'_, PyAny>, result: PyResult<R>) -> PyResult<R> {
+    // SAFETY: a live object, which is checked to be the current context.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+        let error = object::fetch(context.py());
+        return result.and(Err(error));
+    }
+    result
 }
 
 /// Whether a context is entered already, by code on the stack or in another thread.

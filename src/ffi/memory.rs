@@ -11,7 +11,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::ffi::object;
 
@@ -90,18 +90,29 @@ pub(crate) fn list<'py>(
     }
 }
 
+/// An empty dictionary. PyO3's own panics where there is no memory for it.
+pub(crate) fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    // SAFETY: the GIL is held; a new reference to a dictionary, or null with an exception set.
+    unsafe { Ok(object::owned(py, ffi::PyDict_New())?.cast_into_unchecked()) }
+}
+
+/// A `str`, in the same way.
+pub(crate) fn string<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
+    let length = ffi::Py_ssize_t::try_from(text.len()).map_err(|_| exhausted())?;
+    // SAFETY: UTF-8 of that length. A new reference to a `str`, or null with an exception set.
+    unsafe {
+        let made = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), length);
+        Ok(object::owned(py, made)?.cast_into_unchecked())
+    }
+}
+
 /// `template.format(...)`, for names, representations and addresses of any length.
 pub(crate) fn text<'py>(
     py: Python<'py>,
     template: &str,
     arguments: impl PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: UTF-8 of that length. A new reference to a `str`, or null with an exception set.
-    let template = unsafe {
-        let length = template.len() as ffi::Py_ssize_t;
-        object::owned(py, ffi::PyUnicode_FromStringAndSize(template.as_ptr().cast(), length))?
-    };
-    let text = template.call_method1(pyo3::intern!(py, "format"), arguments)?;
+    let text = string(py, template)?.call_method1(pyo3::intern!(py, "format"), arguments)?;
     Ok(text.cast_into::<PyString>()?)
 }
 

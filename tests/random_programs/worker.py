@@ -49,6 +49,8 @@ def loop_kind(name):
         # The programs always watch descriptors: without a threshold the clock would never jump.
         factory = functools.partial(tokioloop.testing.new_event_loop, autojump_threshold=0)
         return factory, tokioloop
+    if name == "nested":
+        return functools.partial(tokioloop.new_event_loop, nested=True), tokioloop
     return tokioloop.new_event_loop, tokioloop
 
 

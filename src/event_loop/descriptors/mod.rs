@@ -30,7 +30,7 @@ use crate::event_loop::queue::Handle;
 use displaced::{Displaced, Note};
 pub(super) use nested::NestedSelector;
 use watched::Watched;
-pub(super) use watched::{Due, Watcher};
+pub(super) use watched::{Due, DueWatchers, Reported, Watcher};
 pub(crate) use watched::{PendingOperation, Retry, Tried};
 
 #[derive(Default)]
@@ -168,20 +168,21 @@ impl Descriptors {
         }
     }
 
-    /// The watchers of the file that an event is of, to receive and to send. `None`: the table does
-    /// not have it.
-    pub(super) fn due(&mut self, py: Python<'_>, event: SelectorEvent) -> Option<[Due; 2]> {
+    /// The watchers that an event is for. `None`: the table does not have its file.
+    pub(super) fn due(&mut self, py: Python<'_>, event: SelectorEvent) -> Option<Due> {
         let known = self.watched.get_mut(&event.fd);
         let watched = known.filter(|watched| watched.token == Some(event.token))?;
-        let due = [Direction::Read, Direction::Write].map(|direction| watched.due(py, direction));
-        if watched.armed.is_once() {
+        let mut of = |direction, happened: bool| happened.then(|| watched.due(py, direction));
+        let watchers = [of(Direction::Read, event.reading), of(Direction::Write, event.writing)];
+        let reported = if watched.armed.is_once() {
             // Armed again once the operations have tried, in the next batch.
             watched.armed = EventMask::NONE;
+            Reported::Once
         } else {
-            self.pending = true;
             self.adjust(event.fd);
-        }
-        Some(due)
+            Reported::WhileReady
+        };
+        Some(Due { watchers, reported })
     }
 
     /// Remembers which file another one of the same number has displaced. What comes back is to be

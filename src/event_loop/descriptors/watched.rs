@@ -55,17 +55,32 @@ pub(in crate::event_loop) enum Watcher {
     Operation(PendingOperation),
 }
 
-/// The watchers that an event in one direction is for.
+/// How often the kernel reports a file that stays ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::event_loop) enum Reported {
+    Once,
+    /// Each time it is asked.
+    WhileReady,
+}
+
+/// The watchers that an event is for.
 pub(in crate::event_loop) struct Due {
+    /// Those that receive and those that send, if the event is for them.
+    pub watchers: [Option<DueWatchers>; 2],
+    pub reported: Reported,
+}
+
+/// The watchers that an event in one direction is for.
+pub(in crate::event_loop) struct DueWatchers {
     pub handle: Option<Handle>,
     /// The first that waits, with its entry in the ready queue.
     pub operation: Option<(Py<PyAny>, Callback)>,
 }
 
 impl Watched {
-    pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> Due {
+    pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> DueWatchers {
         let first = self.operations(direction).front();
-        Due {
+        DueWatchers {
             operation: first.map(|first| (first.object.clone_ref(py), first.resume)),
             handle: self.handle(direction).as_ref().map(|handle| handle.clone_ref(py)),
         }

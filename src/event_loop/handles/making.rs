@@ -206,6 +206,16 @@ impl Queued {
         self.fill(&handle);
         Ok(handle)
     }
+
+    /// The call as a handle, to run it. It comes back if there is no memory for a handle.
+    pub fn into_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> Result<Handle, Self> {
+        debug_assert!(self.handle.is_null());
+        let Ok(handle) = Handle::blank(py, event_loop) else {
+            return Err(self);
+        };
+        self.fill(&handle);
+        Ok(handle)
+    }
 }
 
 /// The stack of who called into the core, as asyncio's debug mode keeps it.

@@ -8,7 +8,7 @@ use pyo3::types::PyList;
 
 use crate::event_loop::NativeLoop;
 use crate::event_loop::queue::Handle;
-use crate::ffi::{finalizing, memory, trampoline};
+use crate::ffi::{finalizing, memory, object, trampoline};
 
 #[pymethods]
 impl NativeLoop {
@@ -47,8 +47,12 @@ impl NativeLoop {
     }
 
     #[getter(_thread_id)]
-    fn get_thread_id(&self, py: Python<'_>) -> Option<u64> {
-        self.running_thread(py)
+    fn get_thread_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.running_thread(py) {
+            // SAFETY: the GIL is held; a new reference, or null with an exception set.
+            Some(id) => unsafe { object::owned(py, ffi::PyLong_FromUnsignedLongLong(id)) },
+            None => Ok(py.None().into_bound(py)),
+        }
     }
 
     #[setter(_thread_id)]
@@ -107,12 +111,14 @@ impl NativeLoop {
         })
     }
 
-    /// Runs until `stop()`; the Python `run_forever` prepares and cleans up.
-    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Runs until `stop()`; the Python `run_forever` prepares and cleans up. Each iteration calls
+    /// `run_once`, if there is one.
+    #[pyo3(signature = (run_once = None))]
+    fn _run(slf: &Bound<'_, Self>, run_once: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let this = Self::entered(slf);
         trampoline::without_panics(slf.py(), || {
             this.check_made(slf.py())?;
-            this.run(slf.py())
+            this.run(slf.py(), run_once)
         })
     }
 

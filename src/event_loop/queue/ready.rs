@@ -12,6 +12,8 @@
 //!   `GilCell::take` does not compile. Closing a loop pops entry by entry. Tickets count from the
 //!   loop's first entry and are never given twice. Where memory is short the queue is in two pieces,
 //!   and tickets count through both: moving its entries aside changes none.
+//! - **What an inner run puts aside has been taken out, and is tied to no handle** (`aside`). Tickets do
+//!   not count it, neither while it is held nor when it is first in the queue again.
 //! - **Nothing here runs Python code**, because the loop's `GilCell` is borrowed meanwhile. Entries
 //!   come out to be run or dropped, and spare handles go in ready made. To drop an entry runs
 //!   destructors, which may schedule, cancel and drop handles, close the loop, or hand the GIL to a
@@ -68,11 +70,24 @@ pub(in crate::event_loop) struct Ready {
     entries: VecDeque<Entry>,
     /// The ticket of the entry that was taken out last.
     served: Ticket,
+    /// What inner runs have put aside (see `event_loop::nesting`). The last `held` wait for the end of
+    /// such a run; those in front of them were released, and come before everything else.
+    aside: VecDeque<Entry>,
+    held: usize,
+    /// How many entries of `aside` were taken out again.
+    retaken: Ticket,
 }
 
 impl Ready {
     pub(in crate::event_loop) fn new() -> Self {
-        Self { earlier: VecDeque::new(), entries: VecDeque::new(), served: 0 }
+        Self {
+            earlier: VecDeque::new(),
+            entries: VecDeque::new(),
+            served: 0,
+            aside: VecDeque::new(),
+            held: 0,
+            retaken: 0,
+        }
     }
 
     /// Takes something of the loop's own, which cannot be refused.
@@ -114,7 +129,8 @@ impl Ready {
         if !self.make_room() {
             return Some(call);
         }
-        call.tie(py, handle, self.served + self.len() as Ticket + 1);
+        let before = self.earlier.len() + self.entries.len();
+        call.tie(py, handle, self.served + before as Ticket + 1);
         self.entries.push_back(Entry::Call(call));
         None
     }
@@ -122,6 +138,10 @@ impl Ready {
     /// Takes the first entry out. A call whose handle is still referred to becomes the handle's.
     #[inline]
     pub(in crate::event_loop) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+        if self.released() > 0 {
+            self.retaken += 1;
+            return self.aside.pop_front();
+        }
         let first = if self.earlier.is_empty() { &mut self.entries } else { &mut self.earlier };
         settle(py, first.front_mut()?);
         self.served += 1;
@@ -132,23 +152,51 @@ impl Ready {
         entry
     }
 
-    /// What a loop leaves that is freed, when no ticket is left.
-    pub(in crate::event_loop) fn take_at_the_end(&mut self) -> [VecDeque<Entry>; 2] {
-        [std::mem::take(&mut self.earlier), std::mem::take(&mut self.entries)]
+    /// Makes room to put one more entry aside; whether there is memory for it.
+    pub(in crate::event_loop) fn make_room_aside(&mut self) -> bool {
+        self.aside.try_reserve(1).is_ok()
     }
 
+    /// Holds an entry that was taken out last until `release`. It comes back if there is no room, which
+    /// the caller has made before it took the entry out.
+    pub(in crate::event_loop) fn hold(&mut self, entry: Entry) -> Option<Entry> {
+        if self.aside.len() == self.aside.capacity() {
+            return Some(entry);
+        }
+        self.aside.push_back(entry);
+        self.held += 1;
+        None
+    }
+
+    /// Makes all that is held the first in the queue again, in its order.
+    pub(in crate::event_loop) fn release(&mut self) {
+        // What was released before, and has not been taken out since, was behind it in the queue.
+        self.aside.rotate_right(self.held);
+        self.held = 0;
+    }
+
+    fn released(&self) -> usize {
+        self.aside.len() - self.held
+    }
+
+    /// What a loop leaves that is freed, when no ticket is left.
+    pub(in crate::event_loop) fn take_at_the_end(&mut self) -> [VecDeque<Entry>; 3] {
+        [&mut self.aside, &mut self.earlier, &mut self.entries].map(std::mem::take)
+    }
+
+    /// How many entries can be taken out.
     #[inline]
     pub(in crate::event_loop) fn len(&self) -> usize {
-        self.earlier.len() + self.entries.len()
+        self.released() + self.earlier.len() + self.entries.len()
     }
 
     /// How many entries were taken out so far, to see whether any was since.
     pub(in crate::event_loop) fn served(&self) -> Ticket {
-        self.served
+        self.served + self.retaken
     }
 
     fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.earlier.iter().chain(&self.entries)
+        self.aside.range(..self.released()).chain(&self.earlier).chain(&self.entries)
     }
 
     #[inline]
@@ -189,6 +237,15 @@ impl Ready {
         found: &mut Vec<Handle>,
     ) {
         let mut spare = spare.iter();
+        let released = self.released();
+        for entry in self.aside.range_mut(..released) {
+            if let Entry::Call(call) = entry
+                && let Some(handle) = spare.next()
+            {
+                call.fill(handle);
+                *entry = Entry::Handle(handle.clone_ref(py));
+            }
+        }
         let entries = self.earlier.iter_mut().chain(&mut self.entries);
         for (entry, ticket) in entries.zip(self.served + 1..) {
             if let Entry::Call(call) = entry
@@ -223,13 +280,17 @@ impl Ready {
         if self.entries.is_empty() && self.entries.capacity() > 16_384 {
             self.entries.shrink_to(1024);
         }
+        if self.aside.is_empty() && self.aside.capacity() > LITTLE {
+            self.aside = VecDeque::new();
+        }
     }
 
     pub(in crate::event_loop) fn traverse(
         &self,
         visit: &PyVisit<'_>,
     ) -> Result<(), PyTraverseError> {
-        self.iter().try_for_each(|entry| entry.traverse(visit))
+        let held = self.aside.range(self.released()..);
+        held.chain(self.iter()).try_for_each(|entry| entry.traverse(visit))
     }
 }
 

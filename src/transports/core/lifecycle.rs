@@ -46,12 +46,14 @@ pub(crate) unsafe fn begin<T: Endpoint>(
         core.connection_made.set(py, Some(method.unbind()));
     }
     core.remember_source(py, native)?;
+    // Two entries, as on asyncio: the second one also runs if the protocol ends the loop, or runs it, in
+    // `connection_made`.
     native.push(py, Entry::Native(transport.clone().unbind(), connection_made::<T>));
+    native.push(py, Entry::Native(transport.clone().unbind(), started::<T>));
     Ok(())
 }
 
-/// Calls `connection_made`, then starts reading, then wakes the coroutine that waits for the
-/// connection.
+/// Calls `connection_made`.
 ///
 /// # Safety
 ///
@@ -59,22 +61,34 @@ pub(crate) unsafe fn begin<T: Endpoint>(
 unsafe fn connection_made<T: Endpoint>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
     let slf = slf.bind(py);
     // SAFETY: only `begin` queues this step, and only with a transport of this kind.
-    let this = unsafe { class::state::<T>(slf) };
-    let core = this.core();
+    let core = unsafe { class::state::<T>(slf) }.core();
     let (Some(method), Some(native)) = (core.connection_made.take(py), core.native(py)) else {
         return Ok(());
     };
     core.advance(Lifecycle::Open);
     let method = method.bind(py);
-    // An error that ends the loop does not keep the rest from happening: in asyncio these are
-    // callbacks of their own, which run when the loop runs again.
     let called = core.context.run_apart(py, native.contexts(), || method.call1((slf,)));
-    let mut result = match called {
+    match called {
         Ok(_) => Ok(()),
         Err(error) => report::callback_failed(&native, method, &[slf], error, core.source(py)),
-    };
-    if core.lifecycle() == Lifecycle::Open {
-        result = result.and(this.start(slf, &native));
+    }
+}
+
+/// Starts reading, then wakes the coroutine that waits for the connection.
+///
+/// # Safety
+///
+/// `slf` is a transport of the kind `T`.
+unsafe fn started<T: Endpoint>(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
+    let slf = slf.bind(py);
+    // SAFETY: only `begin` queues this step, and only with a transport of this kind.
+    let this = unsafe { class::state::<T>(slf) };
+    let core = this.core();
+    let mut result = Ok(());
+    if core.lifecycle() == Lifecycle::Open
+        && let Some(native) = core.native(py)
+    {
+        result = this.start(slf, &native);
     }
     result.and(core.wake_waiter(py, None))
 }

@@ -56,12 +56,14 @@ pub(super) unsafe fn ready(
     let slf = slf.bind(py);
     // SAFETY: the caller's promise.
     let this = unsafe { class::state::<Datagram>(slf) };
-    if this.is_receiving(py) {
+    if !this.is_receiving(py) {
+        return Ok(());
+    }
+    this.read_unless_delivering(|| {
         let result = this.read(py, event_loop);
         this.ask_for_more(py, event_loop);
-        return result;
-    }
-    Ok(())
+        result
+    })
 }
 
 impl Datagram {

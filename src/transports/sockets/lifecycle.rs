@@ -184,6 +184,8 @@ impl<T: SocketTransport> Reading for T {
     fn resume_reading(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         self.core().resume_reading(slf, || {
+            // Also from inside of a delivery, as on asyncio: the reader that it adds is another one.
+            self.delivering.set(false);
             keep_alive(self, slf);
             self.follow_caller(py)?;
             if let Some(native) = self.native(py) {
@@ -226,6 +228,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
             key,
             limits: BufferLimits::default(),
             registration: None.into(),
+            delivering: false.into(),
         }),
     );
     if made.is_ok()

@@ -17,7 +17,7 @@
 pub(crate) mod lifecycle;
 pub(crate) mod methods;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 
 use pyo3::prelude::*;
@@ -38,6 +38,8 @@ pub(crate) struct SocketCore {
     pub key: Key,
     pub limits: BufferLimits,
     pub registration: RefCell<Option<Registration>>,
+    /// The protocol is being given what was received.
+    delivering: Cell<bool>,
 }
 
 impl Deref for SocketCore {
@@ -60,6 +62,21 @@ impl SocketCore {
             Some(registration) => registration.arm(direction),
             None => false,
         }
+    }
+
+    /// Calls `read`, which ends with asking the reactor for more. Does nothing while the protocol
+    /// has not returned from the last delivery, but runs the loop in there: what has come
+    /// meanwhile waits for it.
+    pub(crate) fn read_unless_delivering(
+        &self,
+        read: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        if self.delivering.replace(true) {
+            return Ok(());
+        }
+        let result = read();
+        self.delivering.set(false);
+        result
     }
 
     /// Drops a write after the loss of the connection.

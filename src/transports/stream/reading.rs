@@ -55,7 +55,7 @@ pub(super) unsafe fn ready(
     // Reading first, as asyncio: what a peer has sent comes before the error of writing to it.
     let mut result = Ok(());
     if stream.lifecycle() == Lifecycle::Open && stream.is_reading() && !stream.ended.get() {
-        result = stream.read(py, slf);
+        result = stream.read_unless_delivering(|| stream.read(py, slf));
     }
     if stream.blocked.get() {
         result = result.and(stream.writable(py, slf));

@@ -114,6 +114,9 @@ class Scheduling:
     def do_run_loop(self, step):
         loop = self.pick(self.loops, step.a)
         if loop.is_running() or loop.is_closed():
+            if getattr(loop, "_nests", False) and not loop.is_closed():
+                loop.call_later(0.005, loop.stop)
+                loop.call_soon(self.do, step.then)
             loop.run_forever()
             return
         kind = step.b % 4
