@@ -76,10 +76,12 @@ def table(run: Run) -> str:
             cell = _cell(row, series.get(loop))
             line.append(f"**{cell}**" if loop == best else cell)
         line += [_cell(row, series.get(LIMIT))] * limited
-        line += [_ratio(row, series, OURS)] * rated
+        if rated:
+            line.append(_ratio(row, series, OURS))
         if moved:
             line.append(_change(row, series))
-        line += [_goal(run, row, OURS)] * (OURS in loops)
+        if OURS in loops:
+            line.append(_goal(run, row, OURS))
         lines.append(line)
     return _markdown(lines)
 

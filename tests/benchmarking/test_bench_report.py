@@ -63,6 +63,12 @@ def test_ours_with_foreign_transports_is_no_rival_and_rivals_with_them_are():
     assert lines(report.table(run))[2][-2] == "1.26x asyncio+aiofastnet"
 
 
+def test_a_run_without_ours_has_no_ratios():
+    run = echo_run()
+    del run.loops["tokioloop"], run.results["protocol-10"]["tokioloop"]
+    assert lines(report.table(run))[0] == ["row", "asyncio", "uvloop", "limit"]
+
+
 def test_an_earlier_build_is_no_rival_and_is_compared_round_by_round():
     run = echo_run(ours=(100_000, 50_000, 102_000))
     run.loops["before"] = "/env/bin/python"
