@@ -1,4 +1,4 @@
-"""aiohttp's server and client, both on the tested loop, with its own transports and aiofastnet's."""
+"""aiohttp's server and client on the tested loop, with its own transports and aiofastnet's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions whose code is changed in place, as ddtrace does it: the function stays the same object."""
+"""Other code in a function, which stays the same object: as ddtrace does it."""
 
 from __future__ import annotations
 
