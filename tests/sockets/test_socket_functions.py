@@ -42,7 +42,7 @@ def test_a_mock_with_its_signature_replaces_it(loop, name):
         assert loop.run_until_complete(method("sock", "argument")) == ("sock", "argument")
         mocked.assert_awaited_once_with("sock", "argument")
         with pytest.raises(TypeError, match="missing a required argument"):
-            method("sock")
+            loop.run_until_complete(method("sock"))
 
 
 @pytest.mark.parametrize(("name", "parameter"), METHODS.items())
