@@ -11,19 +11,22 @@ from pathlib import Path
 from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
 from benchmarks.goals import speedup
 from benchmarks.kinds import Row
-from benchmarks.loops import BEFORE, LIMIT, OURS
+from benchmarks.loops import BEFORE, LIMIT, OURS, OVER
 from benchmarks.report import rows_of, value
 from benchmarks.results import Run
 from benchmarks.rows import GROUPS
 
 COLORS = {
     "asyncio": "#9aa0a6",
+    f"asyncio{OVER}": "#5f6368",
     "uvloop": "#f2b632",
+    f"uvloop{OVER}": "#b07d0f",
     "rloop": "#7aa95c",
     "rsloop": "#5b8fb9",
     "zuvloop": "#9b6fb0",
     "zloop": "#c78a6a",
     OURS: "#d1495b",
+    f"{OURS}{OVER}": "#8c2f39",
     BEFORE: "#e3a6ae",
     LIMIT: "#444444",
     f"{UPSTREAM} on asyncio": "#9aa0a6",

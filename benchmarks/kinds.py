@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.bridging import EMBEDDED, WAYS
 from benchmarks.goals import Goal, OfRival
-from benchmarks.loops import LIMIT
+from benchmarks.loops import LIMIT, has_foreign_transports
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -86,6 +86,12 @@ class Micro(Common):
     @property
     def unit(self) -> Unit:
         return MICROSECONDS
+
+    def columns(self, loops: list[str]) -> list[str]:
+        if self.peer is not None:
+            return loops
+        # An operation without a peer has no transports.
+        return [loop for loop in loops if not has_foreign_transports(loop)]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from benchmarks.goals import (
     verdict,
 )
 from benchmarks.kinds import BYTES, MEBIBYTES, REQUESTS, Bridged, Row
-from benchmarks.loops import BEFORE, LIMIT, OURS
+from benchmarks.loops import BEFORE, LIMIT, OURS, is_ours
 from benchmarks.results import Run, Series
 from benchmarks.rows import ROWS
 
@@ -59,7 +59,7 @@ def table(run: Run) -> str:
     the row's goal.
     """
     loops = list(run.loops)
-    rated = OURS in loops and bool(set(loops) - {OURS, BEFORE})
+    rated = OURS in loops and any(loop != BEFORE and not is_ours(loop) for loop in loops)
     moved = OURS in loops and BEFORE in loops
     limited = any(LIMIT in series for series in run.results.values())
     heads = ["row", *loops] + [LIMIT] * limited
@@ -76,10 +76,12 @@ def table(run: Run) -> str:
             cell = _cell(row, series.get(loop))
             line.append(f"**{cell}**" if loop == best else cell)
         line += [_cell(row, series.get(LIMIT))] * limited
-        line += [_ratio(row, series, OURS)] * rated
+        if rated:
+            line.append(_ratio(row, series, OURS))
         if moved:
             line.append(_change(row, series))
-        line += [_goal(run, row, OURS)] * (OURS in loops)
+        if OURS in loops:
+            line.append(_goal(run, row, OURS))
         lines.append(line)
     return _markdown(lines)
 
@@ -222,7 +224,8 @@ def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str |
 
 
 def best_rival(row: Row, series: dict[str, Series]) -> str | None:
-    others = [loop for loop in series if loop not in (OURS, BEFORE, BESIDE, EMBEDDED, LIMIT)]
+    ours = (BEFORE, BESIDE, EMBEDDED, LIMIT)
+    others = [loop for loop in series if loop not in ours and not is_ours(loop)]
     return best_of(row, series, others)
 
 

@@ -93,6 +93,7 @@ def main() -> None:
     if args.extension:
         sys.path.append(args.extension)
         rust = getattr(importlib.import_module(loops.EXTENSION), args.through)
+    loops.hide_foreign_transports(args.loop)
     loop = loops.load(args.loop)()
     peer = ("127.0.0.1", args.peer) if args.peer else None
     primitives = Primitives.of(args.loop, native=args.native)

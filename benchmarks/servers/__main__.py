@@ -29,7 +29,8 @@ SERVERS = {
     "datagrams": "datagrams:datagrams",
     "uvicorn-small": "http:uvicorn_small",
     "uvicorn-10k": "http:uvicorn_10k",
-    "aiohttp": "http:aiohttp",
+    "aiohttp-small": "http:aiohttp_small",
+    "aiohttp-100k": "http:aiohttp_100k",
     "websockets": "websocket:websockets",
 }
 
@@ -78,6 +79,7 @@ def main() -> None:
     system.raise_file_limit()
     if args.core is not None:
         system.pin_to_core(args.core)
+    loops.hide_foreign_transports(args.loop)
     loop = loops.load(args.loop)()
     loop.run_until_complete(serve(args.server, args.unix, args.tls))
 

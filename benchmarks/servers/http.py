@@ -10,6 +10,7 @@ from benchmarks.servers.options import BACKLOG, Place
 
 SMALL = b"Hello, World!"
 LARGE = b"x" * (10 * 1024)
+LARGEST = b"x" * (100 * 1024)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -46,15 +47,24 @@ async def uvicorn_10k(place: Place) -> object:
     return await uvicorn(place, LARGE)
 
 
-async def aiohttp(place: Place) -> object:
+async def aiohttp(place: Place, body: bytes) -> object:
     from aiohttp import web
 
     async def hello(request: web.Request) -> web.Response:
-        return web.Response(body=SMALL, content_type="text/plain")
+        return web.Response(body=body, content_type="text/plain")
 
     app = web.Application()
     app.router.add_get("/", hello)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, place.listener, backlog=BACKLOG).start()
+    site = web.SockSite(runner, place.listener, ssl_context=place.tls, backlog=BACKLOG)
+    await site.start()
     return runner
+
+
+async def aiohttp_small(place: Place) -> object:
+    return await aiohttp(place, SMALL)
+
+
+async def aiohttp_100k(place: Place) -> object:
+    return await aiohttp(place, LARGEST)

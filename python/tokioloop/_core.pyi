@@ -487,7 +487,7 @@ class Handle(asyncio.Handle):
     """A callback scheduled by :meth:`NativeLoop.call_soon`, which it can cancel.
 
     An ``asyncio.Handle`` to ``isinstance``. Only the loop creates it. Its attributes
-    are read-only.
+    are read-only, except ``_callback``.
     """
 
     def cancel(self) -> None:
@@ -512,7 +512,9 @@ class Handle(asyncio.Handle):
     def _loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def _callback(self) -> Callable[..., object] | None:
-        """``None`` once cancelled."""
+        """``None`` once cancelled. May be assigned, which has no effect then."""
+    @_callback.setter
+    def _callback(self, value: Callable[..., object]) -> None: ...
     # Declared by the base: `_args`, here a tuple and `None` once cancelled, and `_cancelled`.
     @property
     def _context(self) -> Context: ...
@@ -528,8 +530,8 @@ class TimerHandle(asyncio.TimerHandle):
     """A callback scheduled by :meth:`NativeLoop.call_later`, which it can cancel.
 
     An ``asyncio.TimerHandle`` to ``isinstance``. Only the loop creates it. Its
-    attributes are read-only. Handles are ordered by their times, as asyncio's are among
-    themselves.
+    attributes are read-only, except ``_callback``. Handles are ordered by their times, as
+    asyncio's are among themselves.
     """
 
     def when(self) -> float:
@@ -564,6 +566,8 @@ class TimerHandle(asyncio.TimerHandle):
     def _loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def _callback(self) -> Callable[..., object] | None: ...
+    @_callback.setter
+    def _callback(self, value: Callable[..., object]) -> None: ...
     @property
     def _context(self) -> Context: ...
     @property

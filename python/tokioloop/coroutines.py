@@ -34,6 +34,9 @@ def as_coroutine_function(function: Any, original: Any, owner: str = "") -> None
     function.__qualname__ = owner + original.__name__
     function.__signature__ = inspect.signature(original)
     function.__defaults__ = original.__defaults__
+    # unittest.mock takes a marked callable without code for a function that is both: its mocks of
+    # one method (`autospec`) then fail when they are called.
+    function.__code__ = original.__code__
     # What asyncio.iscoroutinefunction() looks for, and from 3.12 on inspect.iscoroutinefunction().
     if hasattr(asyncio.coroutines, "_is_coroutine"):
         function._is_coroutine = asyncio.coroutines._is_coroutine

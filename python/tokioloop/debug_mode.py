@@ -19,11 +19,21 @@ def extract_stack() -> traceback.StackSummary:
 
 
 def handles_are_instrumented() -> bool:
-    """Return True if ``asyncio.Handle._run`` is not asyncio's own function any more."""
-    run: Any = events.Handle._run
-    code = getattr(run, "__code__", None)
-    # Another method tells where asyncio's code is from. (A wrapper may have the original's name.)
-    return code is None or code.co_filename != events.Handle.cancel.__code__.co_filename
+    """Return True if ``asyncio.Handle._run``, or its code, is not asyncio's own any more."""
+    return not is_asyncios_own(events.Handle._run, events.Handle.cancel)
+
+
+def is_asyncios_own(method: Any, other: Any) -> bool:
+    """Return True if a method of asyncio's is as asyncio's module has it.
+
+    ``other``, a method of the same module, tells where asyncio's code is from: a wrapper may have
+    the original's name. Code that a tool put into the method itself (ddtrace does) may name the
+    module, too, but has functions among its constants, which a compiler never puts there.
+    """
+    code = getattr(method, "__code__", None)
+    if code is None or code.co_filename != other.__code__.co_filename:
+        return False
+    return not any(callable(constant) for constant in code.co_consts)
 
 
 def log_if_slow(loop: Any, took: float, handle: Any) -> None:

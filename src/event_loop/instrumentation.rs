@@ -1,4 +1,5 @@
-//! Tools that replace `asyncio.Handle._run`, to time or trace callbacks, see this loop's as well.
+//! Tools that replace `asyncio.Handle._run` or its code, to time or trace callbacks, see this loop's
+//! as well.
 //!
 //! asyncio runs each callback through that method. This loop does where it is not asyncio's own any
 //! more: then everything in the ready queue gets a handle, the native steps of transports too.
@@ -9,31 +10,49 @@ use pyo3::prelude::*;
 use super::{Entry, LoopSlot, NativeLoop};
 use crate::event_loop::handles::{Call, Handle};
 use crate::ffi::finalizing;
-use crate::ffi::gil::{GilCell, GilFlag};
+use crate::ffi::function_state::FunctionState;
+use crate::ffi::gil::GilCell;
 use crate::ffi::imports;
 
-/// The version of asyncio's class that was looked at, and whether a tool had replaced the method.
-static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
+/// What the last look found.
+struct Seen {
+    /// The version of asyncio's class.
+    version: u32,
+    method: FunctionState,
+    /// Whether a tool had replaced the method or its code.
+    replaced: bool,
+}
 
-/// Whether a tool has replaced `asyncio.Handle._run`.
+static SEEN: GilCell<Option<Seen>> = GilCell::new(None);
+
+/// Whether a tool has replaced `asyncio.Handle._run` or its code.
 #[inline]
 pub(super) fn is_on(py: Python<'_>) -> PyResult<bool> {
     let class = imports::asyncio(py)?.handle.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: a class that lives for ever. CPython gives each state of a class another version, and 0
     // until it has looked something up.
     let version = unsafe { (*class).tp_version_tag };
-    let (seen, answer) = SEEN.get(py);
-    if version != 0 && version == seen { Ok(answer) } else { look(py, class) }
+    let known = SEEN.with(py, |seen| {
+        let seen = seen.as_ref()?;
+        let same = version != 0 && version == seen.version && seen.method.is_current(py);
+        same.then_some(seen.replaced)
+    });
+    known.map_or_else(|| look(py), Ok)
 }
 
 #[cold]
-fn look(py: Python<'_>, class: *const ffi::PyTypeObject) -> PyResult<bool> {
+fn look(py: Python<'_>) -> PyResult<bool> {
+    let class = imports::asyncio(py)?.handle.bind(py);
+    let method = FunctionState::of(class.getattr(pyo3::intern!(py, "_run"))?);
     let debug_mode = imports::debug_mode(py)?.bind(py);
     let name = pyo3::intern!(py, "handles_are_instrumented");
-    let answer = debug_mode.call_method0(name)?.extract()?;
-    // SAFETY: as above; the look-up has given it a version.
-    SEEN.set(py, (unsafe { (*class).tp_version_tag }, answer));
-    Ok(answer)
+    let replaced = debug_mode.call_method0(name)?.extract()?;
+    // SAFETY: a class that lives for ever; the look-up has given it a version.
+    let version = unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag };
+    let before = SEEN.with(py, |seen| seen.replace(Seen { version, method, replaced }));
+    // Outside of the borrow: dropping a tool's function may run Python code.
+    drop(before);
+    Ok(replaced)
 }
 
 /// Runs a handle by the function that a tool has put in the place of asyncio's.

@@ -13,6 +13,7 @@ pub(crate) mod definitions;
 pub(crate) mod errors;
 pub(crate) mod finalizing;
 pub(crate) mod free_list;
+pub(crate) mod function_state;
 pub(crate) mod gil;
 pub(crate) mod imports;
 pub(crate) mod memory;

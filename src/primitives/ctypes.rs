@@ -17,7 +17,9 @@ use crate::event_loop::NativeLoop;
 use crate::ffi::arguments::Arg;
 use crate::ffi::class_cache::ClassCache;
 use crate::ffi::coroutine;
+use crate::ffi::function_state::FunctionState;
 use crate::ffi::gil::GilCell;
+use crate::ffi::imports;
 use crate::ffi::object::{self, Object};
 
 /// The types of `_asyncio` and their methods, as they are when first needed.
@@ -38,8 +40,9 @@ pub(crate) struct CTypes {
     /// The name space of `asyncio.tasks`: a program may put another `Task` there.
     tasks: Py<PyDict>,
     no_arguments: Py<PyTuple>,
-    /// `BaseEventLoop.create_task`, which the core's method replaces.
-    pub create_task: Py<PyAny>,
+    /// `BaseEventLoop.create_task`, which the core's method replaces; `None` if a tool had wrapped
+    /// it before.
+    create_task: Option<FunctionState>,
 }
 
 /// A method of a C type, as the type has it.
@@ -130,15 +133,32 @@ impl CTypes {
             running_loop: native.getattr("_get_running_loop")?.unbind(),
             tasks: py.import("asyncio.tasks")?.dict().unbind(),
             no_arguments: PyTuple::empty(py).unbind(),
-            create_task: py
-                .import("asyncio.base_events")?
-                .getattr("BaseEventLoop")?
-                .getattr("create_task")?
-                .unbind(),
+            create_task: Self::asyncios_create_task(py)?,
             task: task.unbind(),
             future: future.unbind(),
             gathering_future: gathering_future.unbind(),
         }))
+    }
+
+    fn asyncios_create_task(py: Python<'_>) -> PyResult<Option<FunctionState>> {
+        let base = base_loop(py)?;
+        let (method, other) = (base.getattr("create_task")?, base.getattr("get_debug")?);
+        let debug_mode = imports::debug_mode(py)?.bind(py);
+        let own = debug_mode.call_method1("is_asyncios_own", (&method, other))?.is_truthy()?;
+        Ok(own.then(|| FunctionState::of(method)))
+    }
+
+    /// Whether no tool has changed asyncio's `create_task` from within.
+    #[inline]
+    fn has_asyncios_code(&self, py: Python<'_>) -> bool {
+        self.create_task.as_ref().is_some_and(|state| state.is_current(py))
+    }
+
+    /// Whether no tool has wrapped asyncio's `create_task`, which ours replaces.
+    pub(super) fn has_asyncios_create_task(&self, py: Python<'_>) -> PyResult<bool> {
+        let method = base_loop(py)?.getattr("create_task")?;
+        let same = self.create_task.as_ref().is_some_and(|state| state.is_of(&method));
+        Ok(same && self.has_asyncios_code(py))
     }
 
     /// The loop that runs in this thread, or `None`.
@@ -325,6 +345,9 @@ pub(crate) fn on_plain_loop<R>(
 #[inline]
 pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CHECKED: ClassCache<bool> = ClassCache::new(false);
+    if !types.has_asyncios_code(event_loop.py()) {
+        return Ok(false);
+    }
     CHECKED.get_or_find(event_loop, || has_own_methods(types, event_loop))
 }
 
@@ -341,6 +364,9 @@ fn has_own_methods(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bo
         }
     }
     // A tool that wraps asyncio's own method means ours as well.
-    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
-    Ok(base.getattr("create_task")?.is(&types.create_task))
+    types.has_asyncios_create_task(py)
+}
+
+fn base_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("asyncio.base_events")?.getattr("BaseEventLoop")
 }

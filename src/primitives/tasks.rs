@@ -53,8 +53,7 @@ fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyRe
         return Ok(true);
     }
     // A class that overrides methods of ours may still call this one.
-    let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
-    Ok(base.getattr("create_task")?.is(&types.create_task))
+    types.has_asyncios_create_task(py)
 }
 
 /// The options that differ from their defaults; `None` if one of them is not known here.

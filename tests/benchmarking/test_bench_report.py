@@ -53,6 +53,22 @@ def test_a_difference_within_the_spread_is_marked():
     assert goal.endswith("✗")
 
 
+def test_ours_with_foreign_transports_is_no_rival_and_rivals_with_them_are():
+    run = echo_run()
+    run.loops["tokioloop+aiofastnet"] = "0.1 with aiofastnet 1.2.0"
+    run.results["protocol-10"]["tokioloop+aiofastnet"] = series(300_000)
+    assert lines(report.table(run))[2][-2] == "2.46x asyncio"
+    run.loops["asyncio+aiofastnet"] = "of CPython with aiofastnet 1.2.0"
+    run.results["protocol-10"]["asyncio+aiofastnet"] = series(80_000)
+    assert lines(report.table(run))[2][-2] == "1.26x asyncio+aiofastnet"
+
+
+def test_a_run_without_ours_has_no_ratios():
+    run = echo_run()
+    del run.loops["tokioloop"], run.results["protocol-10"]["tokioloop"]
+    assert lines(report.table(run))[0] == ["row", "asyncio", "uvloop", "limit"]
+
+
 def test_an_earlier_build_is_no_rival_and_is_compared_round_by_round():
     run = echo_run(ours=(100_000, 50_000, 102_000))
     run.loops["before"] = "/env/bin/python"

@@ -89,6 +89,15 @@ def test_columns_of_other_rows_are_the_loops_and_the_limit():
     assert row("protocol-10").columns(["rloop"]) == ["rloop", LIMIT]
 
 
+def test_foreign_transports_have_a_column_where_there_are_transports():
+    loops = ["asyncio", "asyncio+aiofastnet"]
+    for id in ("protocol-10", "tls-10", "aiohttp-tls", "aiohttp-client", "connect-close"):
+        assert row(id).columns(loops)[:2] == loops
+    for id in ("call-soon-batch", "getaddrinfo-literal", "process-spawn"):
+        assert row(id).columns(loops) == ["asyncio"]
+    assert row("bridge-ready").columns(["uvloop+aiofastnet"]) == []
+
+
 def test_both_ways_of_ours_have_a_goal_of_their_own():
     assert row("bridge-gather").goal_of(BESIDE).ratio == 1
     assert row("bridge-gather").goal_of(EMBEDDED).ratio == 10

@@ -265,6 +265,40 @@ def test_a_cycle_through_a_handle_is_collected(loop):
     assert gone() is None
 
 
+def test_another_callback_may_be_put_in_the_place_of_one(loop):
+    """As tools do that run handles by their own code."""
+    ran = []
+
+    class Once:
+        """The handle has the only reference to the callback, which exchanges itself."""
+
+        def __call__(self, *args):
+            handle._callback = "another"
+            gc.collect()
+            ran.append((type(self).__name__, *args))
+
+    handle = loop.call_soon(Once(), 1, 2)
+    timer = loop.call_later(0, ran.append, "the timer's")
+    kept = timer._callback
+    timer._callback = lambda text: kept(text.upper())
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert ran == [("Once", 1, 2), "THE TIMER'S"]
+    assert handle._callback == "another"
+
+
+def test_a_callback_that_is_put_into_a_handle_is_freed_with_it(loop):
+    def function():
+        pass
+
+    handle = loop.call_soon(callback)
+    gone = weakref.ref(function)
+    handle._callback = function
+    del function
+    handle.cancel()
+    assert gone() is None
+    assert handle._callback is None
+
+
 def test_handles_dropped_and_kept_in_any_order_leave_every_call_in_its_place(loop):
     """A call whose handle is gone belongs to the loop alone; one that is kept can be cancelled."""
     ran = []

@@ -1,28 +1,59 @@
-"""Tools that replace ``asyncio.Handle._run`` see every callback: aiodebug works in this way."""
+"""Tools that replace ``asyncio.Handle._run`` see every callback.
+
+aiodebug puts another function there, ddtrace other code into asyncio's function.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from asyncio import events
+from unittest import mock
 
 import pytest
 
 from support.recording import Reports
+from support.rewriting import rewritten
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "debug"])
-def seen(request, loop, monkeypatch):
-    """The handles that ran, each as its text before it ran."""
+def debug(request, loop):
     loop.set_debug(request.param)
-    original = events.Handle._run
+
+
+@pytest.fixture(params=["replaced", "rewritten"])
+def tool(request):
+    """Put a function of two arguments, asyncio's method and a handle, in the method's place."""
+    with contextlib.ExitStack() as stack:
+        method = events.Handle._run
+
+        def put(function):
+            if request.param == "rewritten":
+                stack.enter_context(rewritten(method, function))
+            else:
+
+                def _run(self):
+                    return function(method, self)
+
+                stack.enter_context(mock.patch.object(events.Handle, "_run", _run))
+
+        put.back = stack.close
+        yield put
+
+
+@pytest.fixture
+def seen(debug, loop, tool):
+    """The handles that ran, each as its text before it ran."""
     texts = []
 
-    def _run(self):
-        texts.append(repr(self))
-        return original(self)
+    def run(original, handle):
+        texts.append(repr(handle))
+        return original(handle)
 
-    monkeypatch.setattr(events.Handle, "_run", _run)
+    # The loop has looked at the method before.
+    loop.run_until_complete(asyncio.sleep(0))
+    tool(run)
     return texts
 
 
@@ -83,8 +114,38 @@ def exit_with(status):
     raise SystemExit(status)
 
 
-def test_the_original_comes_back(loop, seen, monkeypatch):
-    monkeypatch.undo()
+def test_a_tool_may_exchange_the_callback_meanwhile(loop, debug, tool):
+    """As ddtrace does, to act in the context of the callback."""
+    events = []
+
+    def run(original, handle):
+        callback = handle._callback
+
+        def within(*args):
+            events.append((callback, args))
+            return callback(*args)
+
+        handle._callback = within
+        try:
+            return original(handle)
+        finally:
+            handle._callback = callback
+
+    def one(*args):
+        events.append(args)
+
+    async def main():
+        loop.call_soon(one, 1)
+        await asyncio.sleep(0)
+
+    tool(run)
+    loop.run_until_complete(main())
+    at = events.index((1,))
+    assert events[at - 1] == (one, (1,))
+
+
+def test_the_original_comes_back(loop, seen, tool):
+    tool.back()
     del seen[:]
     loop.run_until_complete(asyncio.sleep(0))
     assert seen == []

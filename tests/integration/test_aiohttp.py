@@ -1,4 +1,4 @@
-"""aiohttp's server and client, both on the tested loop."""
+"""aiohttp's server and client on the tested loop, with its own transports and aiofastnet's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import random
 
 import aiohttp
 import pytest
-from aiohttp import web
+from aiohttp import web, web_fileresponse, web_runner
 
 
 async def echo(request):
@@ -44,6 +44,18 @@ async def websocket(request):
 
 async def broken(_request):
     raise RuntimeError("the handler has trouble")
+
+
+@pytest.fixture(params=["own", "aiofastnet"], autouse=True)
+def transports(request, loop, monkeypatch):
+    """The transports of the tested loop, or those of aiofastnet over it."""
+    if request.param == "aiofastnet":
+        pytest.importorskip("aiofastnet").patch_loop(loop)
+        return
+    for module in (aiohttp.connector, web_fileresponse, web_runner):
+        # From 3.15 on aiohttp uses aiofastnet wherever it is installed.
+        if hasattr(module, "aiofastnet"):
+            monkeypatch.setattr(module, "aiofastnet", None)
 
 
 @contextlib.asynccontextmanager

@@ -86,6 +86,90 @@ async def main():
 asyncio.run(main())
 """
 
+DDTRACE = """
+import contextvars
+import os
+import sys
+
+# Nothing is sent: the filter keeps the spans, and telemetry is off.
+for name in ("INSTRUMENTATION_TELEMETRY_ENABLED", "REMOTE_CONFIGURATION_ENABLED"):
+    os.environ["DD_" + name] = "false"
+os.environ["DD_CRASHTRACKING_ENABLED"] = "false"
+os.environ["DD_TRACE_AGENT_URL"] = "http://127.0.0.1:9"
+from ddtrace import patch
+from ddtrace.trace import TraceFilter, tracer
+
+patch(asyncio=True, futures=True, aiohttp=True)
+import aiohttp
+from aiohttp import web
+
+spans = {{}}
+
+
+class Kept(TraceFilter):
+    def process_trace(self, trace):
+        spans.update((span.span_id, span) for span in trace)
+
+
+tracer.configure(trace_processors=[Kept()])
+
+
+def called(name):
+    with tracer.trace(name):
+        pass
+
+
+async def traced(name):
+    with tracer.trace(name):
+        await work(0)
+
+
+async def answer(request):
+    with tracer.trace("answer"):
+        return web.Response()
+
+
+async def request():
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = site._server.sockets[0].getsockname()
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://{{host}}:{{port}}/") as response:
+            assert response.status == 200
+    await runner.cleanup()
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    with tracer.trace("outer"):
+        await traced("awaited")
+        await asyncio.create_task(traced("task"))
+        await loop.create_task(traced("task of the loop"))
+        await asyncio.gather(traced("gathered"), traced("gathered, too"))
+        await asyncio.wait_for(traced("waited for"), 1)
+        await asyncio.to_thread(called, "to_thread")
+        await loop.run_in_executor(None, called, "executor")
+        submit = asyncio.run_coroutine_threadsafe
+        await asyncio.to_thread(lambda: submit(traced("threadsafe"), loop).result())
+        loop.call_soon(called, "call_soon")
+        loop.call_later(0, called, "call_later")
+        await asyncio.sleep(0.01)
+        if sys.version_info >= (3, 11):
+            empty = contextvars.Context()
+            await asyncio.create_task(traced("in an empty context"), context=empty)
+        await request()
+    await asyncio.create_task(traced("behind"))
+
+
+asyncio.run(main())
+for span in spans.values():
+    print(span.name, "in", spans[span.parent_id].name if span.parent_id else "nothing")
+"""
+
 AIODEBUG = """
 import time
 from aiodebug import log_slow_callbacks
@@ -169,6 +253,17 @@ def test_opentelemetry_traces_coroutines(watched):
 
 def test_sentry_reports_errors_of_tasks(watched):
     assert watched(SENTRY).splitlines() == ["ZeroDivisionError error"] * 2
+
+
+def test_ddtrace_finds_the_parents_of_spans(watched):
+    pytest.importorskip("ddtrace")
+    inner = ["awaited", "task", "task of the loop", "gathered", "gathered, too", "waited for"]
+    inner += ["to_thread", "executor", "threadsafe", "call_soon", "call_later", "answer"]
+    if sys.version_info >= (3, 11):
+        inner.append("in an empty context")
+    found = watched(DDTRACE).splitlines()
+    assert {f"{name} in outer" for name in inner} < {*found}
+    assert {"outer in nothing", "behind in nothing", "aiohttp.request in outer"} < {*found}
 
 
 def test_aiodebug_reports_slow_callbacks(watched):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
+import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from primitives.outcomes import plain
+from support.rewriting import rewritten
 
 pytestmark = pytest.mark.native_only
 VALUE = contextvars.ContextVar("VALUE", default="default")
@@ -213,6 +217,82 @@ def test_a_wrapper_of_asyncios_method_is_called(both_loops):
         return calls
 
     assert both_loops(script) == [True]
+
+
+def test_a_wrapper_inside_of_asyncios_method_is_called(both_loops):
+    def script(loop):
+        calls = []
+
+        def wrapper(original, self, coro, **options):
+            calls.append(self is loop)
+            return original(self, coro, **options)
+
+        async def main():
+            await asyncio.gather(answer(), answer())
+
+        loop.run_until_complete(main())
+        with rewritten(asyncio.BaseEventLoop.create_task, wrapper):
+            loop.run_until_complete(main())
+        loop.run_until_complete(main())
+        return calls
+
+    assert both_loops(script) == [True] * 3
+
+
+def test_the_native_gather_calls_a_wrapper_inside_of_asyncios_method(loop):
+    import tokioloop
+
+    names = []
+
+    def wrapper(original, self, coro, **options):
+        names.append(coro.__name__)
+        return original(self, coro, **options)
+
+    async def main():
+        return await tokioloop.gather(answer(1), answer(2))
+
+    assert loop.run_until_complete(main()) == [1, 2]
+    with rewritten(asyncio.BaseEventLoop.create_task, wrapper):
+        assert loop.run_until_complete(main()) == [1, 2]
+    assert names == ["main", "answer", "answer"]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["replaced", "rewritten"])
+def test_a_wrapper_that_was_there_before_the_package_is_called(inside):
+    program = f"""
+import asyncio, sys
+from support.rewriting import rewritten
+
+calls = []
+method = asyncio.BaseEventLoop.create_task
+
+def wrapper(original, self, coro, **options):
+    calls.append(coro.__name__)
+    return original(self, coro, **options)
+
+if {inside}:
+    context = rewritten(method, wrapper)
+    context.__enter__()
+else:
+    def replacement(*args, **options):
+        return wrapper(method, *args, **options)
+    asyncio.BaseEventLoop.create_task = replacement
+
+import tokioloop
+
+async def child():
+    pass
+
+async def main():
+    await asyncio.create_task(child())
+
+tokioloop.run(main())
+print(*calls)
+"""
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout.startswith("main child "), done.stderr
 
 
 def test_a_subclass_may_override_it():

@@ -30,6 +30,21 @@ def test_it_is_a_coroutine_function(loop, name):
     assert isinstance(getattr(mock.create_autospec(loop), name), mock.AsyncMock)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_mock_with_its_signature_replaces_it(loop, name):
+    """As the tests of aiohttp do with ``sock_connect``."""
+
+    async def instead(*args):
+        return args
+
+    with mock.patch.object(loop, name, autospec=True, spec_set=True, side_effect=instead) as mocked:
+        method = getattr(loop, name)
+        assert loop.run_until_complete(method("sock", "argument")) == ("sock", "argument")
+        mocked.assert_awaited_once_with("sock", "argument")
+        with pytest.raises(TypeError, match="missing a required argument"):
+            loop.run_until_complete(method("sock"))
+
+
 @pytest.mark.parametrize(("name", "parameter"), METHODS.items())
 def test_tools_see_a_method(loop, name, parameter):
     method, function = getattr(loop, name), getattr(type(loop), name)

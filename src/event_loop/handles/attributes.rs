@@ -1,8 +1,9 @@
 //! The attributes of handles: those of asyncio's handles, under the same names.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -98,6 +99,28 @@ field!(get_callback, handle => if handle.run == Run::Forgotten {
 } else {
     or_none(handle.callback)
 });
+
+/// `handle._callback = function`, by a tool that runs the handle. A cancelled handle stays without.
+unsafe extern "C" fn set_callback(slf: Object, value: Object, _closure: *mut c_void) -> c_int {
+    // SAFETY: CPython calls this, and holds the GIL.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, -1, |py| {
+        // SAFETY: a setter of the handles' classes: CPython checked the type of `slf`, which is alive
+        // for the call as the value is; there is none if the attribute is deleted.
+        unsafe {
+            let Some(value) = Bound::from_borrowed_ptr_or_opt(py, value) else {
+                return Err(PyAttributeError::new_err("_callback"));
+            };
+            let handle = slf.cast::<HandleObject>();
+            claim(py, handle);
+            if !(*handle).callback.is_null() && (*handle).run != Run::Forgotten {
+                let before = std::mem::replace(&mut (*handle).callback, value.into_ptr());
+                ffi::Py_DECREF(before);
+            }
+            Ok(0)
+        }
+    })
+}
 
 object_getter!(get_when, HandleObject, |slf| {
     // SAFETY: a timer, which `slf` keeps alive, with the GIL held.
@@ -235,7 +258,7 @@ pub(super) const METHODS: [ffi::PyMethodDef; 5] = [
 
 pub(super) const GETTERS: [ffi::PyGetSetDef; 7] = [
     getter(c"_loop", get_loop),
-    getter(c"_callback", get_callback),
+    ffi::PyGetSetDef { set: Some(set_callback), ..getter(c"_callback", get_callback) },
     getter(c"_args", get_args),
     getter(c"_context", get_context),
     getter(c"_source_traceback", get_traceback),

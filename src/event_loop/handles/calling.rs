@@ -49,14 +49,15 @@ impl Handle {
     #[inline]
     fn call_entered(&self, py: Python<'_>) -> PyResult<()> {
         let object = self.object();
-        // SAFETY: `self` keeps the handle alive, and the GIL is held, as `py` says. What the call
-        // borrows stays: only `cancel()` and the collector release it, and the one leaves it to us
-        // while `run` says so, the other takes no handle that has a reference like ours. The
-        // slot in front of the arguments is `scratch`, for the callee to use.
+        // SAFETY: `self` keeps the handle alive, and the GIL is held, as `py` says. The arguments that
+        // the call borrows stay: only `cancel()` and the collector release them, and the one leaves
+        // that to us while `run` says so, the other takes no handle that has a reference like ours.
+        // The slot in front of the arguments is `scratch`, for the callee to use.
         unsafe {
-            if (*object).callback.is_null() {
+            let callback = Bound::from_borrowed_ptr_or_opt(py, (*object).callback);
+            let Some(callback) = callback else {
                 return Err(nothing_to_call());
-            }
+            };
             let mut entering = Ok(());
             if ffi::PyContext_Enter((*object).context) != 0 {
                 entering = Err(object::fetch(py));
@@ -69,16 +70,16 @@ impl Handle {
                 (*object).runner = libc::pthread_self();
             }
             let result = if entering.is_err() {
-                call_whole_by_run(py, object)
+                call_whole_by_run(&callback, object)
             } else if (*object).many.is_null() {
                 ffi::PyObject_Vectorcall(
-                    (*object).callback,
+                    callback.as_ptr(),
                     (&raw const (*object).inline).cast(),
                     (*object).count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                     null_mut(),
                 )
             } else {
-                ffi::PyObject_Call((*object).callback, (*object).many, null_mut())
+                ffi::PyObject_Call(callback.as_ptr(), (*object).many, null_mut())
             };
             let error = result.is_null().then(|| object::fetch(py));
             (*object).run = Run::No;
@@ -104,9 +105,10 @@ impl Handle {
 /// The same for a handle's call: a new reference, or null with an exception set.
 ///
 /// # Safety
-/// `handle` must be alive throughout the call, with a callback that stays until it returns.
+/// `handle` must be alive throughout the call, with arguments that stay until it returns.
 #[cold]
-unsafe fn call_whole_by_run(py: Python<'_>, handle: *mut HandleObject) -> Object {
+unsafe fn call_whole_by_run(callback: &Bound<'_, PyAny>, handle: *mut HandleObject) -> Object {
+    let py = callback.py();
     // SAFETY: the caller's promise; `many` is a tuple or null.
     let called = unsafe {
         let args = if (*handle).many.is_null() {
@@ -116,7 +118,7 @@ unsafe fn call_whole_by_run(py: Python<'_>, handle: *mut HandleObject) -> Object
         };
         args.and_then(|args| {
             let context = Bound::from_borrowed_ptr(py, (*handle).context);
-            call_by_run(&context, (*handle).callback, args.cast_unchecked())
+            call_by_run(&context, callback.as_ptr(), args.cast_unchecked())
         })
     };
     match called {

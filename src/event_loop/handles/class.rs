@@ -187,14 +187,14 @@ const HANDLE_DOC: &CStr = c"\
     A callback scheduled by :meth:`NativeLoop.call_soon`, which it can cancel.\n\
     \n\
     An ``asyncio.Handle`` to ``isinstance``. Only the loop creates it. Its attributes\n\
-    are read-only.";
+    are read-only, except ``_callback``.";
 
 const TIMER_DOC: &CStr = c"\
     A callback scheduled by :meth:`NativeLoop.call_later`, which it can cancel.\n\
     \n\
     An ``asyncio.TimerHandle`` to ``isinstance``. Only the loop creates it. Its\n\
-    attributes are read-only. Handles are ordered by their times, as asyncio's are among\n\
-    themselves.";
+    attributes are read-only, except ``_callback``. Handles are ordered by their times, as\n\
+    asyncio's are among themselves.";
 
 pub(super) fn types(py: Python<'_>) -> PyResult<&Types> {
     static TYPES: PyOnceLock<Types> = PyOnceLock::new();

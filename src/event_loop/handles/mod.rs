@@ -26,8 +26,9 @@
 //! A thread that holds the GIL and a reference. `callback`, `many` and `inline` change only in `fill`
 //! (from null) and `release_call` (to null), which empties each field before it drops what was
 //! there: a destructor that comes back finds null. A call that is being made (`run`) borrows them,
-//! so `cancel()` only hides them, and leaves their release to the end of the call. `context` is null in a ticket
-//! only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
+//! so `cancel()` only hides them, and leaves their release to the end of the call. A tool may put
+//! another `callback` there at any time; hence the call has a reference of its own to the one that it
+//! calls. `context` is null in a ticket only. `event_loop` is set for life, so that every method of a live handle finds its loop; only
 //! `dealloc` drops it. No `&mut HandleObject` lives across a call that can run Python code.
 //!
 //! # Garbage collection
