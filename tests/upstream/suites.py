@@ -94,7 +94,7 @@ SUITES = (
     Suite(
         "asyncssh",
         "2.24.1",
-        (*ASYNC_PYTEST[:2], "bcrypt", "fido2", "gssapi", "pyOpenSSL"),
+        (*ASYNC_PYTEST[:2], "bcrypt", "fido2", "pyOpenSSL"),
         ("tests",),
     ),
     Suite(
