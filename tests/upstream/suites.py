@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 #: Where the sources of Debian's stable release are; the archive keeps them as long as the release.
@@ -12,6 +13,8 @@ PYTEST = (
     # Coverage and the number of processes are the library's own concern.
     *("-o", "addopts=", "--quiet", "--timeout=60", "--tb=short"),
 )
+#: For a suite that has no configuration of pytest: this project's would be found in its place.
+BARE_PYTEST = (*PYTEST, "-c", os.devnull, "--rootdir=.")
 ASYNC_PYTEST = ("pytest", "pytest-timeout", "pytest-asyncio")
 
 
@@ -67,12 +70,14 @@ SUITES = (
         "1.7.2",
         ASYNC_PYTEST[:2],
         ("tests/test_asyncio.py",),
+        runner=BARE_PYTEST,
     ),
     Suite(
         "aiosqlite",
         "0.22.1",
         ASYNC_PYTEST[:2],
         ("aiosqlite/tests/smoke.py", "aiosqlite/tests/helpers.py"),
+        runner=BARE_PYTEST,
     ),
     Suite(
         "anyio",
@@ -96,6 +101,7 @@ SUITES = (
         "2.24.1",
         (*ASYNC_PYTEST[:2], "bcrypt", "fido2", "pyOpenSSL"),
         ("tests",),
+        runner=BARE_PYTEST,
     ),
     Suite(
         "grpcio",
@@ -110,6 +116,7 @@ SUITES = (
             "b55696fb249669744de3e71acc54a9382bea0dce7cd5ba379b356b12b82d4229",
         ),
         prepare="grpcio",
+        runner=BARE_PYTEST,
     ),
     Suite(
         "httpcore",
@@ -211,5 +218,6 @@ SUITES = (
             f"{DEBIAN}/p/python-websockets/python-websockets_15.0.1.orig.tar.gz",
             "8451495265af3e368f794c4dc15c99ce90c771d95560f542bff8c64b5455af3b",
         ),
+        runner=BARE_PYTEST,
     ),
 )
