@@ -165,7 +165,7 @@ hostile: $(VENV)/.built ## Give every public method wrong arguments and objects 
 
 # Each suite has an environment of its own below target/, which is kept.
 upstream: $(VENV)/.built ## Run other people's suites on this loop, asyncio's and uvloop
-	$(call say,"Other people's suites, on three loops")
+	$(call say,"Suites of other projects, on three loops")
 	@$(BIN)/python tests/upstream/run.py --folder target/upstream $(UPSTREAM_ARGS)
 
 # ----------------------------------------------------------------------------------------------

@@ -287,7 +287,9 @@ def test_the_server_ends_the_connection(run, options):
             # While a query runs, and while nothing happens.
             query = asyncio.ensure_future(victim.fetchval("select pg_sleep(60)"))
             # It is active while it is prepared, too, when asyncpg has not sent the execution yet.
-            asleep = "select count(*) from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'"
+            asleep = (
+                "select count(*) from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'"
+            )
             while not await other.fetchval(asleep, victim.get_server_pid()):
                 assert not query.done()
             assert await other.fetchval("select pg_terminate_backend($1)", victim.get_server_pid())
