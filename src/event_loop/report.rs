@@ -26,7 +26,7 @@ impl NativeLoop {
         match call.call(py, &self.contexts) {
             Ok(()) => Ok(()),
             Err(error) => {
-                let handle = call.into_new_handle(py, self)?;
+                let handle = call.into_handle(py, self).map_err(|_call| memory::exhausted())?;
                 self.callback_failed(py, &handle, error)
             }
         }

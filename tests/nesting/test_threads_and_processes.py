@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from nesting.nested_loops import PREPARE, check
+from support.forking import FORK
 
 
 def test_threads_schedule_while_an_inner_run_goes_on(programs):
@@ -154,23 +155,6 @@ run(asyncio.sleep(0))
     )
 
 
-FORK = """
-def fork(child):
-    pid = os.fork()
-    if pid:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert status == 0, f"the child ended with {status}"
-        return
-    signal.alarm(20)  # a child that hangs must end by itself
-    try:
-        child()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-"""
-
-
 @pytest.mark.native_only(reason="the standard library's loop is shared with a child")
 @pytest.mark.parametrize("depth", [1, 3])
 def test_a_child_that_is_forked_in_an_inner_run(programs, depth):
@@ -229,7 +213,7 @@ def level(left):
         run(nest(left - 1))
         return
     for child in (own_loop, inherited_loop, forgotten_loop, lambda: None):
-        fork(child)
+        wait(fork(child))
     assert run(exchange()) == "exchanged"
 
 async def nest(left):

@@ -126,32 +126,22 @@ def test_children_see_the_path_that_the_environment_names(run, tmp_path):
     assert "children" not in done.stdout
 
 
+def start_with_sitecustomize(run, folder, text, child):
+    """Run a program with a ``sitecustomize`` of the user's, whose child runs the given source."""
+    (folder / "own").mkdir()
+    (folder / "own" / "sitecustomize.py").write_text(text)
+    environment = {"PYTHONPATH": str(folder / "own")}
+    return run("starts.py", "child.py", starts=STARTS, child=child, env=environment)
+
+
 def test_a_sitecustomize_of_the_users_runs_in_children(run, tmp_path):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text("value = 'mine'\n")
-    source = "import sitecustomize\nprint(sitecustomize.value)\n" + SAYS_ITS_LOOP
-    done = run(
-        "starts.py",
-        "looks.py",
-        starts=STARTS,
-        looks=source,
-        env={"PYTHONPATH": str(folder)},
-    )
+    child = "import sitecustomize\nprint(sitecustomize.value)\n" + SAYS_ITS_LOOP
+    done = start_with_sitecustomize(run, tmp_path, "value = 'mine'\n", child)
     assert done.stdout == "mine\ntokioloop\n"
 
 
 def test_a_sitecustomize_that_fails_is_reported_as_python_reports_it(run, tmp_path):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text("1 / 0\n")
-    done = run(
-        "starts.py",
-        "says.py",
-        starts=STARTS,
-        says=SAYS_ITS_LOOP,
-        env={"PYTHONPATH": str(folder)},
-    )
+    done = start_with_sitecustomize(run, tmp_path, "1 / 0\n", SAYS_ITS_LOOP)
     assert done.stdout == "tokioloop\n"
     assert "Error in sitecustomize" in done.stderr
     assert "ZeroDivisionError" in done.stderr

@@ -35,17 +35,20 @@ class Kitchen:
         self._processes = []
         page.write_files(folder, **ports)
 
-    def _arguments(self, command):
+    def _how(self, command):
+        """What a process of the command is started with."""
         words = shlex.split(self._page.adapt(command, self.ports))
-        return [str(ENVIRONMENT / "bin" / words[0]), *words[1:]]
+        return {
+            "args": [str(ENVIRONMENT / "bin" / words[0]), *words[1:]],
+            "cwd": self.folder,
+            "env": self.environment,
+            "stdin": subprocess.DEVNULL,
+        }
 
     def run(self, command):
         """Run one of the page's commands to its end, and return what it printed."""
         done = subprocess.run(
-            self._arguments(command),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
+            **self._how(command),
             capture_output=True,
             text=True,
             timeout=90,
@@ -58,10 +61,7 @@ class Kitchen:
         """Start one of the page's commands, which goes on until the test ends."""
         with open(self.folder / f"log{len(self._processes)}", "wb") as log:
             process = subprocess.Popen(
-                self._arguments(command),
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
+                **self._how(command),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

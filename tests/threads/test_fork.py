@@ -1,31 +1,20 @@
 """Loops after os.fork(): the child can have its own, and leaves the parent's alone."""
 
+import textwrap
+
 import pytest
+
+from support.forking import FORK
 
 # Its child takes descriptors out of the selector that the parent goes on waiting with.
 not_shared = pytest.mark.native_only(reason="the standard library's loop is shared with a child")
 
-# Every program forks; a child reports through its exit status and prints nothing.
-PREPARE = """
-    import asyncio, gc, os, signal, socket, sys, threading, time, traceback, warnings
+PREPARE = (
+    textwrap.indent(FORK, "    ")
+    + """
+    import asyncio, gc, socket, sys, threading, time, warnings
 
     warnings.simplefilter("ignore", DeprecationWarning)  # fork() where threads are
-
-    def fork(child):
-        pid = os.fork()
-        if pid:
-            return pid
-        signal.alarm(20)  # a child that hangs must end by itself
-        try:
-            child()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-
-    def wait(pid):
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert status == 0, f"the child ended with {status}"
 
     async def round_trip(executor=True):
         loop = asyncio.get_running_loop()
@@ -43,6 +32,7 @@ PREPARE = """
             assert await loop.run_in_executor(None, abs, -1) == 1
         return "round trip"
 """
+)
 
 
 def check(programs, source):

@@ -45,7 +45,7 @@ def unpack(suite: Suite, folder: Path) -> Path:
     unpacked = folder / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(archive) as opened:
-        opened.extractall(unpacked)
+        opened.extractall(unpacked, filter="data")
     [top] = unpacked.iterdir()
     if suite.shadowing:
         shutil.rmtree(top / suite.shadowing)

@@ -22,7 +22,6 @@ from suites import Suite
 INSIDE = Path(__file__).parent / "inside"
 #: Seconds that a suite may take on one loop.
 TIMEOUT = 1800
-#: The loops, and what is installed for a run on them; no run sees another loop's package.
 UVLOOP = "uvloop==0.22.1"
 
 
@@ -30,7 +29,7 @@ UVLOOP = "uvloop==0.22.1"
 class Run:
     #: How each test ended: "passed", "failed" or "skipped".
     outcomes: Mapping[str, str]
-    #: How many loops of which class began to run.
+    #: How many loops of which class the suite has made.
     loops: Counter[str]
 
     @property
@@ -74,11 +73,7 @@ class Workbench:
             make_service(Path(certificates)) as service,
             open(self.folder / f"{loop}{'-again' if names else ''}.log", "wb") as log,
         ):
-            tests = (
-                (*names, *service.arguments)
-                if names
-                else (*self.suite.arguments, *service.arguments)
-            )
+            tests = (*(names or self.suite.arguments), *service.arguments)
             process = subprocess.Popen(
                 [self.python, *self.suite.runner, *tests],
                 cwd=self.source,
@@ -108,8 +103,7 @@ class Workbench:
             kind, what, value = json.loads(line)
             if kind == "loop":
                 loops[what] += value
-            # A test has several reports; one that failed, failed, unless it was run again.
-            else:
+            else:  # A test has several notes; one that was run again counts by how it ended.
                 outcomes[what] = value
         return Run(outcomes, loops)
 

@@ -199,15 +199,7 @@ impl Queued {
         Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
     }
 
-    /// The call as a handle, to report it. Not for one that is tied.
-    pub fn into_new_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<Handle> {
-        debug_assert!(self.handle.is_null());
-        let handle = Handle::blank(py, event_loop)?;
-        self.fill(&handle);
-        Ok(handle)
-    }
-
-    /// The call as a handle, to run it. It comes back if there is no memory for a handle.
+    /// The call as a handle. It comes back if there is no memory for a handle. Not for one that is tied.
     pub fn into_handle(mut self, py: Python<'_>, event_loop: &NativeLoop) -> Result<Handle, Self> {
         debug_assert!(self.handle.is_null());
         let Ok(handle) = Handle::blank(py, event_loop) else {

@@ -1,7 +1,7 @@
 """In the process of a suite: sets the loop that is tested, and notes how each test ended.
 
-Notes also the classes of the loops that ran, so that the table can say whether the suite ran on
-the loop that was meant.
+Notes also the classes of the loops that were made, to see whether the suite ran on the loop that
+was meant.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 import os
 from collections import Counter
 
-#: How many loops of which class began to run here.
-ran: Counter[str] = Counter()
+#: How many loops of which class were made here.
+loops: Counter[str] = Counter()
 
 
 def set_loop() -> None:
@@ -31,7 +31,7 @@ def set_loop() -> None:
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
         loop = made()
-        ran[f"{type(loop).__module__}.{type(loop).__qualname__}"] += 1
+        loops[f"{type(loop).__module__}.{type(loop).__qualname__}"] += 1
         return loop
 
     # The policy is where each suite's loops come from, and the one place that all three share.
@@ -40,7 +40,7 @@ def set_loop() -> None:
 
 
 def note_loops() -> None:
-    for name, count in ran.items():
+    for name, count in loops.items():
         _write("loop", name, count)
 
 
