@@ -12,7 +12,7 @@
 //! | `sources` | the table of what is registered with the reactor |
 //! | `descriptors/` | the table of descriptors that the user owns |
 //! | `wake_targets` | Python objects that wakers of Rust futures call, from any thread |
-//! | `overrides`, `wakeups`, `flush`, `scratch` | the loop's other parts |
+//! | `overrides`, `wakeups`, `backpressure`, `flush`, `scratch` | the loop's other parts |
 //! | `native_loop` | the class: what a loop is made of |
 //! | `reference` | references to loops that prove what they are |
 //! | `scheduling` | into the ready queue and into the heap |
@@ -58,6 +58,7 @@
 //! is freed none of them is left that could ask for it. A loop that the program did not close is closed
 //! by its finalizer, in Python, before the collector clears it.
 
+mod backpressure;
 mod closing;
 mod debugging;
 mod descriptors;

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
+use super::backpressure::Backpressure;
 use super::descriptors::Descriptors;
 use super::flush::FlushList;
 use super::overrides::Overrides;
@@ -51,6 +52,7 @@ pub struct Core {
     pub(super) overrides: Overrides,
     pub(super) contexts: Contexts,
     pub(super) wakeups: Wakeups,
+    pub(super) backpressure: Backpressure,
     pub(super) sources: GilCell<Sources<NativeLoop>>,
     pub(super) descriptors: GilCell<Descriptors>,
     pub(super) unflushed: FlushList,
@@ -145,6 +147,7 @@ impl NativeLoop {
             overrides: Overrides::new(&py.get_type::<Self>())?,
             contexts: Contexts::default(),
             wakeups: Wakeups::new(),
+            backpressure: Backpressure::new(),
             sources: GilCell::new(Sources::default()),
             descriptors: GilCell::new(Descriptors::default()),
             unflushed: FlushList::new(),

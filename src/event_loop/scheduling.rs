@@ -43,6 +43,19 @@ impl NativeLoop {
         Ok(())
     }
 
+    /// Gives the loop its turn, if another thread than the loop's has just scheduled more than the
+    /// loop gets to.
+    #[inline]
+    pub fn apply_backpressure(&self, py: Python<'_>) {
+        let pause = self.ready.with(py, |ready| self.backpressure.pause(py, ready));
+        if let Some(pause) = pause
+            && self.is_running(py)
+            && !self.runs_in_this_thread(py)
+        {
+            py.detach(|| std::thread::sleep(pause));
+        }
+    }
+
     /// The handle with this ticket takes its call over.
     pub fn claim(&self, py: Python<'_>, ticket: Ticket) {
         self.ready.with(py, |ready| ready.claim(py, ticket));

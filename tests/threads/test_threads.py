@@ -326,6 +326,38 @@ def test_call_soon_threadsafe_races_with_close_without_harm(loop_factory):
         assert heard == ["Event loop is closed"] * 2
 
 
+def test_threads_that_never_stop_scheduling_do_not_outrun_the_loop(loop_factory):
+    """The callbacks take longer than it takes to schedule them, and yet each iteration ends."""
+    loop = loop_factory()
+    errors = []
+
+    def work():
+        for _ in range(500):
+            pass
+
+    def flood():
+        try:
+            while True:
+                loop.call_soon_threadsafe(work)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async def several_iterations():
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        loop.run_until_complete(several_iterations())
+    finally:
+        loop.close()
+        for thread in threads:
+            thread.join(30)
+    assert errors == ["Event loop is closed"] * 2
+
+
 # The end of the program
 
 DAEMON = """

@@ -189,7 +189,9 @@ loop_method!(call_soon, |py, event_loop, args| {
 });
 
 loop_method!(call_soon_threadsafe, |py, event_loop, args| {
-    soon(event_loop, &args, py, "call_soon_threadsafe", Caller::AnyThread)
+    let handle = soon(event_loop, &args, py, "call_soon_threadsafe", Caller::AnyThread)?;
+    event_loop.apply_backpressure(py);
+    Ok(handle)
 });
 
 loop_method!(call_later, |py, event_loop, args| {
