@@ -1,10 +1,11 @@
-"""Sources of releases: downloaded once, compared with what the index says of them, unpacked."""
+"""Sources of releases: fetched once, and compared with the digest that is known of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import subprocess
 import tarfile
 import urllib.request
 from pathlib import Path
@@ -35,20 +36,36 @@ def on_index(suite: Suite) -> tuple[str, str]:
     raise SystemExit(f"{INDEX}/{suite.name}/ has no source of version {suite.version}")
 
 
-def unpack(suite: Suite, folder: Path) -> Path:
-    """The folder of the suite's source, below the one given."""
-    source = folder / "source"
-    if source.exists():
-        return source
-    archive = folder / "source.tar"
-    download(*(suite.source or on_index(suite)), archive)
-    unpacked = folder / "unpacked"
-    shutil.rmtree(unpacked, ignore_errors=True)
+def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as opened:
-        opened.extractall(unpacked, filter="data")
-    [top] = unpacked.iterdir()
+        opened.extractall(folder, filter="data")
+
+
+def check_out(url: str, commit: str, folder: Path) -> None:
+    """The tree of one commit, whose name is its digest."""
+    folder.mkdir()
+    for command in (
+        ("init", "--quiet"),
+        ("fetch", "--quiet", "--depth=1", url, commit),
+        ("checkout", "--quiet", commit),
+    ):
+        subprocess.run(("git", *command), cwd=folder, check=True)
+
+
+def fetch(suite: Suite, folder: Path) -> None:
+    """Make `source`, in the folder given, anew."""
+    source, fetched = folder / "source", folder / "fetched"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.rmtree(fetched, ignore_errors=True)
+    fetched.mkdir()
+    if suite.commit:
+        check_out(*suite.commit, fetched / "tree")
+    else:
+        archive = folder / "source.tar"
+        download(*(suite.source or on_index(suite)), archive)
+        unpack(archive, fetched)
+    [top] = fetched.iterdir()
     if suite.shadowing:
         shutil.rmtree(top / suite.shadowing)
     top.rename(source)
-    unpacked.rmdir()
-    return source
+    fetched.rmdir()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 #: Where the sources of Debian's stable release are; the archive keeps them as long as the release.
 DEBIAN = "http://deb.debian.org/debian/pool/main"
 
-PYTEST = (
-    *("-m", "pytest", "-p", "pytest_outcomes", "-p", "no:cacheprovider"),
+CACHING_PYTEST = (
+    *("-m", "pytest", "-p", "pytest_outcomes"),
     # Coverage and the number of processes are the library's own concern.
     *("-o", "addopts=", "--quiet", "--timeout=60", "--tb=short"),
 )
+PYTEST = (*CACHING_PYTEST, "-p", "no:cacheprovider")
 #: For a suite that has no configuration of pytest: this project's would be found in its place.
 BARE_PYTEST = (*PYTEST, "-c", os.devnull, "--rootdir=.")
 ASYNC_PYTEST = ("pytest", "pytest-timeout", "pytest-asyncio")
@@ -31,6 +32,8 @@ class Suite:
     runner: tuple[str, ...] = PYTEST
     #: Address and SHA-256 of the source, where the one on PyPI has no tests.
     source: tuple[str, str] | None = None
+    #: Address of the git repository and commit of the release, where no archive has the tests.
+    commit: tuple[str, str] | None = None
     #: The library's own folder in the source, which goes, so that the installed one is imported.
     shadowing: str = ""
     #: The server that it talks to, one of `services.SERVICES`.
@@ -149,6 +152,22 @@ SUITES = (
         "2.0.0",
         (*ASYNC_PYTEST, "pytest-cov"),
         ("tests",),
+    ),
+    Suite(
+        "psycopg",
+        "3.3.4",
+        (
+            *("psycopg[binary,pool]==3.3.4", "anyio", "pproxy", "pytest", "pytest-timeout"),
+            *("pytest-randomly", "mypy"),
+        ),
+        ("-k", "async", "-p", "no:randomly", "tests"),
+        commit=(
+            "https://github.com/psycopg/psycopg",
+            "83f110367cdd249cc0a352e2246ecea9e878e5a0",
+        ),
+        shadowing="psycopg",
+        runner=CACHING_PYTEST,
+        service="postgresql",
     ),
     Suite(
         "pyzmq",

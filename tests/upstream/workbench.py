@@ -49,8 +49,9 @@ class Workbench:
     def _prepare(self) -> Path:
         ready = self.folder / "ready"
         wanted = repr(self.suite)
-        source = sources.unpack(self.suite, self.folder)
+        source = self.folder / "source"
         if not ready.exists() or ready.read_text() != wanted:
+            sources.fetch(self.suite, self.folder)
             venv.create(self.folder / "venv", with_pip=True, clear=True)
             self._pip("install", self.suite.requirement, *self.suite.needs)
             ready.write_text(wanted)
