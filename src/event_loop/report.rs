@@ -25,6 +25,7 @@ impl NativeLoop {
     pub(super) fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
         match call.call(py, &self.contexts) {
             Ok(()) => Ok(()),
+            Err(error) if ends_loop(py, &error) => Err(error),
             Err(error) => {
                 let handle = call.into_handle(py, self).map_err(|_call| memory::exhausted())?;
                 self.callback_failed(py, &handle, error)
