@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import re
 
 import pytest
@@ -12,13 +15,51 @@ from recipes.pages import Page
 
 pytestmark = pytest.mark.native_only
 
+CELL_OF_A_RUNNING_KERNEL = """
+import sys
+
+from jupyter_client import BlockingKernelClient
+
+client = BlockingKernelClient(connection_file=sys.argv[1])
+client.load_connection_file()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+client.execute_interactive(
+    "import asyncio; print(type(asyncio.get_running_loop()).__module__)", timeout=60
+)
+client.stop_channels()
+"""
+
 
 def test_cells_of_a_kernel_run_on_the_loop(kitchen):
     here = kitchen("jupyter")
-    install, with_kernel, with_children = Page("jupyter").commands
+    install, with_kernel, with_children, _server = Page("jupyter").commands
     here.run(install)
     for command in (with_kernel, with_children):
         assert here.run(command) == "tokioloop.loop\n"
+
+
+def test_a_server_of_notebooks_runs_on_the_loop_and_so_do_its_kernels(kitchen):
+    [port] = free_ports(1)
+    here = kitchen("jupyter", port_8888=port)
+    settings = here.folder / ".jupyter" / "jupyter_server_config.json"
+    settings.parent.mkdir()
+    root = {"allow_root": True, "open_browser": False}
+    settings.write_text(json.dumps({"ServerApp": root, "IdentityProvider": {"token": "abc"}}))
+    server = here.start(Page("jupyter").commands[-1])
+
+    def kernel():
+        body, headers = json.dumps({"name": "python3"}), {"Authorization": "token abc"}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.request("POST", "/api/kernels", body, headers)
+            return json.load(connection.getresponse())["id"]
+
+    runtime = here.folder / ".local" / "share" / "jupyter" / "runtime"
+    connection_file = runtime / f"kernel-{here.wait_for(kernel, server)}.json"
+    (here.folder / "cell.py").write_text(CELL_OF_A_RUNNING_KERNEL)
+    assert here.run(f"python cell.py {connection_file}") == "tokioloop.loop\n"
+    assert f"tokioloop: process {server.pid} runs tokioloop.Loop" in here.logs()
 
 
 def test_ipython_awaits_on_the_loop(kitchen):
