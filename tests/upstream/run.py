@@ -22,7 +22,7 @@ from pathlib import Path
 
 from expected import EXPECTED
 from suites import SUITES, Suite
-from workbench import Run, Workbench
+from workbench import TIMEOUT, Run, Workbench
 
 #: How often a test is tried that passes on asyncio's loop and fails on another one.
 TRIES = 3
@@ -54,14 +54,20 @@ def failing_alone(theirs: Run, ours: Run) -> set[str]:
 
 def check(bench: Workbench) -> Verdict:
     verdict = Verdict(bench.suite)
+    timeout = TIMEOUT
     for loop in ("asyncio", *OTHERS):
-        verdict.runs[loop] = bench.run(loop)
-        made = ", ".join(f"{count} {name}" for name, count in verdict.runs[loop].loops.items())
-        print(f"  {bench.suite.name} on {loop}: {verdict.runs[loop].passed} passed; loops: {made}")
+        run = verdict.runs[loop] = bench.run(loop, timeout=timeout)
+        made = ", ".join(f"{count} {name}" for name, count in run.loops.items())
+        print(f"  {bench.suite.name} on {loop}: {run.passed} passed; loops: {made}", flush=True)
+        if run.stopped:
+            print(f"  {bench.suite.name} on {loop}: stopped after {run.seconds:.0f} s")
+        # Where tests hang until their own limit, the suite would take hours.
+        timeout = min(TIMEOUT, 120 + 3 * verdict.runs["asyncio"].seconds)
     for loop in OTHERS:
         failing = failing_alone(verdict.runs["asyncio"], verdict.runs[loop])
         for _ in range(1, TRIES):
-            if failing:
+            # What hung would hang again.
+            if failing and not verdict.runs[loop].stopped:
                 again = bench.run("asyncio", sorted(failing)), bench.run(loop, sorted(failing))
                 failing &= failing_alone(*again)
         verdict.alone[loop] = failing

@@ -30,6 +30,8 @@ def postgresql(folder: Path) -> Iterator[Service]:
                 "PGPORT": str(server.port),
                 "PGUSER": "postgres",
                 "PGDATABASE": "postgres",
+                # psycopg's tests leave out what needs a server unless they are told of one.
+                "PSYCOPG_TEST_DSN": f"host=127.0.0.1 port={server.port} user=postgres",
             }
         )
 

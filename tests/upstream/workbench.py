@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import venv
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ from services import SERVICES
 from suites import Suite
 
 INSIDE = Path(__file__).parent / "inside"
-#: Seconds that a suite may take on one loop.
+#: Seconds that a suite may take on asyncio's loop.
 TIMEOUT = 1800
 UVLOOP = "uvloop==0.22.1"
 
@@ -31,6 +32,9 @@ class Run:
     outcomes: Mapping[str, str]
     #: How many loops of which class the suite has made.
     loops: Counter[str]
+    seconds: float
+    #: The suite was stopped, because it took too long.
+    stopped: bool
 
     @property
     def passed(self) -> int:
@@ -63,8 +67,8 @@ class Workbench:
         pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
         subprocess.run([self.python, *pip, *args], check=True)
 
-    def run(self, loop: str, names: Iterable[str] = ()) -> Run:
-        """Run all tests, or those with these names."""
+    def run(self, loop: str, names: Iterable[str] = (), timeout: float = TIMEOUT) -> Run:
+        """Run all tests, or those with these names, for as many seconds."""
         path = self.folder / f"{loop}.jsonl"
         path.unlink(missing_ok=True)
         names = tuple(names)
@@ -74,6 +78,7 @@ class Workbench:
             make_service(Path(certificates)) as service,
             open(self.folder / f"{loop}{'-again' if names else ''}.log", "wb") as log,
         ):
+            started, stopped = time.monotonic(), False
             tests = (*(names or self.suite.arguments), *service.arguments)
             process = subprocess.Popen(
                 [self.python, *self.suite.runner, *tests],
@@ -92,8 +97,9 @@ class Workbench:
                 start_new_session=True,
             )
             try:
-                process.wait(TIMEOUT)
+                process.wait(timeout)
             except subprocess.TimeoutExpired:
+                stopped = True
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if not path.exists():
@@ -106,7 +112,7 @@ class Workbench:
                 loops[what] += value
             else:  # A test has several notes; one that was run again counts by how it ended.
                 outcomes[what] = value
-        return Run(outcomes, loops)
+        return Run(outcomes, loops, time.monotonic() - started, stopped)
 
     def _loop_path(self, loop: str) -> Path:
         """A folder that has the package of the loop, and no other."""
