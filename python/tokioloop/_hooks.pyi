@@ -37,6 +37,7 @@ class HookedLoop(_core.NativeLoop, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        **more: Any,
     ) -> asyncio.Transport: ...
     def _make_datagram_transport(
         self,

@@ -13,7 +13,7 @@ import socket
 import sys
 import weakref
 from asyncio import constants, trsock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 # The core calls the last three by name. They are loaded now, because a process that has no
@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 NATIVE_DATAGRAMS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-def overrides_datagram_calls(kind: type) -> bool:
-    """Return True if a class of sockets overrides a method that the core would bypass."""
-    return any(
-        getattr(kind, name, None) is not getattr(socket.socket, name)
-        for name in ("recvfrom", "send", "sendto")
+#: The methods of sockets that the core bypasses, and asyncio's transports call.
+DATAGRAM_CALLS = ("recvfrom", "send", "sendto")
+STREAM_CALLS = ("recv", "recv_into", "send", "sendmsg")
+
+
+def overrides(kind: type, calls: Sequence[str]) -> bool:
+    """Return True if a class of sockets overrides one of these methods."""
+    return kind is not socket.socket and any(
+        getattr(kind, name, None) is not getattr(socket.socket, name) for name in calls
     )
 
 
@@ -116,8 +120,12 @@ class Loop(
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **_unused: Any,
+        **more: Any,
     ) -> asyncio.Transport:
+        if overrides(type(sock), STREAM_CALLS):
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server, **more
+            )
         if sys.version_info >= (3, 12):
             self._ensure_fd_no_transport(sock)
         if sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -135,7 +143,7 @@ class Loop(
     ) -> asyncio.DatagramTransport:
         if sys.version_info >= (3, 12):
             self._ensure_fd_no_transport(sock)
-        if sock.family not in NATIVE_DATAGRAMS or overrides_datagram_calls(type(sock)):
+        if sock.family not in NATIVE_DATAGRAMS or overrides(type(sock), DATAGRAM_CALLS):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         return self._datagram_transport(sock, protocol, address, waiter, extra)
 

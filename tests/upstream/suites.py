@@ -160,7 +160,7 @@ SUITES = (
             *("psycopg[binary,pool]==3.3.4", "anyio", "pproxy", "pytest", "pytest-timeout"),
             *("pytest-randomly", "mypy"),
         ),
-        ("-k", "async", "-p", "no:randomly", "tests"),
+        ("-k", "async", "-m", "not slow", "-p", "no:randomly", "tests"),
         commit=(
             "https://github.com/psycopg/psycopg",
             "83f110367cdd249cc0a352e2246ecea9e878e5a0",
