@@ -26,7 +26,6 @@ async def fails():
 """
 
 OPENTELEMETRY = """
-import importlib.util
 import os
 
 os.environ["OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE"] = "work,fails"
@@ -90,7 +89,6 @@ asyncio.run(main())
 
 DDTRACE = """
 import contextvars
-import importlib.util
 import os
 import sys
 
@@ -280,7 +278,6 @@ def test_aiomonitor_lists_tasks(watched):
 
 
 CALL_GRAPH = """
-import importlib.util
 import os
 import sys
 
