@@ -7,13 +7,15 @@ code, and so behaves as it does on the running version of CPython.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextvars
 import socket
 import sys
 import weakref
 from asyncio import constants, trsock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from operator import attrgetter, is_not
 from typing import TYPE_CHECKING, Any
 
 # The core calls the last three by name. They are loaded now, because a process that has no
@@ -35,16 +37,27 @@ if TYPE_CHECKING:
 NATIVE_DATAGRAMS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-#: The methods of sockets that the core bypasses, and asyncio's transports call.
-DATAGRAM_CALLS = ("recvfrom", "send", "sendto")
-STREAM_CALLS = ("recv", "recv_into", "send", "sendmsg")
+#: The methods of sockets that the core bypasses, and asyncio's transports and listeners call.
+DATAGRAM_CALLS = attrgetter("recvfrom", "send", "sendto")
+STREAM_CALLS = attrgetter("recv", "recv_into", "send", "sendmsg")
+ACCEPT = socket.socket.accept
 
 
-def overrides(kind: type, calls: Sequence[str]) -> bool:
-    """Return True if a class of sockets overrides one of these methods."""
-    return kind is not socket.socket and any(
-        getattr(kind, name, None) is not getattr(socket.socket, name) for name in calls
-    )
+def overrides(kind: type, calls: Callable[[type], tuple[Any, ...]]) -> bool:
+    """Return True if a class of sockets has a method of its own in the place of one of these.
+
+    ``socket.socket`` itself has one where a program, or a tool that it uses, has replaced it.
+    """
+    try:
+        return any(map(is_not, calls(kind), calls(_socket.socket)))
+    except AttributeError:
+        return True  # something that only behaves like a socket
+
+
+def overrides_accept(kind: type) -> bool:
+    """Return True if listening by the core would bypass a method that accepts or carries data."""
+    # What is accepted is a ``socket.socket``, whichever class the listening socket is of.
+    return getattr(kind, "accept", None) is not ACCEPT or overrides(socket.socket, STREAM_CALLS)
 
 
 class Loop(
@@ -157,7 +170,9 @@ class Loop(
         *timeouts: float | None,
         **more: Any,
     ) -> None:
-        if self._overrides("_accept_connection", "_accept_connection2", "_make_socket_transport"):
+        if overrides_accept(type(sock)) or self._overrides(
+            "_accept_connection", "_accept_connection2", "_make_socket_transport"
+        ):
             # The native listener would bypass the program's own methods.
             super()._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more

@@ -93,3 +93,78 @@ def test_an_accepted_socket_of_a_class_of_ones_own(loop):
             await asyncio.sleep(0)
 
     loop.run_until_complete(scenario())
+
+
+def test_a_listening_socket_whose_class_accepts_in_a_way_of_its_own(loop):
+    class Listening(socket.socket):
+        def accept(self):
+            near, address = super().accept()
+            return Counting(near.family, near.type, 0, near.detach()), address
+
+    async def scenario():
+        kinds = []
+
+        async def answer(reader, writer):
+            kinds.append(type(writer.get_extra_info("socket")._sock))
+            await echo(reader, writer)
+
+        listening = Listening(socket.AF_INET, socket.SOCK_STREAM)
+        listening.bind(("127.0.0.1", 0))
+        async with await asyncio.start_server(answer, sock=listening):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            await writer.wait_closed()
+        assert kinds == [Counting]
+
+    loop.run_until_complete(scenario())
+
+
+def test_methods_that_replace_those_of_all_sockets_are_heard(loop, monkeypatch):
+    heard = []
+
+    def hearing(name):
+        replaced = getattr(socket.socket, name)
+
+        def method(self, *args):
+            heard.append(name)
+            return replaced(self, *args)
+
+        monkeypatch.setattr(socket.socket, name, method)
+
+    async def scenario():
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            await writer.wait_closed()
+        # The client's and the server's connections do both.
+        assert heard.count("send") == 2
+        assert heard.count("recv") >= 2
+
+    for name in ("recv", "send"):
+        hearing(name)
+    loop.run_until_complete(scenario())
+
+
+def test_datagrams_hear_methods_that_replace_those_of_all_sockets(loop, monkeypatch):
+    sent = []
+    send = socket.socket.sendto
+
+    def sendto(self, data, *address):
+        sent.append(data)
+        return send(self, data, *address)
+
+    async def scenario():
+        near, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+        near.sendto(b"hello", near.get_extra_info("sockname"))
+        near.close()
+        await asyncio.sleep(0)
+        assert sent == [b"hello"]
+
+    monkeypatch.setattr(socket.socket, "sendto", sendto)
+    loop.run_until_complete(scenario())
