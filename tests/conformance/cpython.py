@@ -127,9 +127,6 @@ EXPECTED_FAILURES: dict[str, str] = {
     "test_subprocess.SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published": (
         "it looks into the standard library's child watcher, which this loop does not need"
     ),
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined": (
-        "its listening socket is a mock, without a descriptor; the error is that of a selector"
-    ),
     "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data": (
         "it puts bytes into the standard library's TLS transport by a method made for this test"
     ),
