@@ -13,8 +13,9 @@
 //! - The functions marked `GIL` are called with it held. The others may be called without, in any
 //!   thread: they take no lock that a thread holds while it waits for the GIL.
 //! - None of them unwinds: the caller may have been compiled by another rustc.
-//! - The object between `park` and `release` is borrowed. The caller keeps it alive, and releases it
-//!   before it goes; a loop of tokioloop that closes calls it once, after its own release.
+//! - A target has a reference to its parked object: from `park` until the loop takes the object to call
+//!   it, or `unpark`, or `release`. The caller has a reference of its own until `release`, so that these
+//!   drop no last one. A loop of tokioloop that closes takes the object, too, and calls it.
 //! - The table is a static of an extension module, and modules are never unloaded.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -30,7 +31,7 @@ use crate::event_loop::wake_targets::{TableAddress, WakeTarget};
 use crate::ffi::object::Object;
 
 /// Raised with each change of [`BridgeApi`] or of what its functions promise.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 
 /// The class attribute that holds the capsule.
 pub(super) const ATTRIBUTE: &str = "_bridge";
@@ -67,13 +68,16 @@ pub(super) struct BridgeApi {
     pub begin: unsafe extern "C" fn(*const OpaqueTarget),
     /// A poll ended. Not 0 if it was woken meanwhile: then the caller must poll again.
     pub finish: unsafe extern "C" fn(*const OpaqueTarget) -> c_int,
-    /// GIL. Sets the object that wakes call; borrowed until `release`. It is called with the loop as
-    /// its argument when the loop closes, which releases it, too.
+    /// GIL. Sets the object that the next wake calls. It is called with the loop as its argument when
+    /// the loop closes, which releases it, too.
     pub park: unsafe extern "C" fn(event_loop: Object, *const OpaqueTarget, object: Object),
-    /// GIL. Wakes call no object from now on.
+    /// GIL. Wakes call no object until it is parked again.
+    pub unpark: unsafe extern "C" fn(*const OpaqueTarget),
+    /// GIL. As `unpark`, for ever: the target is about to be dropped.
     pub release: unsafe extern "C" fn(event_loop: Object, *const OpaqueTarget),
-    /// The number of references besides the owner's and the loop's own.
-    pub wakers: unsafe extern "C" fn(*const OpaqueTarget) -> usize,
+    /// GIL. Not 0 if an object is parked that nothing will wake any more. The collector may then count
+    /// the target's reference as the object's own.
+    pub is_forgotten: unsafe extern "C" fn(*const OpaqueTarget) -> c_int,
     /// GIL. Whether this thread runs the loop.
     pub runs_here: unsafe extern "C" fn(event_loop: Object) -> c_int,
 }
@@ -106,8 +110,9 @@ impl BridgeApi {
             begin,
             finish,
             park,
+            unpark,
             release,
-            wakers,
+            is_forgotten,
             runs_here,
         }
     }
@@ -153,12 +158,15 @@ unsafe extern "C" fn finish(target: *const OpaqueTarget) -> c_int {
     unsafe { borrow(target) }.wake_state.finish() as c_int
 }
 
-unsafe extern "C" fn wakers(target: *const OpaqueTarget) -> usize {
-    // SAFETY: the caller has a reference to a target that this crate made.
-    let target = unsafe { borrow(target) };
-    // SAFETY: the collector calls this, and holds the GIL.
-    let listed = target.is_listed(unsafe { Python::assume_attached() });
-    Arc::strong_count(&target) - 1 - usize::from(listed)
+unsafe extern "C" fn unpark(target: *const OpaqueTarget) {
+    // SAFETY: the caller has a reference to a target that this crate made, and holds the GIL.
+    let object = unsafe { borrow(target).take_object(Python::assume_attached()) };
+    drop(object);
+}
+
+unsafe extern "C" fn is_forgotten(target: *const OpaqueTarget) -> c_int {
+    // SAFETY: the caller has a reference to a target that this crate made, and holds the GIL.
+    unsafe { borrow(target).is_forgotten(Python::assume_attached()) }.into()
 }
 
 /// The table in the capsule that a loop's class has; `None` if it has none.

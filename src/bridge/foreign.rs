@@ -34,8 +34,8 @@ impl Carrier for Threadsafe {
 }
 
 fn deliver(py: Python<'_>, target: &WakeTarget) {
-    let Some(object) = target.object(py) else { return };
-    let event_loop = object.getattr(intern!(py, "_loop"));
+    let Some(object) = target.take_object(py) else { return };
+    let event_loop = object.bind(py).getattr(intern!(py, "_loop"));
     // The loop may be closed by now; then no task waits any more.
     let _ =
         event_loop.and_then(|it| it.call_method1(intern!(py, "call_soon_threadsafe"), (object,)));
@@ -47,14 +47,19 @@ unsafe extern "C" fn new_target(_event_loop: Object) -> *const OpaqueTarget {
 
 unsafe extern "C" fn park(_event_loop: Object, target: *const OpaqueTarget, object: Object) {
     // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, and the
-    // object stays until `release`, as the table asks of its callers.
-    unsafe { api::borrow(target).set_object(Python::assume_attached(), object) };
+    // object is alive.
+    let before = unsafe {
+        let object = Bound::from_borrowed_ptr(Python::assume_attached(), object);
+        api::borrow(target).park_object(object)
+    };
+    drop(before);
 }
 
 unsafe extern "C" fn release(_event_loop: Object, target: *const OpaqueTarget) {
     // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, as for
     // each call of this function.
-    unsafe { api::borrow(target).forget_object(Python::assume_attached()) };
+    let object = unsafe { api::borrow(target).take_object(Python::assume_attached()) };
+    drop(object);
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {

@@ -43,9 +43,12 @@ unsafe extern "C" fn park(event_loop: Object, target: *const OpaqueTarget, objec
     // SAFETY: callers through the table hold the GIL here.
     let held = unsafe { Python::assume_attached() };
     enter(held, (), |py| {
-        // SAFETY: the loop that `new_target` made the target on, so it is one of ours, and a target to
-        // which the caller has a reference. The object stays until the caller's `release`.
-        unsafe { NativeLoop::of(event_loop).park_target(py, &borrow(target), object) };
+        // SAFETY: the loop that `new_target` made the target on, so it is one of ours, a target to
+        // which the caller has a reference, and a live object.
+        unsafe {
+            let object = Bound::from_borrowed_ptr(py, object);
+            NativeLoop::of(event_loop).park_target(&borrow(target), object);
+        }
         Ok(())
     });
 }

@@ -57,6 +57,11 @@ impl WakeState {
         }
     }
 
+    /// Whether a poll is due.
+    pub fn is_woken(&self) -> bool {
+        self.0.load(Ordering::Acquire) & WOKEN != 0
+    }
+
     /// Asks for a poll, from any thread.
     pub fn wake(&self) -> Wake {
         match self.0.fetch_or(WOKEN, Ordering::AcqRel) {
@@ -75,7 +80,9 @@ mod tests {
         let state = WakeState::default();
         assert_eq!(state.wake(), Wake::Notify);
         assert_eq!(state.wake(), Wake::Coalesced);
+        assert!(state.is_woken());
         state.begin();
+        assert!(!state.is_woken());
         assert_eq!(state.finish(), Polled::Pending);
         assert_eq!(state.wake(), Wake::Notify);
     }

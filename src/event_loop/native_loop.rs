@@ -181,6 +181,7 @@ impl NativeLoop {
             descriptors.traverse(&visit)?;
         }
         self.unflushed.traverse(&visit)?;
+        self.wake_targets.traverse(&visit)?;
         self.contexts.traverse(&visit)
     }
 }

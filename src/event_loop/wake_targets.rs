@@ -1,25 +1,36 @@
 //! Wake targets: Python objects that wakers of Rust futures call back on a loop, from any thread.
 //!
 //! A waker holds a target, which is no Python object: it is kept, woken and dropped without the
-//! GIL. The object it stands for is only borrowed. Its owner takes it back
-//! (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nothing.
+//! GIL. The object it stands for is parked in it, and the loop takes it out to call it. Its owner takes
+//! it back (`NativeLoop::release_target`) before it goes, so a waker that outlives it wakes nothing.
 //!
 //! `table`, `wake_state` and `carrier` are for any thread; `object` and `place` are the GIL's. A target is in
 //! its loop's `parked` from the first `park_target` to `release_target` or the end of the loop, and
 //! `place` is its index there, or `usize::MAX`. Closing takes the whole list, and from each target its
 //! object, before that is called.
+//!
+//! # What the collector sees
+//!
+//! The reference to a parked object belongs to whoever can have it called. Until a wake that is any
+//! waker: to the collector, somebody outside. From the wake on it is the loop alone, which visits the
+//! object as its own: a loop that never runs again takes it along. And once no waker is left that
+//! could wake, it is nobody (`is_forgotten`), and the object counts the reference as its own. A wake
+//! may come in the midst of a collection, but `is_woken` turns only from false to true there, and a
+//! target without wakers is never woken: so no reference is counted twice.
 
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::driver::mailbox::{Mailbox, Park};
 use crate::driver::reactor::Reactor;
 use crate::driver::wake_state::{Wake, WakeState};
-use crate::ffi::gil::{GilCell, GilFlag};
-use crate::ffi::object::{self, Object};
+use crate::ffi::gil::{GilCell, GilFlag, PySlot};
+use crate::ffi::object;
 
 /// Lists that grew beyond this many are given back after a burst.
 const WORTH_KEEPING: usize = 1024;
@@ -44,8 +55,8 @@ pub struct WakeTarget {
     table: TableAddress,
     pub wake_state: WakeState,
     carrier: Arc<dyn Carrier>,
-    /// Borrowed; null unless parked.
-    object: GilFlag<Object>,
+    /// Parked, and not taken out yet.
+    object: PySlot,
     /// Where the loop's list of parked targets has it.
     place: GilFlag<usize>,
 }
@@ -56,7 +67,7 @@ impl WakeTarget {
             table,
             wake_state: WakeState::default(),
             carrier,
-            object: GilFlag::new(std::ptr::null_mut()),
+            object: PySlot::empty(),
             place: GilFlag::new(usize::MAX),
         })
     }
@@ -68,26 +79,33 @@ impl WakeTarget {
         }
     }
 
-    /// The object to call, if it is there still.
-    pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: null, or alive: the caller of `set_object` promised that it stays until another one
-        // is set.
-        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.object.get(py)) }
+    /// Takes out the object to call, if it is there still.
+    pub fn take_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.object.take(py)
+    }
+
+    /// Parks an object; returns what was parked before.
+    #[must_use]
+    pub fn park_object(&self, object: Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+        let py = object.py();
+        self.object.replace(py, Some(object.unbind()))
     }
 
     /// In the loop's list of parked targets.
-    pub fn is_listed(&self, py: Python<'_>) -> bool {
+    fn is_listed(&self, py: Python<'_>) -> bool {
         self.place.get(py) != usize::MAX
     }
 
-    pub fn forget_object(&self, py: Python<'_>) {
-        self.object.set(py, std::ptr::null_mut());
-    }
-
-    /// # Safety
-    /// `object` must be null, or stay alive until another one takes its place.
-    pub unsafe fn set_object(&self, py: Python<'_>, object: Object) {
-        self.object.set(py, object);
+    /// Whether an object is parked that nothing will wake any more: besides the owner's and the loop's
+    /// there is no reference left.
+    pub fn is_forgotten(self: &Arc<Self>, py: Python<'_>) -> bool {
+        let kept = 1 + usize::from(self.is_listed(py));
+        if !self.object.is_set(py) || Arc::strong_count(self) > kept {
+            return false;
+        }
+        // A wake by the waker that went last is seen below.
+        fence(Ordering::Acquire);
+        !self.wake_state.is_woken()
     }
 }
 
@@ -129,11 +147,11 @@ impl WakeTargets {
     }
 
     /// Gives the objects of the targets that were woken.
-    pub(super) fn collect<'py>(&self, py: Python<'py>, mut ready: impl FnMut(Bound<'py, PyAny>)) {
+    pub(super) fn collect(&self, py: Python<'_>, mut ready: impl FnMut(Py<PyAny>)) {
         let mut woken = self.woken.take(py);
         if self.mailbox.take(&mut woken) {
             for target in woken.drain(..) {
-                if let Some(object) = target.object(py) {
+                if let Some(object) = target.take_object(py) {
                     ready(object);
                 }
             }
@@ -164,18 +182,23 @@ impl WakeTargets {
     }
 
     /// See `NativeLoop::park_target`.
-    ///
-    /// # Safety
-    /// `object` must stay alive until `release`, or until `close` calls it.
-    pub(super) unsafe fn park(&self, py: Python<'_>, target: &Arc<WakeTarget>, object: Object) {
-        // SAFETY: the caller's promise; both take the object out.
-        unsafe { target.set_object(py, object) };
-        if target.place.get(py) == usize::MAX {
+    pub(super) fn park(&self, target: &Arc<WakeTarget>, object: Bound<'_, PyAny>) {
+        let py = object.py();
+        let before = target.park_object(object);
+        if !target.is_listed(py) {
             self.parked.with(py, |parked| {
                 target.place.set(py, parked.len());
                 parked.push(Arc::clone(target));
             });
         }
+        drop(before);
+    }
+
+    /// Visits the objects that the loop alone is going to call.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(parked) = self.parked.peek(visit) else { return Ok(()) };
+        let woken = parked.iter().filter(|target| target.wake_state.is_woken());
+        woken.into_iter().try_for_each(|target| target.object.traverse(visit))
     }
 
     /// How many objects wait for a wake.
@@ -185,7 +208,7 @@ impl WakeTargets {
 
     /// See `NativeLoop::release_target`.
     pub(super) fn release(&self, py: Python<'_>, target: &Arc<WakeTarget>) {
-        target.forget_object(py);
+        let object = target.take_object(py);
         let place = target.place.get(py);
         target.place.set(py, usize::MAX);
         self.parked.with(py, |parked| {
@@ -198,6 +221,7 @@ impl WakeTargets {
                 }
             }
         });
+        drop(object);
     }
 
     /// Tells the parked objects, with the loop as the argument, that no wake will come any more.
@@ -206,10 +230,9 @@ impl WakeTargets {
         self.mailbox.close();
         for target in self.parked.take(py) {
             target.place.set(py, usize::MAX);
-            let Some(object) = target.object(py) else { continue };
-            target.forget_object(py);
-            if let Err(error) = object.call1((event_loop,)) {
-                error.write_unraisable(py, Some(&object));
+            let Some(object) = target.take_object(py) else { continue };
+            if let Err(error) = object.call1(py, (event_loop,)) {
+                error.write_unraisable(py, Some(object.bind(py)));
             }
         }
     }

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use super::NativeLoop;
 use super::queue::Entry;
 use super::wake_targets::{self, TableAddress, WakeTarget};
-use crate::ffi::object::Object;
 
 impl NativeLoop {
     /// Makes ready entries of the targets that were woken.
@@ -22,7 +21,7 @@ impl NativeLoop {
         self.wake_targets.collect(py, |object| {
             // The thread that woke it may be asked again, and wake again at once.
             self.set_answered(py, true);
-            self.push(py, Entry::Native(object.unbind(), wake_targets::call));
+            self.push(py, Entry::Native(object, wake_targets::call));
         });
     }
 
@@ -36,13 +35,9 @@ impl NativeLoop {
         Ok(self.wake_targets.add(py, table))
     }
 
-    /// From now on a wake calls `object`, which is borrowed until `release_target`.
-    ///
-    /// # Safety
-    /// `object` must stay alive until `release_target`, or until the loop closes and calls it.
-    pub unsafe fn park_target(&self, py: Python<'_>, target: &Arc<WakeTarget>, object: Object) {
-        // SAFETY: the caller's promise.
-        unsafe { self.wake_targets.park(py, target, object) };
+    /// The next wake calls `object`, once.
+    pub fn park_target(&self, target: &Arc<WakeTarget>, object: Bound<'_, PyAny>) {
+        self.wake_targets.park(target, object);
     }
 
     /// The object goes; wakes from now on call nothing.

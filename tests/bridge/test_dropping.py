@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -455,3 +456,66 @@ def test_a_long_chain_is_dropped(extension_programs, kind):
         """
     )
     assert done.stdout == "dropped\n"
+
+
+@pytest.mark.parametrize("woken_by", ["the thread of the loop", "another thread"])
+def test_a_loop_that_never_runs_again_takes_woken_futures_along(inline, extension, woken_by):
+    """A receiver keeps its last waker: for the collector nothing outside must count it."""
+
+    def forget():
+        channel = extension.Oneshot()
+        loop = inline.factory()
+        task = asyncio.ensure_future(channel.receive(), loop=loop)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert channel.send("too late") if woken_by != "another thread" else in_thread(channel)
+        return weakref.ref(loop), weakref.ref(task)
+
+    def in_thread(channel):
+        sent = []
+        thread = threading.Thread(target=lambda: sent.append(channel.send("too late")))
+        thread.start()
+        thread.join()
+        return sent == [True]
+
+    kept = [ref for _ in range(10) for ref in forget()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(3):
+            gc.collect()
+    assert [ref() for ref in kept if ref() is not None] == []
+
+
+def test_the_collector_leaves_a_woken_future_to_a_loop_that_runs(inline, extension):
+    async def main():
+        channel, results = extension.Oneshot(), []
+
+        async def waits():
+            results.append(await channel.receive())
+
+        # No reference is left but the one of the waker, and after the wake the loop's.
+        task = weakref.ref(asyncio.ensure_future(waits()))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            gc.collect()
+            assert task() is not None
+        assert channel.send("on time")
+        for _ in range(2):
+            gc.collect()
+            assert task() is not None
+        while not results:
+            await asyncio.sleep(0)
+            gc.collect()
+        return results
+
+    assert inline.run(main) == ["on time"]
+
+
+def test_an_awaitable_that_is_stepped_by_hand_and_dropped_drops_its_future(inline, extension, flag):
+    async def main():
+        awaitable = extension.never(flag)
+        awaitable.send(None)
+        assert not flag.dropped
+        del awaitable
+        return flag.dropped
+
+    assert inline.run(main)

@@ -37,7 +37,6 @@ pub(in crate::bridge) fn new<'py>(
         yielded: null_mut(),
         link: Link::Foreign,
         phase: Phase::Fresh,
-        held: false,
     };
     // Tracked by the collector once it refers to something.
     // SAFETY: the class of this layout.

@@ -5,9 +5,11 @@
 //! the loop calls once a waker woke it. Woken by its own poll, it yields `None`, and asyncio steps the
 //! task again.
 //!
-//! While a waker can wake it the awaitable refers to itself: a task that only a waker knows of is not
-//! garbage. (To the collector the reference is one from outside until the last waker is gone; then
-//! it is a cycle like others.)
+//! While a waker can wake it the yielded future is kept by the target: so a task that only a waker knows of
+//! is not garbage, for the yielded future has its wake-up function. To the collector that reference is
+//! one from outside, and after the wake one of the loop's. Once the last waker is gone it counts as the
+//! yielded future's own: then they are a cycle like others. A waker that the future itself owns is one
+//! from outside as well.
 //!
 //! # States
 //!
@@ -26,14 +28,12 @@
 //! what the field held.
 //!
 //! The yielded future is made once, borrows the awaitable, and may outlive it: `take_apart` and
-//! `dealloc` disown it before any other code can look. The loop borrows the yielded future from `park`
-//! to `release`.
+//! `dealloc` disown it before any other code can look. The target keeps the yielded future from `park`
+//! until the loop calls it, or another one steps the awaitable (`unpark`), or it ends (`release`).
 //!
 //! # What frees it
 //!
-//! The last reference, through the trashcan: a future may own another awaitable. `held` says that one
-//! of the references is its own; `let_go` gives that up when it is woken or stepped, and `end` as the
-//! last thing it does.
+//! The last reference, through the trashcan: a future may own another awaitable.
 
 // Each module uses only modules named before it: state, yielded, steps, class.
 mod class;

@@ -42,8 +42,6 @@ pub(super) struct AwaitableObject {
     pub yielded: Object,
     pub link: Link,
     pub phase: Phase,
-    /// Refers to itself.
-    pub held: bool,
 }
 
 // SAFETY: the layout is C's and starts with the head; the offset is that of the weak references, and
@@ -52,16 +50,6 @@ unsafe impl NativeClass for AwaitableObject {
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
 
     references!(event_loop, yielded);
-
-    /// With only our own reference to the target left no new waker can be made. Without a target it is
-    /// being taken apart, and gives up the reference to itself last.
-    unsafe fn refers_to_itself(this: *mut Self) -> bool {
-        // SAFETY: the caller's promise; a target is kept until the end.
-        unsafe {
-            let target = (*this).target;
-            (*this).held && !target.is_null() && ((*this).link.api().wakers)(target) == 0
-        }
-    }
 
     unsafe fn clear(this: *mut Self) {
         // SAFETY: the caller's promise; the collector has a reference.
@@ -113,13 +101,13 @@ impl Awaitable<'_> {
         unsafe { (*self.fields()).phase }
     }
 
-    /// Gives up the reference to itself; the caller has another one.
-    pub(super) fn let_go(&self) {
+    /// No wake calls the yielded future any more: the awaitable is stepped by other code than the loop.
+    pub(super) fn unpark(&self) {
         let this = self.fields();
-        // SAFETY: our layout; the reference that `park` made.
+        // SAFETY: our layout; a target is kept until the end, and the yielded future is ours, too.
         unsafe {
-            if std::mem::replace(&mut (*this).held, false) {
-                ffi::Py_DECREF(self.as_any().as_ptr());
+            if !(*this).target.is_null() {
+                ((*this).link.api().unpark)((*this).target);
             }
         }
     }
@@ -137,13 +125,12 @@ impl Awaitable<'_> {
 
     /// Drops the future and everything else.
     pub(super) fn end(&self, phase: Phase) {
-        // SAFETY: alive; the reference to itself is given up when nothing else is left to do.
+        // SAFETY: an awaitable, which `self` keeps alive.
         unsafe { take_apart(self.py(), self.fields(), phase) };
-        self.let_go();
     }
 }
 
-/// Drops everything but the reference to itself.
+/// Drops everything.
 ///
 /// # Safety
 /// `this` must be of our layout; it need not have a reference any more.
@@ -213,6 +200,18 @@ unsafe impl NativeClass for YieldedObject {
     const VECTORCALL: Option<usize> = Some(offset_of!(Self, vectorcall));
 
     references!(callback, context, message, event_loop);
+
+    /// Parked in a target that nothing will wake any more.
+    unsafe fn refers_to_itself(this: *mut Self) -> bool {
+        // SAFETY: the caller's promise; an owner is alive, and what is parked in its target is this.
+        unsafe {
+            let owner = (*this).owner.cast::<AwaitableObject>();
+            if owner.is_null() || (*owner).target.is_null() {
+                return false;
+            }
+            ((*owner).link.api().is_forgotten)((*owner).target) != 0
+        }
+    }
 }
 
 /// Prepares it to be yielded.

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::state::{Awaitable, Phase, arm, drop_within, is_awaited};
@@ -98,7 +97,7 @@ impl<'py> Awaitable<'py> {
             Phase::Suspended if self.is_awaited() => {
                 return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
             }
-            Phase::Suspended => self.let_go(),
+            Phase::Suspended => self.unpark(),
             _ => return Err(self.refusal()),
         }
         self.poll()
@@ -176,10 +175,6 @@ impl<'py> Awaitable<'py> {
             (*this).phase = Phase::Suspended;
             arm((*this).yielded);
             ((*this).link.api().park)(event_loop.as_ptr(), (*this).target, (*this).yielded);
-            if !(*this).held {
-                (*this).held = true;
-                ffi::Py_INCREF(self.as_any().as_ptr());
-            }
             Ok(Bound::from_borrowed_ptr(py, (*this).yielded))
         }
     }

@@ -84,10 +84,6 @@ impl<'py> Yielded<'py> {
         let py = self.py();
         // SAFETY: a yielded future, which `self` keeps alive, with the GIL held.
         unsafe { (*self.fields()).woken = true };
-        let owner = self.owner();
-        if let Some(owner) = &owner {
-            owner.let_go();
-        }
         let context = self.take(|this| &mut this.context);
         let Some(callback) = self.take(|this| &mut this.callback) else { return Ok(()) };
         let call = || {
