@@ -29,6 +29,7 @@ use pyo3::types::PyType;
 
 use crate::event_loop::wake_targets::{TableAddress, WakeTarget};
 use crate::ffi::object::Object;
+use crate::ffi::trampoline::enter;
 
 /// Raised with each change of [`BridgeApi`] or of what its functions promise.
 const ABI: u32 = 2;
@@ -159,9 +160,16 @@ unsafe extern "C" fn finish(target: *const OpaqueTarget) -> c_int {
 }
 
 unsafe extern "C" fn unpark(target: *const OpaqueTarget) {
-    // SAFETY: the caller has a reference to a target that this crate made, and holds the GIL.
-    let object = unsafe { borrow(target).take_object(Python::assume_attached()) };
-    drop(object);
+    // SAFETY: callers through the table hold the GIL here.
+    let held = unsafe { Python::assume_attached() };
+    // SAFETY: the caller has a reference to a target that this crate made.
+    let target = unsafe { borrow(target) };
+    if target.is_parked(held) {
+        enter(held, (), |py| {
+            drop(target.take_object(py));
+            Ok(())
+        });
+    }
 }
 
 unsafe extern "C" fn is_forgotten(target: *const OpaqueTarget) -> c_int {

@@ -46,20 +46,25 @@ unsafe extern "C" fn new_target(_event_loop: Object) -> *const OpaqueTarget {
 }
 
 unsafe extern "C" fn park(_event_loop: Object, target: *const OpaqueTarget, object: Object) {
-    // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, and the
-    // object is alive.
-    let before = unsafe {
-        let object = Bound::from_borrowed_ptr(Python::assume_attached(), object);
-        api::borrow(target).park_object(object)
-    };
-    drop(before);
+    // SAFETY: callers through the table hold the GIL here.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, (), |py| {
+        // SAFETY: a target of this file's, to which the caller has a reference, and a live object.
+        let (target, object) =
+            unsafe { (api::borrow(target), Bound::from_borrowed_ptr(py, object)) };
+        drop(target.park_object(object));
+        Ok(())
+    });
 }
 
 unsafe extern "C" fn release(_event_loop: Object, target: *const OpaqueTarget) {
-    // SAFETY: a target of this file's, to which the caller has a reference; the GIL is held, as for
-    // each call of this function.
-    let object = unsafe { api::borrow(target).take_object(Python::assume_attached()) };
-    drop(object);
+    // SAFETY: callers through the table hold the GIL here.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, (), |py| {
+        // SAFETY: a target of this file's, to which the caller has a reference.
+        drop(unsafe { api::borrow(target) }.take_object(py));
+        Ok(())
+    });
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {

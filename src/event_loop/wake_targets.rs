@@ -91,6 +91,10 @@ impl WakeTarget {
         self.object.replace(py, Some(object.unbind()))
     }
 
+    pub fn is_parked(&self, py: Python<'_>) -> bool {
+        self.object.is_set(py)
+    }
+
     /// In the loop's list of parked targets.
     fn is_listed(&self, py: Python<'_>) -> bool {
         self.place.get(py) != usize::MAX
@@ -100,7 +104,7 @@ impl WakeTarget {
     /// there is no reference left.
     pub fn is_forgotten(self: &Arc<Self>, py: Python<'_>) -> bool {
         let kept = 1 + usize::from(self.is_listed(py));
-        if !self.object.is_set(py) || Arc::strong_count(self) > kept {
+        if !self.is_parked(py) || Arc::strong_count(self) > kept {
             return false;
         }
         // A wake by the waker that went last is seen below.

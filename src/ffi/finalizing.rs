@@ -246,7 +246,7 @@ mod tests {
         "finish",
         "keep",
         "wake",
-        "wakers",
+        "is_forgotten",
     ];
 
     /// The table's functions that get a loop.
