@@ -326,13 +326,14 @@ def test_call_soon_threadsafe_races_with_close_without_harm(loop_factory):
         assert heard == ["Event loop is closed"] * 2
 
 
-def test_threads_that_never_stop_scheduling_do_not_outrun_the_loop(loop_factory):
+@pytest.mark.parametrize("turns", [500, 5_000])
+def test_threads_that_never_stop_scheduling_do_not_outrun_the_loop(loop_factory, turns):
     """The callbacks take longer than it takes to schedule them, and yet each iteration ends."""
     loop = loop_factory()
     errors = []
 
     def work():
-        for _ in range(500):
+        for _ in range(turns):
             pass
 
     def flood():
@@ -343,7 +344,7 @@ def test_threads_that_never_stop_scheduling_do_not_outrun_the_loop(loop_factory)
             errors.append(str(error))
 
     async def several_iterations():
-        for _ in range(20):
+        for _ in range(10):
             await asyncio.sleep(0)
 
     threads = [threading.Thread(target=flood) for _ in range(2)]
