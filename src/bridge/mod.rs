@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | of this very crate ([`register`](crate::register)) | where it is awaited | the loop: timers and sockets of tokio are served by the loop's own reactor |
 //! | a `tokioloop.Loop` that was compiled apart | where it is awaited | pyo3-async-runtimes |
-//! | any other | by a task of pyo3-async-runtimes, as without this crate | pyo3-async-runtimes |
+//! | any other | by a task, from the call on, as with pyo3-async-runtimes | pyo3-async-runtimes |
 //!
 //! Which of them it is turns out at run time. A loop compiled apart is used through a table of C
 //! functions; if its version is not this crate's, the functions here raise `ImportError`.
@@ -52,11 +52,12 @@
 //! The garbage collector cannot look into a Rust future: a cycle of references that leads through
 //! one is found only once the future is dropped.
 
-// Each module uses only modules named before it: admission, errors, running; api, own, foreign,
-// link; local, future, tasks; awaitable; outgoing, incoming; spawning, streams.
+// Each module uses only modules named before it: admission, errors, running; port; api, own, foreign,
+// link; local, future, tasks, eager; awaitable; outgoing, incoming; spawning, streams.
 mod admission;
 mod api;
 mod awaitable;
+mod eager;
 mod errors;
 mod foreign;
 mod future;
@@ -65,6 +66,7 @@ mod link;
 mod local;
 mod outgoing;
 mod own;
+mod port;
 mod running;
 mod spawning;
 mod streams;

@@ -9,10 +9,10 @@ use pyo3_async_runtimes::tokio::{get_current_locals, scope, scope_local};
 
 use super::admission::admit;
 use super::awaitable::new_awaitable;
+use super::eager;
 use super::future::{self, ObjectFuture};
 use super::link::Link;
 use super::running::running_loop;
-use super::tasks;
 
 /// Makes a Rust future awaitable in Python.
 ///
@@ -44,7 +44,7 @@ where
     if let Some(running) = running_loop(py)?
         && let Link::Foreign = Link::to(&running)?
     {
-        return tasks::awaitable(py, get_current_locals(py)?, fut);
+        return eager::spawn_future(py, get_current_locals(py)?, fut);
     }
     new_awaitable(py, future::sendable(fut), name_of::<F>())
 }
@@ -62,7 +62,7 @@ where
 {
     admit(py)?;
     if let Link::Foreign = Link::to(&locals.event_loop(py))? {
-        return tasks::awaitable(py, locals, fut);
+        return eager::spawn_future(py, locals, fut);
     }
     new_awaitable(py, future::sendable(scope(locals, fut)), name_of::<F>())
 }

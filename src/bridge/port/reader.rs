@@ -1,0 +1,110 @@
+//! The objects that a loop has of its port.
+
+use std::mem::forget;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::Port;
+use super::wake::register;
+use crate::bridge::running::running_loop;
+use crate::ffi::finalizing;
+
+/// What the loop calls when letters have arrived. The port closes with its reader.
+#[pyclass(frozen, module = "tokioloop._core")]
+pub(super) struct Reader {
+    pub(super) port: Arc<Port>,
+    kind: Kind,
+    /// The port closes with this reader, which shows the port's objects to the collector. No other reader
+    /// of the port does so at the same time. Changes with the GIL held, for the collector's sake.
+    owns: AtomicBool,
+}
+
+enum Kind {
+    /// In the loop's selector, for as long as the loop is open.
+    Registered,
+    /// In the loop's queue, for one call. A loop that is closed drops the call.
+    Once,
+}
+
+impl Reader {
+    pub(super) fn registered(port: &Arc<Port>) -> Self {
+        Self { port: Arc::clone(port), kind: Kind::Registered, owns: true.into() }
+    }
+
+    pub(super) fn once(port: &Arc<Port>) -> Self {
+        Self { port: Arc::clone(port), kind: Kind::Once, owns: true.into() }
+    }
+
+    /// The port outlives this reader.
+    pub(super) fn disown(&self, _py: Python<'_>) {
+        self.owns.store(false, Ordering::Relaxed);
+    }
+}
+
+#[pymethods]
+impl Reader {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        finalizing::guard();
+        if let Kind::Once = self.kind {
+            self.disown(py);
+        }
+        // In a forked child the bytes belong to the parent, which reads from the same socket.
+        if self.port.is_inherited() { Ok(()) } else { self.port.deliver(py) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.owns.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Never locked: it takes the GIL to lock it, and that is the collector's now.
+        let Ok(shelf) = self.port.shelf.try_lock() else { return Ok(()) };
+        shelf.objects().try_for_each(|kept| {
+            // Locals are not visited: tasks of tokio's have them, too.
+            visit.call(&kept.object)
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        finalizing::guard();
+        if self.owns.load(Ordering::Relaxed) {
+            self.port.close(py);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        finalizing::guard();
+        if self.port.is_inherited() {
+            // What it holds may be half changed by a thread that the child does not have.
+            forget(Arc::clone(&self.port));
+        } else if self.owns.load(Ordering::Relaxed) {
+            // SAFETY: readers are Python objects, or about to be: they are dropped with the GIL held.
+            self.port.close(unsafe { Python::assume_attached() });
+        }
+    }
+}
+
+/// Registers a reader in the thread of its loop. A loop that is closed before drops both.
+#[pyclass(frozen, module = "tokioloop._core")]
+pub(super) struct Registrar {
+    reader: Py<Reader>,
+}
+
+impl Registrar {
+    pub(super) fn new(reader: Bound<'_, Reader>) -> Self {
+        Self { reader: reader.unbind() }
+    }
+}
+
+#[pymethods]
+impl Registrar {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        finalizing::guard();
+        let Some(event_loop) = running_loop(py)? else { return Ok(()) };
+        register(&event_loop, self.reader.bind(py))
+    }
+}

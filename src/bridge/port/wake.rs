@@ -1,0 +1,158 @@
+//! How a loop is woken that has letters.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pyo3::exceptions::PyNotImplementedError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::loop_ref::LoopRef;
+use super::reader::Reader;
+use super::{Port, lock};
+use crate::bridge::running::running_loop;
+use crate::ffi::finalizing;
+use pyo3_async_runtimes::tokio::get_runtime;
+
+/// How a loop is woken that has letters.
+pub(super) enum Wake {
+    /// A socket that the loop watches.
+    Socket { reading: UnixStream, writing: UnixStream },
+    /// `call_soon_threadsafe`, in a thread for blocking calls: for loops that can watch no socket. Such a
+    /// port closes when it finds the loop closed.
+    Threadsafe { event_loop: LoopRef },
+}
+
+impl Wake {
+    pub(super) fn choose(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // Not inherited by other programs: std opens all descriptors that way.
+        let pair = UnixStream::pair().and_then(|(reading, writing)| {
+            reading.set_nonblocking(true)?;
+            writing.set_nonblocking(true)?;
+            Ok(Self::Socket { reading, writing })
+        });
+        // Without a free descriptor there is the other way.
+        pair.or_else(|_| Self::threadsafe(event_loop))
+    }
+
+    fn threadsafe(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self::Threadsafe { event_loop: LoopRef::to(event_loop)? })
+    }
+
+    /// What the loop is to watch.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Socket { reading, .. } => Some(reading.as_raw_fd()),
+            Self::Threadsafe { .. } => None,
+        }
+    }
+
+    /// Wakes the loop; in any thread, without the GIL and without waiting for it.
+    pub(super) fn wake(self: &Arc<Self>, port: &Arc<Port>) {
+        match **self {
+            Self::Socket { ref writing, .. } => {
+                // A full socket wakes the loop as well. Both of its ends are open here.
+                let mut writing = writing;
+                while let Err(error) = writing.write(&[0])
+                    && error.kind() == ErrorKind::Interrupted
+                {}
+            }
+            Self::Threadsafe { .. } => {
+                let (wake, for_thread) = (Arc::clone(self), Arc::clone(port));
+                let call = move || {
+                    let _ = finalizing::try_attach(|py| wake.call_threadsafe(py, &for_thread));
+                };
+                // tokio panics where the system has no thread left. The next letter tries again.
+                let spawned =
+                    catch_unwind(AssertUnwindSafe(|| drop(get_runtime().spawn_blocking(call))));
+                if spawned.is_err() {
+                    lock(&port.inbox).signalled = false;
+                }
+            }
+        }
+    }
+
+    fn call_threadsafe(&self, py: Python<'_>, port: &Arc<Port>) {
+        let Self::Threadsafe { event_loop } = self else { return };
+        let call = || -> PyResult<()> {
+            let event_loop = event_loop.get(py)?;
+            let closed = |it: &Bound<'_, PyAny>| it.call_method0("is_closed")?.is_truthy();
+            let Some(event_loop) = event_loop.filter(|it| !closed(it).unwrap_or(false)) else {
+                port.close(py);
+                return Ok(());
+            };
+            let reader = Reader::once(port);
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (reader,))?;
+            Ok(())
+        };
+        if let Err(error) = call() {
+            lock(&port.inbox).signalled = false;
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Takes the wake-ups that have arrived.
+    pub(super) fn clear(&self) {
+        match self {
+            Self::Socket { reading, .. } => {
+                let (mut reading, mut bytes) = (reading, [0; 64]);
+                loop {
+                    match reading.read(&mut bytes) {
+                        Ok(count) if count == bytes.len() => {}
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        _ => return,
+                    }
+                }
+            }
+            Self::Threadsafe { .. } => {}
+        }
+    }
+}
+
+/// Whether the loop runs in another thread, which alone may change what it watches.
+pub(super) fn runs_elsewhere(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    if running_loop(py)?.is_some_and(|it| it.is(event_loop)) {
+        return Ok(false);
+    }
+    event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()
+}
+
+/// Has the loop watch the socket. If it cannot it is woken in the other way from now on.
+pub(super) fn register(event_loop: &Bound<'_, PyAny>, reader: &Bound<'_, Reader>) -> PyResult<()> {
+    static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = event_loop.py();
+    let port = &reader.get().port;
+    let wake = lock(&port.inbox).wake.clone();
+    let Some(descriptor) = wake.as_ref().and_then(|it| it.descriptor()) else { return Ok(()) };
+    let failed = match event_loop.getattr(intern!(py, "add_reader")) {
+        Ok(add_reader) => {
+            // A loop runs a reader in the context that was current when it was added. An empty one
+            // keeps nothing alive, and no letter sees another caller's variables.
+            let context = CONTEXT.import(py, "contextvars", "Context")?.call0()?;
+            let args = (add_reader, descriptor, reader);
+            match context.call_method1(intern!(py, "run"), args) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(error) => error,
+    };
+    drop(failed);
+    let other = Arc::new(Wake::threadsafe(event_loop)?);
+    reader.get().disown(py);
+    let waiting = {
+        let mut inbox = lock(&port.inbox);
+        inbox.wake = Some(Arc::clone(&other));
+        inbox.signalled
+    };
+    if waiting {
+        other.wake(port);
+    }
+    Ok(())
+}
