@@ -15,31 +15,37 @@ use crate::ffi::gil::GilFlag;
 /// So many entries may wait before a thread has to.
 const BACKLOG: usize = 1024;
 
-/// So many entries are added between two pauses at most, where the pauses do not help: the loop's
-/// thread is in a long callback, and may not even want the GIL.
-const BETWEEN_VAIN_PAUSES: u32 = 256;
-
 /// Enough for the kernel to run the thread that the GIL was let go for. As short as timers are.
 const PAUSE: Duration = Duration::from_micros(1);
+
+/// After so many pauses in vain, each four times as long as the one before, more than one entry is
+/// added between two.
+const LONGER_PAUSES: u32 = 6;
+
+/// So many entries are added between two pauses at most.
+const BETWEEN_VAIN_PAUSES: u32 = 1024;
 
 pub(super) struct Backpressure {
     /// How many entries had run when a thread paused last.
     served: GilFlag<Ticket>,
-    /// How many entries are added between two pauses, and how many of them are left.
-    between: GilFlag<u32>,
+    /// How many pauses were in vain since.
+    vain: GilFlag<u32>,
+    /// How many entries are added until the next pause.
     left: GilFlag<u32>,
 }
 
 impl Backpressure {
     pub(super) const fn new() -> Self {
-        Self { served: GilFlag::new(0), between: GilFlag::new(1), left: GilFlag::new(1) }
+        Self { served: GilFlag::new(0), vain: GilFlag::new(0), left: GilFlag::new(1) }
     }
 
     /// How long a thread should let go of the GIL that has just added an entry.
     ///
-    /// Always, if the loop has gone on since the last pause: however long its callbacks take, a thread
-    /// adds one entry a turn of the loop's. If it has not, another such thread may have got the GIL, and
-    /// the next pause comes soon; but ever later, for the loop may be busy without wanting the GIL.
+    /// If the loop has gone on since the last pause, however little, a short one will do: the thread has
+    /// to wait for the GIL then. If it has not, the loop's thread may not have got the GIL: another such
+    /// thread took it, or the processors are busy. So the pauses become longer, and leave both to the
+    /// loop. Only when that does not help either they become rare: the loop is in a long callback, and
+    /// may not even want the GIL.
     #[inline]
     pub(super) fn pause(&self, py: Python<'_>, ready: &Ready) -> Option<Duration> {
         if ready.len() < BACKLOG {
@@ -47,7 +53,7 @@ impl Backpressure {
         }
         if self.served.get(py) != ready.served() {
             self.served.set(py, ready.served());
-            self.between.set(py, 1);
+            self.vain.set(py, 0);
             self.left.set(py, 1);
             return Some(PAUSE);
         }
@@ -56,9 +62,10 @@ impl Backpressure {
         if left > 0 {
             return None;
         }
-        let between = (2 * self.between.get(py)).min(BETWEEN_VAIN_PAUSES);
-        self.between.set(py, between);
-        self.left.set(py, between);
-        Some(PAUSE)
+        let vain = (self.vain.get(py) + 1).min(2 * u32::BITS);
+        self.vain.set(py, vain);
+        let between = 1_u32.checked_shl(vain.saturating_sub(LONGER_PAUSES));
+        self.left.set(py, between.unwrap_or(u32::MAX).min(BETWEEN_VAIN_PAUSES));
+        Some(PAUSE * 4_u32.pow(vain.min(LONGER_PAUSES)))
     }
 }
