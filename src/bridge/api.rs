@@ -159,7 +159,7 @@ unsafe extern "C" fn finish(target: *const OpaqueTarget) -> c_int {
     unsafe { borrow(target) }.wake_state.finish() as c_int
 }
 
-unsafe extern "C" fn unpark(target: *const OpaqueTarget) {
+pub(super) unsafe extern "C" fn unpark(target: *const OpaqueTarget) {
     // SAFETY: callers through the table hold the GIL here.
     let held = unsafe { Python::assume_attached() };
     // SAFETY: the caller has a reference to a target that this crate made.

@@ -9,20 +9,22 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::tokio as upstream;
 use tokio::sync::oneshot;
 
 use crate::bridge::errors::rust_panic;
 use crate::bridge::port::{Kept, Key, Port};
+use crate::bridge::tasks;
 use crate::ffi::finalizing;
-use pyo3_async_runtimes::TaskLocals;
-use pyo3_async_runtimes::tokio as upstream;
+use crate::ffi::gil::GilCell;
 
 /// Makes an asyncio future of the result of a Rust future, which is spawned at once.
 pub(super) fn spawn_future<F, T>(
@@ -43,10 +45,11 @@ where
     let key = port.keep(py, Kept { object: object.clone().unbind(), locals })?;
     let delivery = Delivery { port: Arc::clone(&port), key, deliver: Some(deliver::<T>) };
     let (sender, cancelled) = oneshot::channel();
-    let callback = DoneCallback { port, key, cancel: Mutex::new(Some(sender)) };
+    let callback = DoneCallback { port, key, cancel: GilCell::new(Some(sender)) };
     // If this fails the delivery is dropped, and the kept future with it.
     object.call_method1(intern!(py, "add_done_callback"), (callback,))?;
-    runtime.spawn(Work { future: Some(scoped), cancelled: Some(cancelled), delivery });
+    let work = Work { future: Some(scoped), cancelled: Some(cancelled), delivery };
+    runtime.spawn(tasks::guarded(work));
     Ok(object)
 }
 
@@ -138,10 +141,6 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        finalizing::guard();
-        if finalizing::has_begun() {
-            return Poll::Pending;
-        }
         // SAFETY: of the fields only `future` is pinned: it is not moved out of below, and the struct has
         // no `Drop`.
         let this = unsafe { self.get_unchecked_mut() };
@@ -184,7 +183,7 @@ where
 struct DoneCallback {
     port: Arc<Port>,
     key: Key,
-    cancel: Mutex<Option<oneshot::Sender<()>>>,
+    cancel: GilCell<Option<oneshot::Sender<()>>>,
 }
 
 #[pymethods]
@@ -194,7 +193,7 @@ impl DoneCallback {
         // It is there unless the result was delivered.
         let Some(kept) = self.port.take(py, self.key) else { return Ok(()) };
         let cancelled = future.call_method0(intern!(py, "cancelled"))?.is_truthy()?;
-        let sender = self.cancel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sender = self.cancel.take(py);
         // A result that others set does not stop the Rust future, which may have more to do.
         if let Some(sender) = sender.filter(|_| cancelled) {
             let _ = sender.send(());

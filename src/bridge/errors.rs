@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3_async_runtimes::err::RustPanic;
 
 use crate::ffi::arguments::Arg;
@@ -14,6 +14,19 @@ use crate::ffi::trampoline::panic_text;
 pub(super) fn rust_panic(payload: &(dyn std::any::Any + Send)) -> PyErr {
     let text = panic_text(payload).unwrap_or("unknown error");
     RustPanic::new_err(format!("rust future panicked: {text}"))
+}
+
+/// Hands an exception that no caller gets to the loop's exception handler.
+pub(super) fn tell<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    message: impl IntoPyObject<'py>,
+    error: &PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let about = PyDict::new(py);
+    about.set_item("message", message)?;
+    about.set_item("exception", error.value(py))?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (about,)).map(drop)
 }
 
 /// The exception that the arguments of a coroutine's `throw` mean.

@@ -59,13 +59,8 @@ unsafe extern "C" fn park(_event_loop: Object, target: *const OpaqueTarget, obje
 }
 
 unsafe extern "C" fn release(_event_loop: Object, target: *const OpaqueTarget) {
-    // SAFETY: callers through the table hold the GIL here.
-    let held = unsafe { Python::assume_attached() };
-    enter(held, (), |py| {
-        // SAFETY: a target of this file's, to which the caller has a reference.
-        drop(unsafe { api::borrow(target) }.take_object(py));
-        Ok(())
-    });
+    // SAFETY: callers hold the GIL here, and have a reference to the target, as `unpark` asks.
+    unsafe { api::unpark(target) };
 }
 
 unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {

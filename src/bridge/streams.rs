@@ -16,12 +16,12 @@ use futures_core::Stream;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pyo3::{IntoPyObject, IntoPyObjectExt, PyTraverseError, PyVisit};
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::tokio as upstream;
 
 use super::admission::admit;
+use super::errors::tell;
 use super::incoming::into_future_with_locals;
 use super::outgoing::future_into_py;
 use crate::driver::fork::Mutex;
@@ -163,22 +163,16 @@ impl Stream for Items {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Ok(item))) => Poll::Ready(Some(item)),
             Poll::Ready(Some(Err(error))) => {
-                finalizing::attach(|py| report(py, &self.0.locals, error));
+                finalizing::attach(|py| report(py, &self.0.locals, &error));
                 Poll::Ready(None)
             }
         }
     }
 }
 
-fn report(py: Python<'_>, locals: &TaskLocals, error: PyErr) {
-    let tell = |error: PyErr| -> PyResult<()> {
-        let about = PyDict::new(py);
-        about.set_item("message", "An async generator that became a Rust stream raised")?;
-        about.set_item("exception", error.into_value(py))?;
-        let event_loop = locals.event_loop(py);
-        event_loop.call_method1(intern!(py, "call_exception_handler"), (about,)).map(drop)
-    };
-    if let Err(error) = tell(error) {
+fn report(py: Python<'_>, locals: &TaskLocals, error: &PyErr) {
+    let message = "An async generator that became a Rust stream raised";
+    if let Err(error) = tell(&locals.event_loop(py), message, error) {
         error.write_unraisable(py, None);
     }
 }

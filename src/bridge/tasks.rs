@@ -4,22 +4,30 @@
 //! interpreter exits, see [`finalizing`].
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use crate::ffi::finalizing;
 
 /// The future, polled in guarded threads, and never again once the interpreter goes down.
-pub(super) async fn guarded<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| {
+pub(super) fn guarded<F: Future>(future: F) -> Guarded<F> {
+    Guarded(future)
+}
+
+/// See [`guarded`]. Not an `async` function's future, which would have room for the future twice.
+pub(super) struct Guarded<F>(F);
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         finalizing::guard();
         if finalizing::has_begun() {
             return Poll::Pending;
         }
-        future.as_mut().poll(context)
-    })
-    .await
+        // SAFETY: the field is pinned as the whole is; it is never moved out.
+        unsafe { self.map_unchecked_mut(|this| &mut this.0) }.poll(context)
+    }
 }
 
 /// The function, called in a guarded thread.

@@ -97,6 +97,11 @@ impl<T> Inbox<T> {
         if inside.parked { Park::Sleep } else { Park::Mail }
     }
 
+    /// The owner could not be woken: the poster of the next letter is to try again.
+    pub(crate) fn repark(&self) {
+        self.inside.lock().parked = true;
+    }
+
     /// The owner blocks no longer.
     pub(crate) fn unpark(&self) {
         self.inside.lock().parked = false;

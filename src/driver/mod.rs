@@ -7,10 +7,9 @@
 //! | `mailbox` | letters to a loop from any thread, which end its sleep |
 //! | `wake_state` | whether a future that is polled by hand has to be polled again |
 //! | `fork` | how many forks there were, and locks that no fork catches locked |
-//! | `per_process` | values that a forked child makes anew |
 //! | `sys` | the platform: the contract, and a folder for each that fulfils it |
 //!
-//! `reactor` uses `events` and `fork`; `mailbox` uses both as well, `per_process` the latter. `sys` uses none of them, and
+//! `reactor` uses `events` and `fork`; `mailbox` uses both as well. `sys` uses none of them, and
 //! may be used from anywhere in the crate.
 //!
 //! This code runs with or without the GIL and knows nothing of Python: it uses no other room of
@@ -19,7 +18,6 @@
 pub(crate) mod events;
 pub(crate) mod fork;
 pub(crate) mod mailbox;
-pub(crate) mod per_process;
 pub(crate) mod reactor;
 pub(crate) mod sys;
 pub(crate) mod wake_state;

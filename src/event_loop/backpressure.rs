@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_micros(1);
 /// added between two.
 const LONGER_PAUSES: u32 = 6;
 
-/// So many entries are added between two pauses at most.
-const BETWEEN_VAIN_PAUSES: u32 = 1024;
+/// From one pause in vain to the next that number doubles, so often at most: 1,024 entries.
+const RARER_PAUSES: u32 = 10;
 
 pub(super) struct Backpressure {
     /// How many entries had run when a thread paused last.
@@ -62,10 +62,9 @@ impl Backpressure {
         if left > 0 {
             return None;
         }
-        let vain = (self.vain.get(py) + 1).min(2 * u32::BITS);
+        let vain = (self.vain.get(py) + 1).min(LONGER_PAUSES + RARER_PAUSES);
         self.vain.set(py, vain);
-        let between = 1_u32.checked_shl(vain.saturating_sub(LONGER_PAUSES));
-        self.left.set(py, between.unwrap_or(u32::MAX).min(BETWEEN_VAIN_PAUSES));
+        self.left.set(py, 1 << vain.saturating_sub(LONGER_PAUSES));
         Some(PAUSE * 4_u32.pow(vain.min(LONGER_PAUSES)))
     }
 }

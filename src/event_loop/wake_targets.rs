@@ -201,8 +201,8 @@ impl WakeTargets {
     /// Visits the objects that the loop alone is going to call.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(parked) = self.parked.peek(visit) else { return Ok(()) };
-        let woken = parked.iter().filter(|target| target.wake_state.is_woken());
-        woken.into_iter().try_for_each(|target| target.object.traverse(visit))
+        let mut woken = parked.iter().filter(|target| target.wake_state.is_woken());
+        woken.try_for_each(|target| target.object.traverse(visit))
     }
 
     /// How many objects wait for a wake.

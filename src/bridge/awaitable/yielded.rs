@@ -32,6 +32,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyType};
 
 use super::state::{Awaitable, AwaitableObject, Phase, YieldedObject, is_awaited};
+use crate::bridge::errors;
 use crate::event_loop::ends_loop;
 use crate::ffi::arguments::Args;
 use crate::ffi::class::{self, Definition, ObjectRef, object_getter, slot};
@@ -113,11 +114,8 @@ impl<'py> Yielded<'py> {
         if ends_loop(py, &error) {
             return Err(error);
         }
-        let about = PyDict::new(py);
-        about.set_item("message", memory::text(py, "Exception in callback {}", (callback,))?)?;
-        about.set_item("exception", error.into_value(py))?;
-        self.event_loop().call_method1(intern!(py, "call_exception_handler"), (about,))?;
-        Ok(())
+        let message = memory::text(py, "Exception in callback {}", (callback,))?;
+        errors::tell(&self.event_loop(), message, &error)
     }
 
     fn event_loop(&self) -> Bound<'py, PyAny> {

@@ -19,12 +19,12 @@
 //! Kept objects lead back to the loop: a future knows its loop. The reader shows them to CPython's
 //! collector, so a loop that is dropped without being closed is collected nevertheless.
 //!
-//! # Locks
+//! # Who may touch what
 //!
-//! Two, and neither is held while Python code or a letter runs, or while anything is dropped. `inbox` is
-//! taken by all threads. `shelf` is only taken with the GIL held: the collector depends on that, for
-//! it must find the shelf unlocked. A forked child touches neither (another thread of its parent's may
-//! have held the inbox's): a parent's port is dead in the child.
+//! Any thread posts to `inbox` and reads `wake`, behind locks that no forked child finds locked. The shelf
+//! and the registry of ports are the GIL's. Nothing is held while Python code or a letter runs, or while
+//! anything is dropped. A forked child has its parent's sockets in common with it: a parent's port is
+//! dead there, and neither read from nor written to.
 
 mod loop_ref;
 mod reader;
@@ -32,22 +32,23 @@ mod registry;
 mod shelf;
 mod wake;
 
-use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use self::reader::{Reader, Registrar};
 use self::shelf::Shelf;
 pub(crate) use self::shelf::{Kept, Key};
 use self::wake::{Wake, register, runs_elsewhere};
-use crate::bridge::errors::rust_panic;
+use crate::bridge::errors::{rust_panic, tell};
 use crate::bridge::running::running_loop;
-use crate::driver::fork;
+use crate::driver::fork::{self, Mutex};
+use crate::driver::mailbox::{Inbox, Park, Posted};
+use crate::event_loop::ends_loop;
+use crate::ffi::gil::GilCell;
 
 /// What the loop's thread is to do. A letter that fails leaves its exception set (`PyErr::restore`).
 pub(crate) type Letter = Box<dyn FnOnce(Python<'_>) + Send>;
@@ -56,21 +57,10 @@ pub(crate) type Letter = Box<dyn FnOnce(Python<'_>) + Send>;
 pub(crate) struct Port {
     /// `fork::count` of the process that made it.
     forks: u32,
-    inbox: Mutex<Inbox>,
-    shelf: Mutex<Shelf>,
-}
-
-#[derive(Default)]
-struct Inbox {
-    letters: Vec<Letter>,
-    /// The loop has been woken since it last emptied the inbox.
-    signalled: bool,
+    inbox: Inbox<Letter>,
     /// None once the port is closed.
-    wake: Option<Arc<Wake>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    wake: Mutex<Option<Arc<Wake>>>,
+    shelf: GilCell<Shelf>,
 }
 
 /// Drops a value whose destructor may panic.
@@ -89,9 +79,11 @@ impl Port {
         let by_reader = wake.descriptor().is_some();
         let port = Arc::new(Self {
             forks: fork::count(),
-            inbox: Mutex::new(Inbox { wake: Some(Arc::new(wake)), ..Inbox::default() }),
-            shelf: Mutex::new(Shelf::default()),
+            inbox: Inbox::default(),
+            wake: Mutex::new(Some(Arc::new(wake))),
+            shelf: GilCell::new(Shelf::default()),
         });
+        port.park();
         if let Some(other) = registry::insert(event_loop, &port)? {
             return Ok(other);
         }
@@ -114,24 +106,32 @@ impl Port {
         if self.is_inherited() {
             return drop_quietly(letter);
         }
-        let mut inbox = lock(&self.inbox);
-        let Some(wake) = &inbox.wake else {
-            drop(inbox);
-            return drop_quietly(letter);
-        };
-        let wake = (!inbox.signalled).then(|| Arc::clone(wake));
-        inbox.signalled = true;
-        inbox.letters.push(letter);
-        drop(inbox);
+        // A closed inbox drops the letter, whose destructor may panic.
+        let posted = catch_unwind(AssertUnwindSafe(|| self.inbox.post(letter)));
+        if let Ok(Posted::OwnerSleeps) = posted {
+            self.wake();
+        }
+    }
+
+    /// Ends the loop's sleep, in any thread.
+    fn wake(self: &Arc<Self>) {
+        let wake = self.wake.lock().clone();
         if let Some(wake) = wake {
             wake.wake(self);
+        }
+    }
+
+    /// From now on the poster of the next letter wakes the loop. Letters that have come already do it here.
+    fn park(self: &Arc<Self>) {
+        if self.inbox.park() == Park::Mail {
+            self.wake();
         }
     }
 
     /// Keeps an object until it is taken, or the port closes; an error if it has closed.
     pub(crate) fn keep(&self, py: Python<'_>, kept: Kept) -> PyResult<Key> {
         if !self.is_inherited() {
-            return lock(&self.shelf).put(kept).map_err(|kept| {
+            return self.shelf.with(py, |shelf| shelf.put(kept)).map_err(|kept| {
                 kept.drop(py);
                 PyRuntimeError::new_err("Event loop is closed")
             });
@@ -141,8 +141,8 @@ impl Port {
     }
 
     /// A kept object, if it is still there.
-    pub(crate) fn take(&self, _py: Python<'_>, key: Key) -> Option<Kept> {
-        if self.is_inherited() { None } else { lock(&self.shelf).take(key) }
+    pub(crate) fn take(&self, py: Python<'_>, key: Key) -> Option<Kept> {
+        if self.is_inherited() { None } else { self.shelf.with(py, |shelf| shelf.take(key)) }
     }
 
     /// Whether a fork lies between the process that made the port and this one.
@@ -152,17 +152,12 @@ impl Port {
 
     /// Runs the letters that have arrived, in their order. Only `KeyboardInterrupt` and `SystemExit` are
     /// returned, the first of them; other exceptions are reported.
-    fn deliver(&self, py: Python<'_>) -> PyResult<()> {
-        let wake = lock(&self.inbox).wake.clone();
+    fn deliver(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let wake = self.wake.lock().clone();
         let Some(wake) = wake else { return Ok(()) };
-        // The bytes go first: of a byte that is written after this the letter may be taken below
-        // already, and the loop is woken for nothing. The other way round a wake-up would be lost.
         wake.clear();
-        let letters = {
-            let mut inbox = lock(&self.inbox);
-            inbox.signalled = false;
-            take(&mut inbox.letters)
-        };
+        let mut letters = Vec::new();
+        self.inbox.take(&mut letters);
         let mut interrupt = None;
         for letter in letters {
             let run = || {
@@ -174,14 +169,13 @@ impl Port {
                 Ok(Some(error)) => error,
                 Err(payload) => rust_panic(&*payload),
             };
-            if error.is_instance_of::<PyKeyboardInterrupt>(py)
-                || error.is_instance_of::<PySystemExit>(py)
-            {
+            if ends_loop(py, &error) {
                 interrupt.get_or_insert(error);
             } else {
                 report(py, error);
             }
         }
+        self.park();
         interrupt.map_or(Ok(()), Err)
     }
 
@@ -190,27 +184,26 @@ impl Port {
         if self.is_inherited() {
             return;
         }
-        let inbox = take(&mut *lock(&self.inbox));
-        let kept = lock(&self.shelf).close();
+        let wake = self.wake.lock().take();
+        let mut letters = Vec::new();
+        self.inbox.take(&mut letters);
+        letters.into_iter().for_each(drop_quietly);
+        let _ = catch_unwind(AssertUnwindSafe(|| self.inbox.close()));
+        let kept = self.shelf.with(py, Shelf::close);
         registry::remove(py, self);
-        inbox.letters.into_iter().for_each(drop_quietly);
         kept.into_iter().for_each(|it| it.drop(py));
-        drop(inbox.wake);
+        drop(wake);
     }
 }
 
 /// Tells the loop that runs here of an exception that no caller gets.
 fn report(py: Python<'_>, error: PyErr) {
-    let tell = || -> PyResult<bool> {
+    let told = catch_unwind(AssertUnwindSafe(|| -> PyResult<bool> {
         let Some(event_loop) = running_loop(py)? else { return Ok(false) };
-        let details = PyDict::new(py);
-        details.set_item("message", "Exception while a Rust future's result was delivered")?;
-        details.set_item("exception", error.value(py))?;
-        event_loop.call_method1(intern!(py, "call_exception_handler"), (details,))?;
+        tell(&event_loop, "Exception while a Rust future's result was delivered", &error)?;
         Ok(true)
-    };
-    match catch_unwind(AssertUnwindSafe(tell)) {
-        Ok(Ok(true)) => {}
-        _ => error.write_unraisable(py, None),
+    }));
+    if !matches!(told, Ok(Ok(true))) {
+        error.write_unraisable(py, None);
     }
 }

@@ -1,8 +1,6 @@
 //! The objects that a loop has of its port.
 
-use std::mem::forget;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -11,6 +9,7 @@ use super::Port;
 use super::wake::register;
 use crate::bridge::running::running_loop;
 use crate::ffi::finalizing;
+use crate::ffi::gil::GilFlag;
 
 /// What the loop calls when letters have arrived. The port closes with its reader.
 #[pyclass(frozen, module = "tokioloop._core")]
@@ -18,8 +17,8 @@ pub(super) struct Reader {
     pub(super) port: Arc<Port>,
     kind: Kind,
     /// The port closes with this reader, which shows the port's objects to the collector. No other reader
-    /// of the port does so at the same time. Changes with the GIL held, for the collector's sake.
-    owns: AtomicBool,
+    /// of the port does so at the same time.
+    owns: GilFlag<bool>,
 }
 
 enum Kind {
@@ -31,16 +30,16 @@ enum Kind {
 
 impl Reader {
     pub(super) fn registered(port: &Arc<Port>) -> Self {
-        Self { port: Arc::clone(port), kind: Kind::Registered, owns: true.into() }
+        Self { port: Arc::clone(port), kind: Kind::Registered, owns: GilFlag::new(true) }
     }
 
     pub(super) fn once(port: &Arc<Port>) -> Self {
-        Self { port: Arc::clone(port), kind: Kind::Once, owns: true.into() }
+        Self { port: Arc::clone(port), kind: Kind::Once, owns: GilFlag::new(true) }
     }
 
     /// The port outlives this reader.
-    pub(super) fn disown(&self, _py: Python<'_>) {
-        self.owns.store(false, Ordering::Relaxed);
+    pub(super) fn disown(&self, py: Python<'_>) {
+        self.owns.set(py, false);
     }
 }
 
@@ -56,11 +55,11 @@ impl Reader {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if !self.owns.load(Ordering::Relaxed) {
+        // SAFETY: the collector holds the GIL.
+        if !self.owns.get(unsafe { Python::assume_attached() }) {
             return Ok(());
         }
-        // Never locked: it takes the GIL to lock it, and that is the collector's now.
-        let Ok(shelf) = self.port.shelf.try_lock() else { return Ok(()) };
+        let Some(shelf) = self.port.shelf.peek(&visit) else { return Ok(()) };
         shelf.objects().try_for_each(|kept| {
             // Locals are not visited: tasks of tokio's have them, too.
             visit.call(&kept.object)
@@ -69,7 +68,7 @@ impl Reader {
 
     fn __clear__(&self, py: Python<'_>) {
         finalizing::guard();
-        if self.owns.load(Ordering::Relaxed) {
+        if self.owns.get(py) {
             self.port.close(py);
         }
     }
@@ -78,12 +77,10 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         finalizing::guard();
-        if self.port.is_inherited() {
-            // What it holds may be half changed by a thread that the child does not have.
-            forget(Arc::clone(&self.port));
-        } else if self.owns.load(Ordering::Relaxed) {
-            // SAFETY: readers are Python objects, or about to be: they are dropped with the GIL held.
-            self.port.close(unsafe { Python::assume_attached() });
+        // SAFETY: readers are Python objects, or about to be: they are dropped with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        if self.owns.get(py) {
+            self.port.close(py);
         }
     }
 }

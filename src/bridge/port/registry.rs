@@ -1,15 +1,15 @@
 //! The ports of this process, by the addresses of their loops.
 //!
-//! The lock is only taken with the GIL held, and a forked child has a registry of its own.
+//! A forked child finds its parent's here, and takes none of them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::Port;
 use super::loop_ref::LoopRef;
-use super::{Port, lock};
-use crate::driver::per_process::PerProcess;
+use crate::ffi::gil::GilCell;
 
 struct Entry {
     /// Another loop may have the address by now.
@@ -17,13 +17,7 @@ struct Entry {
     port: Arc<Port>,
 }
 
-type Ports = HashMap<usize, Entry>;
-
-static PORTS: PerProcess<Mutex<Ports>> = PerProcess::new();
-
-fn ports() -> MutexGuard<'static, Ports> {
-    lock(PORTS.get_or_init(Mutex::default))
-}
+static PORTS: GilCell<BTreeMap<usize, Entry>> = GilCell::new(BTreeMap::new());
 
 fn address(event_loop: &Bound<'_, PyAny>) -> usize {
     event_loop.as_ptr() as usize
@@ -31,9 +25,10 @@ fn address(event_loop: &Bound<'_, PyAny>) -> usize {
 
 pub(super) fn find(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Port>>> {
     let py = event_loop.py();
-    let known = ports()
-        .get(&address(event_loop))
-        .map(|it| (it.event_loop.clone_ref(py), Arc::clone(&it.port)));
+    let known = PORTS.with(py, |ports| {
+        let entry = ports.get(&address(event_loop)).filter(|it| !it.port.is_inherited());
+        entry.map(|it| (it.event_loop.clone_ref(py), Arc::clone(&it.port)))
+    });
     let Some((known, port)) = known else { return Ok(None) };
     Ok(known.get(py)?.is_some_and(|it| it.is(event_loop)).then_some(port))
 }
@@ -44,38 +39,35 @@ pub(super) fn insert(
     port: &Arc<Port>,
 ) -> PyResult<Option<Arc<Port>>> {
     let py = event_loop.py();
-    let known = LoopRef::to(event_loop)?;
+    let entry = Entry { event_loop: LoopRef::to(event_loop)?, port: Arc::clone(port) };
     sweep(py)?;
-    loop {
-        if let Some(other) = find(event_loop)? {
-            return Ok(Some(other));
-        }
-        let mut ports = ports();
-        let stale = ports.remove(&address(event_loop));
-        if stale.is_none() {
-            let entry = Entry { event_loop: known, port: Arc::clone(port) };
-            ports.insert(address(event_loop), entry);
-            return Ok(None);
-        }
-        drop(ports);
-        drop(stale);
+    if let Some(other) = find(event_loop)? {
+        return Ok(Some(other));
     }
+    // Nothing since the look has run Python code, or let go of the GIL.
+    let stale = PORTS.with(py, |ports| ports.insert(address(event_loop), entry));
+    drop(stale);
+    Ok(None)
 }
 
 /// Forgets the loops that are gone whose ports had no reader to be closed by.
 fn sweep(py: Python<'_>) -> PyResult<()> {
-    let known: Vec<_> = ports().iter().map(|(at, it)| (*at, it.event_loop.clone_ref(py))).collect();
+    let known: Vec<_> = PORTS.with(py, |ports| {
+        ports.iter().map(|(at, it)| (*at, it.event_loop.clone_ref(py))).collect()
+    });
     for (at, event_loop) in known {
         if event_loop.get(py)?.is_none() {
-            let gone = ports().remove(&at);
+            let gone = PORTS.with(py, |ports| ports.remove(&at));
             drop(gone);
         }
     }
     Ok(())
 }
 
-pub(super) fn remove(_py: Python<'_>, port: &Port) {
-    let closed: Vec<_> =
-        ports().extract_if(|_, it| std::ptr::eq(&*it.port, port)).map(|(_, it)| it).collect();
+pub(super) fn remove(py: Python<'_>, port: &Port) {
+    let closed = PORTS.with(py, |ports| {
+        let at = ports.iter().find(|(_, it)| std::ptr::eq(&*it.port, port)).map(|(at, _)| *at);
+        at.and_then(|at| ports.remove(&at))
+    });
     drop(closed);
 }

@@ -3,9 +3,9 @@
 use std::mem::take;
 
 use pyo3::prelude::*;
+use pyo3_async_runtimes::TaskLocals;
 
 use super::drop_quietly;
-use pyo3_async_runtimes::TaskLocals;
 
 /// A Python object in a port's keeping, with the locals of its task, whose last handle is thus dropped
 /// with the GIL held.

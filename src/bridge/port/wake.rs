@@ -10,13 +10,13 @@ use pyo3::exceptions::PyNotImplementedError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3_async_runtimes::tokio::get_runtime;
 
+use super::Port;
 use super::loop_ref::LoopRef;
 use super::reader::Reader;
-use super::{Port, lock};
 use crate::bridge::running::running_loop;
 use crate::ffi::finalizing;
-use pyo3_async_runtimes::tokio::get_runtime;
 
 /// How a loop is woken that has letters.
 pub(super) enum Wake {
@@ -70,7 +70,7 @@ impl Wake {
                 let spawned =
                     catch_unwind(AssertUnwindSafe(|| drop(get_runtime().spawn_blocking(call))));
                 if spawned.is_err() {
-                    lock(&port.inbox).signalled = false;
+                    port.inbox.repark();
                 }
             }
         }
@@ -90,7 +90,7 @@ impl Wake {
             Ok(())
         };
         if let Err(error) = call() {
-            lock(&port.inbox).signalled = false;
+            port.inbox.repark();
             error.write_unraisable(py, None);
         }
     }
@@ -124,35 +124,36 @@ pub(super) fn runs_elsewhere(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Has the loop watch the socket. If it cannot it is woken in the other way from now on.
 pub(super) fn register(event_loop: &Bound<'_, PyAny>, reader: &Bound<'_, Reader>) -> PyResult<()> {
+    let port = &reader.get().port;
+    let wake = port.wake.lock().clone();
+    let Some(descriptor) = wake.as_ref().and_then(|it| it.descriptor()) else { return Ok(()) };
+    if watch(event_loop, descriptor, reader)? {
+        return Ok(());
+    }
+    let other = Arc::new(Wake::threadsafe(event_loop)?);
+    reader.get().disown(event_loop.py());
+    let socket = port.wake.lock().replace(Arc::clone(&other));
+    drop(socket);
+    // For the letters that have come: their wake-up is lost with the socket.
+    other.wake(port);
+    Ok(())
+}
+
+/// Whether the loop can watch descriptors, and watches this one from now on.
+fn watch(
+    event_loop: &Bound<'_, PyAny>,
+    descriptor: RawFd,
+    reader: &Bound<'_, Reader>,
+) -> PyResult<bool> {
     static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = event_loop.py();
-    let port = &reader.get().port;
-    let wake = lock(&port.inbox).wake.clone();
-    let Some(descriptor) = wake.as_ref().and_then(|it| it.descriptor()) else { return Ok(()) };
-    let failed = match event_loop.getattr(intern!(py, "add_reader")) {
-        Ok(add_reader) => {
-            // A loop runs a reader in the context that was current when it was added. An empty one
-            // keeps nothing alive, and no letter sees another caller's variables.
-            let context = CONTEXT.import(py, "contextvars", "Context")?.call0()?;
-            let args = (add_reader, descriptor, reader);
-            match context.call_method1(intern!(py, "run"), args) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(error) => error,
-    };
-    drop(failed);
-    let other = Arc::new(Wake::threadsafe(event_loop)?);
-    reader.get().disown(py);
-    let waiting = {
-        let mut inbox = lock(&port.inbox);
-        inbox.wake = Some(Arc::clone(&other));
-        inbox.signalled
-    };
-    if waiting {
-        other.wake(port);
+    let Ok(add_reader) = event_loop.getattr(intern!(py, "add_reader")) else { return Ok(false) };
+    // A loop runs a reader in the context that was current when it was added. An empty one keeps
+    // nothing alive, and no letter sees another caller's variables.
+    let context = CONTEXT.import(py, "contextvars", "Context")?.call0()?;
+    match context.call_method1(intern!(py, "run"), (add_reader, descriptor, reader)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use crate::events::{Events, Key};
-use crate::mailbox::{Mailbox, Park};
+use crate::mailbox::{Inbox, Mailbox, Park, Posted};
 use crate::wake_state::{Polled, Wake, WakeState};
 
 /// Runs a model; with `LOOM_MAX_PREEMPTIONS` in the environment through more orders.
@@ -310,5 +310,81 @@ fn letters_are_seen_whole_and_in_order() {
         mailbox.take(&mut letters);
         seen.extend(letters.drain(..).map(|it| it.0.get()));
         assert_eq!(seen, [0, 1]);
+    });
+}
+
+/// As a loop that sleeps on a descriptor of its own: what was written to it, and what it was woken for.
+#[derive(Default)]
+struct Port {
+    inbox: Inbox<usize>,
+    written: AtomicUsize,
+}
+
+impl Port {
+    fn new() -> Arc<Self> {
+        let port = Self::default();
+        assert_eq!(port.inbox.park(), Park::Sleep);
+        Arc::new(port)
+    }
+
+    fn post(&self, letter: usize) {
+        if self.inbox.post(letter) == Posted::OwnerSleeps {
+            self.written.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The loop's call, if it was woken.
+    fn deliver(&self, into: &mut Vec<usize>) -> bool {
+        if self.written.swap(0, Relaxed) == 0 {
+            return false;
+        }
+        let mut letters = Vec::new();
+        self.inbox.take(&mut letters);
+        into.extend(letters);
+        if self.inbox.park() == Park::Mail {
+            self.written.fetch_add(1, Relaxed);
+        }
+        true
+    }
+}
+
+#[test]
+fn an_owner_is_woken_for_every_letter() {
+    model(|| {
+        let port = Port::new();
+        let threads = [0, 1].map(|letter| {
+            let port = Arc::clone(&port);
+            thread::spawn(move || port.post(letter))
+        });
+        let mut delivered = Vec::new();
+        port.deliver(&mut delivered);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        while port.deliver(&mut delivered) {}
+        delivered.sort_unstable();
+        assert_eq!(delivered, [0, 1]);
+    });
+}
+
+#[test]
+fn a_letter_makes_up_for_one_that_could_not_wake() {
+    model(|| {
+        let port = Port::new();
+        let failing = {
+            let port = Arc::clone(&port);
+            thread::spawn(move || {
+                if port.inbox.post(0) == Posted::OwnerSleeps {
+                    port.inbox.repark();
+                }
+            })
+        };
+        port.post(1);
+        failing.join().unwrap();
+        port.post(2);
+        let mut delivered = Vec::new();
+        while port.deliver(&mut delivered) {}
+        delivered.sort_unstable();
+        assert_eq!(delivered, [0, 1, 2]);
     });
 }
