@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import threading
 from array import array
@@ -32,6 +33,7 @@ CONFIRMED_BY = 8
 def settle():
     """Drop what waits for the collector or lies in a cache."""
     sys._clear_type_cache()
+    re.purge()  # patterns with a name of a temporary file are others each time
     for _ in range(3):
         gc.collect()
 
@@ -145,10 +147,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what runs elsewhere: in processes of its own, or only once."""
+    """Leave out what runs elsewhere (in processes of its own), only once, or leaks without us."""
     kept, dropped = [], []
     for item in items:
-        once = item.get_closest_marker("slow") or "programs" in getattr(item, "fixturenames", ())
+        marked = item.get_closest_marker("slow") or item.get_closest_marker("leaks_in_cpython")
+        once = marked or "programs" in getattr(item, "fixturenames", ())
         (dropped if once else kept).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)

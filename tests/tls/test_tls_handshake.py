@@ -259,6 +259,7 @@ def session_context(certificates, version, session):
     return context
 
 
+@pytest.mark.leaks_in_cpython("reading SSLObject.session leaves an OpenSSL session behind")
 def test_a_session_is_resumed(loop, certificates, tls_version):
     kept = {}
     server_context = certificates.server_context()

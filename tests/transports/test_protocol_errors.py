@@ -33,8 +33,10 @@ def fatal(context, protocol, message, exception):
     assert context["protocol"] is protocol
 
 
-@pytest.mark.parametrize("error", [ValueError("trouble"), asyncio.CancelledError()], ids=repr)
-def test_an_error_in_data_received_ends_the_connection(loop, reports, error):
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
+def test_an_error_in_data_received_ends_the_connection(loop, reports, kind):
+    error = kind("trouble")
+
     async def scenario():
         transport, protocol, far = await transport_pair(loop, raising("data_received", error))
         with far:
