@@ -50,9 +50,9 @@ LOOM_THREADS := --manifest-path tests/loom/threads/Cargo.toml --target-dir targe
 # What the bridge is used in: the tests' extension, and the examples.
 EXTENSIONS := tests/bridge/extension examples/rust-extension examples/rust-embedded
 # Every crate of the repository: all are formatted in the same way.
-CRATES := . benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
-SOURCES := $(shell find src -name '*.rs' 2>/dev/null) \
-	$(wildcard Cargo.toml Cargo.lock pyproject.toml build.rs)
+CRATES := . crates/tokioloop-bridge benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
+SOURCES := $(shell find src crates -name '*.rs' 2>/dev/null) \
+	$(wildcard Cargo.toml crates/*/Cargo.toml Cargo.lock pyproject.toml build.rs)
 
 # rustup puts cargo where a shell that was open before does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -105,7 +105,7 @@ test-rust: $(VENV)/.built ## Run the Rust unit tests and the examples in the doc
 	@libdir=$$($(BIN)/python -c "$$FIND_LIBPYTHON"); \
 	if [ -n "$$libdir" ]; then \
 		PYO3_PYTHON=$(BIN)/python \
-		LD_LIBRARY_PATH="$$libdir$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" cargo test --quiet; \
+		LD_LIBRARY_PATH="$$libdir$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" cargo test --quiet --workspace; \
 	else \
 		echo 'Left out: this Python has no shared libpython to link with.'; \
 		echo 'On Debian and Ubuntu: apt-get install python3-dev'; \
@@ -200,7 +200,7 @@ check: lint-rust lint-python ## Check formatting and lints; needs no built exten
 lint-rust: $(VENV)/.made
 	$(call say,"Rust: rustfmt and clippy")
 	@set -e; for each in $(CRATES); do cargo fmt --check --manifest-path $$each/Cargo.toml; done
-	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --all-targets -- -D warnings
+	@PYO3_PYTHON=$(BIN)/python cargo clippy --quiet --workspace --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOADGEN) --target-dir target/loadgen --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOOM) --target-dir target/loom --all-targets -- -D warnings
 	@cargo clippy --quiet $(LOOM_THREADS) --all-targets -- -D warnings

@@ -19,22 +19,12 @@
 //! | `driver` | the tokio runtime, registrations with it, wakes from other threads, forks, the platform |
 //!
 //! Arrows point down that list. The loop knows nothing of the modules above it, `ffi` uses only
-//! `driver::sys`, and `driver` uses no other module.
+//! `driver::sys`, and `driver` uses no other module. All of it stands on the crate `tokioloop-bridge`, which
+//! knows no loop: it has the bridge itself, and what the two have in common: classes written by hand, the
+//! ends of threads, forks.
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("tokioloop guards its state with the GIL: build it for a CPython that has one");
-
-// pyo3-async-runtimes is an extension module besides, and the linker would export its entry points from
-// ours too: one, and from CPython 3.15 on another (PEP 793). Of all places that name a symbol the linker
-// takes the strictest visibility: these hide it. Only the extension module is built with the feature;
-// other crates link whatever they like.
-#[cfg(feature = "extension-module")]
-core::arch::global_asm!(".globl PyInit_pyo3_async_runtimes", ".hidden PyInit_pyo3_async_runtimes");
-#[cfg(all(feature = "extension-module", Py_3_15))]
-core::arch::global_asm!(
-    ".globl PyModExport_pyo3_async_runtimes",
-    ".hidden PyModExport_pyo3_async_runtimes"
-);
 
 pub mod bridge;
 mod driver;

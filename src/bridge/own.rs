@@ -1,18 +1,25 @@
 //! The table of this crate's own loops, and the capsule in which it is offered.
 
 use std::ffi::{c_int, c_void};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use tokio::runtime::Handle;
+use tokioloop_bridge::host::{self, Host};
+use tokioloop_bridge::table::{ATTRIBUTE, BridgeApi, CAPSULE, OpaqueTarget, borrow, into_opaque};
 
-use super::api::{ATTRIBUTE, BridgeApi, CAPSULE, OpaqueTarget, borrow, into_opaque};
 use crate::event_loop::NativeLoop;
+use crate::ffi::contexts;
 use crate::ffi::object::{self, Object};
 use crate::ffi::trampoline::enter;
+use crate::primitives::ctypes;
 
-pub(super) static API: BridgeApi = BridgeApi::with(new_target, park, release, runs_here);
+static API: BridgeApi =
+    BridgeApi::with(new_target, park, release, runs_here, running_loop, call_in);
 
 unsafe extern "C" fn new_target(event_loop: Object) -> *const OpaqueTarget {
     // SAFETY: callers through the table hold the GIL here.
@@ -74,8 +81,55 @@ unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
     })
 }
 
-/// Adds the capsule to the class of loops.
+unsafe extern "C" fn running_loop() -> Object {
+    // SAFETY: callers through the table hold the GIL here.
+    let held = unsafe { Python::assume_attached() };
+    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    enter(held, null_mut(), |py| {
+        let running = match ctypes::types(py)? {
+            Some(types) => types.running_loop(py)?,
+            None => ASK.import(py, "asyncio", "_get_running_loop")?.call0()?,
+        };
+        Ok(running.into_ptr())
+    })
+}
+
+unsafe extern "C" fn call_in(context: Object, function: Object, arg: Object) -> Object {
+    // SAFETY: callers through the table hold the GIL here.
+    let held = unsafe { Python::assume_attached() };
+    enter(held, null_mut(), |py| {
+        // SAFETY: the caller lends live objects.
+        let [context, function, arg] =
+            unsafe { [context, function, arg].map(|it| Bound::from_borrowed_ptr(py, it)) };
+        // SAFETY: live objects; a new reference or null with an exception set.
+        let call = || unsafe {
+            object::owned(py, ffi::PyObject_CallOneArg(function.as_ptr(), arg.as_ptr()))
+        };
+        let result = match contexts::within(&context, call) {
+            // It could not be entered, so nothing was called: whatever has a `run` will do.
+            Err(_) if !contexts::is_context(&context) => {
+                context.call_method1(intern!(py, "run"), (&function, &arg))
+            }
+            result => result,
+        };
+        result.map(Bound::into_ptr)
+    })
+}
+
+fn is_native(event_loop: &Bound<'_, PyAny>) -> bool {
+    event_loop.is_instance_of::<NativeLoop>()
+}
+
+/// The runtime of a loop of this crate's.
+fn runtime(event_loop: &Bound<'_, PyAny>) -> PyResult<Handle> {
+    // SAFETY: the bridge asks for the loops only of which `is_native` said that they are ours.
+    let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(event_loop.py())?;
+    Ok(reactor.handle().clone())
+}
+
+/// Adds the capsule to the class of loops, and makes them known to the bridge in this extension.
 pub(crate) fn offer(py: Python<'_>) -> PyResult<()> {
+    host::offer(Host { table: &API, owns: is_native, runtime });
     let api = std::ptr::from_ref(&API).cast_mut().cast::<c_void>();
     // SAFETY: a static, and a static name; a new reference or null with an exception set.
     let capsule = unsafe { object::owned(py, ffi::PyCapsule_New(api, CAPSULE.as_ptr(), None))? };

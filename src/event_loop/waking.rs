@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use super::queue::Entry;
-use super::wake_targets::{self, TableAddress, WakeTarget};
+use tokioloop_bridge::wake_target::{TableAddress, WakeTarget};
+
+use super::wake_targets;
 
 impl NativeLoop {
     /// Makes ready entries of the targets that were woken.

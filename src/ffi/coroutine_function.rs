@@ -6,7 +6,7 @@
 //!
 //! Only `dict` and the weak references of an object ever change, by CPython's own generic functions.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_ulong};
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
@@ -21,6 +21,7 @@ use crate::ffi::finalizing;
 use crate::ffi::memory;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
+use crate::ffi::trashcan::through_trashcan;
 
 unsafe extern "C" {
     /// A bound method: PyO3 does not declare it.
@@ -41,7 +42,10 @@ unsafe impl NativeClass for FunctionObject {
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
     const DICT: Option<usize> = Some(offset_of!(Self, dict));
     const VECTORCALL: Option<usize> = Some(offset_of!(Self, vectorcall));
-    const IS_METHOD: bool = true;
+    /// A function in a class is a method: its vectorcall takes the instance as its first argument.
+    const FLAGS: c_ulong = ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+
+    through_trashcan!();
 
     references!(dict);
 }
@@ -114,6 +118,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
             methods: &[plain_method(c"__reduce__", reduce, c"__reduce__($self, /)\n--\n\n")],
             getters: &[DICT],
             slots: &[
+                slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut _),
                 slot(ffi::Py_tp_repr, repr as *mut _),
                 slot(ffi::Py_tp_descr_get, get as *mut _),
             ],

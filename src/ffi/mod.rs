@@ -4,22 +4,23 @@
 //! Knows nothing of event loops. The rest of the crate uses Python through PyO3.
 
 pub(crate) mod arguments;
-pub(crate) mod class;
 pub(crate) mod class_cache;
 pub(crate) mod contexts;
 pub(crate) mod coroutine;
 pub(crate) mod coroutine_function;
-pub(crate) mod definitions;
 pub(crate) mod errors;
-pub(crate) mod finalizing;
 pub(crate) mod free_list;
 pub(crate) mod function_state;
-pub(crate) mod gil;
 pub(crate) mod imports;
 pub(crate) mod memory;
-pub(crate) mod object;
 pub(crate) mod socket_fd;
-pub(crate) mod subinterpreters;
 pub(crate) mod trampoline;
 pub(crate) mod trashcan;
 pub(crate) mod tuples;
+
+pub(crate) use tokioloop_bridge::python::{
+    class, definitions, finalizing, gil, object, subinterpreters,
+};
+
+#[cfg(test)]
+mod guarded_calls;

@@ -12,72 +12,25 @@
 //! tracked links it to the next one deposited, so nothing is allocated. Each thread has a trashcan of
 //! its own, which is empty again before the outermost destructor of that thread returns.
 
-use std::cell::RefCell;
-use std::thread::LocalKey;
-
 use pyo3::ffi;
+pub(crate) use tokioloop_bridge::python::nested_drops::{NestedDrops, drop_nested};
 
 use crate::ffi::object::Object;
 
-/// A thread's trashcan for Rust values of one type: for objects whose class is PyO3's, which free
-/// themselves. `None` while no such value is being dropped.
-pub(crate) struct NestedDrops<T>(RefCell<Option<Vec<T>>>);
-
-impl<T> NestedDrops<T> {
-    pub(crate) const fn new() -> Self {
-        Self(RefCell::new(None))
-    }
-
-    /// Deposits `value` if another one is being dropped; else returns it, to be dropped.
-    fn deposit(&self, value: T) -> Option<T> {
-        let mut deposited = self.0.borrow_mut();
-        let Some(deposited) = &mut *deposited else { return Some(value) };
-        // Without memory for the list it is dropped inside of the other one.
-        if deposited.try_reserve(1).is_err() {
-            return Some(value);
+/// Defines `NativeClass::dealloc` for objects that may be the first of a chain.
+macro_rules! through_trashcan {
+    () => {
+        #[inline]
+        unsafe fn dealloc(this: *mut Self) {
+            // SAFETY: the caller's promise; a class of this kind has the collector's flag and no
+            // subclasses.
+            unsafe {
+                $crate::ffi::trashcan::dealloc(this.cast(), $crate::ffi::class::free::<Self>);
+            }
         }
-        deposited.push(value);
-        None
-    }
-
-    /// Begins a drop. Whether it is the outermost, which drops what the others deposit.
-    fn begin(&self) -> bool {
-        let mut deposited = self.0.borrow_mut();
-        let outermost = deposited.is_none();
-        deposited.get_or_insert_default();
-        outermost
-    }
-
-    fn next(&self) -> Option<T> {
-        self.0.borrow_mut().as_mut()?.pop()
-    }
+    };
 }
-
-/// Drops a value, or deposits it while another one is being dropped: the value may own an object that
-/// owns another such value, and so on; dropped one inside the other, a long chain would overflow the
-/// stack.
-pub(crate) fn drop_nested<T>(drops: &'static LocalKey<NestedDrops<T>>, value: T) {
-    /// The end of the outermost drop, also where a destructor panics.
-    struct End<T: 'static>(&'static LocalKey<NestedDrops<T>>);
-
-    impl<T> Drop for End<T> {
-        fn drop(&mut self) {
-            let left = self.0.with(|drops| drops.0.borrow_mut().take());
-            drop(left);
-        }
-    }
-
-    // In a thread that ends, and has dropped its list already, the value is dropped here and now.
-    let mut value = Some(value);
-    let _ = drops.try_with(|drops| value = value.take().and_then(|value| drops.deposit(value)));
-    let Some(value) = value else { return };
-    let outermost = drops.try_with(NestedDrops::begin) == Ok(true);
-    let _end = outermost.then(|| End(drops));
-    drop(value);
-    while outermost && let Some(value) = drops.with(NestedDrops::next) {
-        drop(value);
-    }
-}
+pub(crate) use through_trashcan;
 
 /// Deallocates a dead object now or, if this thread is deep inside of such calls, before the outermost
 /// of them returns.

@@ -26,7 +26,7 @@ use pyo3::prelude::*;
 pub(crate) use buffer::Buffer;
 
 use crate::event_loop::NativeLoop;
-use crate::ffi::arguments::Args;
+use crate::ffi::arguments::{Args, Matching};
 use crate::ffi::class_cache::ClassCache;
 use crate::ffi::coroutine_function;
 use crate::ffi::trampoline::vectorcall;
@@ -55,7 +55,7 @@ fn call<'py>(
         let call = SocketCall::new(method, &argument);
         // SAFETY: a loop, as was just checked, which the caller keeps alive.
         let event_loop = unsafe { NativeLoop::of(this.as_ptr()) };
-        return Operation::new(event_loop, &socket, call).map(|made| made.into_any());
+        return Operation::fresh(event_loop, &socket, call).map(|made| made.into_any());
     }
     refuse(py, method, args)
 }

@@ -29,7 +29,7 @@ use crate::event_loop::{
 };
 use crate::ffi::arguments::Arg;
 use crate::ffi::class::{
-    self, Definition, NativeClass, ObjectRef, clear_references, object_getter, slot,
+    self, Definition, NativeClass, ObjectRef, clear_references, object_getter, object_ref, slot,
 };
 use crate::ffi::coroutine::{self, Coroutine, SendResult};
 use crate::ffi::definitions::getter;
@@ -38,6 +38,7 @@ use crate::ffi::imports;
 use crate::ffi::object::Object;
 use crate::ffi::socket_fd;
 use crate::ffi::trampoline::{self, enter};
+use crate::ffi::trashcan::through_trashcan;
 use crate::ffi::tuples::arguments;
 
 #[repr(C)]
@@ -76,12 +77,16 @@ enum Started {
     Waits,
 }
 
-/// A reference to an operation, and its fields.
-pub(super) type Operation<'py> = ObjectRef<'py, OperationObject>;
+object_ref!(
+    /// A reference to an operation, and its fields.
+    pub(super) Operation, OperationObject
+);
 
 // SAFETY: the layout is C's and starts with the head; the offset is that of the weak references, and
 // a slot is null or holds a reference.
 unsafe impl NativeClass for OperationObject {
+    through_trashcan!();
+
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
 
     unsafe fn references(this: *mut Self) -> impl IntoIterator<Item = *mut Object> {
@@ -112,11 +117,11 @@ unsafe impl NativeClass for OperationObject {
 }
 
 impl<'py> Operation<'py> {
-    pub(super) fn new(
+    pub(super) fn fresh(
         event_loop: &NativeLoop,
         socket: &Bound<'py, PyAny>,
         call: SocketCall,
-    ) -> PyResult<Self> {
+    ) -> PyResult<ObjectRef<'py, OperationObject>> {
         let py = socket.py();
         let fields = || OperationObject {
             head: ffi::PyObject_HEAD_INIT,
@@ -346,32 +351,33 @@ unsafe fn retry(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<Tried> {
 
 impl Coroutine for OperationObject {
     #[inline]
-    fn send<'py>(operation: &Operation<'py>, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
-        operation.step(value)
+    fn send<'py>(slf: &ObjectRef<'py, Self>, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
+        Operation::of(slf).step(value)
     }
 
     fn throw<'py>(
-        operation: &Operation<'py>,
+        slf: &ObjectRef<'py, Self>,
         args: &[Arg<'_, 'py>],
     ) -> PyResult<Bound<'py, PyAny>> {
-        operation.thrown(args)
+        coroutine::check_throw(slf.py(), args)?;
+        Operation::of(slf).thrown(args)
     }
 
-    fn close(operation: &Operation<'_>) -> PyResult<()> {
-        operation.closed()
+    fn close(slf: &ObjectRef<'_, Self>) -> PyResult<()> {
+        Operation::of(slf).closed()
     }
 
-    fn is_awaited(operation: &Operation<'_>) -> bool {
-        matches!(operation.state().phase.get(), Phase::Waiting(_) | Phase::Elsewhere)
+    fn is_awaited(slf: &ObjectRef<'_, Self>) -> bool {
+        matches!(Operation::of(slf).state().phase.get(), Phase::Waiting(_) | Phase::Elsewhere)
     }
 }
 
 object_getter!(get_name, OperationObject, |slf| {
-    Ok(PyString::new(slf.py(), slf.state().call.method.name()))
+    Ok(PyString::new(slf.py(), Operation::of(slf).state().call.method.name()))
 });
 
 object_getter!(get_qualname, OperationObject, |slf| {
-    Ok(PyString::new(slf.py(), &format!("Loop.{}", slf.state().call.method.name())))
+    Ok(PyString::new(slf.py(), &format!("Loop.{}", Operation::of(slf).state().call.method.name())))
 });
 
 unsafe extern "C" fn repr(slf: Object) -> Object {

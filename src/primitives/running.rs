@@ -36,7 +36,7 @@ mod before_3_12 {
     use pyo3::intern;
 
     use super::*;
-    use crate::driver::sys::fork::at_fork;
+    use crate::driver::fork::at_fork;
     use crate::ffi::gil::GilFlag;
     use crate::ffi::object::Object;
 

@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 
 use super::ctypes::{self, CTypes, OnLoop, is_plain_class};
 use crate::event_loop::NativeLoop;
-use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::imports;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::{enter, fast_function};

@@ -16,6 +16,7 @@
 //! held, are emptied before they are dropped, and references are taken before Python code is called.
 //! The last reference frees it, through the trashcan: a coroutine may hold another one's future.
 
+use std::ffi::c_ulong;
 use std::mem::offset_of;
 use std::ptr::null_mut;
 
@@ -30,11 +31,14 @@ use super::ctypes::{self, CTypes, is_coroutine, is_plain_class};
 use super::originals::{inner_function, originals};
 use super::tasks;
 use crate::event_loop::{NativeLoop, ends_loop};
-use crate::ffi::arguments::Args;
-use crate::ffi::class::{self, Definition, NativeClass, ObjectRef, object_getter, references};
+use crate::ffi::arguments::{Args, Matching};
+use crate::ffi::class::{
+    self, Definition, NativeClass, object_getter, object_ref, references, slot,
+};
 use crate::ffi::definitions::getter;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::vectorcall;
+use crate::ffi::trashcan::through_trashcan;
 
 #[repr(C)]
 struct SubmissionObject {
@@ -54,6 +58,9 @@ struct SubmissionObject {
 unsafe impl NativeClass for SubmissionObject {
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
     const VECTORCALL: Option<usize> = Some(offset_of!(Self, vectorcall));
+    const FLAGS: c_ulong = ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+
+    through_trashcan!();
 
     references!(coro, event_loop, future, task);
 }
@@ -99,8 +106,10 @@ fn submit<'py>(
     Ok(future)
 }
 
-/// A reference to a submission, and its fields.
-type Submission<'py> = ObjectRef<'py, SubmissionObject>;
+object_ref!(
+    /// A reference to a submission, and its fields.
+    Submission, SubmissionObject
+);
 
 impl<'py> Submission<'py> {
     /// In the loop's thread: makes the task and ties the two together.
@@ -266,6 +275,7 @@ fn class(py: Python<'_>) -> PyResult<&'static Py<PyType>> {
                 getter(c"__qualname__", get_qualname),
                 getter(c"__wrapped__", get_wrapped),
             ],
+            slots: &[slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut _)],
             ..Definition::default()
         };
         // SAFETY: functions of these kinds, for the layout of submissions; `submit` alone makes one.

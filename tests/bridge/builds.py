@@ -32,14 +32,21 @@ def cargo():
     return found
 
 
-def build(project, name):
+def build(project, name, features=None, crate=None):
     """Build an extension; returns the folder to import it from.
+
+    With features named, these take the place of the default ones, and the file that is imported is
+    that of the stable ABI. The module may have another name than the crate.
 
     Several processes of a run may ask for the same: cargo lets one build at a time, and those that
     waited find everything built.
     """
+    target, suffix, options = TARGET, sysconfig.get_config_var("EXT_SUFFIX"), []
+    if features is not None:
+        target, suffix = TARGET / features, ".abi3.so"
+        options = ["--no-default-features", "--features", features]
     done = subprocess.run(
-        [cargo(), "build", "--release", "--quiet", "--target-dir", TARGET],
+        [cargo(), "build", "--release", "--quiet", "--target-dir", target, *options],
         cwd=project,
         env={**os.environ, **PROFILE, "PYO3_PYTHON": sys.executable},
         capture_output=True,
@@ -48,10 +55,10 @@ def build(project, name):
     assert done.returncode == 0, done.stderr
     folder = TARGET / "import"
     folder.mkdir(exist_ok=True)
-    link = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    link = folder / f"{name}{suffix}"
     if not link.is_symlink():
         with contextlib.suppress(FileExistsError):  # another process of this run was quicker
-            link.symlink_to(TARGET / "release" / f"lib{name}.so")
+            link.symlink_to(target / "release" / f"lib{crate or name}.so")
     return folder
 
 

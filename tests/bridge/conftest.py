@@ -1,7 +1,8 @@
 """Builds extensions once a run, and runs the tests on the three kinds of loops they meet.
 
-The test extension is embedded (a loop of its own crate), beside (the installed tokioloop's loop)
-and on asyncio's loop, where pyo3-async-runtimes does the work.
+The test extension is embedded (a loop of its own crate). As a library, which has the bridge alone
+and is limited to CPython's stable ABI, it is beside (the installed tokioloop's loop) and on
+asyncio's loop.
 """
 
 from __future__ import annotations
@@ -37,13 +38,29 @@ def extension_folder():
 
 
 @pytest.fixture(scope="session")
-def extension(extension_folder):
+def embedding(extension_folder):
+    """The extension with a loop of its own."""
     return load(extension_folder, "bridge_extension")
 
 
-def loops_of(kind, extension):
+@pytest.fixture(scope="session")
+def library():
+    """The extension with the bridge alone."""
+    folder = build(HERE / "extension", "bridge_library", "library", crate="bridge_extension")
+    return load(folder, "bridge_library")
+
+
+@pytest.fixture
+def extension(request, embedding):
+    """The one that fits the loops of the test."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    kind = params.get("loops") or params.get("inline") or KINDS[0]
+    return embedding if kind == KINDS[0] else request.getfixturevalue("library")
+
+
+def loops_of(kind, embedding):
     if kind == "embedded":
-        return Loops(kind, extension.new_event_loop)
+        return Loops(kind, embedding.new_event_loop)
     if kind == "beside":
         import tokioloop
 
@@ -52,20 +69,20 @@ def loops_of(kind, extension):
 
 
 @pytest.fixture(params=KINDS)
-def loops(request, extension):
+def loops(request, embedding):
     """The three kinds of loops."""
-    return loops_of(request.param, extension)
+    return loops_of(request.param, embedding)
 
 
 @pytest.fixture(params=KINDS[:2])
-def inline(request, extension):
+def inline(request, embedding):
     """The two kinds on which futures are polled where they are awaited."""
-    return loops_of(request.param, extension)
+    return loops_of(request.param, embedding)
 
 
 @pytest.fixture
-def embedded(extension):
-    return loops_of("embedded", extension)
+def embedded(embedding):
+    return loops_of("embedded", embedding)
 
 
 @pytest.fixture

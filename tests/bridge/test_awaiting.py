@@ -214,14 +214,14 @@ def test_a_panic_in_a_destructor_is_unraisable(inline, extension, monkeypatch):
     assert "a bug in a destructor" in str(reported[0])
 
 
-def test_made_without_a_loop_it_can_be_run(loops, extension):
+def test_made_without_a_loop_it_can_be_run(loops, extension, embedding):
     future = extension.yields(3)
 
     async def main():
         return await future
 
     assert loops.run(main) == 3
-    assert extension.run(extension.yields(2)) == 2
+    assert embedding.run(embedding.yields(2)) == 2
     assert asyncio.run(extension.yields(2)) == 2
 
 

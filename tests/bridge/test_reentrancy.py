@@ -58,15 +58,15 @@ def test_a_loops_class_that_steps_it_while_it_is_bound(extension, flag):
         pass
 
     async def main():
-        future = extension.local_never(flag)
+        # Nothing has looked at the class of this loop yet.
         futures.append(future)
-        Odd.changed = True  # what was known of the class is out of date
         waiter = future.send(None)
         assert not futures
         assert flag.started == 1
         future.close()
         assert waiter.done()
 
+    future = extension.local_never(flag)
     loop = Odd()
     try:
         loop.run_until_complete(main())

@@ -20,11 +20,11 @@ PAGES = sorted(
     )
     for page in ROOT.glob(pattern)
 )
-SOURCES = sorted((ROOT / "src").rglob("*.rs"))
+SOURCES = sorted(file for it in ("src", "crates") for file in (ROOT / it).rglob("*.rs"))
 
 #: Folders of the repository, by which a word is known for a path.
 PATH = re.compile(
-    r"(?:src|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*"
+    r"(?:src|crates|tests|python|docs|benchmarks|examples|release|\.ci|\.github)/[\w./{},*-]*"
 )
 INLINE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -152,12 +152,7 @@
 //!
 //! Called by `driver::reactor`, which learns by it that a signal interrupted tokio's system call.
 //!
-//! ## `fork`
-//!
-//! * `at_fork(before, after, in_child)`: has libc call these functions around each fork of the
-//!   process, from now on: in the thread that forks before it and after it, and in the child.
-//!
-//! Called once a process, by each part that has something to keep right in a child.
+//! ## Forks
 //!
 //! A child has one thread, and inherits the parent's descriptors. On Linux they are still the
 //! parent's epoll instances and timers: a child that changed them would change them for the parent.
@@ -174,17 +169,10 @@
 //!
 //! Called by `net::literals`.
 //!
-//! ## `thread_exit`
-//!
-//! Only for CPython before 3.14, which ends threads while the interpreter goes down.
-//!
-//! * `ExitHandler::push(routine) -> ExitHandler`: has libc call `routine` if this thread ends by
-//!   `pthread_exit`, before its first frame is unwound. Dropping it takes it back, in the same
-//!   thread, in any order with others. Where `pthread_exit` unwinds no frames it may do nothing.
-//!
-//! Called by `ffi::finalizing`, once a thread.
-//!
 //! # Not in here
+//!
+//! How threads end and what a fork leaves is the same for the bridge, and in its crate
+//! (`tokioloop_bridge::sys`).
 //!
 //! Child processes are reaped through a pidfd by Python code (`python/tokioloop/processes.py`),
 //! with `os.pidfd_open`; where Python lacks it, a thread waits for each child.

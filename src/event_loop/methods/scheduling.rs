@@ -12,7 +12,7 @@ use crate::event_loop::Queued;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::timers::Timer;
 use crate::event_loop::timers::alarm::monotonic;
-use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method, plain_method};
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;

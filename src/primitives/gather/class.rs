@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::gathering::{Gathering, GatheringObject, called};
-use crate::ffi::class::{self, Definition, object_getter};
+use crate::ffi::class::{self, Definition, object_getter, slot};
 use crate::ffi::definitions::getter;
 use crate::primitives::originals::{inner_function, originals};
 
@@ -29,14 +29,14 @@ pub(super) fn new(py: Python<'_>, return_exceptions: bool) -> PyResult<Gathering
     // SAFETY: the class of this layout.
     let gathering = unsafe { class::allocate(py, class(py)?, fields)? };
     gathering.track_new();
-    Ok(gathering)
+    Ok(gathering.into())
 }
 
 object_getter!(get_name, GatheringObject, |slf| Ok(intern!(slf.py(), "_done_callback").clone()));
 
 object_getter!(get_qualname, GatheringObject, |slf| {
     // asyncio's other callback is a partial, which has no name of its own.
-    Ok(if slf.forgets().is_some() {
+    Ok(if Gathering::of(slf).forgets().is_some() {
         intern!(slf.py(), "_discard_awaited_by()").clone()
     } else {
         intern!(slf.py(), "gather.<locals>._done_callback").clone()
@@ -50,7 +50,7 @@ object_getter!(
     |slf| {
         let originals = originals(slf.py())?;
         match &originals.discard_awaited_by {
-            Some(function) if slf.forgets().is_some() => Ok(function.bind(slf.py()).clone()),
+            Some(function) if Gathering::of(slf).forgets().is_some() => Ok(function.bind(slf.py()).clone()),
             _ => inner_function(slf.py(), &originals.gather, "_done_callback"),
         }
     }
@@ -65,6 +65,7 @@ fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
                 getter(c"__qualname__", get_qualname),
                 getter(c"__wrapped__", get_wrapped),
             ],
+            slots: &[slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut _)],
             ..Definition::default()
         };
         // SAFETY: functions of these kinds, for the layout of gatherings; `new` alone makes one.

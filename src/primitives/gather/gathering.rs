@@ -16,6 +16,7 @@
 //! hand counts, too. All fields change with the GIL held, and a reference is taken before any object
 //! is called. The children's callbacks keep a gathering alive, and the last reference frees it.
 
+use std::ffi::c_ulong;
 use std::mem::offset_of;
 
 use pyo3::exceptions::PyTypeError;
@@ -25,13 +26,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::ffi::class::{NativeClass, ObjectRef, references};
+use crate::ffi::class::{NativeClass, object_ref, references};
 use crate::ffi::imports;
 use crate::ffi::memory;
 #[cfg(Py_3_14)]
 use crate::ffi::object;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::vectorcall;
+use crate::ffi::trashcan::through_trashcan;
 use crate::primitives::ctypes::{self, CTypes};
 #[cfg(Py_3_14)]
 use crate::primitives::originals::originals;
@@ -69,13 +71,18 @@ pub(super) struct GatheringObject {
 unsafe impl NativeClass for GatheringObject {
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
     const VECTORCALL: Option<usize> = Some(offset_of!(Self, vectorcall));
+    const FLAGS: c_ulong = ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+
+    through_trashcan!();
 
     // `outer` first: a call from a destructor then finds no outer future, and does nothing.
     references!(outer, children, waiter, forgets);
 }
 
-/// A reference to a gathering, and its fields.
-pub(super) type Gathering<'py> = ObjectRef<'py, GatheringObject>;
+object_ref!(
+    /// A reference to a gathering, and its fields.
+    pub(super) Gathering, GatheringObject
+);
 
 impl<'py> Gathering<'py> {
     /// The gathering whose children are to be forgotten, if this is the outer future's callback.

@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use super::ctypes::{self, CTypes, OnLoop, is_coroutine, on_plain_loop};
 use super::originals::originals;
 use crate::event_loop::NativeLoop;
-use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::memory;
 use crate::ffi::object;
 #[cfg(Py_3_14)]

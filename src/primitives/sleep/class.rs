@@ -8,16 +8,19 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyString, PyType};
 
-use super::state::{FREE, Phase, Sleep, SleepObject};
+use super::state::{FREE, Phase, SleepObject};
 use crate::ffi::arguments::Arg;
-use crate::ffi::class::{self, Definition, object_getter, slot};
+use crate::ffi::class::{self, Definition, ObjectRef, object_getter, slot};
 use crate::ffi::coroutine::{self, Coroutine};
 use crate::ffi::definitions::getter;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
 
 /// A new sleep; `delay` must be plain.
-pub(super) fn new<'py>(delay: Arg<'_, 'py>, result: Arg<'_, 'py>) -> PyResult<Sleep<'py>> {
+pub(super) fn new<'py>(
+    delay: Arg<'_, 'py>,
+    result: Arg<'_, 'py>,
+) -> PyResult<ObjectRef<'py, SleepObject>> {
     let py = delay.py();
     let class = class(py)?;
     let fields = || SleepObject {

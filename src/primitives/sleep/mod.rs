@@ -33,7 +33,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::ctypes::on_plain_loop;
-use crate::ffi::arguments::{Arg, Args};
+use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::coroutine_function;
 use crate::ffi::trampoline::vectorcall;
 

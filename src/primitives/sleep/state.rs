@@ -5,11 +5,12 @@ use std::mem::offset_of;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::ffi::class::{NativeClass, ObjectRef, clear_references, references};
+use crate::ffi::class::{NativeClass, clear_references, object_ref, references};
 use crate::ffi::coroutine;
 use crate::ffi::free_list::FreeList;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline;
+use crate::ffi::trashcan::through_trashcan;
 
 /// Freed sleeps, for the next ones.
 pub(super) static FREE: FreeList<SleepObject> = FreeList::new();
@@ -48,6 +49,8 @@ pub(super) struct SleepObject {
 unsafe impl NativeClass for SleepObject {
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
 
+    through_trashcan!();
+
     // All but `delay`, which is a number and stays for life.
     references!(steps, future, result, event_loop);
 
@@ -78,5 +81,7 @@ unsafe impl NativeClass for SleepObject {
     }
 }
 
-/// A reference to a sleep, and its fields.
-pub(super) type Sleep<'py> = ObjectRef<'py, SleepObject>;
+object_ref!(
+    /// A reference to a sleep, and its fields.
+    pub(super) Sleep, SleepObject
+);

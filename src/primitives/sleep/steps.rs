@@ -11,6 +11,7 @@ use super::state::{Phase, Sleep, SleepObject};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::timers::{NativeTimer, Timer};
 use crate::ffi::arguments::Arg;
+use crate::ffi::class::ObjectRef;
 use crate::ffi::coroutine::{self, Coroutine, SendResult};
 use crate::ffi::tuples::arguments;
 use crate::primitives::ctypes::{self, CTypes, OnLoop, on_plain_loop};
@@ -234,15 +235,22 @@ unsafe fn fire(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 
 impl Coroutine for SleepObject {
     #[inline]
-    fn send<'py>(sleep: &Sleep<'py>, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
+    fn send<'py>(slf: &ObjectRef<'py, Self>, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
+        let sleep = Sleep::of(slf);
         sleep.stepping(|| sleep.step(value))
     }
 
-    fn throw<'py>(sleep: &Sleep<'py>, args: &[Arg<'_, 'py>]) -> PyResult<Bound<'py, PyAny>> {
+    fn throw<'py>(
+        slf: &ObjectRef<'py, Self>,
+        args: &[Arg<'_, 'py>],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let sleep = Sleep::of(slf);
+        coroutine::check_throw(sleep.py(), args)?;
         sleep.stepping(|| sleep.thrown(args))
     }
 
-    fn close(sleep: &Sleep<'_>) -> PyResult<()> {
+    fn close(slf: &ObjectRef<'_, Self>) -> PyResult<()> {
+        let sleep = Sleep::of(slf);
         sleep.stepping(|| {
             let steps = sleep.steps();
             sleep.stop();
@@ -253,7 +261,7 @@ impl Coroutine for SleepObject {
         })
     }
 
-    fn is_awaited(sleep: &Sleep<'_>) -> bool {
-        !matches!(sleep.phase(), Phase::Fresh | Phase::Done)
+    fn is_awaited(slf: &ObjectRef<'_, Self>) -> bool {
+        !matches!(Sleep::of(slf).phase(), Phase::Fresh | Phase::Done)
     }
 }

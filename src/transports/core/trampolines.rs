@@ -146,6 +146,7 @@ macro_rules! transport_unary {
                 let value = match args.positional {
                     [value] if !args.has_keywords() => Some(*value),
                     _ => {
+                        use $crate::ffi::arguments::Matching;
                         args.at_most(name, 1)?;
                         let [value] = args.bind(name, [parameter], 1, 1)?;
                         value
@@ -171,6 +172,7 @@ macro_rules! transport_binary {
         $crate::transports::core::trampolines::transport_fast!(
             $name, $kind $(, for [$($generics)*])?, |py, $slf, $this, args| {
                 let (name, parameters) = (stringify!($name), [$first, $second]);
+                use $crate::ffi::arguments::Matching;
                 args.at_most(name, 2)?;
                 let [$one, $two] = args
                     .bind(name, parameters, 2, $required)?

@@ -9,7 +9,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use crate::events::{Events, Key};
-use crate::mailbox::{Inbox, Mailbox, Park, Posted};
+use crate::inbox::{Inbox, Park, Posted};
+use crate::mailbox::Mailbox;
 use crate::wake_state::{Polled, Wake, WakeState};
 
 /// Runs a model; with `LOOM_MAX_PREEMPTIONS` in the environment through more orders.

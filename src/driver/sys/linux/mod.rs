@@ -5,13 +5,10 @@ pub(crate) mod clock;
 pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
-pub(crate) mod fork;
 pub(crate) mod readiness;
 pub(crate) mod resolver;
 pub(crate) mod selector;
 pub(crate) mod socket;
-#[cfg(not(Py_3_14))]
-pub(crate) mod thread_exit;
 pub(crate) mod timer;
 
 use std::io;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use crate::bridge::{future_into_py, local_future_into_py};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tokioloop::bridge::{future_into_py, local_future_into_py};
 
 /// Says whether, and in which thread, something was dropped.
 #[pyclass(frozen)]
@@ -230,5 +230,5 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(panics_at_once, module)?)?;
     module.add_function(wrap_pyfunction!(panics_when_dropped, module)?)?;
     module.add_function(wrap_pyfunction!(polled_at_home, module)?)?;
-    module.add("RustPanic", module.py().get_type::<pyo3_async_runtimes::err::RustPanic>())
+    module.add("RustPanic", module.py().get_type::<crate::bridge::RustPanic>())
 }

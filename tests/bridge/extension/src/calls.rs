@@ -1,11 +1,11 @@
 //! Python called and awaited inside of Rust futures; locals.
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::prelude::*;
-use tokioloop::bridge::{
+use crate::bridge::{
     TaskLocals, future_into_py, future_into_py_with_locals, get_current_locals, get_current_loop,
     into_future, into_future_with_locals, local_future_into_py_with_locals, scope,
 };
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
 
 /// Awaits what a Python function returns.
 #[pyfunction]

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::bridge::{
+    future_into_py, get_current_locals, get_current_loop, into_future, scope, spawn, stream_into_py,
+};
 use futures_core::Stream;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
-use tokioloop::bridge::{
-    future_into_py, get_current_locals, get_current_loop, into_future, scope, spawn, stream_into_py,
-};
 
 /// Cancels a task when it is dropped, in any thread.
 struct CancelOnDrop {

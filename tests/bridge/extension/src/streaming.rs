@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use futures_core::Stream;
-use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
-use tokioloop::bridge::{
+use crate::bridge::{
     TaskLocals, future_into_py, get_current_locals, into_stream, into_stream_v1, into_stream_v2,
     stream_into_py, stream_into_py_with_locals,
 };
+use futures_core::Stream;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
 
 use crate::basics::DropFlag;
 

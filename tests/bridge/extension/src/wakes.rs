@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 
+use crate::bridge::{future_into_py, spawn, spawn_blocking, spawn_local};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
-use tokioloop::bridge::{future_into_py, spawn, spawn_blocking, spawn_local};
 
 /// A channel for one value.
 #[pyclass(frozen)]

@@ -15,11 +15,13 @@ extern crate self as loom;
 
 #[path = "../../../../src/driver/events.rs"]
 pub mod events;
-#[path = "../../../../src/driver/fork.rs"]
+#[path = "../../../../crates/tokioloop-bridge/src/sys/fork.rs"]
 mod fork;
+#[path = "../../../../crates/tokioloop-bridge/src/sys/inbox.rs"]
+pub mod inbox;
 #[path = "../../../../src/driver/mailbox.rs"]
 pub mod mailbox;
-#[path = "../../../../src/driver/wake_state.rs"]
+#[path = "../../../../crates/tokioloop-bridge/src/sys/wake_state.rs"]
 pub mod wake_state;
 
 #[cfg(test)]
