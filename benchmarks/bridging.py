@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.loops import EXTENSION, EXTENSIONS_LOOP, OURS
+from benchmarks.loops import EXTENSION, EXTENSIONS_LOOP, LIBRARY, OURS
 from benchmarks.processes import ROOT, cargo
 
 FOLDER = ROOT / "benchmarks" / "extension"
@@ -26,17 +26,19 @@ class Way:
     of: str
     """The loop without which this way is left out, as the command line names it."""
     loop: str
-    through: Literal["bridge", "upstream"]
-    """The extension's functions."""
+    through: Literal["bridge", "upstream", "library"]
+    """The extension's functions, or the library's."""
 
 
-# The installed loop, which knows of the extension by a table of functions; the extension's own.
-BESIDE, EMBEDDED = f"{OURS} beside", f"{OURS} embedded"
+# A library of the stable ABI on asyncio's loop and on the installed one, which it reaches by a
+# table of functions; the extension's own loop.
+FALL_BACK, BESIDE, EMBEDDED = f"{OURS} fall-back", f"{OURS} beside", f"{OURS} embedded"
 # Column order of the table.
 WAYS = {
     **{f"{UPSTREAM} on {loop}": Way(loop, loop, "upstream") for loop in ("asyncio", "uvloop")},
     f"{UPSTREAM} on {OURS}": Way(OURS, OURS, "upstream"),
-    BESIDE: Way(OURS, OURS, "bridge"),
+    FALL_BACK: Way("asyncio", "asyncio", "library"),
+    BESIDE: Way(OURS, OURS, "library"),
     EMBEDDED: Way(OURS, EXTENSIONS_LOOP, "bridge"),
 }
 
@@ -49,21 +51,28 @@ def upstream_version() -> str:
 
 
 def fetch_crates() -> None:
-    """Downloads what the extension is built from, for a build that has no network."""
+    """Downloads what extension and library are built from, for a build that has no network."""
     cargo(FOLDER, "fetch", "--quiet", "--locked")
 
 
 def build_extension() -> Path:
-    """Compiles the extension for this interpreter; returns the folder to import it from."""
+    """Compiles extension and library for this interpreter; returns the folder to import from."""
     # Where builds go, which need not be in a tree that can be written to.
     builds = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     target = builds / "bench" / str(sys.implementation.cache_tag)
     if not target.exists():
         print("building the extension; the first time takes minutes", file=sys.stderr, flush=True)
-    cargo(FOLDER, "build", "--quiet", "--release", "--locked", "--target-dir", str(target))
     folder = target / "import"
-    folder.mkdir(exist_ok=True)
-    link = folder / f"{EXTENSION}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if not link.is_symlink():
-        link.symlink_to(target / "release" / f"lib{EXTENSION}.so")
+    folder.mkdir(parents=True, exist_ok=True)
+    of_stable_abi = target / LIBRARY
+    builds_of = {
+        f"{EXTENSION}{sysconfig.get_config_var('EXT_SUFFIX')}": (target, []),
+        f"{LIBRARY}.abi3.so": (of_stable_abi, ["--no-default-features", "--features", "library"]),
+    }
+    for name, (into, options) in builds_of.items():
+        command = ["build", "--quiet", "--release", "--locked", "--target-dir", str(into)]
+        cargo(FOLDER, *command, *options)
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(into / "release" / f"lib{EXTENSION}.so")
     return folder

@@ -21,6 +21,7 @@ LIMIT = "limit"
 BEFORE = "before"
 # The module that the rows of the group `bridge` import, and the loop that it has of its own.
 EXTENSION = "bench_extension"
+LIBRARY = "bench_library"
 EXTENSIONS_LOOP = f"{EXTENSION}:new_event_loop"
 
 # Column order of the table; ours comes last, beside the ratio.

@@ -159,10 +159,11 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
         lines.append(f"'{LIMIT}' is an epoll server in Rust without an interpreter.")
     if UPSTREAM in machine:
         lines.append(
-            f"Rust futures are awaited through {UPSTREAM} {machine[UPSTREAM]} or, beside and "
-            "embedded, through tokioloop::bridge: on the installed loop, and on the loop that the "
-            f"extension has within itself. The best rival is the best of {UPSTREAM}; 'more' is "
-            "what a future may take longer than an empty coroutine."
+            f"Rust futures are awaited through {UPSTREAM} {machine[UPSTREAM]} or through the "
+            "bridge: fall-back and beside, a library of the stable ABI on asyncio's loop and on "
+            "the installed one; embedded, on the loop that the extension has within itself. The "
+            f"best rival is the best of {UPSTREAM}; 'more' is what a future may take longer than "
+            "an empty coroutine."
         )
     if OURS in run.loops:
         lines.append(

@@ -92,7 +92,9 @@ def main() -> None:
     rust = None
     if args.extension:
         sys.path.append(args.extension)
-        rust = getattr(importlib.import_module(loops.EXTENSION), args.through)
+        library = args.through == "library"
+        module = importlib.import_module(loops.LIBRARY if library else loops.EXTENSION)
+        rust = getattr(module, "bridge" if library else args.through)
     loops.hide_foreign_transports(args.loop)
     loop = loops.load(args.loop)()
     peer = ("127.0.0.1", args.peer) if args.peer else None

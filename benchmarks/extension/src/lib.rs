@@ -2,7 +2,8 @@
 //!
 //! Every function is there twice: in the submodule `bridge` through `tokioloop::bridge`, in
 //! `upstream` through pyo3-async-runtimes, as its documentation says. The module has a loop of its
-//! own besides, the one that is "embedded".
+//! own besides, the one that is "embedded". `bench_library` is what a library has: `bridge` alone,
+//! through the crate `tokioloop-bridge`, and limited to CPython's stable ABI.
 
 use pyo3::prelude::*;
 
@@ -73,9 +74,20 @@ macro_rules! functions {
     };
 }
 
+#[cfg(feature = "embedded")]
 functions!(bridge, tokioloop::bridge::future_into_py);
+#[cfg(feature = "embedded")]
 functions!(upstream, pyo3_async_runtimes::tokio::future_into_py);
+#[cfg(not(feature = "embedded"))]
+functions!(bridge, tokioloop_bridge::future_into_py);
 
+#[cfg(not(feature = "embedded"))]
+#[pymodule]
+fn bench_library(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    bridge::fill(module)
+}
+
+#[cfg(feature = "embedded")]
 #[pymodule]
 fn bench_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokioloop::register(module)?;
