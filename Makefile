@@ -17,6 +17,8 @@ DEBUG_ARGS ?=
 ASAN_ARGS ?=
 STRESS_ARGS ?= --seconds 120
 SOAK_ARGS ?= --cycles 500
+# What libraries may have besides the newest.
+PYO3_VERSIONS ?= 0.27 0.28 0.29
 # Seeds of other programs than those that `make test` runs.
 RANDOM_ARGS ?= --seeds 2000-4000
 HOSTILE_ARGS ?=
@@ -70,7 +72,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
-.PHONY: test-debug test-asan test-tsan test-miri stress soak random hostile upstream recipes docs
+.PHONY: test-debug test-asan test-tsan test-pyo3 test-miri stress soak random hostile upstream recipes docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,6 +141,12 @@ test-tsan: | check-rust ## Run loom's models on real threads with ThreadSanitize
 	@RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/loom/threads/suppressions.txt" \
 		cargo test --quiet $(LOOM_THREADS) --target $$(rustc -vV | sed -n 's/^host: //p')
+
+# The loop has one version of PyO3, libraries have many. The first time builds each of them.
+test-pyo3: $(VENV)/.built ## Run the bridge's tests of libraries with older versions of PyO3
+	$(call say,"The bridge with PyO3 $(PYO3_VERSIONS)")
+	@set -e; for each in $(PYO3_VERSIONS); do BRIDGE_PYO3=$$each \
+		$(BIN)/python -m pytest tests/bridge -k 'beside or asyncio' $(PYTEST_ARGS); done
 
 test-miri: | check-rust ## Run loom's models in Miri, which needs a nightly Rust
 	$(call say,"Miri")
@@ -246,9 +254,9 @@ sdist: $(VENV)/.release ## Make the source distribution, and everything from it 
 	$(call say,"The source distribution into $(DIST)")
 	@$(BIN)/python release/sdist.py --out $(DIST)
 
-package: | check-rust ## Package the crate as for crates.io, and build it from that
-	$(call say,"The crate")
-	@cargo package --locked $(PACKAGE_ARGS)
+package: | check-rust ## Package the crates as for crates.io, and build them from that
+	$(call say,"The crates")
+	@cargo package --locked --workspace $(PACKAGE_ARGS)
 
 deny: | check-rust ## Check licences, sources and known vulnerabilities of all crates
 	$(call say,"cargo-deny $(DENY_CHECKS)")

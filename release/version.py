@@ -1,4 +1,4 @@
-"""Checks that a tag, Cargo.toml and CHANGELOG.md speak of the same version.
+"""Checks that a tag, both crates' Cargo.toml and CHANGELOG.md speak of the same version.
 
 make version TAG=v0.1.0
 """
@@ -12,14 +12,15 @@ from project import PROJECT, Failure, say, step
 
 
 def check(tag: str) -> None:
-    cargo = (PROJECT / "Cargo.toml").read_text()
-    found = re.search(r'^version = "(.+)"$', cargo, re.MULTILINE)
-    if found is None or tag != f"v{found[1]}":
-        raise Failure(f"the tag is {tag}, and Cargo.toml's version {found and found[1]}")
+    for folder in (PROJECT / "crates" / "tokioloop-bridge", PROJECT):
+        cargo = (folder / "Cargo.toml").read_text()
+        found = re.search(r'^version = "(.+)"$', cargo, re.MULTILINE)
+        if found is None or tag != f"v{found[1]}":
+            raise Failure(f"the tag is {tag}, and a Cargo.toml's version {found and found[1]}")
     heading = rf"^## \[{re.escape(found[1])}\] - \d{{4}}-\d\d-\d\d$"
     if not re.search(heading, (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE):
         raise Failure(f"CHANGELOG.md has no section of {found[1]} with a date")
-    say(f"{tag} is Cargo.toml's version, and CHANGELOG.md has its section")
+    say(f"{tag} is both crates' version, and CHANGELOG.md has its section")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::prelude::*;
 use tokioloop_bridge::python::trampoline::raise_panic;
-pub(crate) use tokioloop_bridge::python::trampoline::{destroy, enter};
+pub(crate) use tokioloop_bridge::python::trampoline::{destroy, enter, fast_function};
 
 /// Runs the body of a `#[pymethods]` function as `enter` does: PyO3 would raise a `PanicException`,
 /// which `except Exception` does not catch.
@@ -15,32 +15,6 @@ pub(crate) fn without_panics<R>(py: Python<'_>, body: impl FnOnce() -> PyResult<
         Err(PyErr::fetch(py))
     })
 }
-
-/// Defines a `METH_FASTCALL | METH_KEYWORDS` function, as CPython calls it:
-/// `fast_function!(name, |py, slf, args| body)`, where `slf` is the object or module that it was called
-/// on, alive for the call, and the body gives a `PyResult<Bound<...>>`.
-macro_rules! fast_function {
-    ($(#[$doc:meta])* $visibility:vis $name:ident $(<$generic:ident: $bound:path>)?,
-     |$py:ident, $slf:ident, $args:ident| $body:expr) => {
-        $(#[$doc])*
-        $visibility unsafe extern "C" fn $name$(<$generic: $bound>)?(
-            $slf: $crate::ffi::object::Object,
-            args: *const $crate::ffi::object::Object,
-            count: pyo3::ffi::Py_ssize_t,
-            names: $crate::ffi::object::Object,
-        ) -> $crate::ffi::object::Object {
-            // SAFETY: CPython calls this, and holds the GIL.
-            let held = unsafe { pyo3::Python::assume_attached() };
-            $crate::ffi::trampoline::enter(held, std::ptr::null_mut(), |$py| {
-                // SAFETY: CPython's own arguments, which it keeps for the call.
-                let $args = unsafe { $crate::ffi::arguments::Args::new($py, args, count, names) };
-                let body = || -> pyo3::PyResult<pyo3::Bound<'_, _>> { $body };
-                body().map(pyo3::Bound::into_ptr)
-            })
-        }
-    };
-}
-pub(crate) use fast_function;
 
 /// Defines a vectorcall function, as CPython calls it: `vectorcall!(name, |py, slf, args| body)`; as
 /// [`fast_function`].

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,20 @@ def build(project, name, features=None, crate=None):
         with contextlib.suppress(FileExistsError):  # another process of this run was quicker
             link.symlink_to(target / "release" / f"lib{crate or name}.so")
     return folder
+
+
+def with_pyo3(project, version):
+    """A copy of an extension's project that asks for another PyO3; it can only be a library."""
+    copy = TARGET / f"pyo3-{version}" / project.name
+    shutil.copytree(project, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("Cargo.lock"))
+    manifest = (project / "Cargo.toml").read_text()
+    # The loop's crate has one version of PyO3, and a program can have no two.
+    manifest = re.sub(r"^tokioloop = .*\n", "", manifest, flags=re.MULTILINE)
+    manifest = manifest.replace('"dep:tokioloop"', "")
+    manifest = re.sub(r'^(pyo3.* = .*)"0\.\d+"', rf'\1"{version}"', manifest, flags=re.MULTILINE)
+    manifest = manifest.replace("../../../crates", str(HERE.parents[1] / "crates"))
+    (copy / "Cargo.toml").write_text(manifest)
+    return copy
 
 
 def load(folder, name):

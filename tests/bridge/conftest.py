@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from bridge.builds import Loops, build, load
+from bridge.builds import Loops, build, load, with_pyo3
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("embedded", "beside", "asyncio")
@@ -44,10 +44,18 @@ def embedding(extension_folder):
 
 
 @pytest.fixture(scope="session")
-def library():
+def library_folder():
+    """Where the library is; BRIDGE_PYO3 chooses another version of PyO3."""
+    project = HERE / "extension"
+    if version := os.environ.get("BRIDGE_PYO3"):
+        project = with_pyo3(project, version)
+    return build(project, "bridge_library", "library", crate="bridge_extension")
+
+
+@pytest.fixture(scope="session")
+def library(library_folder):
     """The extension with the bridge alone."""
-    folder = build(HERE / "extension", "bridge_library", "library", crate="bridge_extension")
-    return load(folder, "bridge_library")
+    return load(library_folder, "bridge_library")
 
 
 @pytest.fixture
@@ -112,15 +120,21 @@ class Untimed:
 
 
 @pytest.fixture
-def extension_programs(extension_folder):
-    """Runs source in a process of its own, where the extension can be imported."""
+def extension_programs(extension_folder, library_folder):
+    """Runs source in a process of its own, where the extension can be imported.
+
+    It is the one with a loop if the source names that, else the library by the same name.
+    """
 
     def run(source, *, check=True, timeout=60):
         import textwrap
 
-        path = os.pathsep.join(filter(None, [str(extension_folder), os.environ.get("PYTHONPATH")]))
+        folders = [str(extension_folder), str(library_folder), os.environ.get("PYTHONPATH")]
+        path = os.pathsep.join(filter(None, folders))
+        has_loop = "bridge_extension.new_event_loop" in source or "bridge_extension.run(" in source
+        module = "bridge_extension" if has_loop else "bridge_library as bridge_extension"
         done = subprocess.run(
-            [sys.executable, "-c", "import bridge_extension\n" + textwrap.dedent(source)],
+            [sys.executable, "-c", f"import {module}\n" + textwrap.dedent(source)],
             env={**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -334,6 +334,11 @@ macro_rules! object_ref {
 }
 pub use crate::object_ref;
 
+unsafe extern "C" {
+    /// What `PyObject_GC_New` calls, in the stable ABI; PyO3 has it by one name or by the other.
+    fn _PyObject_GC_New(class: *mut ffi::PyTypeObject) -> Object;
+}
+
 /// A new object, which the collector does not see yet. `fields` are made once there is memory for
 /// them; their head is ignored.
 ///
@@ -348,7 +353,7 @@ pub unsafe fn allocate<'py, T: NativeClass>(
     // SAFETY: a heap type with the collector's flag, for objects of this size; the head is
     // initialised by the allocator.
     unsafe {
-        let made = ffi::PyObject_GC_New::<T>(class.as_ptr().cast());
+        let made = _PyObject_GC_New(class.as_ptr().cast()).cast::<T>();
         if made.is_null() {
             return Err(fetch(py));
         }

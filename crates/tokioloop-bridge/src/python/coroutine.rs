@@ -2,7 +2,7 @@
 //!
 //! Such coroutines are state machines; [`Coroutine`] has the differences.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::null_mut;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
@@ -40,6 +40,9 @@ pub enum SendResult<'py> {
     Yielded(Bound<'py, PyAny>),
     Returned(Bound<'py, PyAny>),
 }
+
+/// `Py_am_send`, which PyO3 does not have in each of its versions.
+const AM_SEND: c_int = 81;
 
 /// The classes that `new_class` made.
 static CLASSES: GilFlag<[*mut ffi::PyTypeObject; 4]> = GilFlag::new([null_mut(); 4]);
@@ -79,7 +82,7 @@ pub unsafe fn new_class<T: Coroutine>(
         slot(ffi::Py_tp_iter, itself as *mut c_void),
         slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
         slot(ffi::Py_am_await, am_await::<T> as *mut c_void),
-        slot(ffi::Py_am_send, am_send::<T> as *mut c_void),
+        slot(AM_SEND, am_send::<T> as *mut c_void),
     ];
     let definition = Definition {
         methods: &[&methods, definition.methods].concat(),

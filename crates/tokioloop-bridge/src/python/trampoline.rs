@@ -100,11 +100,15 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
 }
 
 /// Defines a `METH_FASTCALL | METH_KEYWORDS` function, as CPython calls it:
-/// `fast_function!(name, |py, slf, args| body)`, where `slf` is the object that it was called on, alive for
-/// the call, and the body gives a `PyResult<Bound<...>>`.
+/// `fast_function!(name, |py, slf, args| body)`, where `slf` is the object or module that it was called
+/// on, alive for the call, and the body gives a `PyResult<Bound<...>>`.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! fast_function {
-    ($name:ident $(<$generic:ident: $bound:path>)?, |$py:ident, $slf:ident, $args:ident| $body:expr) => {
-        unsafe extern "C" fn $name$(<$generic: $bound>)?(
+    ($(#[$doc:meta])* $visibility:vis $name:ident $(<$generic:ident: $bound:path>)?,
+     |$py:ident, $slf:ident, $args:ident| $body:expr) => {
+        $(#[$doc])*
+        $visibility unsafe extern "C" fn $name$(<$generic: $bound>)?(
             $slf: $crate::python::object::Object,
             args: *const $crate::python::object::Object,
             count: pyo3::ffi::Py_ssize_t,
@@ -121,4 +125,4 @@ macro_rules! fast_function {
         }
     };
 }
-pub(crate) use fast_function;
+pub use crate::fast_function;
