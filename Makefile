@@ -72,7 +72,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
-.PHONY: test-debug test-asan test-tsan test-pyo3 test-miri stress soak random hostile upstream recipes docs
+.PHONY: test-debug test-asan test-tsan test-libraries test-miri stress soak random hostile upstream recipes docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,7 +143,7 @@ test-tsan: | check-rust ## Run loom's models on real threads with ThreadSanitize
 		cargo test --quiet $(LOOM_THREADS) --target $$(rustc -vV | sed -n 's/^host: //p')
 
 # The loop has one version of PyO3, libraries have many. The first time builds each of them.
-test-pyo3: $(VENV)/.built ## Run the bridge's tests of libraries with older versions of PyO3
+test-libraries: $(VENV)/.built ## Run the bridge's tests of libraries with older versions of PyO3
 	$(call say,"The bridge with PyO3 $(PYO3_VERSIONS)")
 	@set -e; for each in $(PYO3_VERSIONS); do BRIDGE_PYO3=$$each \
 		$(BIN)/python -m pytest tests/bridge -k 'beside or asyncio' $(PYTEST_ARGS); done
