@@ -8,6 +8,7 @@ pub mod class;
 pub mod coroutine;
 pub mod definitions;
 pub mod finalizing;
+pub mod free_threading;
 pub mod gil;
 pub(crate) mod imports;
 pub mod nested_drops;
