@@ -348,6 +348,15 @@ ROWS: tuple[Row, ...] = (
         embedded=LITTLE_MORE,
     ),
     Bridged(
+        "bridge-spawned",
+        "the same, started at once (`spawn_into_py`)",
+        "bridge",
+        100_000,
+        upstream_operations=3_000,
+        goal=None,
+        embedded=None,
+    ),
+    Bridged(
         "bridge-yield",
         "a future that yields once (`yield_now`)",
         "bridge",

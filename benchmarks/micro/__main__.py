@@ -44,6 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "aiohttp-client": clients.aiohttp_client,
     "bridge-empty": bridging.empty,
     "bridge-ready": bridging.ready,
+    "bridge-spawned": bridging.spawned,
     "bridge-yield": bridging.yields,
     "bridge-hand-over": bridging.hand_over,
     "bridge-thread": bridging.thread,

@@ -27,6 +27,13 @@ async def ready(context: Context) -> None:
 
 
 @timed
+async def spawned(context: Context) -> None:
+    spawned = context.rust.spawned
+    for _ in range(context.count):
+        await spawned()
+
+
+@timed
 async def yields(context: Context) -> None:
     yields = context.rust.yields
     for _ in range(context.count):

@@ -24,5 +24,5 @@ pub use tokioloop_bridge::{
     into_future, into_future_with_locals, into_stream, into_stream_v1, into_stream_v2,
     into_stream_with_locals, into_stream_with_locals_v1, into_stream_with_locals_v2,
     local_future_into_py, local_future_into_py_with_locals, scope, scope_local, spawn,
-    spawn_blocking, spawn_local, stream_into_py, stream_into_py_with_locals,
+    spawn_blocking, spawn_into_py, spawn_local, stream_into_py, stream_into_py_with_locals,
 };

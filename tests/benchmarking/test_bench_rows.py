@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 
 import pytest
 from benchmarks.__main__ import possible
-from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS, upstream_version
+from benchmarks.bridging import BESIDE, EMBEDDED, FALL_BACK, UPSTREAM, WAYS, upstream_version
 from benchmarks.goals import Above, OfLimit
 from benchmarks.kinds import BYTES, MEBIBYTES, Bridged, Micro, Service
 from benchmarks.loops import FACTORIES, LIMIT
@@ -79,6 +79,7 @@ def test_rust_futures_are_awaited_in_ways_that_the_loops_allow():
     assert ready.columns(["asyncio", "tokioloop"]) == [
         f"{UPSTREAM} on asyncio",
         f"{UPSTREAM} on tokioloop",
+        FALL_BACK,
         BESIDE,
         EMBEDDED,
     ]

@@ -12,7 +12,7 @@ mod futures;
 mod responder;
 
 macro_rules! functions {
-    ($way:ident, $future_into_py:path) => {
+    ($way:ident, $future_into_py:path, $spawn_into_py:path) => {
         mod $way {
             use pyo3::prelude::*;
 
@@ -23,6 +23,11 @@ macro_rules! functions {
             #[pyfunction]
             fn ready(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
                 $future_into_py(py, futures::ready())
+            }
+
+            #[pyfunction]
+            fn spawned(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+                $spawn_into_py(py, futures::ready())
             }
 
             #[pyfunction]
@@ -61,6 +66,7 @@ macro_rules! functions {
             pub fn fill(parent: &Bound<'_, PyModule>) -> PyResult<()> {
                 let module = PyModule::new(parent.py(), stringify!($way))?;
                 module.add_function(wrap_pyfunction!(ready, &module)?)?;
+                module.add_function(wrap_pyfunction!(spawned, &module)?)?;
                 module.add_function(wrap_pyfunction!(yields, &module)?)?;
                 module.add_function(wrap_pyfunction!(players, &module)?)?;
                 module.add_function(wrap_pyfunction!(ask, &module)?)?;
@@ -75,11 +81,15 @@ macro_rules! functions {
 }
 
 #[cfg(feature = "embedded")]
-functions!(bridge, tokioloop::bridge::future_into_py);
+functions!(bridge, tokioloop::bridge::future_into_py, tokioloop::bridge::spawn_into_py);
 #[cfg(feature = "embedded")]
-functions!(upstream, pyo3_async_runtimes::tokio::future_into_py);
+functions!(
+    upstream,
+    pyo3_async_runtimes::tokio::future_into_py,
+    pyo3_async_runtimes::tokio::future_into_py
+);
 #[cfg(not(feature = "embedded"))]
-functions!(bridge, tokioloop_bridge::future_into_py);
+functions!(bridge, tokioloop_bridge::future_into_py, tokioloop_bridge::spawn_into_py);
 
 #[cfg(not(feature = "embedded"))]
 #[pymodule]

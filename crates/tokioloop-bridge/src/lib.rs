@@ -93,7 +93,7 @@ pub use incoming::{into_future, into_future_with_locals};
 pub use locals::{TaskLocals, get_current_locals, get_current_loop, scope, scope_local};
 pub use outgoing::{
     future_into_py, future_into_py_with_locals, local_future_into_py,
-    local_future_into_py_with_locals,
+    local_future_into_py_with_locals, spawn_into_py,
 };
 pub use running::get_running_loop;
 pub use runtime::{get_runtime, init, init_with_runtime};

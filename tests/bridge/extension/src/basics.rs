@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::bridge::{future_into_py, local_future_into_py};
+use crate::bridge::{future_into_py, local_future_into_py, spawn_into_py};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -104,6 +104,17 @@ fn sleeps(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
     future_into_py(py, async move {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         Ok("rested")
+    })
+}
+
+/// Started by the call alone.
+#[pyfunction]
+fn starts(py: Python<'_>, flag: Py<DropFlag>) -> PyResult<Bound<'_, PyAny>> {
+    let guard = flag.get().guard();
+    spawn_into_py(py, async move {
+        guard.started();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok("done")
     })
 }
 
@@ -223,6 +234,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(keeps, module)?)?;
     module.add_function(wrap_pyfunction!(sleeps_with, module)?)?;
     module.add_function(wrap_pyfunction!(never, module)?)?;
+    module.add_function(wrap_pyfunction!(starts, module)?)?;
     module.add_function(wrap_pyfunction!(local_never, module)?)?;
     module.add_function(wrap_pyfunction!(local_yields, module)?)?;
     module.add_function(wrap_pyfunction!(raises, module)?)?;
