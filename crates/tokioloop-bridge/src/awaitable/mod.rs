@@ -33,7 +33,8 @@
 //!
 //! # What frees it
 //!
-//! The last reference, through the trashcan: a future may own another awaitable.
+//! The last reference. A future may own another awaitable, and that the next: what may lead to one is
+//! dropped after the other, not inside (`python::nested_drops`).
 
 // Each module uses only modules named before it: state, yielded, steps, class.
 mod class;

@@ -17,8 +17,8 @@
 //!
 //! All fields change with the GIL held. A reference is taken before it is used, and out of its field
 //! before it is dropped; no `&mut` to the object lasts over a call. A task may keep a yielded future
-//! for ever; the last reference frees it, through the trashcan, because a callback may lead to another
-//! one. One whose owner lives has its owner's reference, so no target refers to a dead one.
+//! for ever; the last reference frees it. One whose owner lives has its owner's reference, so no target
+//! refers to a dead one.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;

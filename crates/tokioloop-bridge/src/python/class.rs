@@ -16,8 +16,9 @@
 //! [`allocate`] (or the class, from recycled memory) makes an object whose fields are all written, and
 //! tracks it or not. The collector may clear it while others still hold it: each reference is taken
 //! out of its field before it is dropped, so code that comes back finds null. When the last reference
-//! goes, `tp_dealloc` runs: through the trashcan to [`free`], which takes an object apart in the order
-//! that CPython asks for: weak references, fields, memory, type.
+//! goes, `tp_dealloc` runs [`NativeClass::dealloc`], and that [`free`], which takes an object apart in the
+//! order that CPython asks for: weak references, fields, memory, type. CPython's trashcan, for chains of
+//! objects, is not in the stable ABI: classes put it between the two, or drop one after the other.
 
 use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::marker::PhantomData;
