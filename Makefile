@@ -50,9 +50,9 @@ LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
 LOOM := --manifest-path tests/loom/Cargo.toml
 LOOM_THREADS := --manifest-path tests/loom/threads/Cargo.toml --target-dir target/loom-threads
 # What the bridge is used in: the tests' extension, and the examples.
-EXTENSIONS := tests/bridge/extension examples/rust-extension examples/rust-embedded
+EXTENSIONS := tests/bridge/extension tests/bridge/unchanged examples/rust-extension examples/rust-embedded
 # Every crate of the repository: all are formatted in the same way.
-CRATES := . crates/tokioloop-bridge benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
+CRATES := . crates/tokioloop-bridge crates/pyo3-async-runtimes/0.30 benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
 SOURCES := $(shell find src crates -name '*.rs' 2>/dev/null) \
 	$(wildcard Cargo.toml crates/*/Cargo.toml Cargo.lock pyproject.toml build.rs)
 

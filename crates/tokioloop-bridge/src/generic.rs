@@ -3,15 +3,18 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
+use futures_core::Stream;
 use pyo3::prelude::*;
 
+use crate::admission::admit;
 use crate::eager;
+use crate::future::ObjectFuture;
+use crate::incoming::into_future_with_locals;
 use crate::locals::TaskLocals;
+use crate::program;
 use crate::running::get_running_loop;
+use crate::streams;
 
 /// Why a task has no result.
 pub trait JoinError {
@@ -99,50 +102,24 @@ where
     }
 }
 
-/// Runs the loop until a Rust future is done.
+/// Runs the loop until a Rust future is done, which is spawned on the runtime.
 pub fn run_until_complete<R, F, T>(event_loop: &Bound<'_, PyAny>, fut: F) -> PyResult<T>
 where
     R: Runtime + ContextExt,
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: Send + Sync + 'static,
 {
-    let py = event_loop.py();
-    // The value has no Python form: it goes past the asyncio future.
-    let slot = Arc::new(Mutex::new(None));
-    let filled = Arc::clone(&slot);
-    let locals = TaskLocals::new(event_loop.clone()).copy_context(py)?;
-    let object = future_into_py_with_locals::<R, _, ()>(py, locals, async move {
-        let value = fut.await?;
-        *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-        Ok(())
-    })?;
-    event_loop.call_method1(intern!(py, "run_until_complete"), (object,))?;
-    let value = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    value.ok_or_else(|| PyRuntimeError::new_err("the future's result was set from elsewhere"))
+    program::on_loop(event_loop, fut, future_into_py_with_locals::<R, _, ()>)
 }
 
-/// Runs a Rust future on a new loop, which is closed when the future is done.
+/// The same on a new loop, which is closed when the future is done.
 pub fn run<R, F, T>(py: Python<'_>, fut: F) -> PyResult<T>
 where
     R: Runtime + ContextExt,
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: Send + Sync + 'static,
 {
-    let event_loop = py.import("asyncio")?.call_method0(intern!(py, "new_event_loop"))?;
-    let result = run_until_complete::<R, F, T>(&event_loop, fut);
-    close(&event_loop)?;
-    result
-}
-
-/// Ends what a loop has begun, and closes it.
-fn close(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = event_loop.py();
-    for shut_down in ["shutdown_asyncgens", "shutdown_default_executor"] {
-        let ended = event_loop.call_method0(shut_down)?;
-        event_loop.call_method1(intern!(py, "run_until_complete"), (ended,))?;
-    }
-    event_loop.call_method0(intern!(py, "close"))?;
-    Ok(())
+    program::on_new_loop(py, fut, future_into_py_with_locals::<R, _, ()>)
 }
 
 /// Makes a Rust future awaitable in Python: it is spawned on the runtime at once.
@@ -166,9 +143,93 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    admit(py)?;
     let scoped = R::scope(locals.clone(), fut);
     let (object, work) = eager::prepare(py, locals, scoped)?;
     // The task goes on without its handle.
     drop(R::spawn(work));
     Ok(object)
+}
+
+/// Makes a Rust future awaitable that is not `Send`: the runtime polls it in this thread.
+pub fn local_future_into_py<R, F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    R: Runtime + ContextExt + SpawnLocalExt + LocalContextExt,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+{
+    local_future_into_py_with_locals::<R, F, T>(py, get_current_locals::<R>(py)?, fut)
+}
+
+/// The same with locals of your own.
+pub fn local_future_into_py_with_locals<R, F, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    fut: F,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    R: Runtime + SpawnLocalExt + LocalContextExt,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+{
+    admit(py)?;
+    // The result becomes an object in this thread: it need not be `Send`, and the loop may run in
+    // another thread.
+    let scoped = R::scope_local(locals.clone(), ObjectFuture(fut));
+    let (object, work) = eager::prepare(py, locals, scoped)?;
+    // The task goes on without its handle.
+    drop(R::spawn_local(work));
+    Ok(object)
+}
+
+/// Makes a Python awaitable a Rust future, with the current locals.
+pub fn into_future<R>(
+    awaitable: Bound<'_, PyAny>,
+) -> PyResult<impl Future<Output = PyResult<Py<PyAny>>> + Send + use<R>>
+where
+    R: Runtime + ContextExt,
+{
+    into_future_with_locals(&get_current_locals::<R>(awaitable.py())?, awaitable)
+}
+
+/// Makes an async generator a stream, with the current locals.
+pub fn into_stream_v1<R>(
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + Send + Unpin + use<R>>
+where
+    R: Runtime + ContextExt,
+{
+    streams::into_stream_with_locals_v1(get_current_locals::<R>(generator.py())?, generator)
+}
+
+/// The same with locals of your own. The runtime is not used.
+pub fn into_stream_with_locals_v1<R>(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + Send + Unpin + use<R>>
+where
+    R: Runtime,
+{
+    streams::into_stream_with_locals_v1(locals, generator)
+}
+
+/// A stream of the items alone, as [`into_stream_v2`](crate::into_stream_v2).
+pub fn into_stream_v2<R>(
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = Py<PyAny>> + Send + Unpin + use<R>>
+where
+    R: Runtime + ContextExt,
+{
+    streams::into_stream_with_locals_v2(get_current_locals::<R>(generator.py())?, generator)
+}
+
+/// The same with locals of your own. The runtime is not used.
+pub fn into_stream_with_locals_v2<R>(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = Py<PyAny>> + Send + Unpin + use<R>>
+where
+    R: Runtime + ContextExt,
+{
+    streams::into_stream_with_locals_v2(locals, generator)
 }

@@ -56,7 +56,7 @@
 //!
 //! From the bottom up: `sys` (threads, forks, the platform), `python` (CPython's stable ABI, by hand),
 //! `runtime`, `wake_target`, `table`, `running`, `locals`; `port` and `eager`, `foreign`, `host`, `link`; `awaitable`;
-//! `outgoing`, `incoming`, `generic`; `spawning`, `streams`. Each uses only modules named before it. The
+//! `outgoing`, `incoming`, `program`; `spawning`, `streams`; `generic`. Each uses only modules named before it. The
 //! hidden public modules are what `tokioloop` builds on, and no promise to others.
 
 mod admission;
@@ -74,6 +74,7 @@ mod local;
 mod locals;
 mod outgoing;
 mod port;
+mod program;
 #[doc(hidden)]
 pub mod python;
 mod running;
@@ -95,6 +96,7 @@ pub use outgoing::{
     future_into_py, future_into_py_with_locals, local_future_into_py,
     local_future_into_py_with_locals, spawn_into_py,
 };
+pub use program::{run, run_until_complete};
 pub use running::get_running_loop;
 pub use runtime::{get_runtime, init, init_with_runtime};
 pub use spawning::{spawn, spawn_blocking, spawn_local};
