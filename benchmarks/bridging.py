@@ -33,6 +33,7 @@ class Way:
 # A library of the stable ABI on asyncio's loop and on the installed one, which it reaches by a
 # table of functions; the extension's own loop.
 FALL_BACK, BESIDE, EMBEDDED = f"{OURS} fall-back", f"{OURS} beside", f"{OURS} embedded"
+BRIDGES = (FALL_BACK, BESIDE, EMBEDDED)
 # Column order of the table.
 WAYS = {
     **{f"{UPSTREAM} on {loop}": Way(loop, loop, "upstream") for loop in ("asyncio", "uvloop")},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM
+from benchmarks.bridging import BESIDE, EMBEDDED, FALL_BACK, UPSTREAM
 from benchmarks.goals import speedup
 from benchmarks.kinds import Row
 from benchmarks.loops import BEFORE, LIMIT, OURS, OVER
@@ -32,6 +32,7 @@ COLORS = {
     f"{UPSTREAM} on asyncio": "#9aa0a6",
     f"{UPSTREAM} on uvloop": "#f2b632",
     f"{UPSTREAM} on {OURS}": "#7aa95c",
+    FALL_BACK: "#e3a6ae",
     BESIDE: "#d1495b",
     EMBEDDED: "#8c2f39",
 }

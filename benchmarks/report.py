@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
-from benchmarks.bridging import BESIDE, EMBEDDED, UPSTREAM, WAYS
+from benchmarks.bridging import BESIDE, BRIDGES, EMBEDDED, UPSTREAM, WAYS
 from benchmarks.goals import (
     MET,
     MISSED,
@@ -225,7 +225,7 @@ def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str |
 
 
 def best_rival(row: Row, series: dict[str, Series]) -> str | None:
-    ours = (BEFORE, BESIDE, EMBEDDED, LIMIT)
+    ours = (BEFORE, LIMIT, *BRIDGES)
     others = [loop for loop in series if loop not in ours and not is_ours(loop)]
     return best_of(row, series, others)
 
