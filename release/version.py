@@ -12,14 +12,15 @@ from project import PROJECT, Failure, say, step
 
 
 def check(tag: str) -> None:
+    version = tag.removeprefix("v")
     for folder in (PROJECT / "crates" / "tokioloop-bridge", PROJECT):
         cargo = (folder / "Cargo.toml").read_text()
         found = re.search(r'^version = "(.+)"$', cargo, re.MULTILINE)
         if found is None or tag != f"v{found[1]}":
             raise Failure(f"the tag is {tag}, and a Cargo.toml's version {found and found[1]}")
-    heading = rf"^## \[{re.escape(found[1])}\] - \d{{4}}-\d\d-\d\d$"
+    heading = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$"
     if not re.search(heading, (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE):
-        raise Failure(f"CHANGELOG.md has no section of {found[1]} with a date")
+        raise Failure(f"CHANGELOG.md has no section of {version} with a date")
     say(f"{tag} is both crates' version, and CHANGELOG.md has its section")
 
 
