@@ -14,8 +14,12 @@ from typing import Any
 
 
 def extract_stack() -> traceback.StackSummary:
-    """Return the stack of the Python code that called into the core, shortened as asyncio's."""
-    return format_helpers.extract_stack(sys._getframe(1))
+    """Return the stack of the Python code that called into the core, shortened as asyncio's.
+
+    It is empty in a thread that runs no Python code, such as an extension's.
+    """
+    caller = sys._getframe().f_back
+    return format_helpers.extract_stack(caller) if caller else traceback.StackSummary()
 
 
 def handles_are_instrumented() -> bool:

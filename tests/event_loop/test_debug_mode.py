@@ -1,5 +1,6 @@
 """Debug mode: how it is switched on, what it checks, and what it logs."""
 
+import _thread
 import asyncio
 import logging
 import os
@@ -341,3 +342,19 @@ def test_the_log_of_a_fatal_error_shows_in_debug_mode_where_the_handle_was_creat
     loop.run_until_complete(main())
     assert "Fatal error: protocol.data_received() call failed." in caplog.text
     assert "Handle created at (most recent call last)" in caplog.text
+
+
+def test_a_thread_without_python_code_may_schedule(loop):
+    """A thread of an extension has no Python frame: there is no stack to keep."""
+    loop.set_debug(True)
+    called = []
+
+    def call():
+        called.append(threading.get_ident())
+        loop.stop()
+
+    overdue = loop.call_later(20, loop.stop)
+    _thread.start_new_thread(loop.call_soon_threadsafe, (call,))
+    loop.run_forever()
+    overdue.cancel()
+    assert called == [threading.get_ident()]
