@@ -10,7 +10,7 @@ import pytest
 
 def test_it_starts_without_being_awaited(loops, extension, flag, eventually):
     async def main():
-        extension.starts(flag)
+        extension.starts(0.001, flag)
         await eventually(lambda: flag.started == 1)
         # Nothing but its waker knows of it now.
         gc.collect()
@@ -21,7 +21,7 @@ def test_it_starts_without_being_awaited(loops, extension, flag, eventually):
 
 def test_it_is_an_asyncio_future(loops, extension, flag):
     async def main():
-        future = extension.starts(flag)
+        future = extension.starts(0.001, flag)
         assert asyncio.isfuture(future)
         assert isinstance(future, asyncio.Future)
         done = []
@@ -39,7 +39,7 @@ def test_it_is_an_asyncio_future(loops, extension, flag):
 
 def test_cancelled_it_is_dropped(loops, extension, flag, eventually):
     async def main():
-        future = extension.starts(flag)
+        future = extension.starts(3600, flag)
         await eventually(lambda: flag.started == 1)
         assert future.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -51,7 +51,7 @@ def test_cancelled_it_is_dropped(loops, extension, flag, eventually):
 
 def test_without_a_loop_it_is_refused(loops, extension, flag):
     with pytest.raises(RuntimeError, match="no running event loop"):
-        extension.starts(flag)
+        extension.starts(0.001, flag)
     assert flag.started == 0
 
 
@@ -64,7 +64,7 @@ def test_a_task_factory_makes_the_task(inline, extension, flag):
 
     async def main():
         asyncio.get_running_loop().set_task_factory(factory)
-        future = extension.starts(flag)
+        future = extension.starts(0.001, flag)
         assert len(made) == 1
         assert await future == "done"
 

@@ -109,11 +109,11 @@ fn sleeps(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
 
 /// Started by the call alone.
 #[pyfunction]
-fn starts(py: Python<'_>, flag: Py<DropFlag>) -> PyResult<Bound<'_, PyAny>> {
+fn starts(py: Python<'_>, seconds: f64, flag: Py<DropFlag>) -> PyResult<Bound<'_, PyAny>> {
     let guard = flag.get().guard();
     spawn_into_py(py, async move {
         guard.started();
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         Ok("done")
     })
 }
