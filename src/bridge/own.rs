@@ -82,9 +82,9 @@ unsafe extern "C" fn runs_here(event_loop: Object) -> c_int {
 }
 
 unsafe extern "C" fn running_loop() -> Object {
+    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     // SAFETY: callers through the table hold the GIL here.
     let held = unsafe { Python::assume_attached() };
-    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     enter(held, null_mut(), |py| {
         let running = match ctypes::types(py)? {
             Some(types) => types.running_loop(py)?,
@@ -121,8 +121,11 @@ fn is_native(event_loop: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The runtime of a loop of this crate's.
-fn runtime(event_loop: &Bound<'_, PyAny>) -> PyResult<Handle> {
-    // SAFETY: the bridge asks for the loops only of which `is_native` said that they are ours.
+///
+/// # Safety
+/// `is_native` must be true of the loop.
+unsafe fn runtime(event_loop: &Bound<'_, PyAny>) -> PyResult<Handle> {
+    // SAFETY: the caller's promise; the reference keeps the loop alive.
     let reactor = unsafe { NativeLoop::of(event_loop.as_ptr()) }.shared_reactor(event_loop.py())?;
     Ok(reactor.handle().clone())
 }

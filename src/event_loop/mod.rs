@@ -92,7 +92,7 @@ pub(crate) use dispatch::deregister;
 pub(crate) use native_loop::NativeLoop;
 pub(crate) use queue::{Callback, Entry, Queued};
 pub(crate) use reference::{LoopRef, LoopSlot};
-pub(crate) use report::ends_loop;
+pub(crate) use tokioloop_bridge::errors::ends_loop;
 
 /// An entry of the loop's table of sources.
 pub(crate) type Source = sources::Source<NativeLoop>;

@@ -1,11 +1,10 @@
 //! Callbacks are run, and their exceptions are reported to the exception handler.
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::NativeLoop;
 use super::queue::{Handle, Queued};
+use super::{NativeLoop, ends_loop};
 use crate::ffi::errors::made;
 use crate::ffi::imports;
 use crate::ffi::memory;
@@ -78,9 +77,4 @@ impl NativeLoop {
         self.bind(py).call_method1(pyo3::intern!(py, "call_exception_handler"), (about,))?;
         Ok(())
     }
-}
-
-/// `SystemExit` and `KeyboardInterrupt` leave `run_forever`; everything else is reported.
-pub(crate) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }

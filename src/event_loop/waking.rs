@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use tokioloop_bridge::wake_target::{TableAddress, WakeTarget};
 
 use super::NativeLoop;
 use super::queue::Entry;
-use tokioloop_bridge::wake_target::{TableAddress, WakeTarget};
-
 use super::wake_targets;
 
 impl NativeLoop {

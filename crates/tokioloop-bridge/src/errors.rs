@@ -22,7 +22,7 @@ pub(crate) fn rust_panic(payload: &(dyn Any + Send)) -> PyErr {
 }
 
 /// `SystemExit` and `KeyboardInterrupt` end a loop's run; everything else is reported.
-pub(crate) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
+pub fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::port::Port;
-use super::table::{self, BridgeApi, OpaqueTarget};
+use crate::port::Port;
 use crate::python::object::Object;
 use crate::python::trampoline::enter;
 use crate::running::running_loop;
+use crate::table::{self, BridgeApi, OpaqueTarget};
 use crate::wake_target::{Carrier, WakeTarget};
 
 pub(super) static API: BridgeApi =

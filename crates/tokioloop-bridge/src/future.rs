@@ -9,8 +9,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 
-use super::errors::rust_panic;
-use super::local::{Deferred, DropLater, LocalFuture};
+use crate::errors::rust_panic;
+use crate::local::{Deferred, DropLater, LocalFuture};
 use crate::python::finalizing;
 
 /// A future of any type. Not `Send` to the compiler: a `LocalFuture` inside keeps those that are not

@@ -13,7 +13,10 @@ pub struct Host {
     /// Whether an object is a loop of the crate's.
     pub owns: fn(&Bound<'_, PyAny>) -> bool,
     /// The loop's own runtime.
-    pub runtime: fn(&Bound<'_, PyAny>) -> PyResult<Handle>,
+    ///
+    /// # Safety
+    /// The loop must be one of those that `owns` says true of.
+    pub runtime: unsafe fn(&Bound<'_, PyAny>) -> PyResult<Handle>,
 }
 
 static HOST: OnceLock<Host> = OnceLock::new();

@@ -62,7 +62,8 @@
 mod admission;
 mod awaitable;
 mod eager;
-mod errors;
+#[doc(hidden)]
+pub mod errors;
 mod foreign;
 mod future;
 pub mod generic;

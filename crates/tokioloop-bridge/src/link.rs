@@ -64,7 +64,8 @@ impl Link {
     /// The runtime that serves this loop's futures.
     pub(crate) fn runtime(self, event_loop: &Bound<'_, PyAny>) -> PyResult<Handle> {
         match self {
-            Self::Own(host) => (host.runtime)(event_loop),
+            // SAFETY: the link was found for this loop: `find` asked the host.
+            Self::Own(host) => unsafe { (host.runtime)(event_loop) },
             _ => Ok(get_runtime().handle().clone()),
         }
     }
@@ -77,7 +78,8 @@ impl Link {
         body: impl FnOnce() -> R,
     ) -> PyResult<R> {
         if let Self::Own(host) = self {
-            let runtime = (host.runtime)(event_loop)?;
+            // SAFETY: the link was found for this loop: `find` asked the host.
+            let runtime = unsafe { (host.runtime)(event_loop)? };
             let _entered = runtime.enter();
             return Ok(body());
         }

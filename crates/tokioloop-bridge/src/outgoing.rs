@@ -3,25 +3,23 @@
 use std::any::type_name;
 use std::future::Future;
 
-use crate::locals::TaskLocals;
-use crate::locals::{get_current_locals, within};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::admission::admit;
-use super::awaitable::{FutureType, new_awaitable};
-use super::eager;
-use super::future::{self, ObjectFuture};
-use super::link::Link;
+use crate::admission::admit;
+use crate::awaitable::{FutureType, new_awaitable};
+use crate::eager;
+use crate::future::{self, ObjectFuture};
+use crate::link::Link;
+use crate::locals::{TaskLocals, get_current_locals, within};
 use crate::running::{get_running_loop, running_loop};
 
 /// Makes a Rust future awaitable in Python.
 ///
 /// On a loop of tokioloop this returns a coroutine: nothing runs until it is awaited or made a task. Where
 /// callers rely on the call to start something, use [`spawn_into_py`]. The [crate](crate) says which
-/// object is returned on which loop. The future's result is converted
-/// when it is done; an error is raised where it is awaited, and so is a panic, as
-/// [`RustPanic`](crate::RustPanic).
+/// object is returned on which loop. The future's result is converted when it is done; an error is raised
+/// where it is awaited, and so is a panic, as [`RustPanic`](crate::RustPanic).
 ///
 /// Raises `ImportError` in a sub-interpreter, and if the running loop is of a tokioloop that this
 /// crate does not fit.
@@ -74,7 +72,7 @@ where
 /// something, or on an object with the methods of an `asyncio.Future`.
 ///
 /// On a loop of tokioloop it is a task of the running loop, an `asyncio.Task`, whose first step is in the
-/// loop's next iteration; a task costs about a microsecond more than [`future_into_py`]. On others it
+/// loop's next iteration; a task costs about two microseconds more than [`future_into_py`]. On others it
 /// is what that returns there. Like every task it is dropped if nothing refers to it while it waits for
 /// something that nothing else refers to.
 ///

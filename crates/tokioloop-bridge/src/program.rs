@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::locals::TaskLocals;
 use crate::outgoing::future_into_py_with_locals;
+use crate::sys::fork::Mutex;
 
 /// Runs a Rust future on a new loop of asyncio's policy, which is closed when the future is done.
 ///
@@ -81,13 +82,13 @@ where
     let filled = Arc::clone(&slot);
     let program: Program = Box::pin(async move {
         let value = future.await?;
-        *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *filled.lock() = Some(value);
         Ok(())
     });
     let locals = TaskLocals::new(event_loop.clone()).copy_context(py)?;
     let awaitable = into_py(py, locals, program)?;
     event_loop.call_method1(intern!(py, "run_until_complete"), (awaitable,))?;
-    let value = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let value = slot.lock().take();
     value.ok_or_else(|| PyRuntimeError::new_err("the future's result was set from elsewhere"))
 }
 

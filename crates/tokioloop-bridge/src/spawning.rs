@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::runtime::get_runtime;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,18 +11,19 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::admission::admit;
-use super::link::Link;
-use super::local::LocalFuture;
-use super::outgoing::local_future_into_py;
-use super::tasks;
+use crate::admission::admit;
+use crate::link::Link;
+use crate::local::LocalFuture;
+use crate::outgoing::local_future_into_py;
 use crate::python::finalizing;
 use crate::running::running_loop;
+use crate::runtime::get_runtime;
+use crate::tasks;
 
 /// Spawns a task on the runtime at hand.
 ///
 /// That is the runtime whose future or task is being polled in this thread; else that of the loop
-/// that runs here; else pyo3-async-runtimes'. On a loop of this very crate tasks run in the loop's
+/// that runs here; else [`get_runtime`]'s. On a loop in the same extension tasks run in the loop's
 /// thread, without the GIL, while the loop looks for events.
 ///
 /// ```
@@ -59,7 +59,7 @@ where
 
 /// Spawns a task that is not `Send` in the thread of the loop that runs here.
 ///
-/// On a loop of this very crate it is a task of the loop's runtime, as with [`spawn`]. On others it
+/// On a loop in the same extension it is a task of the loop's runtime, as with [`spawn`]. On others it
 /// is an asyncio task around the future, which is polled with the GIL held.
 ///
 /// A loop may be run in one thread and then in another. A task is only ever polled in the thread
