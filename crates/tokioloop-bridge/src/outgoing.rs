@@ -72,7 +72,7 @@ where
 /// something, or on an object with the methods of an `asyncio.Future`.
 ///
 /// On a loop of tokioloop it is a task of the running loop, an `asyncio.Task`, whose first step is in the
-/// loop's next iteration; a task costs about two microseconds more than [`future_into_py`]. On others it
+/// loop's next iteration; a task costs one or two microseconds more than [`future_into_py`]. On others it
 /// is what that returns there. Like every task it is dropped if nothing refers to it while it waits for
 /// something that nothing else refers to.
 ///
