@@ -15,6 +15,7 @@ BENCH_ARGS ?=
 # What of the suite the watched interpreters run, with pytest's options; nothing means most of it.
 DEBUG_ARGS ?=
 ASAN_ARGS ?=
+EXITS_ARGS ?=
 STRESS_ARGS ?= --seconds 120
 SOAK_ARGS ?= --cycles 500
 # What libraries may have besides the newest.
@@ -72,11 +73,11 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 .PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
-.PHONY: test-debug test-asan test-tsan test-libraries test-miri stress soak random hostile upstream recipes docs
+.PHONY: test-debug test-asan test-tsan test-libraries test-exits test-miri stress soak random hostile upstream recipes docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, UPSTREAM_ARGS.\n' $(PYTHON) $(VENV)
+	@printf '\nPYTHON=%s VENV=%s; also DEMO_ARGS, PYTEST_ARGS, CONFORMANCE_ARGS, BENCH_ARGS, BENCH_ROOT,\nDEBUG_ARGS, ASAN_ARGS, EXITS_ARGS, STRESS_ARGS, SOAK_ARGS, RANDOM_ARGS, HOSTILE_ARGS, UPSTREAM_ARGS.\n' $(PYTHON) $(VENV)
 
 build: $(VENV)/.built ## Build the release extension into the virtual environment
 
@@ -147,6 +148,10 @@ test-libraries: $(VENV)/.built ## Run the bridge's tests of libraries with older
 	$(call say,"The bridge with PyO3 $(PYO3_VERSIONS)")
 	@set -e; for each in $(PYO3_VERSIONS); do BRIDGE_PYO3=$$each \
 		$(BIN)/python -m pytest tests/bridge -k 'beside or asyncio' $(PYTEST_ARGS); done
+
+test-exits: $(VENV)/.built ## Exit hundreds of processes while Rust futures are in flight
+	$(call say,"Exits with Rust futures in flight: $(EXITS_ARGS)")
+	@$(BIN)/python tests/machines/exits.py $(EXITS_ARGS)
 
 test-miri: | check-rust ## Run loom's models in Miri, which needs a nightly Rust
 	$(call say,"Miri")

@@ -12,11 +12,14 @@ import subprocess
 import sys
 import sysconfig
 import warnings
+from importlib.machinery import EXTENSION_SUFFIXES
 
 HERE = pathlib.Path(__file__).parent
 # A build for each Python, where builds go (which need not be in a tree that can be written to).
 BUILDS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
 TARGET = BUILDS / "bridge" / sys.implementation.cache_tag
+# How the file of a stable ABI ends, if there is it of the one that needs no GIL.
+STABLE_ABI = next(it for it in (".abi3t.so", ".abi3.so") if it in EXTENSION_SUFFIXES)
 # Quick to build, and quick enough to measure. One profile for all extensions, whatever their own
 # says: with the features that their manifests agree on, pyo3 and tokio are compiled once.
 PROFILE = {
@@ -33,33 +36,36 @@ def cargo():
     return found
 
 
-def build(project, name, features=None, crate=None):
+def build(project, name, features=None, crate=None, profile="release"):
     """Build an extension; returns the folder to import it from.
 
     With features named, these take the place of the default ones, and the file that is imported is
-    that of the stable ABI. The module may have another name than the crate.
+    that of the stable ABI. The module may have another name than the crate. The profile is
+    `release` or `debug`.
 
     Several processes of a run may ask for the same: cargo lets one build at a time, and those that
     waited find everything built.
     """
     target, suffix, options = TARGET, sysconfig.get_config_var("EXT_SUFFIX"), []
+    if profile == "release":
+        options = ["--release"]
     if features is not None:
-        target, suffix = TARGET / features, ".abi3.so"
-        options = ["--no-default-features", "--features", features]
+        target, suffix = TARGET / features, STABLE_ABI
+        options += ["--no-default-features", "--features", features]
     done = subprocess.run(
-        [cargo(), "build", "--release", "--quiet", "--target-dir", target, *options],
+        [cargo(), "build", "--quiet", "--target-dir", target, *options],
         cwd=project,
         env={**os.environ, **PROFILE, "PYO3_PYTHON": sys.executable},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    folder = TARGET / "import"
+    folder = TARGET / ("import" if profile == "release" else f"import-{profile}")
     folder.mkdir(exist_ok=True)
     link = folder / f"{name}{suffix}"
     if not link.is_symlink():
         with contextlib.suppress(FileExistsError):  # another process of this run was quicker
-            link.symlink_to(target / "release" / f"lib{crate or name}.so")
+            link.symlink_to(target / profile / f"lib{crate or name}.so")
     return folder
 
 
@@ -72,6 +78,8 @@ def with_pyo3(project, version):
     manifest = re.sub(r"^tokioloop = .*\n", "", manifest, flags=re.MULTILINE)
     manifest = manifest.replace('"dep:tokioloop"', "")
     manifest = re.sub(r'^(pyo3.* = .*)"0\.\d+"', rf'\1"{version}"', manifest, flags=re.MULTILINE)
+    if tuple(map(int, version.split("."))) < (0, 29):
+        manifest = manifest.replace(', "pyo3/abi3t-py315"', "")
     manifest = manifest.replace("../../../crates", str(HERE.parents[1] / "crates"))
     (copy / "Cargo.toml").write_text(manifest)
     return copy

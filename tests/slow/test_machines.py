@@ -13,9 +13,9 @@ MACHINES = pathlib.Path(__file__).parents[1] / "machines"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def run(machine, loop_name, *args):
+def run(machine, *args):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", MACHINES / machine, "--loop", loop_name, *args],
+        [sys.executable, "-W", "ignore", MACHINES / machine, *args],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -26,9 +26,14 @@ def run(machine, loop_name, *args):
 
 def test_clients_that_misbehave_leave_nothing_behind(loop_name):
     pytest.importorskip("trustme")
-    run("soak.py", loop_name, "--cycles", "30", "--seed", "1")
+    run("soak.py", "--loop", loop_name, "--cycles", "30", "--seed", "1")
 
 
 @pytest.mark.parametrize("seed", (1, 1000))
 def test_threads_meet_loops_that_end(loop_name, seed):
-    run("thread_stress.py", loop_name, "--seconds", "10", "--seed", str(seed))
+    run("thread_stress.py", "--loop", loop_name, "--seconds", "10", "--seed", str(seed))
+
+
+@pytest.mark.native_only()
+def test_processes_end_while_rust_futures_are_in_flight():
+    run("exits.py", "--processes", "1", "--builds", "release")

@@ -41,6 +41,9 @@ pub struct AsyncGenerator {
 /// An item that was requested.
 type Request = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
+// A stable ABI for all interpreters hides what an object is, and whether a reference may be moved. It may.
+impl Unpin for AsyncGenerator {}
+
 impl AsyncGenerator {
     fn request(&self, next: &Py<PyAny>) -> PyResult<Request> {
         finalizing::attach(|py| {

@@ -28,7 +28,6 @@ pub(crate) fn new<'py>(
     future_type: FutureType,
 ) -> PyResult<Bound<'py, PyAny>> {
     let fields = || AwaitableObject {
-        head: ffi::PyObject_HEAD_INIT,
         weakrefs: null_mut(),
         future_type,
         future: Some(future),

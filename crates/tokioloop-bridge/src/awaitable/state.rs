@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::future::{BoxedFuture, drop_quietly};
 use crate::link::Link;
-use crate::python::class::{NativeClass, ObjectRef, free, references};
+use crate::python::class::{NativeClass, ObjectRef, fields_of, free, object_of, references};
 use crate::python::coroutine;
 use crate::python::finalizing;
 use crate::python::nested_drops::{NestedDrops, drop_nested};
@@ -42,7 +42,6 @@ impl FutureType {
 
 #[repr(C)]
 pub(super) struct AwaitableObject {
-    pub head: ffi::PyObject,
     pub weakrefs: Object,
     pub future_type: FutureType,
     /// `None` while it is polled, and once it is done.
@@ -57,9 +56,10 @@ pub(super) struct AwaitableObject {
     pub phase: Phase,
 }
 
-// SAFETY: the layout is C's and starts with the head; the offset is that of the weak references, and
-// the other pointers are null or hold references.
+// SAFETY: the layout is C's, of what comes behind the head, and the class has no base; the offset is that of
+// the weak references, and the other pointers are null or hold references.
 unsafe impl NativeClass for AwaitableObject {
+    const BEHIND_HEAD: bool = true;
     const WEAKREFS: Option<usize> = Some(offset_of!(Self, weakrefs));
 
     references!(event_loop, yielded);
@@ -68,7 +68,7 @@ unsafe impl NativeClass for AwaitableObject {
         // SAFETY: the caller's promise; the collector has a reference.
         unsafe {
             trampoline::destroy(|py| {
-                let awaitable = Awaitable::borrowed(py, this.cast());
+                let awaitable = Awaitable::borrowed(py, object_of(this));
                 if awaitable.phase() != Phase::Running {
                     awaitable.end(Phase::Done);
                 }
@@ -100,8 +100,9 @@ unsafe impl NativeClass for AwaitableObject {
             if !yielded.is_null() {
                 disown(yielded);
             }
-            ffi::PyObject_GC_UnTrack(this.cast());
-            free::<Self>(this.cast());
+            let object = object_of(this);
+            ffi::PyObject_GC_UnTrack(object.cast());
+            free::<Self>(object);
         }
     }
 }
@@ -219,7 +220,6 @@ pub(super) fn drop_within(
 
 #[repr(C)]
 pub(super) struct YieldedObject {
-    pub head: ffi::PyObject,
     pub event_loop: Object,
     /// The awaitable, borrowed; null once it is done.
     pub owner: Object,
@@ -236,17 +236,22 @@ pub(super) struct YieldedObject {
     pub cancelled: bool,
 }
 
-// SAFETY: the layout is C's and starts with the head; the fields below are null or hold references.
-// (`owner` is borrowed.)
+// SAFETY: the layout is C's, of what comes behind the head, and the class has no base; the fields below are
+// null or hold references. (`owner` is borrowed.)
 unsafe impl NativeClass for YieldedObject {
+    const BEHIND_HEAD: bool = true;
+
     references!(callback, context, message, event_loop);
 
     /// Parked in a target that nothing will wake any more.
     unsafe fn refers_to_itself(this: *mut Self) -> bool {
         // SAFETY: the caller's promise; an owner is alive, and what is parked in its target is this.
         unsafe {
-            let owner = (*this).owner.cast::<AwaitableObject>();
-            if owner.is_null() || (*owner).target.is_null() {
+            if (*this).owner.is_null() {
+                return false;
+            }
+            let owner = fields_of::<AwaitableObject>((*this).owner);
+            if (*owner).target.is_null() {
                 return false;
             }
             ((*owner).link.api().is_forgotten)((*owner).target) != 0
@@ -260,7 +265,7 @@ unsafe impl NativeClass for YieldedObject {
 /// `slf` must be a live yielded future, and the GIL be held.
 pub(super) unsafe fn arm(slf: Object) {
     // SAFETY: the caller's promise.
-    let this = unsafe { &mut *slf.cast::<YieldedObject>() };
+    let this = unsafe { &mut *fields_of::<YieldedObject>(slf) };
     this.blocking = true;
     this.woken = false;
     this.cancelled = false;
@@ -272,7 +277,7 @@ pub(super) unsafe fn arm(slf: Object) {
 /// `slf` must be a live yielded future, and the GIL be held.
 pub(super) unsafe fn disown(slf: Object) {
     // SAFETY: the caller's promise.
-    unsafe { (*slf.cast::<YieldedObject>()).owner = null_mut() };
+    unsafe { (*fields_of::<YieldedObject>(slf)).owner = null_mut() };
 }
 
 /// Whether a task waits for it and was not woken.
@@ -281,5 +286,5 @@ pub(super) unsafe fn disown(slf: Object) {
 /// `slf` must be a live yielded future, and the GIL be held.
 pub(super) unsafe fn is_awaited(slf: Object) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { !(*slf.cast::<YieldedObject>()).callback.is_null() }
+    unsafe { !(*fields_of::<YieldedObject>(slf)).callback.is_null() }
 }

@@ -33,7 +33,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyType};
 use super::state::{Awaitable, AwaitableObject, Phase, YieldedObject, is_awaited};
 use crate::errors;
 use crate::python::arguments::Args;
-use crate::python::class::{self, Definition, ObjectRef, object_getter, slot};
+use crate::python::class::{self, Definition, ObjectRef, fields_of, object_getter, slot};
 use crate::python::definitions::{fast_method, getter, plain_method};
 use crate::python::imports;
 use crate::python::object::{Object, owned};
@@ -46,7 +46,6 @@ pub(super) fn new<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let fields = || YieldedObject {
-        head: ffi::PyObject_HEAD_INIT,
         event_loop: event_loop.clone().into_ptr(),
         owner: owner.as_any().as_ptr(),
         link: owner.link(),
@@ -260,7 +259,7 @@ object_getter!(get_loop, YieldedObject, |slf| Ok(slf.event_loop()));
 /// Without a trampoline: each `await` that yields this asks.
 unsafe extern "C" fn get_blocking(slf: Object, _closure: *mut c_void) -> Object {
     // SAFETY: CPython checked the type of `slf`; the GIL is held.
-    unsafe { ffi::PyBool_FromLong((*slf.cast::<YieldedObject>()).blocking.into()) }
+    unsafe { ffi::PyBool_FromLong((*fields_of::<YieldedObject>(slf)).blocking.into()) }
 }
 
 unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) -> c_int {
@@ -271,7 +270,7 @@ unsafe extern "C" fn set_blocking(slf: Object, value: Object, _: *mut c_void) ->
         let value = unsafe { Bound::from_borrowed_ptr_or_opt(py, value) };
         let blocking = value.map_or(Ok(false), |it| it.is_truthy())?;
         // SAFETY: CPython checked the type of `slf`; the GIL is held.
-        unsafe { (*slf.cast::<YieldedObject>()).blocking = blocking };
+        unsafe { (*fields_of::<YieldedObject>(slf)).blocking = blocking };
         Ok(0)
     })
 }
@@ -282,8 +281,11 @@ unsafe extern "C" fn repr(slf: Object) -> Object {
     enter(held, null_mut(), |py| {
         // SAFETY: our layout; the owner is null or alive.
         let name = unsafe {
-            let owner = (*slf.cast::<YieldedObject>()).owner.cast::<AwaitableObject>();
-            if owner.is_null() { "done" } else { (*owner).future_type.name() }
+            let owner = (*fields_of::<YieldedObject>(slf)).owner;
+            match owner.is_null() {
+                true => "done",
+                false => (*fields_of::<AwaitableObject>(owner)).future_type.name(),
+            }
         };
         Ok(PyString::new(py, &format!("<Rust future {name}>")).into_ptr())
     })

@@ -19,12 +19,21 @@
 //! goes, `tp_dealloc` runs [`NativeClass::dealloc`], and that [`free`], which takes an object apart in the
 //! order that CPython asks for: weak references, fields, memory, type. CPython's trashcan, for chains of
 //! objects, is not in the stable ABI: classes put it between the two, or drop one after the other.
+//!
+//! # Heads
+//!
+//! Every object starts with a head, which is CPython's. Code for one version of it knows the head's size, and
+//! a layout may have it as its first field. A stable ABI for interpreters with and without a GIL
+//! has heads of several sizes, and does not say which: there a layout is what comes [behind the
+//! head](NativeClass::BEHIND_HEAD). `fields_of` and `object_of` go from one to the other.
 
 use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
@@ -36,11 +45,14 @@ use crate::python::object::{Object, fetch, owned};
 /// subclasses.
 ///
 /// # Safety
-/// The layout must be `repr(C)`, start with an object's head (that of its first base class), and be the
-/// same in all objects of the class. The offsets must be those of fields of the layout: a pointer for weak references or for a
+/// The layout must be `repr(C)` and the same in all objects of the class. It must start with an object's
+/// head (that of its first base class); or `BEHIND_HEAD` is set, the head is no part of it, and the
+/// class's only base is `object`. The offsets must be those of fields of the layout: a pointer for weak references or for a
 /// `__dict__`, null at first, and a function for vectorcalls. Each pointer that `references` gives
 /// must be to a field that is null or holds a reference of the object's own.
 pub unsafe trait NativeClass: Sized + 'static {
+    /// Whether the layout is only what comes behind the head.
+    const BEHIND_HEAD: bool = false;
     /// Offset of the list of weak references, if objects can have such references.
     const WEAKREFS: Option<usize> = None;
     /// Offset of the `__dict__`, if objects have one.
@@ -92,7 +104,7 @@ pub unsafe trait NativeClass: Sized + 'static {
     #[inline]
     unsafe fn release_memory(this: *mut Self) {
         // SAFETY: the caller's promise.
-        unsafe { ffi::PyObject_GC_Del(this.cast()) };
+        unsafe { ffi::PyObject_GC_Del(object_of(this).cast()) };
     }
 
     /// The end of an object whose last reference is gone.
@@ -102,12 +114,46 @@ pub unsafe trait NativeClass: Sized + 'static {
     #[inline]
     unsafe fn dealloc(this: *mut Self) {
         finalizing::guard();
+        let object = object_of(this);
         // SAFETY: the caller's promise. Untracking has no effect on an object that is not tracked.
         unsafe {
-            ffi::PyObject_GC_UnTrack(this.cast());
-            free::<Self>(this.cast());
+            ffi::PyObject_GC_UnTrack(object.cast());
+            free::<Self>(object);
         }
     }
+}
+
+/// The size of an object's head, and as many bytes more as its fields need to be aligned. Set before
+/// there is a class whose fields come behind the head.
+static HEAD: AtomicUsize = AtomicUsize::new(0);
+
+/// To what the fields behind a head are aligned: to that to which CPython aligns the objects.
+const ALIGNMENT: usize = 2 * size_of::<usize>();
+
+/// Asks the interpreter for the size of a head.
+fn learn_head(py: Python<'_>) -> PyResult<()> {
+    let size = py.get_type::<PyAny>().getattr(intern!(py, "__basicsize__"))?.extract::<usize>()?;
+    HEAD.store(size.next_multiple_of(ALIGNMENT), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Where the layout begins in an object.
+#[inline]
+fn start<T: NativeClass>() -> usize {
+    const { assert!(align_of::<T>() <= ALIGNMENT) };
+    if T::BEHIND_HEAD { HEAD.load(Ordering::Relaxed) } else { 0 }
+}
+
+/// The fields of an object of the class.
+#[inline]
+pub fn fields_of<T: NativeClass>(object: Object) -> *mut T {
+    object.wrapping_byte_add(start::<T>()).cast()
+}
+
+/// The object that has these fields.
+#[inline]
+pub fn object_of<T: NativeClass>(fields: *mut T) -> Object {
+    fields.wrapping_byte_sub(start::<T>()).cast()
 }
 
 /// Defines [`NativeClass::references`] for fields of the layout that are pointers to objects.
@@ -145,17 +191,18 @@ pub unsafe fn clear_references<T: NativeClass>(this: *mut T) {
 /// # Safety
 /// `dead` must be a dead, untracked object of the class, the GIL held.
 pub unsafe fn free<T: NativeClass>(dead: Object) {
+    let fields = fields_of::<T>(dead);
     // SAFETY: the caller's promise: no code can reach the object any more, whatever destructors do.
     // An object holds a reference to its heap type.
     unsafe {
         let class = ffi::Py_TYPE(dead);
         if let Some(offset) = T::WEAKREFS
-            && !dead.byte_add(offset).cast::<Object>().read().is_null()
+            && !fields.byte_add(offset).cast::<Object>().read().is_null()
         {
             ffi::PyObject_ClearWeakRefs(dead);
         }
-        T::drop_fields(dead.cast());
-        T::release_memory(dead.cast());
+        T::drop_fields(fields);
+        T::release_memory(fields);
         ffi::Py_DECREF(class.cast());
     }
 }
@@ -178,14 +225,15 @@ unsafe extern "C" fn traverse<T: NativeClass>(
     visit: ffi::visitproc,
     arg: *mut c_void,
 ) -> c_int {
+    let fields = fields_of::<T>(slf);
     // SAFETY: an object of the class, as CPython promises; the collector holds the GIL and runs no
     // other code meanwhile.
     unsafe {
         visit!(visit, arg, ffi::Py_TYPE(slf).cast());
-        for field in T::references(slf.cast()) {
+        for field in T::references(fields) {
             visit!(visit, arg, *field);
         }
-        if T::refers_to_itself(slf.cast()) {
+        if T::refers_to_itself(fields) {
             visit!(visit, arg, slf);
         }
     }
@@ -195,14 +243,14 @@ unsafe extern "C" fn traverse<T: NativeClass>(
 unsafe extern "C" fn clear<T: NativeClass>(slf: Object) -> c_int {
     finalizing::guard();
     // SAFETY: an object of the class, which the collector keeps alive; it holds the GIL.
-    unsafe { T::clear(slf.cast()) };
+    unsafe { T::clear(fields_of(slf)) };
     0
 }
 
 unsafe extern "C" fn dealloc<T: NativeClass>(slf: Object) {
     // SAFETY: CPython calls this for an object of the class when the last reference is gone, with the
     // GIL held.
-    unsafe { T::dealloc(slf.cast()) };
+    unsafe { T::dealloc(fields_of(slf)) };
 }
 
 /// A reference to an object that is known to be of a class.
@@ -243,7 +291,7 @@ impl<'py, T: NativeClass> ObjectRef<'py, T> {
     /// The object's fields, which are valid as long as this reference.
     #[inline]
     pub fn fields(&self) -> *mut T {
-        self.0.as_ptr().cast()
+        fields_of(self.0.as_ptr())
     }
 
     /// A new reference to the object in a field, if there is one.
@@ -354,7 +402,7 @@ pub unsafe fn allocate<'py, T: NativeClass>(
     // SAFETY: a heap type with the collector's flag, for objects of this size; the head is
     // initialised by the allocator.
     unsafe {
-        let made = _PyObject_GC_New(class.as_ptr().cast()).cast::<T>();
+        let made = _PyObject_GC_New(class.as_ptr().cast());
         if made.is_null() {
             return Err(fetch(py));
         }
@@ -370,16 +418,17 @@ pub unsafe fn allocate<'py, T: NativeClass>(
 #[inline]
 pub unsafe fn initialise<'py, T: NativeClass>(
     py: Python<'py>,
-    made: *mut T,
+    made: Object,
     fields: T,
 ) -> ObjectRef<'py, T> {
     let fields = std::mem::ManuallyDrop::new(fields);
-    let head = size_of::<ffi::PyObject>();
-    // SAFETY: the caller's promise. The layout starts with the head, and the bytes behind it are moved once.
+    // In a layout that starts with the head, that part is initialised already.
+    let head = if T::BEHIND_HEAD { 0 } else { size_of::<ffi::PyObject>() };
+    // SAFETY: the caller's promise. The bytes behind the head are moved once.
     unsafe {
-        let (from, to) = ((&raw const fields).cast::<u8>(), made.cast::<u8>());
+        let (from, to) = ((&raw const fields).cast::<u8>(), fields_of::<T>(made).cast::<u8>());
         to.add(head).copy_from_nonoverlapping(from.add(head), size_of::<T>() - head);
-        ObjectRef::owned(py, made.cast())
+        ObjectRef::owned(py, made)
     }
 }
 
@@ -404,6 +453,7 @@ pub unsafe fn new_class<T: NativeClass>(
     name: &'static CStr,
     definition: &Definition<'_>,
 ) -> PyResult<Py<PyType>> {
+    learn_head(py)?;
     let mut slots = vec![
         slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
         slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
@@ -428,13 +478,14 @@ pub unsafe fn new_class<T: NativeClass>(
         (c"__dictoffset__", T::DICT),
         (c"__vectorcalloffset__", T::VECTORCALL),
     ];
-    let offsets = offsets.iter().filter_map(|(name, at)| Some(offset_member(name, (*at)?)));
+    let offsets =
+        offsets.iter().filter_map(|(name, at)| Some(offset_member(name, start::<T>() + (*at)?)));
     let members = offsets.chain([MEMBERS_END]).collect::<Vec<_>>().leak();
     slots.push(slot(ffi::Py_tp_members, members.as_mut_ptr().cast()));
     slots.push(slot(0, null_mut()));
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr(),
-        basicsize: size_of::<T>() as c_int,
+        basicsize: (start::<T>() + size_of::<T>()) as c_int,
         itemsize: 0,
         flags: flags as u32,
         slots: slots.as_mut_ptr(),
