@@ -54,6 +54,7 @@ def run(argv: list[str]) -> int:
     machine, extension = system.describe(), None
     if any(isinstance(row, Bridged) for row in rows):
         extension = bridging.build_extension()
+        rows = without_opendal_unless_built(rows)
         machine[bridging.UPSTREAM] = bridging.upstream_version()
     runner = Runner(settings, system.choose_cores(), loadgen, extension, args.before)
 
@@ -95,6 +96,19 @@ def possible(rows: list[Row], names: list[str]) -> list[Row]:
         else:
             print(f"left out: {row.id}: {obstacle}", file=sys.stderr)
     return found
+
+
+def without_opendal_unless_built(rows: list[Row]) -> list[Row]:
+    """Not everywhere can an extension of others be had and compiled."""
+    needing = [row for row in rows if isinstance(row, Bridged) and row.opendal]
+    if needing:
+        try:
+            bridging.build_opendal()
+        except Failure as failure:
+            for row in needing:
+                print(f"left out: {row.id}: {failure}", file=sys.stderr)
+            return [row for row in rows if row not in needing]
+    return rows
 
 
 def chosen_settings(args: argparse.Namespace) -> Settings:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmarks import opendal
 from benchmarks.loops import EXTENSION, EXTENSIONS_LOOP, LIBRARY, OURS
-from benchmarks.processes import ROOT, cargo
+from benchmarks.processes import ROOT, Failure, cargo
 
 FOLDER = ROOT / "benchmarks" / "extension"
 UPSTREAM = "pyo3-async-runtimes"
@@ -28,6 +31,11 @@ class Way:
     loop: str
     through: Literal["bridge", "upstream", "library"]
     """The extension's functions, or the library's."""
+
+    @property
+    def opendal(self) -> str:
+        """The folder of the OpenDAL that is read this way, where extension and library are."""
+        return opendal.UPSTREAM if self.through == "upstream" else opendal.PATCHED
 
 
 # A library of the stable ABI on asyncio's loop and on the installed one, which it reaches by a
@@ -54,13 +62,19 @@ def upstream_version() -> str:
 def fetch_crates() -> None:
     """Downloads what extension and library are built from, for a build that has no network."""
     cargo(FOLDER, "fetch", "--quiet", "--locked")
+    with suppress(OSError, subprocess.CalledProcessError):  # whose rows are then left out
+        opendal.fetch()
+
+
+def _target() -> Path:
+    """Where builds go, which need not be in a tree that can be written to."""
+    builds = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    return builds / "bench" / str(sys.implementation.cache_tag)
 
 
 def build_extension() -> Path:
     """Compiles extension and library for this interpreter; returns the folder to import from."""
-    # Where builds go, which need not be in a tree that can be written to.
-    builds = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    target = builds / "bench" / str(sys.implementation.cache_tag)
+    target = _target()
     if not target.exists():
         print("building the extension; the first time takes minutes", file=sys.stderr, flush=True)
     folder = target / "import"
@@ -77,3 +91,11 @@ def build_extension() -> Path:
         if not link.is_symlink():
             link.symlink_to(into / "release" / f"lib{EXTENSION}.so")
     return folder
+
+
+def build_opendal() -> None:
+    """Compiles OpenDAL for this interpreter, both ways, into that folder."""
+    try:
+        opendal.build(_target(), _target() / "import")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"OpenDAL cannot be built here: {error}") from None

@@ -103,12 +103,15 @@ class Bridged(Micro):
     """The goal of the extension's own loop; the other is that of the loop beside."""
     upstream_operations: int | None = None
     """Where pyo3-async-runtimes takes so long that fewer will do."""
+    opendal: bool = False
+    """The futures are OpenDAL's, which has no loop of its own."""
 
     def goal_of(self, column: str) -> Goal | None:
         return self.embedded if column == EMBEDDED else self.goal
 
     def columns(self, loops: list[str]) -> list[str]:
-        return [name for name, way in WAYS.items() if way.of in loops]
+        ways = [name for name, way in WAYS.items() if way.of in loops]
+        return [name for name in ways if not (self.opendal and name == EMBEDDED)]
 
 
 @dataclass(frozen=True)

@@ -413,6 +413,22 @@ ROWS: tuple[Row, ...] = (
         1_000,
         peer="http",
     ),
+    Bridged(
+        "bridge-opendal",
+        "OpenDAL, unchanged: `read` of 1 KiB from memory",
+        "bridge",
+        20_000,
+        upstream_operations=3_000,
+        opendal=True,
+    ),
+    Bridged(
+        "bridge-opendal-gather",
+        "OpenDAL, unchanged: `gather` of 100 such reads, each",
+        "bridge",
+        20_000,
+        upstream_operations=3_000,
+        opendal=True,
+    ),
 )
 
 GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))

@@ -94,6 +94,7 @@ class Runner:
         if isinstance(row, Bridged):
             way = WAYS[column]
             loop, more = way.loop, ["--extension", str(self.extension), "--through", way.through]
+            more += ["--opendal", way.opendal]
             if way.through == "upstream":
                 operations = row.upstream_operations or operations
         count = operations if row.fixed else max(int(operations * self.settings.scale), 1)

@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 from benchmarks import loops, system
 from benchmarks.micro import bridging, clients, processes, scheduling, sleeping, tasks, threads
@@ -50,6 +51,8 @@ OPERATIONS: dict[str, Operation] = {
     "bridge-thread": bridging.thread,
     "bridge-gather": bridging.gather,
     "bridge-http": bridging.http,
+    "bridge-opendal": bridging.opendal,
+    "bridge-opendal-gather": bridging.opendal_gather,
 }
 # Each operation of these is timed by itself: the median counts, and the least is kept.
 PRECISION = {"sleep-200us": sleeping.overshoots, "bridge-sleep": bridging.overshoots}
@@ -85,6 +88,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, help="the core to run on")
     parser.add_argument("--extension", help="the folder that has the extension with Rust futures")
     parser.add_argument("--through", help="the library by which its futures are awaited")
+    parser.add_argument("--opendal", help="the folder in it that has OpenDAL for that")
     args = parser.parse_args()
 
     system.tie_to_parent()
@@ -93,6 +97,7 @@ def main() -> None:
     rust = None
     if args.extension:
         sys.path.append(args.extension)
+        sys.path.append(str(Path(args.extension, args.opendal)))
         library = args.through == "library"
         module = importlib.import_module(loops.LIBRARY if library else loops.EXTENSION)
         rust = getattr(module, "bridge" if library else args.through)

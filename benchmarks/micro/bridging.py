@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib
+from typing import Any
 
 from benchmarks.micro import sleeping
 from benchmarks.micro.clients import WORKERS
@@ -10,6 +13,7 @@ from benchmarks.micro.context import Context, trivial
 from benchmarks.micro.tasks import CHILDREN, timed
 
 NAP = 1e-3
+KIB = 1024
 
 
 @timed
@@ -81,3 +85,27 @@ async def http(context: Context) -> None:
                 raise SystemExit("the server did not answer")
 
     await asyncio.gather(*(work() for _ in range(WORKERS)))
+
+
+@functools.cache
+def _store() -> Any:
+    """OpenDAL's store of one file, which the run that warms up makes."""
+    operator = importlib.import_module("opendal").Operator("memory")
+    operator.write("file", bytes(KIB))
+    return operator.to_async_operator()
+
+
+@timed
+async def opendal(context: Context) -> None:
+    read = _store().read
+    for _ in range(context.count):
+        await read("file")
+
+
+@timed
+async def opendal_gather(context: Context) -> None:
+    """Counts reads, not gatherings."""
+    gather, read = context.primitives.gather, _store().read
+    for first in range(0, context.count, CHILDREN):
+        children = min(CHILDREN, context.count - first)
+        await gather(*[read("file") for _ in range(children)])

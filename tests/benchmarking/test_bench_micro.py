@@ -1,6 +1,7 @@
 """The arguments of the operations, their counts, and sleeps that end early."""
 
 import asyncio
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +86,36 @@ def test_rust_futures_are_awaited_as_often_as_asked(name):
     finally:
         loop.close()
     assert futures.awaited == 250
+
+
+@pytest.mark.parametrize("name", ["opendal", "opendal_gather"])
+def test_what_others_wrote_is_awaited_as_often_as_asked(name, monkeypatch):
+    written, reads = [], Futures()
+
+    class Operator:
+        def __init__(self, store):
+            assert store == "memory"
+
+        def write(self, file, data):
+            written.append(file)
+
+        def to_async_operator(self):
+            return self
+
+        def read(self, file):
+            assert [file] == written
+            return reads.ready()
+
+    monkeypatch.setitem(sys.modules, "opendal", SimpleNamespace(Operator=Operator))
+    bridging._store.cache_clear()
+    loop = tokioloop.new_event_loop()
+    try:
+        context = Context(loop, 250, Primitives.of("tokioloop", native=True), None, None)
+        assert getattr(bridging, name)(context) > 0
+    finally:
+        loop.close()
+        bridging._store.cache_clear()
+    assert reads.awaited == 250
 
 
 def test_the_extensions_own_loop_has_the_primitives_of_its_own_package(monkeypatch):

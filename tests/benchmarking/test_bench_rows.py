@@ -83,6 +83,9 @@ def test_rust_futures_are_awaited_in_ways_that_the_loops_allow():
         BESIDE,
         EMBEDDED,
     ]
+    # OpenDAL has no loop of its own.
+    assert row("bridge-opendal").columns(["asyncio"]) == [f"{UPSTREAM} on asyncio", FALL_BACK]
+    assert EMBEDDED not in row("bridge-opendal").columns(list(FACTORIES))
 
 
 def test_columns_of_other_rows_are_the_loops_and_the_limit():
