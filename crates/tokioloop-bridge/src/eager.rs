@@ -114,32 +114,49 @@ where
     // It has been cancelled if it is not there.
     let Some(kept) = port.take(py, key) else { return Ok(()) };
     let object = kept.object.bind(py);
-    let result = match outcome {
-        Outcome::Done(Ok(value)) => {
-            let convert = || value.into_bound_py_any(py);
-            catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|it| Err(rust_panic(&*it)))
-        }
-        Outcome::Done(Err(error)) => Err(error),
-        Outcome::Panicked(payload) => Err(rust_panic(&*payload)),
+    let result = attempt(py, || convert(py, outcome));
+    // After the conversion, which may have run Python code.
+    if is_done(object)? {
+        return Ok(());
+    }
+    // What goes wrong is told whoever awaits the result, and would wait for ever: it exists only here. Such
+    // as that a future takes no `StopIteration`.
+    let set = |result: PyResult<Py<PyAny>>| attempt(py, || complete(object, result));
+    match set(result) {
+        Err(error) if !is_done(object)? => set(Err(error)),
+        done => done,
+    }
+}
+
+/// Runs a step in which something may panic: a conversion, or PyO3 where there is no memory.
+fn attempt<T>(py: Python<'_>, step: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|it| Err(rust_panic(py, &*it)))
+}
+
+fn convert<T>(py: Python<'_>, outcome: Outcome<T>) -> PyResult<Py<PyAny>>
+where
+    T: for<'py> IntoPyObject<'py>,
+{
+    match outcome {
+        Outcome::Done(result) => result.and_then(|value| value.into_py_any(py)),
+        Outcome::Panicked(payload) => Err(rust_panic(py, &*payload)),
         Outcome::Dropped => Err(PyRuntimeError::new_err(
             "the Rust future was dropped before it was done: its runtime has been shut down",
         )),
-    };
-    // After the conversion, which may have run Python code.
-    if object.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return Ok(());
     }
+}
+
+fn complete(object: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) -> PyResult<()> {
+    let py = object.py();
     match result {
-        Ok(value) => object.call_method1(intern!(py, "set_result"), (value,))?,
-        Err(error) => {
-            let set = |error: PyErr| {
-                object.call_method1(intern!(py, "set_exception"), (error.into_value(py),))
-            };
-            // A future takes no `StopIteration`, and the reason becomes its exception.
-            set(error).or_else(set)?
-        }
-    };
-    Ok(())
+        Ok(value) => object.call_method1(intern!(py, "set_result"), (value,)),
+        Err(error) => object.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
+    }
+    .map(drop)
+}
+
+fn is_done(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.call_method0(intern!(object.py(), "done"))?.is_truthy()
 }
 
 /// Polls the Rust future until it is done, panics, or the asyncio future is cancelled; then drops it

@@ -16,7 +16,13 @@ use crate::python::trampoline::panic_text;
 create_exception!(tokioloop_bridge, RustPanic, PyException, "A Rust future panicked.");
 
 /// A future's panic as an exception.
-pub(crate) fn rust_panic(payload: &(dyn Any + Send)) -> PyErr {
+///
+/// If CPython could not make an object, PyO3 panics and leaves CPython's exception set: that is then what
+/// the future raises, mostly a `MemoryError`. Left set, it would break the next call into CPython.
+pub(crate) fn rust_panic(py: Python<'_>, payload: &(dyn Any + Send)) -> PyErr {
+    if let Some(cause) = PyErr::take(py) {
+        return cause;
+    }
     let text = panic_text(payload).unwrap_or("unknown error");
     RustPanic::new_err(format!("rust future panicked: {text}"))
 }

@@ -104,7 +104,7 @@ impl ErasedFuture for LocalErased {
 /// Drops a future. A panic in its destructor is reported as unraisable.
 pub(super) fn drop_quietly(py: Python<'_>, future: BoxedFuture) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
-        rust_panic(&*payload).write_unraisable(py, None);
+        rust_panic(py, &*payload).write_unraisable(py, None);
     }
 }
 

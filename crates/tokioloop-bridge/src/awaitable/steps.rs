@@ -132,7 +132,7 @@ impl<'py> Awaitable<'py> {
                 return yielded.map(SendResult::Yielded).inspect_err(|_| self.end(Phase::Done));
             }
             Ok(Ok(Poll::Ready(outcome))) => outcome,
-            Ok(Err(payload)) => Err(errors::rust_panic(&*payload)),
+            Ok(Err(payload)) => Err(errors::rust_panic(py, &*payload)),
             Err(error) => Err(error),
         };
         // Dropped before the awaiting code goes on, as a coroutine's frame is.

@@ -166,7 +166,7 @@ impl Port {
             let error = match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(None) => continue,
                 Ok(Some(error)) => error,
-                Err(payload) => rust_panic(&*payload),
+                Err(payload) => rust_panic(py, &*payload),
             };
             if ends_loop(py, &error) {
                 interrupt.get_or_insert(error);
