@@ -101,7 +101,9 @@ def bridge_table(run: Run) -> str:
         cells = {way: _cell(row, series.get(way)) for way in ways}
         line = [row.title, *(f"**{cells[way]}**" if way == best else cells[way] for way in ways)]
         for way in ours:
-            line += [_ratio(row, series, way), _goal(run, row, way)]
+            takes_part = way in series
+            line.append(_ratio(row, series, way) if takes_part else ABSENT)
+            line.append(_goal(run, row, way) if takes_part else ABSENT)
         lines.append(line)
     return _markdown(lines)
 

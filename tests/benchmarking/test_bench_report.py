@@ -234,6 +234,15 @@ def test_a_goal_above_a_row_that_was_not_run_is_not_judged():
     assert lines(report.bridge_table(run))[2][-1] == "at most 0.5 more -"
 
 
+def test_a_way_that_takes_no_part_has_no_ratio():
+    run = bridge_run()
+    opendal = {ON_ASYNCIO: series(80.0), ON_OURS: series(40.0), BESIDE: series(8.0)}
+    run.results["bridge-opendal"] = opendal
+    last = lines(report.bridge_table(run))[-1]
+    assert last[1:5] == ["80.00", "40.00", "**8.00**", "-"]
+    assert last[5:] == ["5.00x tokioloop", "1.00x ✓", "-", "-"]
+
+
 def test_comparing_two_runs_compares_the_ways_of_a_loop():
     table = lines(report.compare(bridge_run(), bridge_run(), ["tokioloop"]))
     assert [line[1] for line in table[2:5]] == [ON_OURS, BESIDE, EMBEDDED]
