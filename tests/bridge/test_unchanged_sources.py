@@ -80,6 +80,16 @@ def test_python_is_awaited_in_the_callers_context(loops, unchanged, name):
     loops.run(main)
 
 
+def test_a_runtime_that_was_shut_down_is_named(loops, unchanged):
+    async def main():
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="its runtime has been shut down"):
+                await unchanged.gone_answers()
+        assert await unchanged.sleeps() == "rested"
+
+    loops.run(main)
+
+
 def test_the_loop_is_found(loops, unchanged):
     async def main():
         loop = asyncio.get_running_loop()

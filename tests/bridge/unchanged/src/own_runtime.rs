@@ -82,6 +82,48 @@ impl ContextExt for Own {
     }
 }
 
+/// A runtime that has been shut down.
+struct Gone;
+
+impl Runtime for Gone {
+    type JoinError = Failed;
+    type JoinHandle = Handle;
+
+    fn spawn<F>(fut: F) -> Self::JoinHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        let handle = runtime.expect("a thread").handle().clone();
+        Handle(handle.spawn(fut))
+    }
+
+    fn spawn_blocking<F>(_: F) -> Self::JoinHandle
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        unimplemented!("nothing here blocks")
+    }
+}
+
+impl ContextExt for Gone {
+    fn scope<F, R>(_: TaskLocals, fut: F) -> Pin<Box<dyn Future<Output = R> + Send>>
+    where
+        F: Future<Output = R> + Send + 'static,
+    {
+        Box::pin(fut)
+    }
+
+    fn get_task_locals() -> Option<TaskLocals> {
+        None
+    }
+}
+
+#[pyfunction]
+fn gone_answers(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    generic::future_into_py::<Gone, _, _>(py, async { Ok(42) })
+}
+
 /// The name of the thread that ran it.
 #[pyfunction]
 fn own_sleeps(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -136,6 +178,7 @@ fn own_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 pub(crate) fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(gone_answers, module)?)?;
     module.add_function(wrap_pyfunction!(own_sleeps, module)?)?;
     module.add_function(wrap_pyfunction!(own_panics, module)?)?;
     module.add_function(wrap_pyfunction!(own_awaits, module)?)?;
