@@ -1,0 +1,121 @@
+//! asyncio's own streams: their classes, and the methods that they had when the package was imported.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+use pyo3::{PyTypeInfo, ffi, intern};
+
+use crate::ffi::imports;
+
+/// The methods of asyncio's reader that the native ones stand for, or go past.
+pub(super) const READER_METHODS: [&str; 15] = [
+    "__anext__",
+    "_maybe_resume_transport",
+    "_wait_for_data",
+    "_wakeup_waiter",
+    "at_eof",
+    "exception",
+    "feed_data",
+    "feed_eof",
+    "read",
+    "readexactly",
+    "readline",
+    "readuntil",
+    "set_exception",
+    "__getattribute__",
+    "__setattr__",
+];
+
+pub(super) struct Originals {
+    pub reader: Py<PyAny>,
+    pub writer: Py<PyAny>,
+    /// By the place of their names in `READER_METHODS`.
+    pub reader_methods: [Py<PyAny>; READER_METHODS.len()],
+    /// `FlowControlMixin._drain_helper`, in Python.
+    pub drain_helper: Py<PyAny>,
+    pub incomplete: Py<PyAny>,
+    pub overrun: Py<PyAny>,
+}
+
+pub(super) fn originals(py: Python<'_>) -> PyResult<&Originals> {
+    static ORIGINALS: PyOnceLock<Originals> = PyOnceLock::new();
+    ORIGINALS.get_or_try_init(py, || {
+        let streams = py.import("asyncio.streams")?;
+        let exceptions = py.import("asyncio.exceptions")?;
+        let reader = imports::asyncio(py)?.stream_reader.bind(py).clone();
+        let mut methods = READER_METHODS.iter().map(|name| reader.getattr(*name));
+        let mut failed = None;
+        let reader_methods = std::array::from_fn(|_| match methods.next() {
+            Some(Ok(method)) => method.unbind(),
+            Some(Err(error)) => {
+                failed = Some(error);
+                py.None()
+            }
+            None => py.None(),
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        Ok(Originals {
+            reader: reader.unbind(),
+            writer: streams.getattr("StreamWriter")?.unbind(),
+            reader_methods,
+            drain_helper: imports::asyncio(py)?
+                .stream_reader_protocol
+                .bind(py)
+                .getattr("_drain_helper")?
+                .unbind(),
+            incomplete: exceptions.getattr("IncompleteReadError")?.unbind(),
+            overrun: exceptions.getattr("LimitOverrunError")?.unbind(),
+        })
+    })
+}
+
+/// Whether asyncio's own class of readers is as it was.
+pub(super) fn reader_is_unpatched(py: Python<'_>) -> PyResult<bool> {
+    let originals = originals(py)?;
+    for (name, original) in READER_METHODS.iter().zip(&originals.reader_methods) {
+        if !originals.reader.bind(py).getattr(*name)?.is(original) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a class has these attributes of ours, and no way of its own to look them up.
+pub(super) fn has_attributes_of<T: PyTypeInfo>(
+    class: &Bound<'_, PyType>,
+    names: &[&str],
+) -> PyResult<bool> {
+    let py = class.py();
+    let (object, ours) = (py.get_type::<PyAny>(), py.get_type::<T>());
+    let look_up = intern!(py, "__getattribute__");
+    if class.hasattr(intern!(py, "__getattr__"))?
+        || !class.getattr(look_up)?.is(object.getattr(look_up)?)
+    {
+        return Ok(false);
+    }
+    // As it is in the `__dict__` of a class or of one of its bases.
+    let attribute = py.import("inspect")?.getattr("getattr_static")?;
+    for name in names {
+        if !attribute.call1((class, *name))?.is(attribute.call1((&ours, *name))?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+unsafe extern "C" {
+    /// The type of bound methods, and the function of one: of CPython's API, and not of PyO3's.
+    static mut PyMethod_Type: ffi::PyTypeObject;
+    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Whether `method` is `function`, bound.
+pub(crate) fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
+    // SAFETY: a bound method, as was just checked, for which this gives a borrowed reference.
+    unsafe {
+        ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
+            && PyMethod_Function(method.as_ptr()) == function.as_ptr()
+    }
+}
