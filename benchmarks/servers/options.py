@@ -25,8 +25,9 @@ class Place(NamedTuple):
 
 def start_server_of(loop: str, *, native: bool) -> Any:
     """asyncio's ``start_server``, or the one that a loop's package offers in its place."""
-    package = PACKAGES.get(loop) if native else None
-    return asyncio.start_server if package is None else importlib.import_module(package).start_server
+    if native and loop in PACKAGES:
+        return importlib.import_module(PACKAGES[loop]).start_server
+    return asyncio.start_server
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:

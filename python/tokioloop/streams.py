@@ -1,4 +1,4 @@
-"""``StreamReader``, ``StreamWriter`` and the functions that make them: asyncio's, native on this loop.
+"""``StreamReader``, ``StreamWriter`` and what makes them: asyncio's, native on this loop.
 
 Both classes derive from asyncio's: what is not native is asyncio's own code, and so behaves as it
 does on the running version of CPython. On another loop, in debug mode, in a subclass that overrides
@@ -10,8 +10,8 @@ from __future__ import annotations
 import abc
 import asyncio
 import types
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from . import _core
 from .coroutines import as_coroutine_function, with_signature_of
@@ -28,21 +28,14 @@ __all__ = [
 _streams: Any = asyncio.streams
 
 #: asyncio's classes, whatever comes into the place of their names.
-_READER, _WRITER, _PROTOCOL = (
-    asyncio.StreamReader,
-    asyncio.StreamWriter,
-    asyncio.StreamReaderProtocol,
-)
-
-if TYPE_CHECKING:
-    _Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+_READER, _WRITER = asyncio.StreamReader, asyncio.StreamWriter
 
 
-class StreamReader(_core.NativeStreamReader, _READER, metaclass=abc.ABCMeta):  # type: ignore[misc]
+class StreamReader(_core.NativeStreamReader, asyncio.StreamReader, metaclass=abc.ABCMeta):
     """A reader of a stream. As ``asyncio.StreamReader``, whose subclass it is.
 
-    Every ``asyncio.StreamReader`` is an instance of it to ``isinstance``, so that it can stand in the
-    place of asyncio's name.
+    Every ``asyncio.StreamReader`` is an instance of it to ``isinstance``, so that it can stand in
+    the place of asyncio's name.
     """
 
     # A method may come into it, of which the core has to know.
@@ -53,11 +46,11 @@ class StreamReader(_core.NativeStreamReader, _READER, metaclass=abc.ABCMeta):  #
         return _stands_for(cls, StreamReader, _READER, other)
 
 
-class StreamWriter(_core.NativeStreamWriter, _WRITER, metaclass=abc.ABCMeta):  # type: ignore[misc]
+class StreamWriter(_core.NativeStreamWriter, asyncio.StreamWriter, metaclass=abc.ABCMeta):
     """A writer of a stream. As ``asyncio.StreamWriter``, whose subclass it is.
 
-    Every ``asyncio.StreamWriter`` is an instance of it to ``isinstance``, so that it can stand in the
-    place of asyncio's name.
+    Every ``asyncio.StreamWriter`` is an instance of it to ``isinstance``, so that it can stand in
+    the place of asyncio's name.
     """
 
     @classmethod
@@ -89,12 +82,12 @@ _NAMES = _Names(
 )
 
 
-class StreamReaderProtocol(_PROTOCOL):
+class StreamReaderProtocol(asyncio.StreamReaderProtocol):
     """Between a transport and a reader. As ``asyncio.StreamReaderProtocol``."""
 
     # asyncio's own code, which differs between CPython's versions, makes a writer of ours.
     connection_made = types.FunctionType(
-        _PROTOCOL.connection_made.__code__, _NAMES, "connection_made"
+        asyncio.StreamReaderProtocol.connection_made.__code__, _NAMES, "connection_made"
     )
 
 
@@ -122,8 +115,8 @@ async def open_connection(
 ) -> Any:
     """Connect to a TCP server. Coroutine.
 
-    Return a pair ``(reader, writer)``. As ``asyncio.open_connection``: ``limit`` is in bytes, and the
-    other options are those of ``loop.create_connection``, which says what is raised.
+    Return a pair ``(reader, writer)``. As ``asyncio.open_connection``: ``limit`` is in bytes, and
+    the other options are those of ``loop.create_connection``, which says what is raised.
     """
     connect = asyncio.get_running_loop().create_connection
     return await _connect(connect, limit, host, port, **kwds)
@@ -141,8 +134,8 @@ async def start_server(
     """Listen for TCP connections, and call back for each with its reader and writer. Coroutine.
 
     Return an ``asyncio.Server``. As ``asyncio.start_server``: the callback may be a coroutine
-    function, ``limit`` is in bytes, and the other options are those of ``loop.create_server``, which
-    says what is raised.
+    function, ``limit`` is in bytes, and the other options are those of ``loop.create_server``,
+    which says what is raised.
     """
     loop = asyncio.get_running_loop()
     return await loop.create_server(_factory(client_connected_cb, limit), host, port, **kwds)

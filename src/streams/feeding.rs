@@ -1,6 +1,5 @@
 //! From a transport into a reader: `feed_data`, `feed_eof`, and what the transports call instead.
 
-
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::intern;

@@ -237,10 +237,7 @@ fn passed<'py>(
     unsafe {
         let count = (1 + count) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         let stack = stack.as_ptr().add(1);
-        owned(
-            py,
-            ffi::PyObject_VectorcallMethod(name.as_ptr(), stack, count, std::ptr::null_mut()),
-        )
+        owned(py, ffi::PyObject_VectorcallMethod(name.as_ptr(), stack, count, std::ptr::null_mut()))
     }
 }
 

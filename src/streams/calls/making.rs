@@ -170,7 +170,7 @@ pub(super) fn add_functions(py: Python<'_>) -> PyResult<()> {
     // SAFETY: they take any arguments, as all of these.
     unsafe {
         let doc = c"\
-            Read up to ``n`` bytes, as soon as there is one; without ``n`` all up to the end. Coroutine.\n\
+            Read up to ``n`` bytes as soon as there is one, or all up to the end. Coroutine.\n\
             \n\
             Return ``bytes``, empty at the end. As ``asyncio.StreamReader.read``.";
         reader.setattr(intern!(py, "read"), make(py, c"read", doc, read)?)?;

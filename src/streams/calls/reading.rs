@@ -163,7 +163,8 @@ impl<'py> Call<'py> {
         separators.try_reserve_exact(all.len()).map_err(|_| memory::exhausted())?;
         let objects = all.as_slice();
         // SAFETY: the same.
-        separators.extend(objects.iter().map(|it| unsafe { it.cast_unchecked::<PyBytes>() }.as_bytes()));
+        separators
+            .extend(objects.iter().map(|it| unsafe { it.cast_unchecked::<PyBytes>() }.as_bytes()));
         self.until_one_of(reader, &separators)
     }
 

@@ -1,6 +1,5 @@
 //! The steps of a call.
 
-
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;

@@ -25,7 +25,8 @@ impl<'py> Call<'py> {
 
     fn drain(&self, writer: &Writer<'py>) -> PyResult<Progress<'py>> {
         let (py, state) = (self.py(), writer.state());
-        let (Some(reader), Some(transport)) = (state.reader.get(py), state.transport.get(py)) else {
+        let (Some(reader), Some(transport)) = (state.reader.get(py), state.transport.get(py))
+        else {
             return Ok(Progress::Elsewhere);
         };
         if !self.set_begun() {
