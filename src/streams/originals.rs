@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 use pyo3::{PyTypeInfo, ffi, intern};
 
 use crate::ffi::imports;
@@ -29,8 +29,11 @@ pub(super) const READER_METHODS: [&str; 15] = [
 pub(super) struct Originals {
     pub reader: Py<PyAny>,
     pub writer: Py<PyAny>,
-    /// By the place of their names in `READER_METHODS`.
-    pub reader_methods: [Py<PyAny>; READER_METHODS.len()],
+    /// Name and method, by the place of the name in `READER_METHODS`. The names are made now, because
+    /// there may be no memory for them when they are needed.
+    pub reader_methods: [(Py<PyString>, Py<PyAny>); READER_METHODS.len()],
+    /// `inspect.getattr_static`
+    getattr_static: Py<PyAny>,
     /// `FlowControlMixin._drain_helper`, in Python.
     pub drain_helper: Py<PyAny>,
     pub incomplete: Py<PyAny>,
@@ -43,23 +46,19 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&Originals> {
         let streams = py.import("asyncio.streams")?;
         let exceptions = py.import("asyncio.exceptions")?;
         let reader = imports::asyncio(py)?.stream_reader.bind(py).clone();
-        let mut methods = READER_METHODS.iter().map(|name| reader.getattr(*name));
-        let mut failed = None;
-        let reader_methods = std::array::from_fn(|_| match methods.next() {
-            Some(Ok(method)) => method.unbind(),
-            Some(Err(error)) => {
-                failed = Some(error);
-                py.None()
-            }
-            None => py.None(),
-        });
-        if let Some(error) = failed {
-            return Err(error);
+        let names = READER_METHODS.map(|name| PyString::intern(py, name));
+        // All of them are there in each version of asyncio's.
+        let methods = names.map(|name| (name.clone().unbind(), reader.getattr(&name)));
+        if let Some(Err(error)) = methods.iter().map(|it| it.1.as_ref()).find(|it| it.is_err()) {
+            return Err(error.clone_ref(py));
         }
+        let reader_methods =
+            methods.map(|(name, method)| (name, method.map_or_else(|_| py.None(), Bound::unbind)));
         Ok(Originals {
             reader: reader.unbind(),
             writer: streams.getattr("StreamWriter")?.unbind(),
             reader_methods,
+            getattr_static: py.import("inspect")?.getattr("getattr_static")?.unbind(),
             drain_helper: imports::asyncio(py)?
                 .stream_reader_protocol
                 .bind(py)
@@ -74,8 +73,8 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&Originals> {
 /// Whether asyncio's own class of readers is as it was.
 pub(super) fn reader_is_unpatched(py: Python<'_>) -> PyResult<bool> {
     let originals = originals(py)?;
-    for (name, original) in READER_METHODS.iter().zip(&originals.reader_methods) {
-        if !originals.reader.bind(py).getattr(*name)?.is(original) {
+    for (name, original) in &originals.reader_methods {
+        if !originals.reader.bind(py).getattr(name)?.is(original) {
             return Ok(false);
         }
     }
@@ -85,7 +84,7 @@ pub(super) fn reader_is_unpatched(py: Python<'_>) -> PyResult<bool> {
 /// Whether a class has these attributes of ours, and no way of its own to look them up.
 pub(super) fn has_attributes_of<T: PyTypeInfo>(
     class: &Bound<'_, PyType>,
-    names: &[&str],
+    names: &[&Bound<'_, PyString>],
 ) -> PyResult<bool> {
     let py = class.py();
     let (object, ours) = (py.get_type::<PyAny>(), py.get_type::<T>());
@@ -96,7 +95,7 @@ pub(super) fn has_attributes_of<T: PyTypeInfo>(
         return Ok(false);
     }
     // As it is in the `__dict__` of a class or of one of its bases.
-    let attribute = py.import("inspect")?.getattr("getattr_static")?;
+    let attribute = originals(py)?.getattr_static.bind(py);
     for name in names {
         if !attribute.call1((class, *name))?.is(attribute.call1((&ours, *name))?) {
             return Ok(false);

@@ -5,6 +5,7 @@
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -352,18 +353,18 @@ fn has_plain_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 #[cold]
 fn find_overrides(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    const ATTRIBUTES: [&str; 9] = [
-        "__dict__",
-        "_buffer",
-        "_eof",
-        "_exception",
-        "_limit",
-        "_loop",
-        "_paused",
-        "_transport",
-        "_waiter",
-    ];
     let py = object.py();
+    let attributes = [
+        intern!(py, "__dict__"),
+        intern!(py, "_buffer"),
+        intern!(py, "_eof"),
+        intern!(py, "_exception"),
+        intern!(py, "_limit"),
+        intern!(py, "_loop"),
+        intern!(py, "_paused"),
+        intern!(py, "_transport"),
+        intern!(py, "_waiter"),
+    ];
     if !object.is_instance_of::<NativeStreamReader>() {
         return Ok(true);
     }
@@ -371,13 +372,12 @@ fn find_overrides(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !originals::reader_is_unpatched(py)? {
         return Ok(true);
     }
-    let asyncios = &originals::originals(py)?.reader_methods;
-    for (name, original) in READER_METHODS.iter().zip(asyncios) {
-        let ours = native.getattr_opt(*name)?;
-        let found = class.getattr(*name)?;
+    for (name, original) in &originals::originals(py)?.reader_methods {
+        let ours = native.getattr_opt(name)?;
+        let found = class.getattr(name)?;
         if !ours.is_some_and(|ours| found.is(&ours)) && !found.is(original) {
             return Ok(true);
         }
     }
-    Ok(!originals::has_attributes_of::<NativeStreamReader>(&class, &ATTRIBUTES)?)
+    Ok(!originals::has_attributes_of::<NativeStreamReader>(&class, &attributes)?)
 }

@@ -14,6 +14,7 @@ use crate::ffi::class_cache::ClassCache;
 use crate::ffi::definitions::{self, Definitions, METHODS_END, fast_method};
 use crate::ffi::finalizing;
 use crate::ffi::gil::PySlot;
+use crate::ffi::memory;
 use crate::ffi::object::{Object, owned};
 use crate::ffi::trampoline::fast_function;
 
@@ -169,10 +170,16 @@ impl<'py> Writer<'py> {
 fn has_plain_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CHECKED: ClassCache<bool> = ClassCache::new(false);
     CHECKED.get_or_find(object, || {
-        const ATTRIBUTES: [&str; 4] = ["_transport", "_protocol", "_reader", "_loop"];
+        let py = object.py();
+        let attributes = [
+            intern!(py, "_transport"),
+            intern!(py, "_protocol"),
+            intern!(py, "_reader"),
+            intern!(py, "_loop"),
+        ];
         let class = object.get_type();
         Ok(object.is_instance_of::<NativeStreamWriter>()
-            && originals::has_attributes_of::<NativeStreamWriter>(&class, &ATTRIBUTES)?)
+            && originals::has_attributes_of::<NativeStreamWriter>(&class, &attributes)?)
     })
 }
 
@@ -208,7 +215,7 @@ fn pass_on<'py, const N: usize>(
             *slot = arg.as_ptr();
         }
     } else if args.positional.is_empty() && args.keywords.len() == N {
-        let Some(value) = args.only(&PyString::intern(py, parameters[0])) else {
+        let Some(value) = args.only(&memory::string(py, parameters[0])?) else {
             return inherited(slf, name, args);
         };
         stack[2] = value.as_ptr();

@@ -3,12 +3,13 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyTuple};
 
 use super::class;
 use super::state::Kind;
 use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::coroutine_function;
+use crate::ffi::memory;
 use crate::ffi::trampoline::vectorcall;
 use crate::primitives::ctypes;
 use crate::streams::originals::originals;
@@ -90,9 +91,7 @@ impl<'a, 'py> Rest<'a, 'py> {
     fn only_value(&self, name: &str) -> PyResult<Option<Arg<'a, 'py>>> {
         Ok(match self.args.positional {
             [_, value] if !self.args.has_keywords() => Some(*value),
-            [_] if self.args.has_keywords() => {
-                self.args.only(&PyString::intern(self.args.py, name))
-            }
+            [_] if self.args.has_keywords() => self.args.only(&memory::string(self.args.py, name)?),
             _ => None,
         })
     }
@@ -159,7 +158,7 @@ fn asyncios_own<'py>(
         let text = format!("unbound method {name}() needs an argument");
         return Err(PyTypeError::new_err(text));
     }
-    args.forward(&class.bind(py).getattr(name)?)
+    args.forward(&class.bind(py).getattr(memory::string(py, name)?)?)
 }
 
 /// Puts the methods into the classes.

@@ -117,7 +117,8 @@ impl<'py> Call<'py> {
             if state.buffer.len(py) < size {
                 if state.has_ended(py) {
                     let partial = state.buffer.take(py, usize::MAX)?;
-                    let error = originals(py)?.incomplete.bind(py).call1((partial, size))?;
+                    let error =
+                        originals(py)?.incomplete.bind(py).call1((partial, number(py, size)?))?;
                     return Err(PyErr::from_value(error));
                 }
                 self.wait_for_data(reader)?;
@@ -142,7 +143,7 @@ impl<'py> Call<'py> {
                 let found = state.buffer.has(py, b'\n', consumed);
                 state.buffer.cut(py, if found { consumed + 1 } else { length })?;
                 maybe_resume(reader)?;
-                let error = PyValueError::new_err(text);
+                let error = PyValueError::new_err(memory::string(py, text)?.unbind());
                 error.set_context(py, Some(cause));
                 Err(error)
             }
@@ -246,7 +247,14 @@ pub(super) fn join<'py>(blocks: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyAn
 }
 
 fn overrun(py: Python<'_>, text: &str, consumed: usize) -> PyResult<PyErr> {
-    Ok(PyErr::from_value(originals(py)?.overrun.bind(py).call1((text, consumed))?))
+    let arguments = (memory::string(py, text)?, number(py, consumed)?);
+    Ok(PyErr::from_value(originals(py)?.overrun.bind(py).call1(arguments)?))
+}
+
+/// An `int`. PyO3's conversion panics where there is no memory for it.
+pub(super) fn number(py: Python<'_>, value: usize) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the GIL is held; a new reference, or null with an exception set.
+    unsafe { owned(py, ffi::PyLong_FromSize_t(value)) }
 }
 
 #[inline]

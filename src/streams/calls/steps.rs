@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::reading::{Progress, join};
+use super::reading::{Progress, join, number};
 use super::state::{Call, CallObject, Kind, Phase};
 use crate::ffi::arguments::Arg;
 use crate::ffi::class::ObjectRef;
@@ -119,17 +119,23 @@ impl<'py> Call<'py> {
     /// Runs a step. Every other call is refused meanwhile.
     #[inline]
     fn stepping<R>(&self, step: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        /// Also if the step panics.
+        struct Running(*mut CallObject);
+
+        impl Drop for Running {
+            fn drop(&mut self) {
+                // SAFETY: the call that this was made of is kept by the one who steps it.
+                unsafe { (*self.0).running = false };
+            }
+        }
+
         let this = self.fields();
         // SAFETY: our layout; `self` keeps it alive.
-        unsafe {
-            if (*this).running {
-                return Err(PyValueError::new_err("coroutine already executing"));
-            }
-            (*this).running = true;
-            let result = step();
-            (*this).running = false;
-            result
+        if unsafe { std::mem::replace(&mut (*this).running, true) } {
+            return Err(PyValueError::new_err("coroutine already executing"));
         }
+        let _running = Running(this);
+        step()
     }
 
     /// One step: what it waits for first, if it does, then its own work.
@@ -243,9 +249,9 @@ impl<'py> Call<'py> {
         let Some(target) = self.get(|this| this.target) else { return Err(reused()) };
         let originals = originals(py)?;
         let class = if kind.reads() { &originals.reader } else { &originals.writer };
-        let method = class.bind(py).getattr(kind.name())?;
+        let method = class.bind(py).getattr(memory::string(py, kind.name())?)?;
         match (kind, self.separator()) {
-            (Kind::Read | Kind::ReadExactly, _) => method.call1((target, self.size())),
+            (Kind::Read | Kind::ReadExactly, _) => method.call1((target, number(py, self.size())?)),
             (_, Some(separator)) => method.call1((target, separator)),
             _ => method.call1((target,)),
         }
