@@ -26,12 +26,28 @@ pub(super) const READER_METHODS: [&str; 15] = [
     "__setattr__",
 ];
 
+/// The attributes of readers and of writers, which are descriptors of the native classes.
+const READER_ATTRIBUTES: [&str; 9] = [
+    "__dict__",
+    "_buffer",
+    "_eof",
+    "_exception",
+    "_limit",
+    "_loop",
+    "_paused",
+    "_transport",
+    "_waiter",
+];
+const WRITER_ATTRIBUTES: [&str; 4] = ["_loop", "_protocol", "_reader", "_transport"];
+
 pub(super) struct Originals {
     pub reader: Py<PyAny>,
     pub writer: Py<PyAny>,
     /// Name and method, by the place of the name in `READER_METHODS`. The names are made now, because
     /// there may be no memory for them when they are needed.
     pub reader_methods: [(Py<PyString>, Py<PyAny>); READER_METHODS.len()],
+    pub reader_attributes: [Py<PyString>; READER_ATTRIBUTES.len()],
+    pub writer_attributes: [Py<PyString>; WRITER_ATTRIBUTES.len()],
     /// `inspect.getattr_static`
     getattr_static: Py<PyAny>,
     /// `FlowControlMixin._drain_helper`, in Python.
@@ -58,6 +74,8 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&Originals> {
             reader: reader.unbind(),
             writer: streams.getattr("StreamWriter")?.unbind(),
             reader_methods,
+            reader_attributes: READER_ATTRIBUTES.map(|it| PyString::intern(py, it).unbind()),
+            writer_attributes: WRITER_ATTRIBUTES.map(|it| PyString::intern(py, it).unbind()),
             getattr_static: py.import("inspect")?.getattr("getattr_static")?.unbind(),
             drain_helper: imports::asyncio(py)?
                 .stream_reader_protocol
@@ -84,7 +102,7 @@ pub(super) fn reader_is_unpatched(py: Python<'_>) -> PyResult<bool> {
 /// Whether a class has these attributes of ours, and no way of its own to look them up.
 pub(super) fn has_attributes_of<T: PyTypeInfo>(
     class: &Bound<'_, PyType>,
-    names: &[&Bound<'_, PyString>],
+    names: &[Py<PyString>],
 ) -> PyResult<bool> {
     let py = class.py();
     let (object, ours) = (py.get_type::<PyAny>(), py.get_type::<T>());
@@ -97,7 +115,7 @@ pub(super) fn has_attributes_of<T: PyTypeInfo>(
     // As it is in the `__dict__` of a class or of one of its bases.
     let attribute = originals(py)?.getattr_static.bind(py);
     for name in names {
-        if !attribute.call1((class, *name))?.is(attribute.call1((&ours, *name))?) {
+        if !attribute.call1((class, name))?.is(attribute.call1((&ours, name))?) {
             return Ok(false);
         }
     }

@@ -5,13 +5,12 @@
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::buffer::Buffer;
-use super::originals::{self, READER_METHODS};
+use super::originals::{READER_METHODS, has_attributes_of, originals, reader_is_unpatched};
 use crate::ffi::class_cache::ClassCache;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilFlag, PySlot};
@@ -354,30 +353,20 @@ fn has_plain_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 #[cold]
 fn find_overrides(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
-    let attributes = [
-        intern!(py, "__dict__"),
-        intern!(py, "_buffer"),
-        intern!(py, "_eof"),
-        intern!(py, "_exception"),
-        intern!(py, "_limit"),
-        intern!(py, "_loop"),
-        intern!(py, "_paused"),
-        intern!(py, "_transport"),
-        intern!(py, "_waiter"),
-    ];
     if !object.is_instance_of::<NativeStreamReader>() {
         return Ok(true);
     }
     let (class, native) = (object.get_type(), py.get_type::<NativeStreamReader>());
-    if !originals::reader_is_unpatched(py)? {
+    if !reader_is_unpatched(py)? {
         return Ok(true);
     }
-    for (name, original) in &originals::originals(py)?.reader_methods {
+    let originals = originals(py)?;
+    for (name, original) in &originals.reader_methods {
         let ours = native.getattr_opt(name)?;
         let found = class.getattr(name)?;
         if !ours.is_some_and(|ours| found.is(&ours)) && !found.is(original) {
             return Ok(true);
         }
     }
-    Ok(!originals::has_attributes_of::<NativeStreamReader>(&class, &attributes)?)
+    Ok(!has_attributes_of::<NativeStreamReader>(&class, &originals.reader_attributes)?)
 }

@@ -171,15 +171,12 @@ fn has_plain_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CHECKED: ClassCache<bool> = ClassCache::new(false);
     CHECKED.get_or_find(object, || {
         let py = object.py();
-        let attributes = [
-            intern!(py, "_transport"),
-            intern!(py, "_protocol"),
-            intern!(py, "_reader"),
-            intern!(py, "_loop"),
-        ];
         let class = object.get_type();
         Ok(object.is_instance_of::<NativeStreamWriter>()
-            && originals::has_attributes_of::<NativeStreamWriter>(&class, &attributes)?)
+            && originals::has_attributes_of::<NativeStreamWriter>(
+                &class,
+                &originals(py)?.writer_attributes,
+            )?)
     })
 }
 

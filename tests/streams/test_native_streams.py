@@ -10,6 +10,7 @@ import pickle
 import sys
 import warnings
 import weakref
+from unittest import mock
 
 import pytest
 
@@ -82,9 +83,71 @@ def test_a_writer_takes_a_reader_that_is_asyncios(loop):
 @pytest.mark.parametrize("name", ["read", "readline", "readexactly", "readuntil", "__anext__"])
 def test_methods_of_readers_are_coroutine_functions(name):
     method = getattr(tokioloop.StreamReader, name)
-    assert asyncio.iscoroutinefunction(method)
+    assert inspect.iscoroutinefunction(method)
+    assert asyncio.coroutines.iscoroutinefunction(method)
     assert inspect.signature(method) == inspect.signature(getattr(ASYNCIOS_READER, name))
     assert pickle.loads(pickle.dumps(method)) is method
+
+
+def test_methods_of_writers_are_coroutine_functions():
+    for name in ("drain", "wait_closed", "start_tls"):
+        method = getattr(tokioloop.StreamWriter, name, None)
+        assert method is None or inspect.iscoroutinefunction(method)
+
+
+def test_mocks_know_which_methods_are_coroutines(loop):
+    mocked = mock.create_autospec(tokioloop.StreamReader, instance=True)
+    mocked.read.return_value = b"mocked"
+    assert run(loop, mocked.read(10)) == b"mocked"
+    mocked.read.assert_awaited_once_with(10)
+    mocked.at_eof.return_value = True
+    assert mocked.at_eof() is True
+
+
+def test_in_asyncios_place_and_out_of_it(loop):
+    names = {name: getattr(asyncio, name) for name in tokioloop.streams.__all__}
+    tokioloop.install(accelerate=True)
+    try:
+        for name in names:
+            assert getattr(asyncio, name) is getattr(tokioloop, name)
+            assert getattr(asyncio.streams, name) is getattr(tokioloop, name)
+        run(loop, child_with_native_pipes())
+    finally:
+        tokioloop.uninstall()
+    assert {name: getattr(asyncio, name) for name in names} == names
+
+
+async def child_with_native_pipes():
+    child = await asyncio.create_subprocess_exec(
+        *("cat",), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert type(child.stdout) is tokioloop.StreamReader
+    assert await child.communicate(b"through") == (b"through", None)
+
+
+def test_asyncios_names_that_were_imported_before(loop, monkeypatch):
+    """A reader and a writer of asyncio's own, made while the names stand for the native ones."""
+    reader_class, writer_class = asyncio.StreamReader, asyncio.StreamWriter
+    near, far = blocking_pair()
+
+    async def scenario():
+        reader = reader_class(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        writer = writer_class(transport, protocol, reader, loop)
+        assert type(reader) is ASYNCIOS_READER
+        assert isinstance(reader, asyncio.StreamReader)
+        far.sendall(b"line\n")
+        assert await reader.readline() == b"line\n"
+        writer.close()
+        await writer.wait_closed()
+
+    tokioloop.install(accelerate=True)
+    try:
+        with far:
+            run(loop, scenario())
+    finally:
+        tokioloop.uninstall()
 
 
 def test_a_call_is_a_coroutine(loop, reader):
