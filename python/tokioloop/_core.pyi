@@ -1583,13 +1583,13 @@ class NativeStreamReader:
     """
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]:
+    async def read(self, n: int = -1) -> bytes:
         """Read up to ``n`` bytes as soon as there is one, or all up to the end. Coroutine.
 
         Return ``bytes``, empty at the end. As ``asyncio.StreamReader.read``.
         """
 
-    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]:
+    async def readexactly(self, n: int) -> bytes:
         """Read exactly ``n`` bytes. Coroutine.
 
         Raises ``asyncio.IncompleteReadError`` if the end comes before. As
@@ -1597,9 +1597,7 @@ class NativeStreamReader:
         """
 
     if sys.version_info >= (3, 13):
-        def readuntil(
-            self, separator: _Separator | tuple[_Separator, ...] = b"\n"
-        ) -> Coroutine[Any, Any, bytes]:
+        async def readuntil(self, separator: _Separator | tuple[_Separator, ...] = b"\n") -> bytes:
             """Read up to a separator, which is the end of what is returned. Coroutine.
 
             Raises ``asyncio.IncompleteReadError`` if the end comes before,
@@ -1607,7 +1605,7 @@ class NativeStreamReader:
             ``asyncio.StreamReader.readuntil``, from 3.13 on also with a tuple of separators.
             """
     else:
-        def readuntil(self, separator: _Separator = b"\n") -> Coroutine[Any, Any, bytes]:
+        async def readuntil(self, separator: _Separator = b"\n") -> bytes:
             """Read up to a separator, which is the end of what is returned. Coroutine.
 
             Raises ``asyncio.IncompleteReadError`` if the end comes before,
@@ -1615,14 +1613,14 @@ class NativeStreamReader:
             ``asyncio.StreamReader.readuntil``, from 3.13 on also with a tuple of separators.
             """
 
-    def readline(self) -> Coroutine[Any, Any, bytes]:
+    async def readline(self) -> bytes:
         """Read a line with its end; the last one may have none. Coroutine.
 
         Return empty ``bytes`` at the end. Raises ``ValueError`` if a line is longer than the
         limit, and drops it. As ``asyncio.StreamReader.readline``.
         """
 
-    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+    async def __anext__(self) -> bytes:
         """Read the next line, or raise ``StopAsyncIteration`` at the end. Coroutine."""
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
@@ -1677,13 +1675,13 @@ class NativeStreamWriter:
         ``asyncio.StreamWriter.is_closing``.
         """
 
-    def drain(self) -> Coroutine[Any, Any, None]:
+    async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written. Coroutine.
 
         Raises the exception that ended the connection. As ``asyncio.StreamWriter.drain``.
         """
 
-    def wait_closed(self) -> Coroutine[Any, Any, None]:
+    async def wait_closed(self) -> None:
         """Wait until the connection is closed. Coroutine.
 
         Raises the exception that ended it. As ``asyncio.StreamWriter.wait_closed``.

@@ -37,9 +37,6 @@ def as_coroutine_function(function: Any, original: Any, owner: str = "") -> None
     # unittest.mock takes a marked callable without code for a function that is both: its mocks of
     # one method (`autospec`) then fail when they are called.
     function.__code__ = original.__code__
-    # With these inspect takes it for a function, and looks into its code, before 3.12.
-    function.__kwdefaults__ = original.__kwdefaults__
-    function.__annotations__ = dict(original.__annotations__)
     # What asyncio.iscoroutinefunction() looks for, and from 3.12 on inspect.iscoroutinefunction().
     if hasattr(asyncio.coroutines, "_is_coroutine"):
         function._is_coroutine = asyncio.coroutines._is_coroutine

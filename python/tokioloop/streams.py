@@ -175,4 +175,6 @@ for _kind, _original, _methods in (
     for _name in _methods:
         _method = getattr(_kind, _name)
         as_coroutine_function(_method, getattr(_original, _name), f"{_kind.__name__}.")
+        # With these inspect takes it for a function, and looks into its code, before 3.12.
+        _method.__kwdefaults__, _method.__annotations__ = None, {}
 del _kind, _original, _methods, _name, _method
