@@ -18,6 +18,8 @@ def streams():
 PROGRAM = """
 import collections, sys, _testcapi
 
+# CPython 3.12 may forget the exception of a coroutine that it closes, asyncio's own as well.
+ERRORS = (MemoryError, SystemError) if sys.version_info[:2] == (3, 12) else MemoryError
 loop = new_event_loop()
 CONTENTS = b"abcdef\\nxyz", b"a" * 500 + b"cd\\n" + b"b" * 70_000
 CALLS = {
@@ -51,7 +53,7 @@ def without_memory(n, function, *args):
     _testcapi.set_nomemory(n, n + 1)
     try:
         return function(*args)
-    except MemoryError:
+    except ERRORS:
         pass
     finally:
         _testcapi.remove_mem_hooks()
