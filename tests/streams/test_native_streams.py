@@ -85,7 +85,9 @@ def test_a_writer_takes_a_reader_that_is_asyncios(loop):
 def test_methods_of_readers_are_coroutine_functions(name):
     method = getattr(tokioloop.StreamReader, name)
     assert inspect.iscoroutinefunction(method)
-    assert asyncio.coroutines.iscoroutinefunction(method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert asyncio.iscoroutinefunction(method)
     assert inspect.signature(method) == inspect.signature(getattr(ASYNCIOS_READER, name))
     assert pickle.loads(pickle.dumps(method)) is method
 

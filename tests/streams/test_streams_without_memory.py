@@ -67,6 +67,8 @@ def trial(n, make, content, shown):
     read = without_memory(n, step, make, reader, taken)
     assert reader._waiter is None
     fed = without_memory(n, feed, reader)
+    if fed is None and sys.version_info >= (3, 15):
+        return True  # a bytearray that could not grow has lost what it held, asyncio's as well
     found = b"".join(taken) + reader._buffer
     if read is None and sys.version_info >= (3, 12):
         # CPython has what was awaited raised, for which there was no memory.
