@@ -125,6 +125,8 @@ class Service(Common):
     connections: int = 10
     size: int = KIB
     transport: Transport = "tcp"
+    native: bool = False
+    """With the loop's own streams, where it has them, instead of asyncio's."""
     memory: bool = False
     """The value is the memory of an idle connection, not a rate."""
     limit: str | None = None

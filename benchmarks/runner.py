@@ -129,6 +129,8 @@ class Runner:
                 command = [str(self.loadgen), "serve", str(row.limit), where]
             else:
                 command = [*self._on("servers", column), row.server]
+                if row.native:
+                    command.append("--native")
                 if unix:
                     command += ["--unix", unix]
                 if row.transport == "tls" and self._certificate is not None:

@@ -11,8 +11,9 @@
 //! |---|---|
 //! | `embedding` | the loop inside of another extension module |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
-//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 //! | `transports` | stream, datagram, pipe and TLS transports; accepting connections |
+//! | `streams` | `StreamReader` and `StreamWriter` |
+//! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
 //! | `net` | `sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_connect`; addresses |
 //! | `event_loop` | the loop: ready queue, timers, iterations, handles, descriptors that the user owns |
 //! | `ffi` | CPython's C API: objects, contexts, coroutines, the ends of threads |
@@ -33,6 +34,7 @@ mod event_loop;
 mod ffi;
 mod net;
 mod primitives;
+mod streams;
 mod transports;
 
 use pyo3::prelude::*;
@@ -60,6 +62,7 @@ fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transports::register(module)?;
     net::register(module)?;
     primitives::register(module)?;
+    streams::register(module)?;
     bridge::offer(module.py())?;
     module.add("__build__", BUILD.into_py_dict(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))

@@ -11,10 +11,10 @@ import asyncio
 import importlib
 import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from benchmarks import loops, system
-from benchmarks.servers.options import BACKLOG, Place, tls_context
+from benchmarks.servers.options import BACKLOG, Place, start_server_of, tls_context
 
 # Module and function: a server's libraries are imported only where it runs, and count as its
 # memory only there. A function starts to serve and returns what must be kept alive meanwhile.
@@ -56,11 +56,14 @@ def listen(server: str, unix_path: str | None) -> socket.socket:
     return listener
 
 
-async def serve(server: str, unix_path: str | None, tls: list[str] | None) -> None:
+async def serve(
+    server: str, unix_path: str | None, tls: list[str] | None, start_server: Any
+) -> None:
     start = load(server)
     listener = listen(server, unix_path)
     address = unix_path or listener.getsockname()[1]  # asked for now: a loop may take the socket
-    serving = await start(Place(listener, tls_context(*tls) if tls else None))
+    context = tls_context(*tls) if tls else None
+    serving = await start(Place(listener, context, start_server))
     print(address, flush=True)
     await asyncio.get_running_loop().create_future()
     del serving
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("server", choices=SERVERS)
     parser.add_argument("--unix", metavar="PATH", help="listen here, not on a TCP port")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="serve over TLS")
+    parser.add_argument("--native", action="store_true", help="use the loop's own streams")
     parser.add_argument("--core", type=int, help="the core to run on")
     args = parser.parse_args()
 
@@ -81,7 +85,8 @@ def main() -> None:
         system.pin_to_core(args.core)
     loops.hide_foreign_transports(args.loop)
     loop = loops.load(args.loop)()
-    loop.run_until_complete(serve(args.server, args.unix, args.tls))
+    start_server = start_server_of(args.loop, native=args.native)
+    loop.run_until_complete(serve(args.server, args.unix, args.tls, start_server))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 async def listen(handler: Handler, place: Place) -> object:
-    return await asyncio.start_server(handler, sock=place.listener, backlog=BACKLOG, ssl=place.tls)
+    return await place.start_server(handler, sock=place.listener, backlog=BACKLOG, ssl=place.tls)
 
 
 async def chunks(place: Place) -> object:

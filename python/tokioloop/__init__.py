@@ -14,16 +14,30 @@ from .loop import Loop, new_event_loop
 from .policy import EventLoopPolicy, install, uninstall
 from .primitives import gather, run_coroutine_threadsafe, sleep
 from .runner import run
+from .streams import (
+    StreamReader,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
+    "StreamReader",
+    "StreamWriter",
     "__version__",
     "gather",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "run_coroutine_threadsafe",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "uninstall",
 ]

@@ -29,8 +29,8 @@ A program that creates a loop of a kind that it names keeps that loop.
 options:
   -m MODULE      run a module, as python -m does
   -c CODE        run a program passed as text, as python -c does
-  --accelerate   replace asyncio's sleep, gather and run_coroutine_threadsafe by
-                 tokioloop's
+  --accelerate   replace asyncio's sleep, gather, run_coroutine_threadsafe and
+                 streams by tokioloop's
   --no-children  leave the Pythons alone that the program starts
   --debug        switch asyncio's debug mode on
   --verbose      print which event loops run, in this process and its children

@@ -19,12 +19,23 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Sized,
 )
 from contextvars import Context
 from socket import _GetAddrInfoResult
 from traceback import StackSummary
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, final, overload
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    final,
+    overload,
+)
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
@@ -54,6 +65,9 @@ class _TlsParts(Protocol):
     shutdown_timeout: float
     upgrade: bool
 
+class _Separator(ReadableBuffer, Sized, Protocol):
+    """What ``readuntil`` looks for."""
+
 __all__ = [
     "AsyncGenerators",
     "Clients",
@@ -61,11 +75,14 @@ __all__ = [
     "Handle",
     "Listener",
     "NativeLoop",
+    "NativeStreamReader",
+    "NativeStreamWriter",
     "ReadPipeTransport",
     "SSLTransport",
     "Sleep",
     "SocketOperation",
     "SocketTransport",
+    "StreamCall",
     "TimerHandle",
     "WritePipeTransport",
     "__build__",
@@ -1520,6 +1537,168 @@ class Sleep(Coroutine[Any, Any, _T_co]):
     """A call of :func:`tokioloop.sleep` on a :class:`tokioloop.Loop`: a coroutine and its timer.
 
     Only ``sleep`` creates it. Warns with ``RuntimeWarning`` if it is never awaited.
+    """
+
+    __name__: str
+    __qualname__: str
+    # As those of a Python coroutine, which have no docstrings either. No Python code runs inside.
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+    @property
+    def cr_origin(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any:
+        """Run the coroutine to its next suspension; as ``send`` of a coroutine.
+
+        Raises ``StopIteration`` with the result, ``RuntimeError`` if the coroutine is over.
+        """
+
+    @overload
+    def throw(
+        self,
+        typ: type[BaseException],
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any: ...
+    @overload
+    def throw(
+        self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
+    ) -> Any:
+        """Raise an exception where the coroutine is suspended; as ``throw`` of a coroutine."""
+
+    def close(self) -> None:
+        """End the coroutine, and what it waits for; as ``close`` of a coroutine."""
+
+@disjoint_base
+class NativeStreamReader:
+    """The native part of a stream reader.
+
+    A base class of :class:`tokioloop.StreamReader`, before ``asyncio.StreamReader``, which
+    contributes the rest. It ignores its arguments.
+    """
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    async def read(self, n: int = -1) -> bytes:
+        """Read up to ``n`` bytes as soon as there is one, or all up to the end. Coroutine.
+
+        Return ``bytes``, empty at the end. As ``asyncio.StreamReader.read``.
+        """
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read exactly ``n`` bytes. Coroutine.
+
+        Raises ``asyncio.IncompleteReadError`` if the end comes before. As
+        ``asyncio.StreamReader.readexactly``.
+        """
+
+    if sys.version_info >= (3, 13):
+        async def readuntil(self, separator: _Separator | tuple[_Separator, ...] = b"\n") -> bytes:
+            """Read up to a separator, which is the end of what is returned. Coroutine.
+
+            Raises ``asyncio.IncompleteReadError`` if the end comes before,
+            ``asyncio.LimitOverrunError`` if there is more than the limit before it. As
+            ``asyncio.StreamReader.readuntil``, from 3.13 on also with a tuple of separators.
+            """
+    else:
+        async def readuntil(self, separator: _Separator = b"\n") -> bytes:
+            """Read up to a separator, which is the end of what is returned. Coroutine.
+
+            Raises ``asyncio.IncompleteReadError`` if the end comes before,
+            ``asyncio.LimitOverrunError`` if there is more than the limit before it. As
+            ``asyncio.StreamReader.readuntil``, from 3.13 on also with a tuple of separators.
+            """
+
+    async def readline(self) -> bytes:
+        """Read a line with its end; the last one may have none. Coroutine.
+
+        Return empty ``bytes`` at the end. Raises ``ValueError`` if a line is longer than the
+        limit, and drops it. As ``asyncio.StreamReader.readline``.
+        """
+
+    async def __anext__(self) -> bytes:
+        """Read the next line, or raise ``StopAsyncIteration`` at the end. Coroutine."""
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Append received bytes, and wake the coroutine that reads. As
+        ``asyncio.StreamReader.feed_data``.
+        """
+
+    def feed_eof(self) -> None:
+        """Note the end of what is received. As ``asyncio.StreamReader.feed_eof``."""
+
+    def at_eof(self) -> bool:
+        """Return True if everything was read, up to the end. As ``asyncio.StreamReader.at_eof``."""
+
+    def exception(self) -> Exception:
+        """Return the exception that ended the connection, or None. As
+        ``asyncio.StreamReader.exception``.
+        """
+
+    # -- asyncio's private state, under its own names -------------------------------------------
+
+    _buffer: Any
+    _eof: bool
+    _exception: Any
+    _limit: Any
+    _loop: Any
+    _paused: bool
+    _transport: Any
+    _waiter: Any
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+
+@disjoint_base
+class NativeStreamWriter:
+    """The native part of a stream writer.
+
+    A base class of :class:`tokioloop.StreamWriter`, before ``asyncio.StreamWriter``, which
+    contributes the rest. It ignores its arguments.
+    """
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, or keep them until they can be sent. As ``asyncio.StreamWriter.write``."""
+
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send an iterable of bytes. As ``asyncio.StreamWriter.writelines``."""
+
+    def close(self) -> None:
+        """Close the connection when everything is sent. As ``asyncio.StreamWriter.close``."""
+
+    def is_closing(self) -> bool:
+        """Return True if the connection is closed or about to be. As
+        ``asyncio.StreamWriter.is_closing``.
+        """
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough of what was written. Coroutine.
+
+        Raises the exception that ended the connection. As ``asyncio.StreamWriter.drain``.
+        """
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed. Coroutine.
+
+        Raises the exception that ended it. As ``asyncio.StreamWriter.wait_closed``.
+        """
+
+    # -- asyncio's private state, under its own names -------------------------------------------
+
+    _loop: Any
+    _protocol: Any
+    _reader: Any
+    _transport: Any
+
+@final
+class StreamCall(Coroutine[Any, Any, _T_co]):
+    """A call of a stream's, such as ``reader.read()``: a coroutine, to be awaited once.
+
+    Warns with ``RuntimeWarning`` if it is never awaited.
     """
 
     __name__: str

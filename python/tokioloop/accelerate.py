@@ -1,4 +1,4 @@
-"""The native primitives in the place of asyncio's, for programs that cannot be edited.
+"""The native primitives and streams in the place of asyncio's, for programs that cannot be edited.
 
 A name of an asyncio module is replaced only while it holds asyncio's own function: what another
 library put there stays. In the same way ``switch_off`` leaves alone what another library put there
@@ -13,22 +13,24 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from . import primitives
+from . import primitives, streams
 
-#: By name: asyncio's function, and the native one.
+#: By name: asyncio's function or class, and the native one.
 _PAIRS: dict[str, tuple[Any, Any]] = {
-    name: (getattr(asyncio.tasks, name), getattr(primitives, name)) for name in primitives.__all__
+    name: (getattr(theirs, name), getattr(ours, name))
+    for theirs, ours in ((asyncio.tasks, primitives), (asyncio.streams, streams))
+    for name in ours.__all__
 }
 
 
 def switch_on() -> None:
-    """Put the native functions in the place of asyncio's. Calling it twice does no harm."""
+    """Put the native ones in the place of asyncio's. Calling it twice does no harm."""
     for name, (original, native) in _PAIRS.items():
         _replace(name, original, native)
 
 
 def switch_off() -> None:
-    """Put asyncio's functions back. Calling it twice does no harm."""
+    """Put asyncio's own back. Calling it twice does no harm."""
     for name, (original, native) in _PAIRS.items():
         _replace(name, native, original)
 

@@ -53,10 +53,11 @@ def install(*, accelerate: bool = False) -> None:
     this process starts without forking, such as the workers of ``multiprocessing``'s ``spawn`` and
     ``forkserver``: these have to call it themselves. ``python -m tokioloop`` does reach them.
 
-    If ``accelerate`` is true, ``asyncio.sleep``, ``asyncio.gather`` and
-    ``asyncio.run_coroutine_threadsafe`` become :func:`tokioloop.sleep`, :func:`tokioloop.gather`
-    and :func:`tokioloop.run_coroutine_threadsafe` for all code that looks them up in asyncio's
-    modules from now on. A function that another library put in their place stays.
+    If ``accelerate`` is true, ``asyncio.sleep``, ``asyncio.gather``,
+    ``asyncio.run_coroutine_threadsafe`` and asyncio's streams (``StreamReader``, ``StreamWriter``,
+    ``open_connection``, ``start_server`` and the two for Unix sockets) become tokioloop's for all
+    code that looks them up in asyncio's modules from now on. What another library put in their
+    place stays.
     """
     global _before
     current = _current_policy()
@@ -68,7 +69,7 @@ def install(*, accelerate: bool = False) -> None:
 
 
 def uninstall() -> None:
-    """Restore the event loop policy and asyncio's functions as :func:`install` found them.
+    """Restore the event loop policy and asyncio's names as :func:`install` found them.
 
     A policy or a function that was set after :func:`install` stays. Does nothing if
     :func:`install` was not called.

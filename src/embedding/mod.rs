@@ -29,6 +29,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("running", include_str!("../../python/tokioloop/running.py")),
     ("servers", include_str!("../../python/tokioloop/servers.py")),
     ("signals", include_str!("../../python/tokioloop/signals.py")),
+    ("streams", include_str!("../../python/tokioloop/streams.py")),
     ("testing", include_str!("../../python/tokioloop/testing.py")),
     ("tls", include_str!("../../python/tokioloop/tls.py")),
     ("waiting_tasks", include_str!("../../python/tokioloop/waiting_tasks.py")),

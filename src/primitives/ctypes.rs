@@ -330,15 +330,26 @@ pub(crate) fn on_plain_loop<R>(
 ) -> PyResult<Option<R>> {
     let Some(types) = types(py)? else { return Ok(None) };
     let running = types.running_loop(py)?;
-    if !is_plain_class(types, &running)? {
+    match plain_loop(&running)? {
+        Some((types, event_loop)) => body(types, event_loop).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A loop of ours on which shortcuts cannot be observed: not in debug mode, and with its own methods.
+#[inline]
+pub(crate) fn plain_loop<'a>(
+    event_loop: &'a Bound<'_, PyAny>,
+) -> PyResult<Option<(&'a CTypes, &'a NativeLoop)>> {
+    let py = event_loop.py();
+    let Some(types) = types(py)? else { return Ok(None) };
+    if !is_plain_class(types, event_loop)? {
         return Ok(None);
     }
-    // SAFETY: a loop of ours, as was just checked, which `running` keeps alive.
-    let event_loop = unsafe { NativeLoop::of(running.as_ptr()) };
-    if event_loop.is_debug(py) || event_loop.has_own_methods(py) {
-        return Ok(None);
-    }
-    body(types, event_loop).map(Some)
+    // SAFETY: a loop of ours, as was just checked, which its reference keeps alive.
+    let event_loop = unsafe { NativeLoop::of(event_loop.as_ptr()) };
+    let observed = event_loop.is_debug(py) || event_loop.has_own_methods(py);
+    Ok((!observed).then_some((types, event_loop)))
 }
 
 /// Whether the object's class is one of ours, with our methods.

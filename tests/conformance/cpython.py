@@ -140,16 +140,24 @@ ENDLESS_FAILURES: dict[str, str] = {
 }
 
 
-# Modules that run a second time with tokioloop's own sleep, gather and run_coroutine_threadsafe in
-# the place of asyncio's: those whose tests use them.
+# Modules that run a second time with tokioloop's own primitives and streams in the place of
+# asyncio's: those whose tests use them.
 ACCELERATED_MODULES = (
+    "test_buffered_proto",
     "test_eager_task_factory",
     "test_graph",
     "test_locks",
+    "test_pep492",
     "test_queues",
+    "test_server",
+    "test_ssl",
+    "test_sslproto",
+    "test_streams",
+    "test_subprocess",
     "test_taskgroups",
     "test_tasks",
     "test_timeouts",
+    "test_unix_events",
     "test_waitfor",
 )
 

@@ -35,7 +35,7 @@ CASES = {
     "tls": ["tcp 1.2", "tcp 1.3", "unix 1.3"],
     "start_tls": ["tcp", "unix"],
     "handshakes": ["client 1.2", "client 1.3", "server 1.2", "server 1.3"],
-    "streams": ["tcp", "unix", "tls"],
+    "streams": ["tcp", "unix", "tls", "tcp native", "unix native", "tls native"],
     "scheduling": [""],
     "datagrams": ["udp", "unix"],
 }

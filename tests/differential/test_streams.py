@@ -1,6 +1,7 @@
-"""Random scripts of asyncio's streams: readers that wait, writers that drain, ends and cancels.
+"""Random scripts of streams: readers that wait, writers that drain, ends and cancels.
 
-See `test_plain.py` for how to run more of them.
+The native streams are compared with asyncio's, too: on the loop under test alone, as they would be
+asyncio's own on the other. See `test_plain.py` for how to run more of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import sys
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from differential.tls import TIMEOUTS
 
 
 class Streams(NamedTuple):
-    link: str
+    link: str  # "native" behind it: the streams of the loop's package
     limits: tuple[int, int]  # of the readers
     steps: tuple
 
@@ -151,20 +153,28 @@ class StreamEnd:
         return lines
 
 
+def streams_of(loop, script):
+    """The module of the streams that a script is about."""
+    if script.link.endswith("native") and type(loop).__module__.startswith("tokioloop"):
+        return importlib.import_module("tokioloop.streams")
+    return asyncio
+
+
 async def connect(contexts, stage, script):
     loop = stage.loop
-    near, far = connected_sockets("unix" if script.link == "unix" else "tcp")
+    streams, (link, *_) = streams_of(loop, script), script.link.split()
+    near, far = connected_sockets("unix" if link == "unix" else "tcp")
     stage.connected(near, far)
     first, second = ends = [StreamEnd(stage, name) for name in "AB"]
     first.peer, second.peer = second, first
-    reader = asyncio.StreamReader(limit=script.limits[1], loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, second.connected, loop=loop)
+    reader = streams.StreamReader(limit=script.limits[1], loop=loop)
+    protocol = streams.StreamReaderProtocol(reader, second.connected, loop=loop)
     client, server = {}, {}
-    if script.link == "tls":
+    if link == "tls":
         client = {"ssl": contexts.client(), "server_hostname": "localhost", **TIMEOUTS}
         server = {"ssl": contexts.server(), **TIMEOUTS}
     opened, _ = await asyncio.gather(
-        asyncio.open_connection(sock=near, limit=script.limits[0], **client),
+        streams.open_connection(sock=near, limit=script.limits[0], **client),
         loop.connect_accepted_socket(lambda: protocol, far, **server),
     )
     first.connected(*opened)

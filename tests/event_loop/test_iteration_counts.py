@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
@@ -137,17 +138,56 @@ async def write_to_a_transport_of_the_same_loop(stack):
         yield await iterations(heard)
 
 
-async def stream_reader(stack):
+async def stream_reader(stack, package=asyncio):
     near, far = socket_pair(stack)
-    streams, writing = await asyncio.open_connection(sock=near)
+    streams, writing = await package.open_connection(sock=near)
     stack.callback(writing.close)
     heard = []
-    for _ in range(REPEATED):
-        task = asyncio.create_task(streams.read(9))
+    for ask in (streams.read, streams.readexactly, streams.read, streams.readexactly):
+        task = asyncio.create_task(ask(1))
         task.add_done_callback(lambda done: heard.append(done.result()))
         await asyncio.sleep(0)
         far.send(b"x")
         yield await iterations(heard)
+    for pieces in ([b"line", b"\n"], [b"lines\n\n"], []):
+        task = asyncio.create_task(streams.readline())
+        task.add_done_callback(lambda done: heard.append(done.result()))
+        for piece in pieces:
+            await asyncio.sleep(0)
+            far.send(piece)
+        yield await iterations(heard)
+
+
+async def native_stream_reader(stack):
+    """The streams of the loop's package, as asyncio's."""
+    name = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    async for count in stream_reader(stack, importlib.import_module(name)):
+        yield count
+
+
+async def draining(stack, package=asyncio):
+    near, _far = socket_pair(stack)
+    _, writing = await package.open_connection(sock=near)
+    heard = []
+    for data in (b"", b"x", bytes(4 << 20)):
+        writing.write(data)
+        task = asyncio.create_task(writing.drain())
+        task.add_done_callback(lambda done: heard.append(done))
+        if len(data) > 1:
+            await asyncio.sleep(0)
+            writing.transport.abort()
+        yield await iterations(heard)
+    for wait in (writing.drain, writing.wait_closed):
+        task = asyncio.create_task(wait())
+        task.add_done_callback(lambda done: heard.append(done.exception()))
+        yield await iterations(heard)
+
+
+async def native_draining(stack):
+    """The streams of the loop's package, as asyncio's."""
+    name = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    async for count in draining(stack, importlib.import_module(name)):
+        yield count
 
 
 async def accept(stack):
@@ -249,6 +289,9 @@ CASES = (
     end_of_stream,
     write_to_a_transport_of_the_same_loop,
     stream_reader,
+    native_stream_reader,
+    draining,
+    native_draining,
     accept,
     datagram,
     timer_between_datagrams,

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.native_only
 
 _core = pytest.importorskip("tokioloop._core")
 
+DECLARING = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+
 
 def for_this_version(body):
     """The statements of a body that hold for this CPython."""
@@ -31,7 +33,7 @@ def declarations(body, owner, prefix=""):
     """``(name, object, nodes)``: the nodes are one declaration, or all of its overloads."""
     found = {}
     for node in for_this_version(body):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+        if isinstance(node, DECLARING) and not node.name.startswith("_"):
             found.setdefault(node.name, []).append(node)
     for name, nodes in found.items():
         value = inspect.getattr_static(owner, name)

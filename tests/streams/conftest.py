@@ -1,4 +1,7 @@
-"""A pair of streams over a connection whose other end is a blocking socket."""
+"""A pair of streams over a connection whose other end is a blocking socket.
+
+Each test runs twice: with asyncio's streams, and with the native ones in their place.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,21 @@ import contextlib
 import pytest
 
 from support.recording import blocking_pair
+
+
+@pytest.fixture(
+    params=["asyncio's", pytest.param("native", marks=pytest.mark.native_only)], autouse=True
+)
+def streams(request):
+    """Which streams asyncio's names stand for."""
+    if request.param == "asyncio's":
+        yield request.param
+        return
+    from tokioloop import accelerate  # late: `--loop asyncio` must work where it is not built
+
+    accelerate.switch_on()
+    yield request.param
+    accelerate.switch_off()
 
 
 @pytest.fixture

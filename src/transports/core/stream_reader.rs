@@ -1,21 +1,25 @@
-//! Feeding an `asyncio.StreamReader` without its three Python frames a packet.
+//! Feeding a stream's reader without its three Python frames a packet.
 //!
-//! Only for exactly asyncio's `StreamReaderProtocol` and `StreamReader` with their own methods;
-//! anything derived or patched gets the bytes through `data_received`.
+//! Only for readers of ours and exactly asyncio's, whose methods and whose protocol's are their own;
+//! anything else gets the bytes through `data_received`.
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyBytes, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
 use super::waiter;
 use crate::ffi::imports;
+use crate::streams::{self, is_method};
 
 /// The functions that this module replaces, as asyncio has them.
 struct Originals {
     data_received: Py<PyAny>,
     feed_data: Py<PyAny>,
+    /// What `StreamReaderProtocol` finds its reader by: a property.
+    stream_reader: Py<PyAny>,
+    getattribute: Py<PyAny>,
 }
 
 fn originals(py: Python<'_>) -> PyResult<&Originals> {
@@ -25,6 +29,8 @@ fn originals(py: Python<'_>) -> PyResult<&Originals> {
         Ok(Originals {
             data_received: asyncio.stream_reader_protocol.getattr(py, "data_received")?,
             feed_data: asyncio.stream_reader.getattr(py, "feed_data")?,
+            stream_reader: asyncio.stream_reader_protocol.getattr(py, "_stream_reader")?,
+            getattribute: asyncio.stream_reader_protocol.getattr(py, "__getattribute__")?,
         })
     })
 }
@@ -34,31 +40,25 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     originals(py).map(drop)
 }
 
-/// Whether a protocol's stream reader may be fed natively, as far as the protocol decides that.
+/// Whether a protocol's stream reader may be fed natively, as far as the protocol decides that: it is
+/// asyncio's, or derives from it and leaves alone how data reaches the reader.
 pub(crate) fn can_feed(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = protocol.py();
-    if !protocol.get_type().is(&imports::asyncio(py)?.stream_reader_protocol) {
-        return Ok(false);
+    let (class, asyncios) = (protocol.get_type(), &imports::asyncio(py)?.stream_reader_protocol);
+    if !class.is(asyncios) {
+        let originals = originals(py)?;
+        let plain = class.is_subclass(asyncios.bind(py))?
+            && !class.hasattr("__getattr__")?
+            && class.getattr("__getattribute__")?.is(&originals.getattribute)
+            && class.getattr("_stream_reader")?.is(&originals.stream_reader);
+        if !plain {
+            return Ok(false);
+        }
     }
     // A method that was deleted is missed when there is data, as by asyncio.
     let method = protocol.getattr(pyo3::intern!(py, "data_received"));
     let original = &originals(py)?.data_received;
     Ok(method.is_ok_and(|method| is_method(&method, original)))
-}
-
-/// Whether `method` is `function`, bound.
-fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
-    // SAFETY: a bound method, as was just checked, for which this gives a borrowed reference.
-    unsafe {
-        ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
-            && PyMethod_Function(method.as_ptr()) == function.as_ptr()
-    }
-}
-
-unsafe extern "C" {
-    /// The type of bound methods, and the function of one: of CPython's API, and not of PyO3's.
-    static mut PyMethod_Type: ffi::PyTypeObject;
-    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 /// Where received bytes go.
@@ -70,8 +70,14 @@ pub(crate) enum Destination<'py> {
     Protocol,
 }
 
-/// A `StreamReader` and its `_buffer`.
-pub(crate) struct Reader<'py> {
+/// A reader that takes bytes.
+pub(crate) enum Reader<'py> {
+    Native(streams::Reader<'py>),
+    Asyncios(AsynciosReader<'py>),
+}
+
+/// An `asyncio.StreamReader` and its `_buffer`.
+pub(crate) struct AsynciosReader<'py> {
     reader: Bound<'py, PyAny>,
     buffer: Bound<'py, PyAny>,
 }
@@ -82,14 +88,27 @@ pub(crate) fn destination<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Destina
     let Some(reader) = reader_of(protocol)? else {
         return Ok(Destination::Dropped);
     };
+    if let Some(reader) = streams::Reader::plain(&reader)? {
+        return Ok(if reader.takes_data() {
+            Destination::Reader(Reader::Native(reader))
+        } else {
+            Destination::Protocol
+        });
+    }
+    if !reader.get_type().is(&imports::asyncio(py)?.stream_reader) {
+        return Ok(Destination::Protocol);
+    }
     let buffer = reader.getattr(pyo3::intern!(py, "_buffer"))?;
     let feed_data = reader.getattr(pyo3::intern!(py, "feed_data"))?;
-    let exact = reader.get_type().is(&imports::asyncio(py)?.stream_reader)
-        && buffer.is_exact_instance_of::<PyByteArray>()
+    let exact = buffer.is_exact_instance_of::<PyByteArray>()
         && is_method(&feed_data, &originals(py)?.feed_data)
         // It asserts that there was no end before.
         && !reader.getattr(pyo3::intern!(py, "_eof"))?.is_truthy()?;
-    Ok(if exact { Destination::Reader(Reader { reader, buffer }) } else { Destination::Protocol })
+    Ok(if exact {
+        Destination::Reader(Reader::Asyncios(AsynciosReader { reader, buffer }))
+    } else {
+        Destination::Protocol
+    })
 }
 
 /// The protocol's reader, through its weak reference.
@@ -102,8 +121,43 @@ fn reader_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
 }
 
 impl Reader<'_> {
-    /// `_buffer.extend(data)`; the new length. Runs no Python code.
+    /// `_buffer.extend(data)`; the new length, as far as `finish_feed` needs it. Runs no Python code.
+    #[inline]
     pub(crate) fn append(&self, data: &[u8]) -> PyResult<usize> {
+        match self {
+            Self::Native(reader) => reader.append(data).map(|()| 0),
+            Self::Asyncios(reader) => reader.append(data),
+        }
+    }
+
+    /// The same, of an object that may be kept as it is.
+    pub(crate) fn append_whole(&self, data: Bound<'_, PyBytes>) -> PyResult<usize> {
+        match self {
+            Self::Native(reader) => reader.append_whole(data).map(|()| 0),
+            Self::Asyncios(reader) => reader.append(data.as_bytes()),
+        }
+    }
+
+    /// Whether the next bytes are best received as an object.
+    pub(crate) fn keeps_objects(&self) -> bool {
+        match self {
+            Self::Native(reader) => reader.is_free(),
+            Self::Asyncios(_) => false,
+        }
+    }
+
+    /// The second half of `feed_data`, behind `extend`.
+    #[inline]
+    pub(crate) fn finish_feed(&self, length: usize) -> PyResult<()> {
+        match self {
+            Self::Native(reader) => reader.finish_feed(),
+            Self::Asyncios(reader) => reader.finish_feed(length),
+        }
+    }
+}
+
+impl AsynciosReader<'_> {
+    fn append(&self, data: &[u8]) -> PyResult<usize> {
         let buffer = self.buffer.as_ptr();
         // SAFETY: exactly a bytearray, the GIL is held; after the resize it has room for `data`
         // behind what it held.
@@ -121,7 +175,7 @@ impl Reader<'_> {
 
     /// The second half of `feed_data`, behind `extend`: wakes the coroutine that reads, and pauses
     /// the transport if too much was buffered.
-    pub(crate) fn finish_feed(&self, length: usize) -> PyResult<()> {
+    fn finish_feed(&self, length: usize) -> PyResult<()> {
         let (py, reader) = (self.reader.py(), &self.reader);
         let waiter_name = pyo3::intern!(py, "_waiter");
         let waiter = reader.getattr(waiter_name)?;

@@ -273,7 +273,7 @@ impl Stream {
         })
     }
 
-    /// Reads straight into an `asyncio.StreamReader`.
+    /// Reads straight into a stream's reader.
     fn read_for_reader(
         &self,
         py: Python<'_>,
@@ -293,9 +293,26 @@ impl Stream {
                 return self.read_bytes(py, slf, native, protocol);
             }
         };
-        let received = self.receive_scratch(py, native, |data| {
-            reader.as_ref().map(|reader| reader.append(data)).transpose()
-        });
+        let received = match &reader {
+            Some(reader) if self.bulk.get() && reader.keeps_objects() => {
+                self.receive_bytes(py, native).map(|received| match received {
+                    Received::Data(data) => {
+                        Received::Data(data.and_then(|data| reader.append_whole(data).map(Some)))
+                    }
+                    Received::Nothing => Received::Nothing,
+                    Received::End => Received::End,
+                })
+            }
+            _ => {
+                let mut size = 0;
+                let received = self.receive_scratch(py, native, |data| {
+                    size = data.len();
+                    reader.as_ref().map(|reader| reader.append(data)).transpose()
+                });
+                self.bulk.set(size >= BULK);
+                received
+            }
+        };
         self.conclude(slf, native, protocol, received, |appended| {
             let fed = appended.and_then(|length| match (&reader, length) {
                 (Some(reader), Some(length)) => reader.finish_feed(length),

@@ -1,9 +1,8 @@
-"""Operations on descriptors, sockets, transports, servers and streams."""
+"""Operations on descriptors, sockets, transports and servers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import socket
@@ -251,27 +250,6 @@ class Connections:
             transport.kill()
         else:
             self.things.append(gc.get_referents(transport))
-
-    def do_streams(self, step):
-        server = self.pick(self.servers, step.a)
-        if server is None or not server.sockets:
-            return
-
-        async def run():
-            name = server.sockets[0].getsockname()
-            if isinstance(name, str):
-                reader, writer = await asyncio.open_unix_connection(name)
-            else:
-                reader, writer = await asyncio.open_connection(
-                    *name, limit=(10, 1 << 16)[step.b % 2]
-                )
-            writer.write(b"line\n" * 10)
-            self.do(step.then)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(reader.readline(), 0.002)
-            writer.close()
-
-        self.connect(run(), step)
 
     def do_sendfile(self, step):
         transport = self.pick(self.transports, step.a)

@@ -17,12 +17,13 @@ from random_programs.chaos.awaitables import Awaitables
 from random_programs.chaos.connections import Connections
 from random_programs.chaos.objects import VARIABLE, Bomb
 from random_programs.chaos.scheduling import Scheduling
+from random_programs.chaos.streams import Streams
 from random_programs.chaos.surroundings import Surroundings
 
 FUEL = 250  # operations that one program may carry out
 
 
-class World(Scheduling, Awaitables, Connections, Surroundings):
+class World(Scheduling, Awaitables, Connections, Streams, Surroundings):
     """What a program has in its hands."""
 
     def __init__(self, factory, program, native):
@@ -44,7 +45,7 @@ class World(Scheduling, Awaitables, Connections, Surroundings):
         self.loops, self.handles, self.futures, self.tasks = [], [], [], []
         self.sockets, self.transports, self.servers = [], [], []
         self.awaitables, self.contexts, self.things, self.generators = [], [], [], []
-        self.processes, self.weak = [], []
+        self.processes, self.weak, self.readers = [], [], []
 
     # -- carrying out -------------------------------------------------------------------------
 

@@ -284,7 +284,8 @@ class Connections:
         heard = [self.actor("stream"), self.actor("stream")]
 
         async def end(actor, sock, first):
-            reader, writer = await asyncio.open_connection(sock=sock, limit=(20, 65536)[step.b % 2])
+            streams = self.native if step.a % 2 else asyncio
+            reader, writer = await streams.open_connection(sock=sock, limit=(20, 65536)[step.b % 2])
             if first:
                 writer.write(b"line one\nand two\nrest" + b"." * (step.c % 60))
                 await writer.drain()

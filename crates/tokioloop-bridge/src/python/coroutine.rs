@@ -175,7 +175,16 @@ unsafe fn step<T: Coroutine>(slf: Object, value: Object, ending: Ending) -> Obje
             }
             return Ok(null_mut());
         }
-        Err(PyStopIteration::new_err((value.unbind(),)))
+        // SAFETY: live objects, with the GIL held.
+        unsafe {
+            // CPython would take a tuple for the arguments, and an exception for what is raised.
+            let raised = value.as_ptr();
+            if ffi::PyTuple_Check(raised) != 0 || ffi::PyExceptionInstance_Check(raised) != 0 {
+                return Err(PyStopIteration::new_err((value.unbind(),)));
+            }
+            ffi::PyErr_SetObject(ffi::PyExc_StopIteration, raised);
+        }
+        Ok(null_mut())
     })
 }
 
@@ -185,7 +194,7 @@ unsafe extern "C" fn method_send<T: Coroutine>(slf: Object, value: Object) -> Ob
     unsafe { step::<T>(slf, value, Ending::Raised) }
 }
 
-/// `await` calls this before CPython 3.12.
+/// `await` calls this from CPython 3.12 on.
 unsafe extern "C" fn next<T: Coroutine>(slf: Object) -> Object {
     // SAFETY: a slot of the class; CPython holds the GIL and keeps `slf` alive for the call.
     // `None` lives for ever.
