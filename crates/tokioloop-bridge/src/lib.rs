@@ -70,6 +70,7 @@ pub mod generic;
 #[doc(hidden)]
 pub mod host;
 mod incoming;
+mod io;
 mod link;
 mod local;
 mod locals;
@@ -92,6 +93,13 @@ pub mod wake_target;
 
 pub use errors::RustPanic;
 pub use incoming::{into_future, into_future_with_locals};
+#[cfg(unix)]
+pub use io::{AsyncFd, AsyncFdReadyGuard, Interest, TryIoError};
+pub use io::{
+    AsyncioIo, AsyncioReader, AsyncioWriter, io_into_streams, io_into_transport,
+    local_io_into_streams, local_io_into_transport, reader_into_io, streams_into_io,
+    transport_into_io, writer_into_io,
+};
 pub use locals::{TaskLocals, get_current_locals, get_current_loop, scope, scope_local};
 pub use outgoing::{
     future_into_py, future_into_py_with_locals, local_future_into_py,
