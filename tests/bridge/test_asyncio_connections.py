@@ -131,7 +131,7 @@ def test_one_side_ends_before_the_other_begins(on, rust):
 
 def test_what_the_reader_has_is_read_first(on, rust):
     async def main():
-        async with connected() as (reader, writer, far_reader, far_writer):
+        async with connected() as (_reader, writer, far_reader, far_writer):
             await send(writer, b"a line\nand " + b"x" * 100_000)
             assert await soon(far_reader.readline()) == b"a line\n"
             await send(writer, b" the rest")
@@ -144,7 +144,7 @@ def test_what_the_reader_has_is_read_first(on, rust):
 
 def test_a_reader_that_has_paused_its_transport_goes_on(on, rust):
     async def main():
-        async with connected(limit=1000) as (reader, writer, far_reader, far_writer):
+        async with connected(limit=1000) as (_reader, writer, far_reader, far_writer):
             sending = asyncio.ensure_future(send(writer, BIG))
             await soon(far_reader.read(1))
             while far_writer.transport.is_reading():
@@ -204,7 +204,7 @@ def test_a_task_that_reads_keeps_its_reader(on, rust):
 
 def test_the_writer_learns_that_the_connection_is_closed(on, rust):
     async def main():
-        async with connected() as (reader, writer, far_reader, far_writer):
+        async with connected() as (_reader, writer, far_reader, far_writer):
             echo = asyncio.ensure_future(rust.io_echo(far_reader, far_writer))
             writer.close()
             assert await soon(echo) == 0
@@ -307,7 +307,7 @@ def test_an_exception_comes_back_as_itself(on, rust):
         pass
 
     async def main():
-        async with connected() as (_, writer, _, far_writer):
+        async with connected() as (_, _writer, _, far_writer):
             transport = far_writer.transport
             raises = asyncio.ensure_future(rust.io_raises(transport))
             await asyncio.sleep(0)
@@ -321,7 +321,7 @@ def test_an_exception_comes_back_as_itself(on, rust):
 @pytest.mark.parametrize("error", [ssl.SSLError(1, "bad record"), socket.gaierror(-2, "no name")])
 def test_another_librarys_number_is_not_the_systems(on, rust, error):
     async def main():
-        async with connected() as (_, writer, _, far_writer):
+        async with connected() as (_, _writer, _, far_writer):
             transport = far_writer.transport
             raises = asyncio.ensure_future(rust.io_raises(transport))
             await asyncio.sleep(0)
@@ -335,7 +335,7 @@ def test_another_librarys_number_is_not_the_systems(on, rust, error):
 
 def test_cancelling_drops_the_connection_and_closes_the_transport(on, rust, eventually):
     async def main():
-        async with connected() as (reader, writer, far_reader, far_writer):
+        async with connected() as (reader, _writer, far_reader, far_writer):
             flag = rust.DropFlag()
             held = asyncio.ensure_future(rust.io_held(flag, far_reader, far_writer))
             await asyncio.sleep(0)
@@ -349,7 +349,7 @@ def test_cancelling_drops_the_connection_and_closes_the_transport(on, rust, even
 
 
 def test_what_was_written_is_sent_after_a_drop(on, rust):
-    """Cancelled in the middle of a large write: what the transport has taken still arrives, in order."""
+    """Cancelled in the middle of a large write: what the transport has still arrives, in order."""
 
     async def main():
         async with connected() as (reader, writer, far_reader, far_writer):

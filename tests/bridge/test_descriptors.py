@@ -188,10 +188,11 @@ def test_threads_drop_descriptors_while_the_loop_reads(on, rust):
             with theirs:
                 reading = asyncio.ensure_future(ours.read(10, apart=True))
                 await asyncio.sleep(0)
+                theirs.send(b"x")
                 thread = threading.Thread(target=ours.close, args=(True,))
                 thread.start()
-                theirs.send(b"x")
-                assert bytes(await soon(reading)) == b"x"
+                # Nothing, where the thread was faster than a future that has not been polled yet.
+                assert bytes(await soon(reading)) in (b"x", b"")
                 thread.join()
 
     on.run(main)
