@@ -52,11 +52,17 @@
 //! The garbage collector cannot look into a Rust future: a cycle of references that leads through
 //! one is found only once the future is dropped.
 //!
+//! # Bytes
+//!
+//! Connections and streams of asyncio's become `AsyncRead` and `AsyncWrite` ([`streams_into_io`], [`transport_into_io`],
+//! [`reader_into_io`], [`writer_into_io`]), and a Rust stream becomes asyncio's ([`io_into_streams`],
+//! [`io_into_transport`]). `AsyncFd` has the running loop watch a descriptor.
+//!
 //! # Modules
 //!
 //! From the bottom up: `sys` (threads, forks, the platform), `python` (CPython's stable ABI, by hand),
 //! `runtime`, `wake_target`, `table`, `running`, `locals`; `port` and `eager`, `foreign`, `host`, `link`; `awaitable`;
-//! `outgoing`, `incoming`, `program`; `spawning`, `streams`; `generic`. Each uses only modules named before it. The
+//! `outgoing`, `incoming`, `program`; `spawning`, `streams`; `io`; `generic`. Each uses only modules named before it. The
 //! hidden public modules are what `tokioloop` builds on, and no promise to others.
 
 mod admission;

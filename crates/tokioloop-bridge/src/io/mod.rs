@@ -112,6 +112,23 @@ impl AsyncWrite for AsyncioIo {
 /// (`set_protocol`), and what its old one has received so far stays there.
 ///
 /// Raises `RuntimeError` if no loop runs in this thread.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use tokio::io::AsyncReadExt;
+/// use tokioloop_bridge::{future_into_py, transport_into_io};
+///
+/// /// How many bytes come until the end.
+/// #[pyfunction]
+/// fn count<'py>(transport: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+///     let py = transport.py();
+///     let mut stream = transport_into_io(transport)?;
+///     future_into_py(py, async move {
+///         let mut bytes = Vec::new();
+///         Ok(stream.read_to_end(&mut bytes).await?)
+///     })
+/// }
+/// ```
 pub fn transport_into_io(transport: Bound<'_, PyAny>) -> PyResult<AsyncioIo> {
     let py = transport.py();
     admit(py)?;
@@ -133,6 +150,24 @@ pub fn transport_into_io(transport: Bound<'_, PyAny>) -> PyResult<AsyncioIo> {
 /// does not close those.
 ///
 /// Raises `RuntimeError` if no loop runs in this thread, or a task waits for the reader.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use tokio::io::copy_bidirectional;
+/// use tokioloop_bridge::{future_into_py, streams_into_io};
+///
+/// /// Connects two connections of asyncio's with each other.
+/// #[pyfunction]
+/// fn relay<'py>(
+///     py: Python<'py>,
+///     one: (Bound<'py, PyAny>, Bound<'py, PyAny>),
+///     other: (Bound<'py, PyAny>, Bound<'py, PyAny>),
+/// ) -> PyResult<Bound<'py, PyAny>> {
+///     let mut one = streams_into_io(one.0, one.1)?;
+///     let mut other = streams_into_io(other.0, other.1)?;
+///     future_into_py(py, async move { Ok(copy_bidirectional(&mut one, &mut other).await?) })
+/// }
+/// ```
 pub fn streams_into_io(reader: Bound<'_, PyAny>, writer: Bound<'_, PyAny>) -> PyResult<AsyncioIo> {
     let py = reader.py();
     admit(py)?;
@@ -156,6 +191,20 @@ pub fn streams_into_io(reader: Bound<'_, PyAny>, writer: Bound<'_, PyAny>) -> Py
 /// end of a pipe.
 ///
 /// Raises `RuntimeError` if there is neither a loop that runs in this thread nor one in the current locals.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use tokio::io::AsyncReadExt;
+/// use tokioloop_bridge::{future_into_py, reader_into_io};
+///
+/// /// A number that begins what a child process prints.
+/// #[pyfunction]
+/// fn number<'py>(stdout: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+///     let py = stdout.py();
+///     let mut stdout = reader_into_io(stdout)?;
+///     future_into_py(py, async move { Ok(stdout.read_u32().await?) })
+/// }
+/// ```
 pub fn reader_into_io(reader: Bound<'_, PyAny>) -> PyResult<AsyncioReader> {
     admit(reader.py())?;
     AsyncioReader::new(get_current_locals(reader.py())?, reader)

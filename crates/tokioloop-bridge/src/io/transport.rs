@@ -427,6 +427,7 @@ impl Transport {
     /// `start_tls` works on it.
     #[classattr]
     fn _start_tls_compatible() -> bool {
+        finalizing::guard();
         true
     }
 
