@@ -612,6 +612,24 @@ def test_lookalikes(on, rust):
     on.run(main)
 
 
+def test_dropping_a_reader_cancels_its_read(on, rust):
+    """Nobody is left who would take what comes."""
+
+    async def main():
+        async with connected() as (_, writer, far_reader, _):
+            reading = asyncio.ensure_future(rust.io_read_all(far_reader))
+            while far_reader._waiter is None:
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+            while far_reader._waiter is not None:
+                await asyncio.sleep(0)
+            await send(writer, b"for the next\n")
+            assert await soon(far_reader.readline()) == b"for the next\n"
+
+    on.run(main)
+
+
 @pytest.mark.parametrize(
     "method", ["read", "write", "drain", "can_write_eof", "close", "wait_closed"]
 )

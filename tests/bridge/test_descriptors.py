@@ -98,7 +98,7 @@ def test_a_cancelled_wait_leaves_the_next(on, rust):
     async def main():
         ours, theirs = pair(rust)
         with theirs:
-            reading = asyncio.ensure_future(ours.read(10))
+            reading = asyncio.ensure_future(ours.ready())
             await asyncio.sleep(0)
             reading.cancel()
             await asyncio.wait([reading])

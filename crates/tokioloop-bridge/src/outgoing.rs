@@ -152,7 +152,7 @@ where
 /// A coroutine that is polled where it is awaited, in the loop's thread, on every loop.
 pub(crate) fn awaited_in_place<F>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
 where
-    F: Future<Output = PyResult<()>> + Send + 'static,
+    F: Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
 {
     new_awaitable(py, future::sendable(fut), future_type::<F>())
 }

@@ -120,31 +120,46 @@ impl State {
     }
 
     /// Nothing arrives any more, and nothing can be written. The first reason counts.
-    fn lose(&mut self, read_error: Option<io::Error>, write_error: Option<io::Error>) -> Wakers {
+    fn lose(&mut self, read_error: Option<io::Error>, write_error: Option<io::Error>) -> After {
         if self.lost {
-            return Wakers::default();
+            return After { wakers: [None, None], errors: [read_error, write_error] };
         }
         self.lost = true;
-        if !self.ended {
-            self.ended = true;
-            self.read_error = self.read_error.take().or(read_error);
-        }
-        self.write_error = self.write_error.take().or(write_error);
-        // Somebody counts on it.
-        if !take(&mut self.unsent).is_empty() {
-            self.write_error.get_or_insert_with(|| io::ErrorKind::BrokenPipe.into());
-        }
-        Wakers([self.reader.take(), self.writer.take()])
+        // Somebody counts on what was not sent.
+        let unsent = !take(&mut self.unsent).is_empty();
+        let write_error = write_error.or_else(|| unsent.then(|| io::ErrorKind::BrokenPipe.into()));
+        let read_error = match self.ended {
+            true => read_error,
+            false => keep_first(&mut self.read_error, read_error),
+        };
+        self.ended = true;
+        let write_error = keep_first(&mut self.write_error, write_error);
+        let wakers = [self.reader.take(), self.writer.take()];
+        After { wakers, errors: [read_error, write_error] }
     }
 }
 
-/// To be woken once the lock is released.
-#[derive(Default)]
-struct Wakers([Option<Waker>; 2]);
+/// Keeps an error, or gives it back where there is one. An error may own Python objects, and must not be dropped
+/// with the lock held.
+fn keep_first(kept: &mut Option<io::Error>, error: Option<io::Error>) -> Option<io::Error> {
+    if kept.is_some() {
+        return error;
+    }
+    *kept = error;
+    None
+}
 
-impl Wakers {
-    fn wake(self) {
-        self.0.into_iter().flatten().for_each(Waker::wake);
+/// What is left to do once the lock is released: to wake, and to drop.
+#[must_use]
+struct After {
+    wakers: [Option<Waker>; 2],
+    errors: [Option<io::Error>; 2],
+}
+
+impl After {
+    fn finish(self) {
+        self.wakers.into_iter().flatten().for_each(Waker::wake);
+        drop(self.errors);
     }
 }
 
@@ -165,8 +180,8 @@ impl Channel {
 
 impl Shared for Channel {
     fn orphaned(&self) {
-        let wakers = self.state.lock().lose(Some(loop_closed()), Some(loop_closed()));
-        wakers.wake();
+        let after = self.state.lock().lose(Some(loop_closed()), Some(loop_closed()));
+        after.finish();
     }
 }
 
@@ -186,8 +201,8 @@ impl Connection {
         let channel = Arc::new(Channel { state: Mutex::new(state), tether: OnceLock::new() });
         // It has had its end, and will not tell of it again.
         if transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
-            let wakers = channel.state.lock().lose(None, None);
-            wakers.wake();
+            let after = channel.state.lock().lose(None, None);
+            after.finish();
             return Ok(Self(channel));
         }
         let secure = transport.call_method1(intern!(py, "get_extra_info"), ("sslcontext",))?;
@@ -252,8 +267,8 @@ impl Connection {
         drop(state);
         // What was read is not lost by an error here, which the next call finds.
         if ask && let Err(error) = self.0.ask() {
-            let mut state = self.0.state.lock();
-            state.read_error.get_or_insert(error);
+            let second = keep_first(&mut self.0.state.lock().read_error, Some(error));
+            drop(second);
         }
         Poll::Ready(Ok(()))
     }
@@ -421,10 +436,12 @@ impl ConnectionProtocol {
     fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         let fatal = ends_loop(py, &error).then(|| error.clone_ref(py));
         let error = io_error(py, error);
+        let mut second = None;
         self.channel.update(|state| {
-            state.write_error.get_or_insert(error);
+            second = keep_first(&mut state.write_error, Some(error));
             state.writer.take()
         });
+        drop(second);
         fatal.map_or(Ok(()), Err)
     }
 
@@ -489,8 +506,8 @@ impl ConnectionProtocol {
         finalizing::guard();
         let error = || exc.clone().map(|it| io_error(py, PyErr::from_value(it)));
         let (for_reader, for_writer) = (error(), error());
-        let wakers = self.channel.state.lock().lose(for_reader, for_writer);
-        wakers.wake();
+        let after = self.channel.state.lock().lose(for_reader, for_writer);
+        after.finish();
         let forward = self.forward.take(py);
         self.release(py);
         match forward.filter(|it| !it.is_none(py)) {

@@ -123,9 +123,11 @@ impl Watch {
         let mut state = self.state.lock();
         let direction = &mut state.directions[interest as usize];
         direction.armed = false;
-        direction.error = Some(error);
+        // Dropped without the lock: an error may own Python objects.
+        let old = direction.error.replace(error);
         let waiting = take(&mut direction.waiting);
         drop(state);
+        drop(old);
         wake_all(waiting);
     }
 

@@ -1,10 +1,10 @@
 //! Readers and writers of asyncio's through their public methods: one of a pair, or subclasses and look-alikes
 //! whose transports cannot be taken over.
 //!
-//! Each wait is a task of the loop's, as any `await` of Python's from Rust is. Nothing is read ahead: what was not
-//! asked for stays in the reader.
+//! Each wait is a task of the loop's, inside of another that can cancel it. Nothing is read ahead: what was not asked for
+//! stays in the reader.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::take;
 use std::pin::Pin;
@@ -13,24 +13,82 @@ use std::task::{Context, Poll};
 use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::bytes::{bytes_of, new_bytes};
 use super::errors::io_error;
 use crate::incoming::into_future_with_locals;
 use crate::locals::TaskLocals;
 use crate::outgoing::awaited_in_place;
-use crate::python::finalizing;
+use crate::python::{finalizing, imports};
 
 /// The most that is asked for, or written, at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-type Call = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send + Sync>>;
+/// A call of a stream's method that may have to wait, in the loop's thread. Dropping it cancels what it waits for.
+struct Call {
+    result: Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send + Sync>>,
+    #[expect(dead_code, reason = "dropped with the call")]
+    interest: oneshot::Sender<()>,
+}
 
-fn poll_call(call: &mut Option<Call>, context: &mut Context<'_>) -> Poll<io::Result<Py<PyAny>>> {
-    let Some(pending) = call else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-    let Poll::Ready(result) = pending.as_mut().poll(context) else { return Poll::Pending };
-    *call = None;
-    Poll::Ready(result.map_err(|error| finalizing::attach(|py| io_error(py, error))))
+impl Call {
+    /// Calls `begin` in the loop's thread, and awaits what that gives, if anything.
+    fn start<B>(locals: &TaskLocals, object: &Py<PyAny>, begin: B) -> io::Result<Self>
+    where
+        B: for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+        B: Send + 'static,
+    {
+        let (interest, dropped) = oneshot::channel();
+        let start = |py: Python<'_>| {
+            let inside = run(locals.clone(), object.clone_ref(py), begin, dropped);
+            let awaitable = awaited_in_place(py, inside)?;
+            let result = Box::pin(into_future_with_locals(locals, awaitable)?);
+            Ok(Self { result, interest })
+        };
+        finalizing::attach(|py| start(py).map_err(|error| io_error(py, error)))
+    }
+
+    fn poll(call: &mut Option<Self>, context: &mut Context<'_>) -> Poll<io::Result<Py<PyAny>>> {
+        let Some(running) = call else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let Poll::Ready(result) = running.result.as_mut().poll(context) else {
+            return Poll::Pending;
+        };
+        *call = None;
+        Poll::Ready(result.map_err(|error| finalizing::attach(|py| io_error(py, error))))
+    }
+}
+
+/// The inside of a call: polled in the loop's thread, with the GIL.
+async fn run<B>(
+    locals: TaskLocals,
+    object: Py<PyAny>,
+    begin: B,
+    mut dropped: oneshot::Receiver<()>,
+) -> PyResult<Py<PyAny>>
+where
+    B: for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+{
+    if let Err(oneshot::error::TryRecvError::Closed) = dropped.try_recv() {
+        return Python::attach(|py| Ok(py.None()));
+    }
+    let begun = Python::attach(|py| {
+        let Some(awaitable) = begin(object.bind(py))? else { return PyResult::Ok(None) };
+        let task = imports::asyncio(py)?.ensure_future.bind(py).call1((awaitable,))?;
+        let result = into_future_with_locals(&locals, task.clone())?;
+        Ok(Some((task.unbind(), Box::pin(result))))
+    })?;
+    let Some((task, mut result)) = begun else { return Python::attach(|py| Ok(py.None())) };
+    let ended = poll_fn(|context| match result.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => Pin::new(&mut dropped).poll(context).map(|_| None),
+    });
+    match ended.await {
+        Some(result) => result,
+        None => Python::attach(|py| task.call_method0(py, intern!(py, "cancel"))),
+    }
 }
 
 /// An `asyncio.StreamReader`, or another object with its `read`, as an [`AsyncRead`].
@@ -52,10 +110,9 @@ impl AsyncioReader {
         Ok(Self { locals, reader: reader.unbind(), call: None, rest: None })
     }
 
-    fn start(&self, most: usize) -> PyResult<Call> {
-        finalizing::attach(|py| {
-            let awaitable = self.reader.bind(py).call_method1(intern!(py, "read"), (most,))?;
-            Ok(Box::pin(into_future_with_locals(&self.locals, awaitable)?) as Call)
+    fn start(&self, most: usize) -> io::Result<Call> {
+        Call::start(&self.locals, &self.reader, move |reader| {
+            reader.call_method1(intern!(reader.py(), "read"), (most,)).map(Some)
         })
     }
 }
@@ -72,11 +129,9 @@ impl AsyncRead for AsyncioReader {
         }
         if this.rest.is_none() {
             if this.call.is_none() {
-                let started = this.start(buffer.remaining().min(CHUNK));
-                this.call =
-                    Some(started.map_err(|error| finalizing::attach(|py| io_error(py, error)))?);
+                this.call = Some(this.start(buffer.remaining().min(CHUNK))?);
             }
-            let Poll::Ready(read) = poll_call(&mut this.call, context) else {
+            let Poll::Ready(read) = Call::poll(&mut this.call, context) else {
                 return Poll::Pending;
             };
             this.rest = Some((read?, 0));
@@ -102,7 +157,8 @@ impl AsyncRead for AsyncioReader {
 ///
 /// What is written is handed to the writer by one `write` and one `drain` at a time, while the next waits.
 /// [`poll_flush`](AsyncWrite::poll_flush) waits for both; [`poll_shutdown`](AsyncWrite::poll_shutdown) then writes an
-/// end of file, or closes the writer if it cannot. Dropping it does neither.
+/// end of file, or closes the writer if it cannot. Dropping it does neither, and cancels
+/// a `drain` that waits.
 pub struct AsyncioWriter {
     locals: TaskLocals,
     writer: Py<PyAny>,
@@ -118,32 +174,22 @@ enum Shutdown {
     Done,
 }
 
-/// Calls a writer in its loop's thread, and waits until it has room again.
-async fn hand_over(locals: TaskLocals, writer: Py<PyAny>, data: Vec<u8>) -> PyResult<()> {
-    let drained = Python::attach(|py| {
-        let writer = writer.bind(py);
-        writer.call_method1(intern!(py, "write"), (new_bytes(py, &data)?,))?;
-        into_future_with_locals(&locals, writer.call_method0(intern!(py, "drain"))?)
-    })?;
-    drop(data);
-    drained.await.map(drop)
+/// Gives a writer more, and has it wait until it has room again.
+fn hand_over<'py>(writer: &Bound<'py, PyAny>, data: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = writer.py();
+    writer.call_method1(intern!(py, "write"), (new_bytes(py, data)?,))?;
+    writer.call_method0(intern!(py, "drain")).map(Some)
 }
 
-async fn end(locals: TaskLocals, writer: Py<PyAny>) -> PyResult<()> {
-    let closed = Python::attach(|py| {
-        let writer = writer.bind(py);
-        if writer.call_method0(intern!(py, "can_write_eof"))?.is_truthy()? {
-            writer.call_method0(intern!(py, "write_eof"))?;
-            return PyResult::Ok(None);
-        }
-        writer.call_method0(intern!(py, "close"))?;
-        let closed = writer.call_method0(intern!(py, "wait_closed"))?;
-        into_future_with_locals(&locals, closed).map(Some)
-    })?;
-    match closed {
-        Some(closed) => closed.await.map(drop),
-        None => Ok(()),
+/// Writes an end of file, or closes a writer that cannot.
+fn end<'py>(writer: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = writer.py();
+    if writer.call_method0(intern!(py, "can_write_eof"))?.is_truthy()? {
+        writer.call_method0(intern!(py, "write_eof"))?;
+        return Ok(None);
     }
+    writer.call_method0(intern!(py, "close"))?;
+    writer.call_method0(intern!(py, "wait_closed")).map(Some)
 }
 
 impl AsyncioWriter {
@@ -154,24 +200,11 @@ impl AsyncioWriter {
         Ok(Self { locals, writer, call: None, unsent: Vec::new(), shutdown: Shutdown::No })
     }
 
-    /// Has a future of the loop's thread run as a task there.
-    fn start<F>(&self, make: impl FnOnce(TaskLocals, Py<PyAny>) -> F) -> io::Result<Call>
-    where
-        F: Future<Output = PyResult<()>> + Send + 'static,
-    {
-        let start = |py: Python<'_>| {
-            let future = make(self.locals.clone(), self.writer.clone_ref(py));
-            let awaitable = awaited_in_place(py, future)?;
-            Ok(Box::pin(into_future_with_locals(&self.locals, awaitable)?) as Call)
-        };
-        finalizing::attach(|py| start(py).map_err(|error| io_error(py, error)))
-    }
-
     /// Ready when nothing is left to be written.
     fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.call.is_some() {
-                let Poll::Ready(result) = poll_call(&mut self.call, context) else {
+                let Poll::Ready(result) = Call::poll(&mut self.call, context) else {
                     return Poll::Pending;
                 };
                 result?;
@@ -180,7 +213,9 @@ impl AsyncioWriter {
                 return Poll::Ready(Ok(()));
             }
             let data = take(&mut self.unsent);
-            self.call = Some(self.start(|locals, writer| hand_over(locals, writer, data))?);
+            self.call = Some(Call::start(&self.locals, &self.writer, move |writer| {
+                hand_over(writer, &data)
+            })?);
         }
     }
 }
@@ -223,11 +258,11 @@ impl AsyncWrite for AsyncioWriter {
         if self.shutdown == Shutdown::No {
             let Poll::Ready(sent) = self.poll_sent(context) else { return Poll::Pending };
             sent?;
-            self.call = Some(self.start(end)?);
+            self.call = Some(Call::start(&self.locals, &self.writer, end)?);
             self.shutdown = Shutdown::Started;
         }
         if self.shutdown == Shutdown::Started {
-            let Poll::Ready(ended) = poll_call(&mut self.call, context) else {
+            let Poll::Ready(ended) = Call::poll(&mut self.call, context) else {
                 return Poll::Pending;
             };
             self.shutdown = Shutdown::Done;

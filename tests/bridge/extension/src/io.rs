@@ -460,6 +460,17 @@ impl Descriptor {
         }
     }
 
+    /// Waits until it is readable, and reads nothing.
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let held = self.0.try_lock().ok().and_then(|held| held.clone());
+        future_into_py(py, async move {
+            if let Some(held) = held {
+                held.readable().await?.clear_ready();
+            }
+            Ok(())
+        })
+    }
+
     fn fileno(&self) -> i32 {
         let held = self.0.try_lock().ok().and_then(|held| held.clone());
         held.map_or(-1, |held| held.as_raw_fd())
