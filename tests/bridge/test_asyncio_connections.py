@@ -276,6 +276,26 @@ def test_a_writer_waits_for_a_reader_that_does_not_read(on, rust):
     on.run(main)
 
 
+def test_a_shutdown_waits_until_all_is_sent(on, rust):
+    """The program may end after it, without losing what the transport still had."""
+
+    async def main():
+        async with connected() as (reader, writer, far_reader, far_writer):
+            writer.transport.pause_reading()
+            writer.write_eof()
+            exchange = asyncio.ensure_future(rust.io_exchange(BIG, far_reader, far_writer))
+            while not far_writer.transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            assert not exchange.done()
+            writer.transport.resume_reading()
+            reading = asyncio.ensure_future(reader.read())
+            await soon(exchange)
+            assert far_writer.transport.get_write_buffer_size() == 0
+            assert await soon(reading) == BIG
+
+    on.run(main)
+
+
 # --- Ends --------------------------------------------------------------------------------------
 
 

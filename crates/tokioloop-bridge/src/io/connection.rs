@@ -78,7 +78,7 @@ enum Shutdown {
     No,
     /// As soon as everything is with the transport.
     Wanted,
-    /// The transport was told to write an end of file.
+    /// The transport was told to write an end of file: done when it has nothing left.
     Done,
     /// The transport cannot do that, and was closed: done when its connection is lost.
     Closing,
@@ -335,7 +335,7 @@ impl Connection {
         if let Some(error) = state.write_error.take() {
             return Poll::Ready(Err(error));
         }
-        if state.lost || state.shutdown == Shutdown::Done {
+        if state.lost || (state.shutdown == Shutdown::Done && !state.writing_paused) {
             return Poll::Ready(Ok(()));
         }
         let old = state.writer.replace(waker);
@@ -421,15 +421,19 @@ impl ConnectionProtocol {
         let py = transport.py();
         self.channel.state.lock().shutdown = Shutdown::Closing;
         let can = transport.call_method0(intern!(py, "can_write_eof"));
-        if can.and_then(|it| it.is_truthy()).unwrap_or(false) {
-            transport.call_method0(intern!(py, "write_eof"))?;
-            self.channel.update(|state| {
-                state.shutdown = Shutdown::Done;
-                state.writer.take()
-            });
-            return Ok(());
+        if !can.and_then(|it| it.is_truthy()).unwrap_or(false) {
+            return transport.call_method0(intern!(py, "close")).map(drop);
         }
-        transport.call_method0(intern!(py, "close")).map(drop)
+        // A transport that has anything left pauses its protocol now, and resumes it once that is sent. One without
+        // water marks does not say.
+        let limited = transport.call_method1(intern!(py, "set_write_buffer_limits"), (0,));
+        limited.map_or_else(|error| end_only(py, error), |_| Ok(()))?;
+        transport.call_method0(intern!(py, "write_eof"))?;
+        self.channel.update(|state| {
+            state.shutdown = Shutdown::Done;
+            if state.writing_paused { None } else { state.writer.take() }
+        });
+        Ok(())
     }
 
     /// The transport raised: the Rust side gets that, unless it ends the loop.

@@ -54,8 +54,8 @@ use crate::running::get_running_loop;
 /// * Reading is paused while more than 64 KiB have arrived that were not read.
 /// * A write waits while the transport has more than its high-water mark. A flush waits for that too, and is then
 ///   done: as with asyncio's `drain`, the transport may have data left.
-/// * A shutdown writes an end of file. A transport that cannot (TLS) is closed, and the shutdown waits until its
-///   connection is lost.
+/// * A shutdown writes an end of file, and waits until the transport has sent all. A transport that cannot (TLS) is
+///   closed, and the shutdown waits until its connection is lost.
 /// * Dropping it closes the transport, which still sends what was written.
 ///
 /// An exception of the transport's is an error: an `OSError` of the system's by its number, any other inside of the
