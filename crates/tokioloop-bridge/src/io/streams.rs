@@ -10,6 +10,7 @@ use std::mem::take;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +21,7 @@ use super::errors::io_error;
 use crate::incoming::into_future_with_locals;
 use crate::locals::TaskLocals;
 use crate::outgoing::awaited_in_place;
+use crate::python::gil::GilCell;
 use crate::python::{finalizing, imports};
 
 /// The most that is asked for, or written, at once, in bytes.
@@ -42,7 +44,9 @@ impl Call {
         let (interest, dropped) = oneshot::channel();
         let start = |py: Python<'_>| {
             let inside = run(locals.clone(), object.clone_ref(py), begin, dropped);
-            let awaitable = awaited_in_place(py, inside)?;
+            let unstarted =
+                Unstarted(GilCell::new(Some(Box::new(|py| awaited_in_place(py, inside)))));
+            let awaitable = Bound::new(py, unstarted)?.into_any();
             let result = Box::pin(into_future_with_locals(locals, awaitable)?);
             Ok(Self { result, interest })
         };
@@ -58,6 +62,30 @@ impl Call {
         };
         *call = None;
         Poll::Ready(result.map_err(|error| finalizing::attach(|py| io_error(py, error))))
+    }
+}
+
+/// A coroutine that is made where it is awaited: one that a closed loop never starts would warn.
+#[pyclass(frozen, module = "tokioloop_bridge")]
+struct Unstarted(GilCell<Option<Make>>);
+
+type Make = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
+
+#[pymethods]
+impl Unstarted {
+    fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finalizing::guard();
+        match self.0.take(py) {
+            Some(make) => make(py),
+            None => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        }
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        // Before the field, whose destructor may run Python code.
+        finalizing::guard();
     }
 }
 
