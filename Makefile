@@ -51,7 +51,7 @@ LOADGEN := --manifest-path benchmarks/loadgen/Cargo.toml
 LOOM := --manifest-path tests/loom/Cargo.toml
 LOOM_THREADS := --manifest-path tests/loom/threads/Cargo.toml --target-dir target/loom-threads
 # What the bridge is used in: the tests' extension, and the examples.
-EXTENSIONS := tests/bridge/extension tests/bridge/unchanged examples/rust-extension examples/rust-embedded
+EXTENSIONS := tests/bridge/extension tests/bridge/unchanged examples/rust-extension examples/rust-embedded examples/rust-http
 # Every crate of the repository: all are formatted in the same way.
 CRATES := . crates/tokioloop-bridge crates/pyo3-async-runtimes/0.30 benchmarks/loadgen benchmarks/extension tests/loom tests/loom/threads $(EXTENSIONS)
 SOURCES := $(shell find src crates -name '*.rs' 2>/dev/null) \
@@ -234,6 +234,7 @@ lint: check $(VENV)/.built ## Run all checks: those of `check`, all types, the s
 	@$(BIN)/mypy release/*.py
 	@$(BIN)/mypy examples/rust-extension/*.py*
 	@$(BIN)/mypy examples/rust-embedded/*.py*
+	@$(BIN)/mypy examples/rust-http/*.py*
 	$(call say,"Types as a program's checker sees them")
 	@$(BIN)/mypy tests/types/*.py
 	$(call say,"The stub against the module")

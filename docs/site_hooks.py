@@ -23,6 +23,7 @@ OUTSIDE = {
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "examples/rust-embedded/README.md": "rust-embedded.md",
+    "examples/rust-http/README.md": "rust-http.md",
     "examples/rust-extension/README.md": "rust-extension.md",
 }
 ORIGINS = {place: path for path, place in OUTSIDE.items()}

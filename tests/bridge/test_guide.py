@@ -164,3 +164,21 @@ def test_a_forked_child_has_a_runtime_of_its_own(extension_programs):
             os._exit(0)
         """
     )
+
+
+def test_streams_of_rusts_talk_to_streams_of_asyncios(loops, extension):
+    async def main():
+        server = await asyncio.start_server(extension.shouts, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        reader, writer = await extension.dials(host, port)
+        assert type(reader) is asyncio.StreamReader
+        writer.write(b"hello from a socket of tokio's")
+        await writer.drain()
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        return answer
+
+    assert loops.run(main) == b"HELLO FROM A SOCKET OF TOKIO'S"

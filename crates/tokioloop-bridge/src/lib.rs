@@ -52,11 +52,17 @@
 //! The garbage collector cannot look into a Rust future: a cycle of references that leads through
 //! one is found only once the future is dropped.
 //!
+//! # Bytes
+//!
+//! Connections and streams of asyncio's become `AsyncRead` and `AsyncWrite` ([`streams_into_io`], [`transport_into_io`],
+//! [`reader_into_io`], [`writer_into_io`]), and a Rust stream becomes asyncio's ([`io_into_streams`],
+//! [`io_into_transport`]). `AsyncFd` has the running loop watch a descriptor.
+//!
 //! # Modules
 //!
 //! From the bottom up: `sys` (threads, forks, the platform), `python` (CPython's stable ABI, by hand),
 //! `runtime`, `wake_target`, `table`, `running`, `locals`; `port` and `eager`, `foreign`, `host`, `link`; `awaitable`;
-//! `outgoing`, `incoming`, `program`; `spawning`, `streams`; `generic`. Each uses only modules named before it. The
+//! `outgoing`, `incoming`, `program`; `spawning`, `streams`; `io`; `generic`. Each uses only modules named before it. The
 //! hidden public modules are what `tokioloop` builds on, and no promise to others.
 
 mod admission;
@@ -70,6 +76,7 @@ pub mod generic;
 #[doc(hidden)]
 pub mod host;
 mod incoming;
+mod io;
 mod link;
 mod local;
 mod locals;
@@ -92,6 +99,13 @@ pub mod wake_target;
 
 pub use errors::RustPanic;
 pub use incoming::{into_future, into_future_with_locals};
+#[cfg(unix)]
+pub use io::{AsyncFd, AsyncFdReadyGuard, Interest, TryIoError};
+pub use io::{
+    AsyncioIo, AsyncioReader, AsyncioWriter, io_into_streams, io_into_transport,
+    local_io_into_streams, local_io_into_transport, reader_into_io, streams_into_io,
+    transport_into_io, writer_into_io,
+};
 pub use locals::{TaskLocals, get_current_locals, get_current_loop, scope, scope_local};
 pub use outgoing::{
     future_into_py, future_into_py_with_locals, local_future_into_py,

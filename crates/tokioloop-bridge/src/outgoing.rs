@@ -149,6 +149,14 @@ where
     new_awaitable(py, future::local(within(locals, ObjectFuture(fut))), future_type::<F>())
 }
 
+/// A coroutine that is polled where it is awaited, in the loop's thread, on every loop.
+pub(crate) fn awaited_in_place<F>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+{
+    new_awaitable(py, future::sendable(fut), future_type::<F>())
+}
+
 fn future_type<F>() -> FutureType {
     FutureType(type_name::<F>())
 }

@@ -139,7 +139,15 @@ impl Port {
         Err(PyRuntimeError::new_err("the event loop belongs to the parent process"))
     }
 
-    /// A kept object, if it is still there.
+    /// A new reference to a kept object, which stays where it is.
+    pub(crate) fn get<'py>(&self, py: Python<'py>, key: Key) -> Option<Bound<'py, PyAny>> {
+        if self.is_inherited() {
+            return None;
+        }
+        self.shelf.with(py, |shelf| shelf.get(key).map(|kept| kept.object.bind(py).clone()))
+    }
+
+    /// Takes a kept object, if it is still there.
     pub(crate) fn take(&self, py: Python<'_>, key: Key) -> Option<Kept> {
         if self.is_inherited() { None } else { self.shelf.with(py, |shelf| shelf.take(key)) }
     }

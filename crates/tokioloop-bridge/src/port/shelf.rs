@@ -55,6 +55,11 @@ impl Shelf {
         Ok(Key { index, generation: slot.generation })
     }
 
+    pub(super) fn get(&self, key: Key) -> Option<&Kept> {
+        let slot = self.slots.get(key.index).filter(|it| it.generation == key.generation)?;
+        slot.kept.as_ref()
+    }
+
     pub(super) fn take(&mut self, key: Key) -> Option<Kept> {
         let slot = self.slots.get_mut(key.index).filter(|it| it.generation == key.generation)?;
         let kept = slot.kept.take()?;

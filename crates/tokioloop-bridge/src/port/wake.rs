@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::Port;
 use super::loop_ref::LoopRef;
 use super::reader::Reader;
 use crate::python::finalizing;
+use crate::python::imports::empty_context;
 use crate::running::running_loop;
 use crate::runtime::get_runtime;
 use crate::sys::wake_pair::WakePair;
@@ -121,12 +121,11 @@ fn watch(
     descriptor: i32,
     reader: &Bound<'_, Reader>,
 ) -> PyResult<bool> {
-    static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = event_loop.py();
     let Ok(add_reader) = event_loop.getattr(intern!(py, "add_reader")) else { return Ok(false) };
     // A loop runs a reader in the context that was current when it was added. An empty one keeps
     // nothing alive, and no letter sees another caller's variables.
-    let context = CONTEXT.import(py, "contextvars", "Context")?.call0()?;
+    let context = empty_context(py)?;
     match context.call_method1(intern!(py, "run"), (add_reader, descriptor, reader)) {
         Ok(_) => Ok(true),
         Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => Ok(false),

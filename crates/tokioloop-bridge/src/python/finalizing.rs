@@ -33,7 +33,7 @@ pub fn has_begun() -> bool {
 
 /// Whether this thread holds the GIL. `PyGILState_Check` says so of every thread once the process
 /// has had a sub-interpreter; it is right where it says no.
-fn is_attached() -> bool {
+pub fn is_attached() -> bool {
     // SAFETY: may be called at any time, in any thread.
     unsafe { sys::finalizing::is_attached() }
 }

@@ -4,11 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::bridge::{
-    future_into_py, get_current_locals, get_current_loop, into_future, scope, spawn, stream_into_py,
+    future_into_py, get_current_locals, get_current_loop, into_future, io_into_streams, scope,
+    spawn, stream_into_py, streams_into_io,
 };
 use futures_core::Stream;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 
 /// Cancels a task when it is dropped, in any thread.
@@ -107,7 +111,44 @@ fn drains(py: Python<'_>, count: u64, fair: bool) -> PyResult<Bound<'_, PyAny>> 
     })
 }
 
+/// Answers in capitals, when the peer has said all.
+#[pyfunction]
+fn shouts<'py>(
+    reader: Bound<'py, PyAny>,
+    writer: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = reader.py();
+    let mut stream = streams_into_io(reader, writer)?;
+    future_into_py(py, async move {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await?;
+        stream.write_all(&text.to_ascii_uppercase()).await?;
+        stream.shutdown().await?;
+        Ok(())
+    })
+}
+
+/// Becomes a `StreamReader` and a `StreamWriter`.
+struct Streams(TcpStream);
+
+impl<'py> IntoPyObject<'py> for Streams {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        io_into_streams(py, self.0)?.into_pyobject(py)
+    }
+}
+
+#[pyfunction]
+fn dials(py: Python<'_>, host: String, port: u16) -> PyResult<Bound<'_, PyAny>> {
+    future_into_py(py, async move { Ok(Streams(TcpStream::connect((host, port)).await?)) })
+}
+
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(shouts, module)?)?;
+    module.add_function(wrap_pyfunction!(dials, module)?)?;
     module.add_function(wrap_pyfunction!(supervise, module)?)?;
     module.add_function(wrap_pyfunction!(apart, module)?)?;
     module.add_function(wrap_pyfunction!(squares, module)?)?;

@@ -12,6 +12,7 @@ pub(crate) use tokioloop_bridge as bridge;
 mod basics;
 mod calls;
 mod guide;
+mod io;
 mod streaming;
 mod wakes;
 
@@ -32,6 +33,7 @@ fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     basics::fill(module)?;
     calls::fill(module)?;
     guide::fill(module)?;
+    io::fill(module)?;
     streaming::fill(module)?;
     wakes::fill(module)
 }
