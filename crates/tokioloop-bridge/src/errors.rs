@@ -20,9 +20,11 @@ create_exception!(tokioloop_bridge, RustPanic, PyException, "A Rust future panic
 /// If CPython could not make an object, PyO3 panics and leaves CPython's exception set: that is then what
 /// the future raises, mostly a `MemoryError`. Left set, it would break the next call into CPython.
 pub(crate) fn rust_panic(py: Python<'_>, payload: &(dyn Any + Send)) -> PyErr {
-    if let Some(cause) = PyErr::take(py) {
-        return cause;
-    }
+    PyErr::take(py).unwrap_or_else(|| panicked(payload))
+}
+
+/// The same where Python is not at hand.
+pub(crate) fn panicked(payload: &(dyn Any + Send)) -> PyErr {
     let text = panic_text(payload).unwrap_or("unknown error");
     RustPanic::new_err(format!("rust future panicked: {text}"))
 }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::errors::loop_closed;
 use super::tether::{Shared, Tether};
-use crate::errors::rust_panic;
+use crate::errors::panicked;
 use crate::sys::fork::Mutex;
 
 /// The size of the chunks that are read, in bytes.
@@ -241,13 +241,13 @@ impl<S: AsyncRead + AsyncWrite> Future for Driver<S> {
         let result = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => result,
-            Err(payload) => Err(io::Error::other(rust_panic(&*payload))),
+            Err(payload) => Err(io::Error::other(panicked(&*payload))),
         };
         let stream = this.stream.take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(stream)));
         this.finish(match dropped {
             Ok(()) => result,
-            Err(payload) => result.and(Err(io::Error::other(rust_panic(&*payload)))),
+            Err(payload) => result.and(Err(io::Error::other(panicked(&*payload)))),
         });
         Poll::Ready(())
     }
