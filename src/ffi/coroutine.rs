@@ -2,7 +2,7 @@
 
 use std::ptr::null_mut;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,6 +14,31 @@ use crate::ffi::arguments::Arg;
 use crate::ffi::imports;
 use crate::ffi::object;
 use crate::ffi::tuples::arguments;
+
+/// A coroutine's mark that it runs, for as long as this lives: also if the step panics.
+pub(crate) struct Running(*mut bool);
+
+impl Running {
+    /// Refuses a coroutine that runs already.
+    ///
+    /// # Safety
+    /// `mark` must be a field of an object that outlives the result, in which nobody else writes to it.
+    #[inline]
+    pub(crate) unsafe fn begin(mark: *mut bool) -> PyResult<Self> {
+        // SAFETY: the caller's promise.
+        if unsafe { std::mem::replace(&mut *mark, true) } {
+            return Err(PyValueError::new_err("coroutine already executing"));
+        }
+        Ok(Self(mark))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SAFETY: the promise that `begin` was given.
+        unsafe { *self.0 = false };
+    }
+}
 
 /// Steps an iterator or any coroutine.
 #[inline]

@@ -133,17 +133,9 @@ impl<'py> Sleep<'py> {
     /// Runs a step. Every other call is refused meanwhile.
     #[inline]
     fn stepping<R>(&self, step: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-        let this = self.fields();
-        // SAFETY: our layout; `self` keeps it alive.
-        unsafe {
-            if (*this).running {
-                return Err(PyValueError::new_err("coroutine already executing"));
-            }
-            (*this).running = true;
-            let result = step();
-            (*this).running = false;
-            result
-        }
+        // SAFETY: our layout, and the one place that writes this field; `self` keeps the object.
+        let _running = unsafe { coroutine::Running::begin(&raw mut (*self.fields()).running)? };
+        step()
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! The steps of a call.
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -119,22 +119,8 @@ impl<'py> Call<'py> {
     /// Runs a step. Every other call is refused meanwhile.
     #[inline]
     fn stepping<R>(&self, step: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-        /// Also if the step panics.
-        struct Running(*mut CallObject);
-
-        impl Drop for Running {
-            fn drop(&mut self) {
-                // SAFETY: the call that this was made of is kept by the one who steps it.
-                unsafe { (*self.0).running = false };
-            }
-        }
-
-        let this = self.fields();
-        // SAFETY: our layout; `self` keeps it alive.
-        if unsafe { std::mem::replace(&mut (*this).running, true) } {
-            return Err(PyValueError::new_err("coroutine already executing"));
-        }
-        let _running = Running(this);
+        // SAFETY: our layout, and the one place that writes this field; `self` keeps the object.
+        let _running = unsafe { coroutine::Running::begin(&raw mut (*self.fields()).running)? };
         step()
     }
 
