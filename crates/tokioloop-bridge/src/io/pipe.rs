@@ -168,16 +168,20 @@ impl<S: AsyncRead + AsyncWrite> Driver<S> {
             let chunk = buffer.filled();
             self.read_ended = read.is_err() || chunk.is_empty();
             let ended = self.read_ended;
+            let mut no_memory = false;
             self.pipe.report(|state| {
                 if ended {
                     state.read_end = Some(read);
                 } else if state.arrived.try_reserve(chunk.len()).is_ok() {
                     state.arrived.extend_from_slice(chunk);
                 } else {
+                    no_memory = true;
                     state.read_end = Some(Err(io::ErrorKind::OutOfMemory.into()));
                 }
                 true
             });
+            // The chunk is lost, and so nothing may follow it.
+            self.read_ended |= no_memory;
         }
         Poll::Pending
     }
