@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
@@ -111,3 +112,8 @@ class Loops:
         finally:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
+
+
+def soon(awaitable):
+    """What is awaited may take its time, and must not hang."""
+    return asyncio.wait_for(awaitable, 20)

@@ -82,6 +82,20 @@ def loops(request, embedding):
     return loops_of(request.param, embedding)
 
 
+@pytest.fixture(params=(*KINDS, "uvloop"))
+def on(request, embedding):
+    """The three kinds of loops, and uvloop's."""
+    if request.param == "uvloop":
+        return Loops("uvloop", pytest.importorskip("uvloop").new_event_loop)
+    return loops_of(request.param, embedding)
+
+
+@pytest.fixture
+def rust(on, embedding, request):
+    """The extension that fits `on`."""
+    return embedding if on.kind == "embedded" else request.getfixturevalue("library")
+
+
 @pytest.fixture(params=KINDS[:2])
 def inline(request, embedding):
     """The two kinds on which futures are polled where they are awaited."""

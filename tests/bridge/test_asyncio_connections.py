@@ -15,28 +15,9 @@ import warnings
 
 import pytest
 
-from bridge.builds import Loops
-from bridge.conftest import loops_of
+from bridge.builds import soon
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB, larger than what sockets and loops buffer
-KINDS = ("embedded", "beside", "asyncio", "uvloop")
-
-
-@pytest.fixture(params=KINDS)
-def on(request, embedding):
-    """The three kinds of loops, and uvloop's."""
-    if request.param == "uvloop":
-        return Loops("uvloop", pytest.importorskip("uvloop").new_event_loop)
-    return loops_of(request.param, embedding)
-
-
-@pytest.fixture
-def rust(on, embedding, request):
-    return embedding if on.kind == "embedded" else request.getfixturevalue("library")
-
-
-def soon(awaitable):
-    return asyncio.wait_for(awaitable, 20)
 
 
 @contextlib.asynccontextmanager

@@ -10,28 +10,10 @@ import threading
 
 import pytest
 
-from bridge.builds import Loops
-from bridge.conftest import loops_of
+from bridge.builds import Loops, soon
+from bridge.conftest import KINDS
 
 BIG = bytes(range(256)) * (1 << 12)  # 1 MiB
-KINDS = ("embedded", "beside", "asyncio", "uvloop")
-
-
-@pytest.fixture(params=KINDS)
-def on(request, embedding):
-    """The three kinds of loops, and uvloop's."""
-    if request.param == "uvloop":
-        return Loops("uvloop", pytest.importorskip("uvloop").new_event_loop)
-    return loops_of(request.param, embedding)
-
-
-@pytest.fixture
-def rust(on, embedding, request):
-    return embedding if on.kind == "embedded" else request.getfixturevalue("library")
-
-
-def soon(awaitable):
-    return asyncio.wait_for(awaitable, 20)
 
 
 def pair(rust):
@@ -129,7 +111,7 @@ def test_dropping_ends_the_registration_and_closes(on, rust, apart):
     on.run(main)
 
 
-@pytest.mark.parametrize("on", KINDS[:3], indirect=True)  # uvloop looks at Python's sockets alone
+@pytest.mark.parametrize("on", KINDS, indirect=True)  # uvloop looks at Python's sockets alone
 def test_a_descriptor_of_a_transports_is_refused(on, rust):
     async def main():
         loop = asyncio.get_running_loop()

@@ -11,28 +11,10 @@ import warnings
 
 import pytest
 
-from bridge.builds import Loops
-from bridge.conftest import loops_of
+from bridge.builds import soon
+from bridge.conftest import KINDS
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB
-KINDS = ("embedded", "beside", "asyncio", "uvloop")
-
-
-@pytest.fixture(params=KINDS)
-def on(request, embedding):
-    """The three kinds of loops, and uvloop's."""
-    if request.param == "uvloop":
-        return Loops("uvloop", pytest.importorskip("uvloop").new_event_loop)
-    return loops_of(request.param, embedding)
-
-
-@pytest.fixture
-def rust(on, embedding, request):
-    return embedding if on.kind == "embedded" else request.getfixturevalue("library")
-
-
-def soon(awaitable):
-    return asyncio.wait_for(awaitable, 20)
 
 
 class Recorder(asyncio.Protocol):
@@ -142,7 +124,7 @@ def test_megabytes_both_ways(on, rust, local, eventually):
     on.run(main)
 
 
-@pytest.mark.parametrize("on", KINDS[:3], indirect=True)  # uvloop's takes its own transports alone
+@pytest.mark.parametrize("on", KINDS, indirect=True)  # uvloop's takes its own transports alone
 def test_start_tls_over_a_rust_stream(on, rust, certificates):
     async def main():
         loop = asyncio.get_running_loop()
