@@ -4,11 +4,11 @@ use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyString};
+use pyo3::types::{PyBool, PyBytes};
 
-use super::originals::originals;
+use super::originals::{inherited, originals};
 use super::reader::{NativeStreamReader, Reader};
-use crate::ffi::arguments::{Args, Matching};
+use crate::ffi::arguments::Args;
 use crate::ffi::definitions::{self, Definitions, METHODS_END, fast_method};
 use crate::ffi::trampoline::fast_function;
 use crate::primitives::ctypes;
@@ -106,20 +106,9 @@ macro_rules! reader_method {
             }
             // SAFETY: the same.
             let slf = unsafe { Bound::<PyAny>::from_borrowed_ptr(py, slf) };
-            inherited(&slf, intern!(py, stringify!($name)), &args)
+            inherited(&originals(py)?.reader, &slf, intern!(py, stringify!($name)), &args)
         });
     };
-}
-
-/// Calls asyncio's method of readers on an object.
-#[cold]
-fn inherited<'py>(
-    slf: &Bound<'py, PyAny>,
-    name: &Bound<'py, PyString>,
-    args: &Args<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let method = originals(slf.py())?.reader.bind(slf.py()).getattr(name)?;
-    args.forward_behind(&[slf.as_borrowed()], &method)
 }
 
 reader_method!(feed_data, |reader, args| match args.positional {

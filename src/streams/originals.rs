@@ -5,6 +5,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTypeInfo, ffi, intern};
 
+use crate::ffi::arguments::{Args, Matching};
 use crate::ffi::imports;
 
 /// The methods of asyncio's reader that the native ones stand for, or go past.
@@ -86,6 +87,18 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&Originals> {
             overrun: exceptions.getattr("LimitOverrunError")?.unbind(),
         })
     })
+}
+
+/// Calls the method of one of asyncio's classes on an object of ours.
+#[cold]
+pub(super) fn inherited<'py>(
+    class: &Py<PyAny>,
+    slf: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    args: &Args<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let method = class.bind(slf.py()).getattr(name)?;
+    args.forward_behind(&[slf.as_borrowed()], &method)
 }
 
 /// Whether asyncio's own class of readers is as it was.

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::originals::{self, originals};
-use crate::ffi::arguments::{Args, Matching};
+use super::originals::{self, inherited, originals};
+use crate::ffi::arguments::Args;
 use crate::ffi::class_cache::ClassCache;
 use crate::ffi::definitions::{self, Definitions, METHODS_END, fast_method};
 use crate::ffi::finalizing;
@@ -205,7 +205,8 @@ fn pass_on<'py, const N: usize>(
     parameters: [&str; N],
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let Some(writer) = Writer::plain(slf)? else { return inherited(slf, name, args) };
+    let asyncios_own = || inherited(&originals(py)?.writer, slf, name, args);
+    let Some(writer) = Writer::plain(slf)? else { return asyncios_own() };
     let mut stack = [std::ptr::null_mut::<ffi::PyObject>(); 3];
     if args.positional.len() == N && !args.has_keywords() {
         for (slot, arg) in stack[2..].iter_mut().zip(args.positional) {
@@ -213,15 +214,15 @@ fn pass_on<'py, const N: usize>(
         }
     } else if args.positional.is_empty() && args.keywords.len() == N {
         let Some(value) = args.only(&memory::string(py, parameters[0])?) else {
-            return inherited(slf, name, args);
+            return asyncios_own();
         };
         stack[2] = value.as_ptr();
     } else {
-        return inherited(slf, name, args);
+        return asyncios_own();
     }
     // Kept for the call, which may set another.
     let Some(transport) = writer.state().transport.get(py) else {
-        return inherited(slf, name, args);
+        return asyncios_own();
     };
     stack[1] = transport.as_ptr();
     let answer = passed(py, name, &mut stack, N)?;
@@ -243,17 +244,6 @@ fn passed<'py>(
         let stack = stack.as_ptr().add(1);
         owned(py, ffi::PyObject_VectorcallMethod(name.as_ptr(), stack, count, std::ptr::null_mut()))
     }
-}
-
-/// Calls asyncio's method of writers on an object.
-#[cold]
-fn inherited<'py>(
-    slf: &Bound<'py, PyAny>,
-    name: &Bound<'py, PyString>,
-    args: &Args<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let method = originals(slf.py())?.writer.bind(slf.py()).getattr(name)?;
-    args.forward_behind(&[slf.as_borrowed()], &method)
 }
 
 static METHODS: Definitions<[ffi::PyMethodDef; 5]> = Definitions([

@@ -40,10 +40,23 @@ pub(crate) fn tell<'py>(
     message: impl IntoPyObject<'py>,
     error: &PyErr,
 ) -> PyResult<()> {
+    tell_of(event_loop, message, error, &[])
+}
+
+/// The same, with what else the handler is told.
+pub(crate) fn tell_of<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    message: impl IntoPyObject<'py>,
+    error: &PyErr,
+    more: &[(&str, &Bound<'py, PyAny>)],
+) -> PyResult<()> {
     let py = event_loop.py();
     let about = PyDict::new(py);
     about.set_item("message", message)?;
     about.set_item("exception", error.value(py))?;
+    for (name, object) in more {
+        about.set_item(name, object)?;
+    }
     event_loop.call_method1(intern!(py, "call_exception_handler"), (about,)).map(drop)
 }
 

@@ -39,7 +39,7 @@ pub(super) fn new<'py>(
     // besides. The references move into the object.
     let sleep = unsafe {
         match FREE.pop(py, class.as_ptr().cast()) {
-            Some(memory) => class::initialise(py, memory.as_ptr().cast(), fields()),
+            Some(memory) => class::initialise(py, memory.as_ptr(), fields()),
             None => class::allocate(py, class, fields)?,
         }
     };

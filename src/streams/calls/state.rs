@@ -104,7 +104,9 @@ unsafe impl NativeClass for CallObject {
     unsafe fn clear(this: *mut Self) {
         // SAFETY: the caller's promise.
         unsafe {
-            leave_reader(this);
+            if (*this).phase == Phase::Waiting {
+                trampoline::destroy(|py| leave_reader(py, this));
+            }
             (*this).phase = Phase::Done;
             clear_references(this);
         }
@@ -131,14 +133,12 @@ unsafe impl NativeClass for CallObject {
 ///
 /// # Safety
 /// `this` must be a call that is not freed yet, the GIL held. Runs Python code.
-pub(super) unsafe fn leave_reader(this: *mut CallObject) {
-    // SAFETY: the caller's promise; a call that waits has its target, which is a reader by its kind.
+pub(super) unsafe fn leave_reader(py: Python<'_>, this: *mut CallObject) {
+    // SAFETY: the caller's promise; the target of a call that reads is a native reader.
     unsafe {
         if (*this).phase == Phase::Waiting && (*this).kind.reads() && !(*this).target.is_null() {
-            trampoline::destroy(|py| {
-                let reader = Reader::new(Bound::from_borrowed_ptr(py, (*this).target));
-                reader.state().waiter.set(py, Some(py.None()));
-            });
+            let reader = Reader::new(Bound::from_borrowed_ptr(py, (*this).target));
+            reader.state().waiter.set(py, Some(py.None()));
         }
     }
 }

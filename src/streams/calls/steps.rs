@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::reading::{Progress, join, number};
-use super::state::{Call, CallObject, Kind, Phase};
+use super::state::{Call, CallObject, Kind, Phase, leave_reader};
 use crate::ffi::arguments::Arg;
 use crate::ffi::class::ObjectRef;
 use crate::ffi::coroutine::{self, Coroutine, SendResult};
@@ -90,15 +90,9 @@ impl<'py> Call<'py> {
 
     /// The wait is over.
     fn leave(&self) {
-        let (py, this) = (self.py(), self.fields());
-        if self.phase() == Phase::Waiting
-            && self.kind().reads()
-            && let Some(target) = self.get(|this| this.target)
-        {
-            // SAFETY: the target of a call that reads is a native reader.
-            let reader = unsafe { Reader::new(target) };
-            reader.state().waiter.set(py, Some(py.None()));
-        }
+        let this = self.fields();
+        // SAFETY: a call, which `self` keeps alive, with the GIL held.
+        unsafe { leave_reader(self.py(), this) };
         // SAFETY: our layout; the reference is taken out before it is dropped.
         unsafe { ffi::Py_CLEAR(&raw mut (*this).steps) };
     }
@@ -128,48 +122,26 @@ impl<'py> Call<'py> {
     #[inline]
     fn step(&self, value: Arg<'_, 'py>) -> PyResult<SendResult<'py>> {
         let py = self.py();
-        match self.phase() {
+        let mut sent = match self.phase() {
             Phase::Fresh if !value.is_none() => {
                 return Err(PyTypeError::new_err(
                     "can't send non-None value to a just-started coroutine",
                 ));
             }
-            Phase::Fresh | Phase::Yielded => {}
+            Phase::Fresh | Phase::Yielded => None,
             Phase::Done => return Err(reused()),
-            Phase::Waiting | Phase::Elsewhere => {
-                let Some(steps) = self.get(|this| this.steps) else { return Err(reused()) };
-                match coroutine::send_to(&steps, value) {
-                    Ok(SendResult::Returned(value)) => {
-                        drop(steps);
-                        if let Some(result) = self.returned(value)? {
-                            return Ok(SendResult::Returned(result));
-                        }
-                    }
-                    other => return other.inspect_err(|_| self.stop()),
-                }
-            }
-        }
+            Phase::Waiting | Phase::Elsewhere => Some(value),
+        };
         // SAFETY: `None` lives for ever.
         let none = unsafe { Arg::from_ptr(py, ffi::Py_None()) };
         loop {
-            match self.work().inspect_err(|_| self.stop())? {
-                Progress::Done(result) => {
-                    self.stop();
-                    return Ok(SendResult::Returned(result));
-                }
-                Progress::Yields => {
-                    // SAFETY: our layout; `self` keeps it alive.
-                    unsafe { (*self.fields()).phase = Phase::Yielded };
-                    return Ok(SendResult::Yielded(py.None().into_bound(py)));
-                }
-                Progress::Waits => {}
-                Progress::Elsewhere => {
-                    let own = self.asyncios_own().inspect_err(|_| self.stop())?;
-                    self.go_on_with(own, Phase::Elsewhere);
-                }
+            if sent.is_none()
+                && let Some(result) = self.go_on()?
+            {
+                return Ok(result);
             }
             let Some(steps) = self.get(|this| this.steps) else { return Err(reused()) };
-            match coroutine::send_to(&steps, none) {
+            match coroutine::send_to(&steps, sent.take().unwrap_or(none)) {
                 Ok(SendResult::Returned(value)) => {
                     drop(steps);
                     if let Some(result) = self.returned(value)? {
@@ -177,6 +149,28 @@ impl<'py> Call<'py> {
                     }
                 }
                 other => return other.inspect_err(|_| self.stop()),
+            }
+        }
+    }
+
+    /// Does its own work; nothing if that has to wait, and then it has steps.
+    #[inline]
+    fn go_on(&self) -> PyResult<Option<SendResult<'py>>> {
+        match self.work().inspect_err(|_| self.stop())? {
+            Progress::Done(result) => {
+                self.stop();
+                Ok(Some(SendResult::Returned(result)))
+            }
+            Progress::Yields => {
+                // SAFETY: our layout; `self` keeps it alive.
+                unsafe { (*self.fields()).phase = Phase::Yielded };
+                Ok(Some(SendResult::Yielded(self.py().None().into_bound(self.py()))))
+            }
+            Progress::Waits => Ok(None),
+            Progress::Elsewhere => {
+                let own = self.asyncios_own().inspect_err(|_| self.stop())?;
+                self.go_on_with(own, Phase::Elsewhere);
+                Ok(None)
             }
         }
     }

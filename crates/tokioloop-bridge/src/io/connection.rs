@@ -32,7 +32,7 @@ use super::tether::{Shared, Tether};
 use crate::errors::ends_loop;
 use crate::python::finalizing;
 use crate::python::gil::PySlot;
-use crate::sys::fork::Mutex;
+use crate::sys::fork::{Guard, Mutex};
 
 /// asyncio's own high-water mark, in bytes.
 const HIGH_WATER: usize = 64 * 1024;
@@ -149,6 +149,18 @@ fn keep_first(kept: &mut Option<io::Error>, error: Option<io::Error>) -> Option<
     None
 }
 
+/// Leaves a waker. The one before is dropped without the lock: it may own anything.
+fn wait<T>(
+    mut state: Guard<'_, State>,
+    side: impl FnOnce(&mut State) -> &mut Option<Waker>,
+    waker: Waker,
+) -> Poll<T> {
+    let old = side(&mut state).replace(waker);
+    drop(state);
+    drop(old);
+    Poll::Pending
+}
+
 /// What is left to do once the lock is released: to wake, and to drop.
 #[must_use]
 struct After {
@@ -250,10 +262,7 @@ impl Connection {
             if state.ended {
                 return Poll::Ready(state.read_error.take().map_or(Ok(()), Err));
             }
-            let old = state.reader.replace(waker);
-            drop(state);
-            drop(old);
-            return Poll::Pending;
+            return wait(state, |state| &mut state.reader, waker);
         }
         let taken = buffer.remaining().min(state.arrived.len());
         let (first, second) = state.arrived.as_slices();
@@ -285,10 +294,7 @@ impl Connection {
         }
         let taken = data.len().min(HIGH_WATER.saturating_sub(state.unsent.len()));
         if state.writing_paused || (taken == 0 && !data.is_empty()) {
-            let old = state.writer.replace(waker);
-            drop(state);
-            drop(old);
-            return Poll::Pending;
+            return wait(state, |state| &mut state.writer, waker);
         }
         if state.unsent.try_reserve(taken).is_err() {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
@@ -313,10 +319,7 @@ impl Connection {
         if state.lost || (state.unsent.is_empty() && !state.writing_paused) {
             return Poll::Ready(Ok(()));
         }
-        let old = state.writer.replace(waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        wait(state, |state| &mut state.writer, waker)
     }
 
     pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -338,10 +341,7 @@ impl Connection {
         if state.lost || (state.shutdown == Shutdown::Done && !state.writing_paused) {
             return Poll::Ready(Ok(()));
         }
-        let old = state.writer.replace(waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        wait(state, |state| &mut state.writer, waker)
     }
 }
 

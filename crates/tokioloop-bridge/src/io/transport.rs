@@ -12,14 +12,14 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyResourceWarning, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::bytes::{bytes_of, new_bytes};
 use super::errors::py_error;
 use super::pipe::Pipe;
 use super::tether::{Shared, Tether};
-use crate::errors::ends_loop;
+use crate::errors::{ends_loop, tell_of};
 use crate::python::finalizing;
 use crate::python::gil::{GilFlag, PySlot};
 use crate::python::imports::copy_context;
@@ -266,12 +266,13 @@ impl Transport {
     fn tell(&self, slf: &Bound<'_, Self>, error: &PyErr, message: &str) -> PyResult<()> {
         let py = slf.py();
         let Some(event_loop) = self.event_loop.get(py) else { return Ok(()) };
-        let about = PyDict::new(py);
-        about.set_item("message", message)?;
-        about.set_item("exception", error.value(py))?;
-        about.set_item("transport", slf)?;
-        about.set_item("protocol", self.protocol(py)?)?;
-        event_loop.call_method1(intern!(py, "call_exception_handler"), (about,)).map(drop)
+        let protocol = self.protocol(py)?;
+        tell_of(
+            &event_loop,
+            message,
+            error,
+            &[("transport", slf.as_any()), ("protocol", &protocol)],
+        )
     }
 
     fn shut(&self, slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -406,19 +406,19 @@ pub unsafe fn allocate<'py, T: NativeClass>(
         if made.is_null() {
             return Err(fetch(py));
         }
-        Ok(initialise(py, made, fields()))
+        Ok(initialise(py, fields_of(made), fields()))
     }
 }
 
 /// Moves the fields of a new object behind its head, which is initialised.
 ///
 /// # Safety
-/// `made` must be memory for an object of the class, which holds nothing besides its head; its one
+/// `made` must be the fields of an object of the class that holds nothing besides its head; its one
 /// reference becomes the result.
 #[inline]
 pub unsafe fn initialise<'py, T: NativeClass>(
     py: Python<'py>,
-    made: Object,
+    made: *mut T,
     fields: T,
 ) -> ObjectRef<'py, T> {
     let fields = std::mem::ManuallyDrop::new(fields);
@@ -426,9 +426,9 @@ pub unsafe fn initialise<'py, T: NativeClass>(
     let head = if T::BEHIND_HEAD { 0 } else { size_of::<ffi::PyObject>() };
     // SAFETY: the caller's promise. The bytes behind the head are moved once.
     unsafe {
-        let (from, to) = ((&raw const fields).cast::<u8>(), fields_of::<T>(made).cast::<u8>());
+        let (from, to) = ((&raw const fields).cast::<u8>(), made.cast::<u8>());
         to.add(head).copy_from_nonoverlapping(from.add(head), size_of::<T>() - head);
-        ObjectRef::owned(py, made)
+        ObjectRef::owned(py, object_of(made))
     }
 }
 
