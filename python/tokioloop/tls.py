@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio import constants
 from collections.abc import Callable
@@ -26,6 +27,10 @@ else:
 #: Seconds. asyncio's own, which CPython 3.10 does not have.
 _SHUTDOWN_TIMEOUT: float = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 
+#: Whether records are read and written by OpenSSL's own functions, where the core can prove that it
+#: finds them. Otherwise by the methods of ``ssl``.
+calls_openssl = os.environ.get("TOKIOLOOP_OPENSSL", "") != "0"
+
 
 @dataclass(slots=True)
 class Parts:
@@ -39,6 +44,7 @@ class Parts:
     waiter: asyncio.Future[None] | None
     handshake_timeout: float
     shutdown_timeout: float
+    directly: bool
     upgrade: bool
 
 
@@ -97,6 +103,7 @@ class Tls(HookedLoop):
                 waiter=waiter,
                 handshake_timeout=handshake_timeout,
                 shutdown_timeout=shutdown_timeout,
+                directly=calls_openssl,
                 upgrade=upgrade,
             )
         )

@@ -18,7 +18,7 @@ const GUARDS: [&str; 9] = [
 ];
 
 /// Functions that run no Python code, and those that only guarded code calls.
-const UNGUARDED: [&str; 33] = [
+const UNGUARDED: [&str; 37] = [
     // For the garbage collector, which must not be disturbed.
     "traverse",
     "__traverse__",
@@ -50,6 +50,11 @@ const UNGUARDED: [&str; 33] = [
     "park_if_finalizing",
     "report_exit",
     "never_run",
+    // For OpenSSL, which may have given the GIL up.
+    "control_wire",
+    "destroy_wire",
+    "read_wire",
+    "write_wire",
     // The table through which the bridge uses a loop.
     "begin",
     "drop_target",

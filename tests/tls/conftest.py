@@ -7,6 +7,14 @@ import ssl
 import pytest
 
 from tls.peers import secure, tls_pair
+from tokioloop import tls
+
+
+@pytest.fixture(params=[True, False], ids=["openssl", "ssl"], autouse=True)
+def calls_openssl(request, monkeypatch):
+    """Whether OpenSSL is called directly, or by the methods of ``ssl``: each test has it both ways."""
+    monkeypatch.setattr(tls, "calls_openssl", request.param)
+    return request.param
 
 
 @pytest.fixture(params=["1.2", "1.3"])

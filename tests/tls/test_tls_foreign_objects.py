@@ -166,6 +166,7 @@ def test_memory_bios(loop, certificates):
                 waiter=waiter,
                 handshake_timeout=20,
                 shutdown_timeout=20,
+                directly=True,
                 upgrade=False,
             )
         )

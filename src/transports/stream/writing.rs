@@ -52,19 +52,27 @@ unsafe fn flush(py: Python<'_>, slf: &Py<PyAny>) -> PyResult<()> {
 pub(crate) fn send(
     stream: &Stream,
     slf: &Bound<'_, PyAny>,
-    data: &Bound<'_, PyBytes>,
+    data: &[u8],
     trigger: FlushTrigger,
 ) -> PyResult<()> {
     let py = slf.py();
     stream.check_writable(py, "write")?;
-    if stream.refuses(py)? {
+    if data.is_empty() || stream.refuses(py)? {
         return Ok(());
     }
-    stream.buffer.borrow_mut().push(data)?;
-    if stream.blocked.get() {
-        pause_if_full(stream, slf)
-    } else {
-        stream.send_pending(py, slf, trigger)
+    let taken = stream.send_from(py, data);
+    if let Ok(taken) = taken
+        && taken == data.len()
+    {
+        return stream.emptied(py, slf, trigger);
+    }
+    let rest = memory::bytes(py, &data[taken.unwrap_or(0)..])?;
+    stream.buffer.borrow_mut().push(&rest)?;
+    match taken {
+        _ if stream.blocked.get() => pause_if_full(stream, slf),
+        Ok(_) => stream.block(py, slf, trigger),
+        // The error, or whatever waits in front, is met there.
+        Err(()) => stream.send_pending(py, slf, trigger),
     }
 }
 
@@ -79,6 +87,16 @@ impl Stream {
                 self.buffer.borrow_mut().clear();
             }
         }
+    }
+
+    /// Sends from where the bytes lie: how many of them the kernel took. An error where it can take
+    /// none now: something is to be sent before, or it says so.
+    fn send_from(&self, py: Python<'_>, data: &[u8]) -> Result<usize, ()> {
+        if self.blocked.get() || !self.buffer.borrow().is_empty() {
+            return Err(());
+        }
+        let fd = self.file.open(py).map_err(drop)?;
+        sys::socket::send(fd, data).map_err(drop)
     }
 
     /// Sends until the buffer is empty or the kernel takes no more.

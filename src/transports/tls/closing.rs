@@ -211,7 +211,7 @@ impl Tls {
     pub(super) fn lost(&self, slf: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         self.backlog.borrow_mut().clear();
-        self.engine.slots().iter().for_each(|slot| slot.set(py, None));
+        self.engine.release(py);
         self.count_loss();
         self.advance(Lifecycle::Closing);
         let mut notified = Ok(());

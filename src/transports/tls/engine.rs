@@ -1,8 +1,9 @@
-//! The user's `ssl.SSLContext` at work: an `ssl.SSLObject` between two `ssl.MemoryBIO`s.
+//! The user's `ssl.SSLContext` at work: an `ssl.SSLObject` that was made between two `ssl.MemoryBIO`s.
 //!
-//! Bytes cross once each way: received ones are written to the incoming BIO from the loop's
-//! scratch buffer and decrypted into it again; what is to be sent is encrypted from where it lies
-//! and taken out of the outgoing BIO as one `bytes`.
+//! Where OpenSSL can be called directly (`openssl`) a connection there takes the place of the two, and
+//! reads and writes. Elsewhere bytes cross once each way: received ones are written to the incoming BIO
+//! from the loop's scratch buffer and decrypted into it again; what is to be sent is encrypted from
+//! where it lies and taken out of the outgoing BIO as one `bytes`.
 
 use std::cell::Cell;
 use std::ptr::copy;
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
+use super::openssl::{Connection, Outcome, PIECE};
 use super::window::lend;
 use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
@@ -31,6 +33,8 @@ struct SslModule {
     /// The C types behind an `SSLObject`: neither can be derived from or changed.
     connection: Py<PyAny>,
     memory_bio: Py<PyAny>,
+    /// How a context's C type gives its message callback, whatever a class derived from it does.
+    message_callback: Py<PyAny>,
 }
 
 fn ssl_module(py: Python<'_>) -> PyResult<&SslModule> {
@@ -46,6 +50,7 @@ fn ssl_module(py: Python<'_>) -> PyResult<&SslModule> {
             object: get("SSLObject")?,
             connection: core.getattr("_SSLSocket")?.unbind(),
             memory_bio: core.getattr("MemoryBIO")?.unbind(),
+            message_callback: core.getattr("_SSLContext")?.getattr("_msg_callback")?.unbind(),
         })
     })
 }
@@ -89,8 +94,10 @@ pub(super) struct Engine {
     pub object: PySlot,
     /// The C object behind it; the `SSLObject` itself if either is of a class of the program's.
     raw: PySlot,
+    /// The two BIOs, unless `direct` has taken their place.
     incoming: PySlot,
     outgoing: PySlot,
+    direct: Option<Connection>,
     /// A record was read in part only: decrypting goes on with nothing in the BIO.
     partial: Cell<bool>,
     /// Which of them are lent memory of ours for a call. An object of the program's may keep what it is
@@ -113,6 +120,7 @@ impl Engine {
         object: &Bound<'_, PyAny>,
         incoming: Bound<'_, PyAny>,
         outgoing: Bound<'_, PyAny>,
+        directly: bool,
     ) -> PyResult<Self> {
         let py = object.py();
         let ssl = ssl_module(py)?;
@@ -125,11 +133,25 @@ impl Engine {
         }
         let incoming_is_lent = is_exactly(&incoming, &ssl.memory_bio);
         let raw_is_object = raw.is(object);
+        let untouched = incoming_is_lent
+            && is_exactly(&outgoing, &ssl.memory_bio)
+            && pending(&incoming) + pending(&outgoing) == 0;
+        let direct = if directly && !raw_is_object && untouched {
+            // SAFETY: all three are of the C types, as was just seen, and nothing is in the BIOs.
+            unsafe { Connection::new(&raw, &incoming, &outgoing) }
+        } else {
+            None
+        };
+        let bio = |bio: Bound<'_, PyAny>| match direct {
+            Some(_) => PySlot::empty(),
+            None => PySlot::new(bio.unbind()),
+        };
         Ok(Self {
             object: PySlot::new(object.clone().unbind()),
             raw: PySlot::new(raw.unbind()),
-            incoming: PySlot::new(incoming.unbind()),
-            outgoing: PySlot::new(outgoing.unbind()),
+            incoming: bio(incoming),
+            outgoing: bio(outgoing),
+            direct,
             partial: false.into(),
             raw_is_lent: !raw_is_object,
             incoming_is_lent,
@@ -140,9 +162,38 @@ impl Engine {
         [&self.object, &self.raw, &self.incoming, &self.outgoing]
     }
 
+    /// The handshake has ended.
+    pub(super) fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let (Some(direct), Some(raw)) = (&self.direct, self.raw.get(py)) else {
+            return Ok(());
+        };
+        // Neither runs code of the program's: they are attributes of C types.
+        let context = raw.getattr(pyo3::intern!(py, "context"))?;
+        let callback = ssl_module(py)?.message_callback.bind(py);
+        let plain = callback.call_method1(pyo3::intern!(py, "__get__"), (context,))?.is_none();
+        // SAFETY: the object that the connection was made of.
+        unsafe { direct.settle(&raw, plain) };
+        Ok(())
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.as_ref().is_some_and(Connection::is_settled)
+    }
+
+    /// The connection is lost: nothing more is encrypted or decrypted.
+    pub(super) fn release(&self, py: Python<'_>) {
+        self.slots().iter().for_each(|slot| slot.set(py, None));
+        if let Some(direct) = &self.direct {
+            direct.clear();
+        }
+    }
+
     /// Ciphertext of the peer that was not decrypted yet, in bytes.
     pub(super) fn waiting(&self, py: Python<'_>) -> usize {
-        pending(py, &self.incoming)
+        match &self.direct {
+            Some(direct) => direct.waiting(),
+            None => self.incoming.get(py).map_or(0, |bio| pending(&bio)),
+        }
     }
 
     /// There is plaintext that a full buffer had no room for.
@@ -152,11 +203,17 @@ impl Engine {
 
     /// Ciphertext for the peer that was not taken yet, in bytes.
     pub(super) fn unsent(&self, py: Python<'_>) -> usize {
-        pending(py, &self.outgoing)
+        match &self.direct {
+            Some(direct) => direct.unsent(),
+            None => self.outgoing.get(py).map_or(0, |bio| pending(&bio)),
+        }
     }
 
     /// Takes ciphertext of the peer. Runs no Python code.
     pub(super) fn feed(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        if let Some(direct) = &self.direct {
+            return if self.raw.is_set(py) { direct.feed(data) } else { Ok(()) };
+        }
         let Some(incoming) = self.incoming.get(py) else {
             return Ok(());
         };
@@ -170,13 +227,23 @@ impl Engine {
         unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }
     }
 
-    /// All ciphertext for the peer, in one object.
-    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let Some(outgoing) = self.outgoing.get(py).filter(|_| self.unsent(py) > 0) else {
-            return Ok(None);
+    /// Passes all ciphertext for the peer to `send` in one piece, if there is any.
+    pub(super) fn take(
+        &self,
+        py: Python<'_>,
+        send: impl FnOnce(&[u8]) -> PyResult<()>,
+    ) -> PyResult<()> {
+        if self.unsent(py) == 0 {
+            return Ok(());
+        }
+        if let Some(direct) = &self.direct {
+            return direct.take(send);
+        }
+        let Some(outgoing) = self.outgoing.get(py) else {
+            return Ok(());
         };
         let bytes = outgoing.call_method0(pyo3::intern!(py, "read"))?;
-        Ok(Some(bytes.cast_into::<PyBytes>()?))
+        send(bytes.cast_into::<PyBytes>()?.as_bytes())
     }
 
     /// `do_handshake` or `unwrap`.
@@ -196,6 +263,17 @@ impl Engine {
         let Some(raw) = self.raw.get(py) else {
             return Ok(None);
         };
+        let mut data = data;
+        if let Some(direct) = &self.direct {
+            // Bytes that OpenSSL could not write yet must be given again as they were, either way.
+            data = &data[..data.len().min(PIECE)];
+            // SAFETY: the object that the connection was made of.
+            match unsafe { direct.write(&raw, data)? } {
+                Outcome::Done(count) => return Ok(Some(count)),
+                Outcome::Again => return Ok(None),
+                Outcome::Ask => {}
+            }
+        }
         let write = |data: &Bound<'_, PyAny>| {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
@@ -268,6 +346,14 @@ impl Engine {
         let Some(raw) = self.raw.get(py) else {
             return Ok(None);
         };
+        if let Some(direct) = &self.direct {
+            // SAFETY: the caller's promise, and the object that the connection was made of.
+            match unsafe { direct.read(&raw, start, room) } {
+                Outcome::Done(count) => return Ok(Some(count)),
+                Outcome::Again => return Ok(None),
+                Outcome::Ask => {}
+            }
+        }
         let name = pyo3::intern!(py, "read");
         let count = if !self.raw_is_lent {
             raw.call_method1(name, (room,)).and_then(|data| {
@@ -297,9 +383,8 @@ impl Engine {
     }
 }
 
-fn pending(py: Python<'_>, bio: &PySlot) -> usize {
-    // A `MemoryBIO` always answers; without one (cleared by the collector) nothing is pending.
-    bio.get(py)
-        .and_then(|bio| bio.getattr(pyo3::intern!(py, "pending")).ok()?.extract().ok())
-        .unwrap_or(0)
+/// Bytes in a `MemoryBIO`, which always answers.
+fn pending(bio: &Bound<'_, PyAny>) -> usize {
+    let count = bio.getattr(pyo3::intern!(bio.py(), "pending"));
+    count.and_then(|count| count.extract()).unwrap_or(0)
 }

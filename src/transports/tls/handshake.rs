@@ -48,6 +48,7 @@ impl Tls {
         let py = slf.py();
         self.cancel_timer(py)?;
         self.state.set(State::Wrapped);
+        self.engine.settle(py)?;
         match self.keep_results(py) {
             Ok(()) => {}
             Err(error) if error.is_instance_of::<PyException>(py) => {

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict};
 
 use super::{State, Tls, writing};
 use crate::ffi::definitions::{fast_method, getter, plain_method};
@@ -75,6 +75,11 @@ transport_field!(get_ssl_context, Tls, |py, _slf, tls| match tls.extra(py) {
     None => PyResult::Ok(None),
 });
 transport_field!(get_ssl_object, Tls, |py, _slf, tls| PyResult::Ok(tls.engine.object.get(py)));
+
+// For tests: whether records are read and written without the methods of `ssl`.
+transport_field!(get_calls_openssl, Tls, |py, _slf, tls| {
+    PyResult::Ok(PyBool::new(py, tls.engine.is_direct()).to_owned().into_any())
+});
 
 pub(super) const METHODS: &[ffi::PyMethodDef] = &[
     fast_method(
@@ -188,6 +193,7 @@ pub(super) const FIELDS: &[ffi::PyGetSetDef] = &[
     getter(c"_transport", get_lower),
     getter(c"_sslcontext", get_ssl_context),
     getter(c"_sslobj", get_ssl_object),
+    getter(c"_calls_openssl", get_calls_openssl),
 ];
 
 impl TransportMethods for Tls {

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `class` | the Python type |
 //! | `methods` | what Python calls, from above and from below |
-//! | `engine` | the `ssl.SSLObject` and its two `MemoryBIO`s |
+//! | `engine` | the `ssl.SSLObject` at work, directly or by its methods |
+//! | `openssl` | OpenSSL without the `ssl` module in between |
 //! | `window` | memory of ours as a buffer object |
 //! | `handshake` | from `connection_made` to the application's |
 //! | `reading` | from ciphertext to the protocol |
@@ -42,6 +43,7 @@ mod closing;
 mod engine;
 mod handshake;
 mod methods;
+mod openssl;
 mod reading;
 mod window;
 mod writing;
@@ -145,6 +147,8 @@ pub(crate) struct TlsConfig<'py> {
     pub waiter: Option<Bound<'py, PyAny>>,
     pub handshake_timeout: Bound<'py, PyAny>,
     pub shutdown_timeout: Bound<'py, PyAny>,
+    /// OpenSSL may be called without the `ssl` module in between.
+    pub directly: bool,
     /// The protocol has had its `connection_made` from the transport below.
     pub upgrade: bool,
 }
@@ -179,7 +183,7 @@ pub(crate) fn new<'py>(
             write_limits: BufferLimits::default(),
             read_limits: BufferLimits::default(),
             backlog: RefCell::default(),
-            engine: Engine::new(&config.object, config.incoming, config.outgoing)?,
+            engine: Engine::new(&config.object, config.incoming, config.outgoing, config.directly)?,
             handshake_timeout: PySlot::new(config.handshake_timeout.unbind()),
             shutdown_timeout: PySlot::new(config.shutdown_timeout.unbind()),
             started: None.into(),

@@ -215,7 +215,7 @@ impl Tls {
             self.pending_flush.clear();
             // What the transport below did not take is in the buffer of either process, as on asyncio.
             if !self.writing_paused.get() {
-                drop(self.engine.take(py)?);
+                self.engine.take(py, |_| Ok(()))?;
             }
         }
         Ok(())
@@ -236,17 +236,20 @@ impl Tls {
     }
 
     fn pass_down(&self, py: Python<'_>, trigger: FlushTrigger) -> PyResult<()> {
-        let (Some(lower), Some(data)) = (self.lower.get(py), self.engine.take(py)?) else {
+        let Some(lower) = self.lower.get(py) else {
             return Ok(());
         };
-        if let Some(outer) = state_of::<Self>(&lower)? {
-            outer.write(&lower, data.as_any())?;
-            return outer.flush_for(&lower, trigger);
-        }
-        if let Some(stream) = state_of::<stream::Stream>(&lower)? {
-            return stream::send(stream, &lower, &data, trigger);
-        }
-        lower.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
+        self.engine.take(py, |data| {
+            if let Some(stream) = state_of::<stream::Stream>(&lower)? {
+                return stream::send(stream, &lower, data, trigger);
+            }
+            let data = memory::bytes(py, data)?;
+            if let Some(outer) = state_of::<Self>(&lower)? {
+                outer.write(&lower, data.as_any())?;
+                return outer.flush_for(&lower, trigger);
+            }
+            lower.call_method1(pyo3::intern!(py, "write"), (data,)).map(drop)
+        })
     }
 
     // --- flow control ------------------------------------------------------------------------

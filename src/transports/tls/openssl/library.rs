@@ -1,0 +1,155 @@
+//! The functions of the OpenSSL that `_ssl` has loaded, and of no other that may be in the process.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong, c_void};
+use std::mem::transmute_copy;
+use std::ptr::null;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+/// OpenSSL's own types, of which nothing but pointers is used.
+#[repr(C)]
+pub(super) struct Ssl {
+    _opaque: [u8; 0],
+}
+#[repr(C)]
+pub(super) struct SslContext {
+    _opaque: [u8; 0],
+}
+#[repr(C)]
+pub(super) struct Bio {
+    _opaque: [u8; 0],
+}
+#[repr(C)]
+pub(super) struct BioMethod {
+    _opaque: [u8; 0],
+}
+
+type ReadBio = unsafe extern "C" fn(*mut Bio, *mut c_char, c_int) -> c_int;
+type WriteBio = unsafe extern "C" fn(*mut Bio, *const c_char, c_int) -> c_int;
+type ControlBio = unsafe extern "C" fn(*mut Bio, c_int, c_long, *mut c_void) -> c_long;
+type DestroyBio = unsafe extern "C" fn(*mut Bio) -> c_int;
+
+macro_rules! library {
+    ($($field:ident = $name:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions that are used, by OpenSSL's names in lower case.
+        pub(super) struct Library {
+            $(pub(super) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            method: AtomicPtr<BioMethod>,
+        }
+
+        impl Library {
+            /// All of them, or nothing.
+            fn look_up(handle: &Handle) -> Option<Self> {
+                Some(Self {
+                    $($field: {
+                        let found = handle.symbol($name)?;
+                        // SAFETY: OpenSSL's function of this name has this signature, from 3.0 on.
+                        unsafe { transmute_copy(&found) }
+                    },)*
+                    method: AtomicPtr::default(),
+                })
+            }
+        }
+    };
+}
+
+library! {
+    openssl_version_num = c"OpenSSL_version_num": fn() -> c_ulong;
+    ssl_read_ex = c"SSL_read_ex": fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
+    ssl_write_ex = c"SSL_write_ex": fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
+    ssl_want = c"SSL_want": fn(*const Ssl) -> c_int;
+    ssl_get_rbio = c"SSL_get_rbio": fn(*const Ssl) -> *mut Bio;
+    ssl_get_wbio = c"SSL_get_wbio": fn(*const Ssl) -> *mut Bio;
+    ssl_set_bio = c"SSL_set_bio": fn(*mut Ssl, *mut Bio, *mut Bio);
+    ssl_get_ssl_ctx = c"SSL_get_SSL_CTX": fn(*const Ssl) -> *mut SslContext;
+    bio_new = c"BIO_new": fn(*const BioMethod) -> *mut Bio;
+    bio_set_data = c"BIO_set_data": fn(*mut Bio, *mut c_void);
+    bio_get_data = c"BIO_get_data": fn(*mut Bio) -> *mut c_void;
+    bio_set_init = c"BIO_set_init": fn(*mut Bio, c_int);
+    bio_set_flags = c"BIO_set_flags": fn(*mut Bio, c_int);
+    bio_clear_flags = c"BIO_clear_flags": fn(*mut Bio, c_int);
+    bio_get_new_index = c"BIO_get_new_index": fn() -> c_int;
+    bio_meth_new = c"BIO_meth_new": fn(c_int, *const c_char) -> *mut BioMethod;
+    bio_meth_set_read = c"BIO_meth_set_read": fn(*mut BioMethod, ReadBio) -> c_int;
+    bio_meth_set_write = c"BIO_meth_set_write": fn(*mut BioMethod, WriteBio) -> c_int;
+    bio_meth_set_ctrl = c"BIO_meth_set_ctrl": fn(*mut BioMethod, ControlBio) -> c_int;
+    bio_meth_set_destroy = c"BIO_meth_set_destroy": fn(*mut BioMethod, DestroyBio) -> c_int;
+}
+
+static LOADED: OnceLock<Option<Library>> = OnceLock::new();
+
+impl Library {
+    /// The library, if `open` has found it.
+    #[inline]
+    pub(super) fn loaded() -> Option<&'static Self> {
+        LOADED.get()?.as_ref()
+    }
+
+    /// Finds the library behind `_ssl`; the answer stays.
+    pub(super) fn open(module: &Bound<'_, PyModule>) -> Option<&'static Self> {
+        LOADED.get_or_init(|| Self::look_up(&Handle::of(module)?)?.if_known()).as_ref()
+    }
+
+    /// OpenSSL 3 and later: before, a peer could renegotiate, which calls the program's callbacks in the
+    /// middle of `SSL_read`. (LibreSSL and its kin lack a function above or say 2.)
+    fn if_known(self) -> Option<Self> {
+        // SAFETY: takes nothing, returns a constant.
+        let version = unsafe { (self.openssl_version_num)() };
+        (version >= 0x3000_0000).then_some(self)
+    }
+
+    /// The method table of the wires, made when it is first wanted; `None` if that fails.
+    pub(super) fn method(&self, make: impl FnOnce() -> *mut BioMethod) -> Option<*const BioMethod> {
+        let mut method = self.method.load(Ordering::Acquire);
+        if method.is_null() {
+            // Only asked for with the GIL held, so nobody else makes one.
+            method = make();
+            self.method.store(method, Ordering::Release);
+        }
+        (!method.is_null()).then_some(method.cast_const())
+    }
+
+    /// Whether an address lies in the library that has `SSL_read_ex`.
+    pub(super) fn has(&self, address: *const c_void) -> bool {
+        let function = self.ssl_read_ex as *const c_void;
+        base(function).is_some_and(|library| base(address) == Some(library))
+    }
+}
+
+/// Where the library begins that has an address.
+fn base(address: *const c_void) -> Option<*mut c_void> {
+    let mut found = libc::Dl_info {
+        dli_fname: null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: any address may be asked for; `found` is the function's to fill in.
+    let known = unsafe { libc::dladdr(address, &mut found) } != 0;
+    (known && !found.dli_fbase.is_null()).then_some(found.dli_fbase)
+}
+
+/// What `dlopen` gave for `_ssl`, which stays loaded for good.
+struct Handle(*mut c_void);
+
+impl Handle {
+    /// The module's own shared library, or the program itself where `_ssl` is built into it. A look-up
+    /// goes through what that was linked with, and through nothing that was loaded otherwise.
+    fn of(module: &Bound<'_, PyModule>) -> Option<Self> {
+        let file = module.filename().ok();
+        let path = file.and_then(|file| CString::new(file.to_str().ok()?).ok());
+        let path = path.as_deref().map_or(null(), CStr::as_ptr);
+        // SAFETY: null or a path that ends with 0. Nothing new is loaded, so no code runs.
+        let handle = unsafe { libc::dlopen(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        (!handle.is_null()).then_some(Self(handle))
+    }
+
+    fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
+        // SAFETY: a handle of `dlopen`'s, which is never closed, and a name that ends with 0.
+        let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        (!found.is_null()).then_some(found)
+    }
+}
