@@ -42,6 +42,10 @@ DATAGRAM_CALLS = attrgetter("recvfrom", "send", "sendto")
 STREAM_CALLS = attrgetter("recv", "recv_into", "send", "sendmsg")
 ACCEPT = socket.socket.accept
 
+#: Of sockets, as plain integers: ``socket.socket`` looks enumerations up, at each access.
+FAMILY = _socket.socket.family.__get__
+KIND = _socket.socket.type.__get__
+
 
 def overrides(kind: type, calls: Callable[[type], tuple[Any, ...]]) -> bool:
     """Return True if a class of sockets has a method of its own in the place of one of these.
@@ -139,9 +143,9 @@ class Loop(
             return super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
-        if sys.version_info >= (3, 12):
+        if sys.version_info >= (3, 12) and self._transports.get(sock.fileno()) is not None:
             self._ensure_fd_no_transport(sock)
-        if sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
+        if KIND(sock) == socket.SOCK_STREAM and FAMILY(sock) in (socket.AF_INET, socket.AF_INET6):
             # As asyncio: small writes do not wait for an acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._stream_transport(sock, protocol, waiter, extra, server)

@@ -90,7 +90,10 @@ class TransportMap(weakref.WeakValueDictionary[int, Any]):
     def get(self, fd: int, default: Any = None) -> Any:
         loop = self._loop()
         native = loop._fd_owner(fd) if loop is not None else None
-        return native if native is not None else super().get(fd, default)
+        if native is not None:
+            return native
+        # Nearly always there are only the core's. (Typeshed leaves `data` out.)
+        return super().get(fd, default) if self.data else default  # type: ignore[attr-defined]
 
     def __delitem__(self, fd: int) -> None:
         loop = self._loop()

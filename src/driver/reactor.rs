@@ -187,6 +187,13 @@ impl Reactor {
         self.register_for(fd, key, Interest::READABLE | Interest::WRITABLE)
     }
 
+    /// Registers a stream for reading only. The kernel reports that a stream is writable as soon as it
+    /// is registered, and of a Unix socket each time that the peer has read: a loop which has nothing
+    /// to send would be woken for nothing.
+    pub fn register_stream_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
+        self.register_for(fd, key, Interest::READABLE)
+    }
+
     /// Registers a descriptor for reading only. A datagram socket becomes writable anew with each
     /// datagram that leaves, and each time that would wake a loop which only waits for datagrams.
     pub fn register_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
@@ -198,7 +205,8 @@ impl Reactor {
         // SAFETY: the holder of a registration drops it before the descriptor is closed.
         let io = unsafe { AsyncFd::register_with_interest(Fd(fd), interest)? };
         let waker = Waker::from(Arc::new(SourceWaker { events: Arc::clone(&self.events), key }));
-        Ok(Registration { io: ManuallyDrop::new(io), waker, forks: self.forks })
+        let notifies_writers = interest.is_writable();
+        Ok(Registration { io: ManuallyDrop::new(io), waker, notifies_writers, forks: self.forks })
     }
 }
 
@@ -238,10 +246,17 @@ pub enum After {
 pub struct Registration {
     io: ManuallyDrop<AsyncFd<Fd>>,
     waker: Waker,
+    notifies_writers: bool,
     forks: u32,
 }
 
 impl Registration {
+    /// Whether the key can be notified that the descriptor is writable. If not, do not ask for it:
+    /// the descriptor has to be registered anew.
+    pub fn notifies_writers(&self) -> bool {
+        self.notifies_writers
+    }
+
     /// Runs `op` if the descriptor counts as ready. `None`: it is not ready, and its key is
     /// notified when it is.
     pub fn attempt<R>(
@@ -326,5 +341,56 @@ impl Drop for Registration {
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.io) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// What the reactor has reported since the last time.
+    fn keys(reactor: &Reactor) -> Vec<Key> {
+        let mut keys = Vec::new();
+        reactor.poll(PollMode::NonBlocking);
+        reactor.events.drain(&mut keys);
+        keys
+    }
+
+    fn echo(near: &mut UnixStream, far: &mut UnixStream) {
+        near.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_stream_that_reads_is_not_reported_as_writable() {
+        let reactor = Reactor::new(|| ()).unwrap();
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let registration = reactor.register_stream_reader(near.as_raw_fd(), 7).unwrap();
+        assert!(!registration.notifies_writers());
+        assert!(!registration.arm(Direction::Read));
+        assert!(keys(&reactor).is_empty());
+        echo(&mut near, &mut far);
+        assert!(!reactor.has_events());
+        far.write_all(b"x").unwrap();
+        assert_eq!(keys(&reactor), [7]);
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_room_is_reported_in_both_directions() {
+        let reactor = Reactor::new(|| ()).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"x").unwrap();
+        let reader = reactor.register_stream_reader(near.as_raw_fd(), 7).unwrap();
+        assert!(!reader.arm(Direction::Read));
+        assert_eq!(keys(&reactor), [7]);
+        drop(reader);
+        let registration = reactor.register(near.as_raw_fd(), 8).unwrap();
+        assert!(registration.notifies_writers());
+        registration.blocked(Direction::Write);
+        assert!(!registration.arm(Direction::Read));
+        assert_eq!(keys(&reactor), [8, 8]);
     }
 }

@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use super::calls::{Attempt, SocketCall};
+use super::calls::{Attempt, SocketCall, SocketMethod};
 use crate::driver::reactor::Direction;
 use crate::event_loop::{
     LoopRef, LoopSlot, NativeLoop, PendingOperation, Tried, ends_loop, watching,
@@ -244,7 +244,12 @@ impl<'py> Operation<'py> {
         let steps = future.call_method0(intern!(py, "__await__"))?;
         state.future.set(py, Some(future.unbind()));
         state.steps.set(py, Some(steps.unbind()));
-        let pending = PendingOperation { object: self.as_any().clone().unbind(), retry, resume };
+        let pending = PendingOperation {
+            object: self.as_any().clone().unbind(),
+            retry,
+            resume,
+            on_new_file: state.call.method == SocketMethod::Connect,
+        };
         watching::wait(py, native, fd, state.call.method.direction(), pending)?;
         state.phase.set(Phase::Waiting(fd));
         Ok(())

@@ -312,6 +312,45 @@ def test_aborting_while_paused_does_not_resume(on_pair):
     on_pair(scenario)
 
 
+def test_a_transport_that_waits_for_room_goes_on_reading(on_pair):
+    async def scenario(transport, protocol, far):
+        far.send(b"before")
+        await protocol.got(6)
+        await clogged(transport)
+        far.send(b"meanwhile")
+        await protocol.got(15)
+        left = transport.get_write_buffer_size()
+        assert left > 0
+        received = await in_thread(read_exactly, far, TOO_MUCH)
+        assert received == bytes(TOO_MUCH)
+        assert transport.get_write_buffer_size() == 0
+        far.send(b"after")
+        await protocol.got(20)
+        # Once more, now that the reactor knows that the transport writes.
+        await clogged(transport)
+        far.send(b"again")
+        await protocol.got(25)
+        await in_thread(read_exactly, far, TOO_MUCH)
+        assert protocol.received == b"beforemeanwhileafteragain"
+
+    on_pair(scenario)
+
+
+def test_data_that_was_there_when_the_kernel_took_no_more_is_read(on_pair):
+    async def scenario(transport, protocol, far):
+        far.send(b"before")
+        await protocol.got(6)
+        transport.pause_reading()
+        far.send(b"meanwhile")
+        await clogged(transport)
+        assert protocol.received == b"before"
+        transport.resume_reading()
+        await protocol.got(15)
+        assert protocol.received == b"beforemeanwhile"
+
+    on_pair(scenario)
+
+
 def test_a_paused_reader_holds_the_sender_back(loop):
     """Pausing one end must reach the other: the sender's buffer fills instead of ours."""
 

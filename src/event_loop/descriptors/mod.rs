@@ -99,7 +99,9 @@ impl Descriptors {
         let watched = all.entry(fd).or_default();
         let mut wanted = watched.wanted_with(Some((direction, &watcher)));
         let mut displaced = Watched::default();
-        let asked = match watched.token {
+        // A number that nobody waits under any more was another file's: one call less.
+        let known = watched.token.filter(|_| !(watcher.is_of_new_file() && watched.is_idle()));
+        let asked = match known {
             Some(token) => selector.change(fd, wanted, token).map(|()| token),
             None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         };

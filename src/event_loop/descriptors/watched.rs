@@ -34,6 +34,8 @@ pub(crate) struct PendingOperation {
     pub retry: Retry,
     /// Its entry in the ready queue, which has to call `watching::resume`.
     pub resume: Callback,
+    /// The file is most likely one that nobody has waited for before.
+    pub on_new_file: bool,
 }
 
 /// Tries again. It may only be called with the object that came in the same `PendingOperation`.
@@ -77,7 +79,22 @@ pub(in crate::event_loop) struct DueWatchers {
     pub operation: Option<(Py<PyAny>, Callback)>,
 }
 
+impl Watcher {
+    /// Whether the file is most likely one that the kernel has no entry of.
+    pub(super) fn is_of_new_file(&self) -> bool {
+        matches!(self, Self::Operation(operation) if operation.on_new_file)
+    }
+}
+
 impl Watched {
+    /// Whether nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.reader.is_none()
+            && self.writer.is_none()
+            && self.receiving.is_empty()
+            && self.sending.is_empty()
+    }
+
     pub(super) fn due(&mut self, py: Python<'_>, direction: Direction) -> DueWatchers {
         let first = self.operations(direction).front();
         DueWatchers {

@@ -110,7 +110,11 @@ impl SocketTransport for Stream {
     }
 
     fn register_with(&self, reactor: &Reactor) -> io::Result<Registration> {
-        reactor.register(self.file.number(), self.key)
+        if self.blocked.get() {
+            reactor.register(self.file.number(), self.key)
+        } else {
+            reactor.register_stream_reader(self.file.number(), self.key)
+        }
     }
 
     fn read_on(&self, py: Python<'_>, native: &NativeLoop) {

@@ -172,13 +172,32 @@ impl Stream {
             // Room comes by and by: a loop that waits longer sends more at once.
             native.set_answered(py, false);
         }
-        lifecycle::register(self, py)?;
-        if let Some(registration) = &*self.registration.borrow() {
-            registration.blocked(Direction::Write);
+        if let Err(error) = self.wait_for_room(py) {
+            self.discard(py)?;
+            return self.write_failed(slf, error, trigger);
         }
         lifecycle::keep_alive(self, slf);
         let adjust = || resume_if_drained(self, slf).and_then(|()| pause_if_full(self, slf));
         if trigger == FlushTrigger::EndOfBatch { self.in_context(py, adjust) } else { adjust() }
+    }
+
+    /// Has the reactor notify the transport when the socket is writable: a transport that was only
+    /// reading is registered anew, once.
+    fn wait_for_room(&self, py: Python<'_>) -> PyResult<()> {
+        // The old registration goes first: the kernel keeps one entry of a socket.
+        let reader =
+            self.registration.borrow_mut().take_if(|registration| !registration.notifies_writers());
+        let read = reader.is_some();
+        drop(reader);
+        lifecycle::register(self, py)?;
+        if let Some(registration) = &*self.registration.borrow() {
+            registration.blocked(Direction::Write);
+        }
+        // The new one reports data that the old one has reported already.
+        if read && let Some(native) = self.native(py) {
+            self.ask_for_data(py, &native);
+        }
+        Ok(())
     }
 
     /// The socket may take more.
