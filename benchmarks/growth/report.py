@@ -103,7 +103,9 @@ def table(run: Run, scale: Scale) -> str:
             for size in scale.sizes:
                 text = cell(figure, sizes.get(size))
                 cells.append(f"**{text}**" if loop == best(figure, found, size) else text)
-            ratios = (growth(figure, sizes), over_least(figure, sizes))
+            # A latency is no cost: it has the waiting in it.
+            costs = {} if figure.latency else sizes
+            ratios = (growth(figure, costs), over_least(figure, costs))
             name = f"{figure.title}, {unit(figure)}"
             lines.append([name, loop, *cells, *map(times, ratios)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

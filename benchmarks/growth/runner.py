@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import certificates
 from benchmarks.growth.scales import PERCENT, PERCENTILES, Scale, key, latency_id
-from benchmarks.kinds import Service
+from benchmarks.kinds import BYTES, Service
 from benchmarks.loops import LIMIT
 from benchmarks.processes import Failure, finish
 from benchmarks.progress import Progress
@@ -57,7 +57,7 @@ class GrowthRunner(Runner):
                 except Failure as failure:
                     for entry in series.values():
                         entry.error = str(failure)
-        figure = scale.figures[-1]
+        figure = next(figure for figure in scale.figures if figure.unit is not BYTES)
         found = rows[figure.id].items()
         costs = [f"{name} {figure.cost(s):.2f}" if s.usable else f"{name} -" for name, s in found]
         progress.done(f"{scale.id}, {size:,}", ", ".join(costs))

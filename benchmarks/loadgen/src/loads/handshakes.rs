@@ -10,9 +10,9 @@ use crate::protocols::Protocol;
 use crate::report::Report;
 use crate::system;
 
-/// A server that does nothing for this long has done with the connections that were closed.
+/// A server that does nothing for this long has done what there was to do.
 const QUIET: Duration = Duration::from_millis(5);
-const MOST_CLOSING: Duration = Duration::from_secs(5);
+const NEVER_QUIET: Duration = Duration::from_secs(5);
 
 pub fn run<P: Protocol>(args: &LoadArgs, protocol: &P) -> Result<Report, String> {
     let mut report = Report::default();
@@ -62,6 +62,8 @@ fn crowd<P: Protocol>(
     report.seconds += started.elapsed().as_secs_f64();
     report.requests += connections.len() as u64;
     report.bytes += (connections.len() * protocol.request().len()) as u64;
+    // The kernel tells of a process that runs what it had used at some earlier moment.
+    settle(args)?;
     let cpu_after = args.server_pid.map(system::cpu_seconds).transpose()?;
     if let Some((before, after)) = cpu_before.zip(cpu_after) {
         *report.server_cpu.get_or_insert(0.0) += after - before;
@@ -69,12 +71,12 @@ fn crowd<P: Protocol>(
     Ok(())
 }
 
-/// Until the server has closed its side of all connections, so that the next crowd does not pay.
+/// Until the server has done all that it was given, such as to close its side of connections.
 fn settle(args: &LoadArgs) -> Result<(), String> {
     let Some(pid) = args.server_pid else { return Ok(()) };
     let started = Instant::now();
     let (mut cpu, mut since) = (system::cpu_seconds(pid)?, started);
-    while since.elapsed() < QUIET && started.elapsed() < MOST_CLOSING {
+    while since.elapsed() < QUIET && started.elapsed() < NEVER_QUIET {
         let now = system::cpu_seconds(pid)?;
         if now != cpu {
             (cpu, since) = (now, Instant::now());
