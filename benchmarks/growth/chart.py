@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, floor, log10
 from pathlib import Path
 
 from benchmarks.charts import COLORS
@@ -37,6 +37,13 @@ def axis(figure: Figure) -> str:
     return "us of processor time" + (" a request" if figure.unit is REQUESTS else "")
 
 
+def limits(panels: list[Lines]) -> tuple[float, float]:
+    """The powers of ten around all values."""
+    found = [cost for lines in panels for costs in lines.values() for cost in costs.values()]
+    lowest, highest = (log10(edge(found, default=1.0)) for edge in (min, max))
+    return 10.0 ** floor(lowest), 10.0 ** ceil(highest)
+
+
 def draw(run: Run, path: Path) -> None:
     """Writes the chart, in the format of the path's suffix."""
     import matplotlib
@@ -52,6 +59,7 @@ def draw(run: Run, path: Path) -> None:
         down, ACROSS, figsize=(3.1 * ACROSS, 2.5 * down + 0.6), layout="constrained", squeeze=False
     )
     handles: dict[str, object] = {}
+    latencies = limits([lines for _, measured, lines in drawn if measured.latency])
     for axes, (scale, measured, lines) in zip(grid.flat, drawn, strict=False):
         for name, costs in lines.items():
             [handles[name]] = axes.plot(
@@ -65,10 +73,12 @@ def draw(run: Run, path: Path) -> None:
             )
         axes.set_xscale("log")
         if measured.latency:
-            # The slowest of a thousand is that of another order.
+            # All on one scale: the slowest of a thousand is of another order than half of them.
             axes.set_yscale("log")
+            axes.set_ylim(latencies)
         else:
             axes.set_ylim(bottom=0)
+        axes.minorticks_off()
         axes.set_title(f"{scale.title}: {measured.title}", fontsize=8)
         axes.set_ylabel(axis(measured), fontsize=7)
         axes.tick_params(labelsize=7)

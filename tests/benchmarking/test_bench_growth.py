@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from benchmarks.growth import operations, report
-from benchmarks.growth.chart import panels
+from benchmarks.growth.chart import limits, panels
 from benchmarks.growth.runner import columns, connections, handshakes
 from benchmarks.growth.scales import SCALES, fitted, key, select
 from benchmarks.results import Series
@@ -233,6 +233,11 @@ def test_the_chart_has_a_panel_for_each_figure_of_more_than_one_size():
     [(of, shown, costs)] = panels(run)
     assert (of.id, shown.id) == ("timers", "timers-set")
     assert costs["tokioloop"] == {1_000: 0.5, 10_000: 0.4, 100_000: 0.9}
+
+
+def test_latencies_share_a_scale_of_whole_powers_of_ten():
+    assert limits([{"a": {1: 12.0, 10: 30.0}}, {"b": {1: 4_000.0}}]) == (10.0, 10_000.0)
+    assert limits([]) == (1.0, 1.0)
 
 
 def test_a_cost_is_processor_time_where_that_is_known():
