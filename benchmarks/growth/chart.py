@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil, floor, log10
 from pathlib import Path
+from typing import Any
 
 from benchmarks.charts import COLORS
 from benchmarks.growth.report import present, sizes_of, usable
@@ -58,7 +59,7 @@ def draw(run: Run, path: Path) -> None:
     figure, grid = pyplot.subplots(
         down, ACROSS, figsize=(3.1 * ACROSS, 2.5 * down + 0.6), layout="constrained", squeeze=False
     )
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     latencies = limits([lines for _, measured, lines in drawn if measured.latency])
     for axes, (scale, measured, lines) in zip(grid.flat, drawn, strict=False):
         for name, costs in lines.items():
