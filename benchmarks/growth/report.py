@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmarks.growth.scales import SCALES, Figure, Scale
 from benchmarks.kinds import BYTES, REQUESTS
-from benchmarks.loops import BEFORE, LIMIT
+from benchmarks.loops import LIMIT
 from benchmarks.results import Run, Series
 
 ABSENT = "-"
@@ -106,13 +106,9 @@ def table(run: Run, scale: Scale) -> str:
             # A latency is no cost: it has the waiting in it.
             costs = {} if figure.latency else sizes
             ratios = (growth(figure, costs), over_least(figure, costs))
-            name = f"{figure.title}, {unit(figure)}"
+            name = f"{figure.title}, {figure.unit.name}"
             lines.append([name, loop, *cells, *map(times, ratios)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def unit(figure: Figure) -> str:
-    return figure.unit.name
 
 
 def failed(sizes: Sizes) -> bool:
@@ -121,7 +117,7 @@ def failed(sizes: Sizes) -> bool:
 
 def best(figure: Figure, found: dict[str, Sizes], size: int) -> str | None:
     rivals = {loop: usable(figure, sizes) for loop, sizes in found.items() if loop != LIMIT}
-    rivals = {loop: costs for loop, costs in rivals.items() if size in costs and loop != BEFORE}
+    rivals = {loop: costs for loop, costs in rivals.items() if size in costs}
     return min(rivals, key=lambda loop: rivals[loop][size], default=None)
 
 
