@@ -70,7 +70,7 @@ say = @if [ -t 1 ]; then printf '\033[1m==> %s\033[0m\n' $(1); else printf '==> 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build dev demo test test-rust test-loom test-python conformance bench clean
+.PHONY: help build dev demo test test-rust test-loom test-python conformance bench bench-growth clean
 .PHONY: fmt check lint lint-rust lint-python check-rust
 .PHONY: wheels sdist package deny version wheel-in-root
 .PHONY: test-debug test-asan test-tsan test-libraries test-exits test-miri stress soak random hostile upstream recipes docs
@@ -113,6 +113,7 @@ test-rust: $(VENV)/.built ## Run the Rust unit tests and the examples in the doc
 		echo 'Left out: this Python has no shared libpython to link with.'; \
 		echo 'On Debian and Ubuntu: apt-get install python3-dev'; \
 	fi
+	@cargo test --quiet $(LOADGEN) --target-dir target/loadgen
 
 # Needs no Python. LOOM_MAX_PREEMPTIONS=3 goes through more orders.
 test-loom: | check-rust ## Run wakes between threads in every order of their steps, with loom
@@ -248,6 +249,16 @@ else
 bench: $(VENV)/.built $(VENV)/.bench ## Measure against asyncio and the other loops
 	$(call say,"Benchmarks; leave the machine alone meanwhile")
 	@$(BIN)/python -m benchmarks --out $(BENCH_OUT) $(BENCH_ARGS)
+endif
+
+ifdef BENCH_ROOT
+bench-growth: | check-rust
+	@$(PYTHON) -m benchmarks.elsewhere $(BENCH_ROOT) --python $(BENCH_PYTHON) --out $(BENCH_OUT) \
+		--module benchmarks.growth -- $(BENCH_ARGS)
+else
+bench-growth: $(VENV)/.built $(VENV)/.bench ## Measure what one costs as there are more: timers, connections
+	$(call say,"Growth; leave the machine alone meanwhile")
+	@$(BIN)/python -m benchmarks.growth --out $(BENCH_OUT) $(BENCH_ARGS)
 endif
 
 # --- What is published; docs/releasing.md says how ---------------------------------------------

@@ -28,7 +28,7 @@ def everywhere() -> Any:
     return importlib.import_module("everywhere")
 
 
-def run(root: Path, version: str, out: Path, bench_args: list[str]) -> int:
+def run(root: Path, version: str, out: Path, module: str, bench_args: list[str]) -> int:
     tools = everywhere()
     interpreter = tools.find(version, [root])
     if interpreter is None or interpreter.root is None:
@@ -52,7 +52,7 @@ def run(root: Path, version: str, out: Path, bench_args: list[str]) -> int:
     shutil.rmtree(results, ignore_errors=True)
     inside = str(place.folder / "results")
     status: int = place.command(
-        *(place.python, "-m", "benchmarks", "--loadgen", str(loadgen), "--out", inside),
+        *(place.python, "-m", module, "--loadgen", str(loadgen), "--out", inside),
         *bench_args,
     )
     if results.is_dir():
@@ -75,10 +75,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("root", type=Path, help="the root folder")
     parser.add_argument("--python", default="3.14", help="the CPython in it (default: 3.14)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument(
+        "--module",
+        choices=("benchmarks", "benchmarks.growth"),
+        default="benchmarks",
+        help="what is run (default: all rows)",
+    )
     cut = argv.index("--") if "--" in argv else len(argv)
     args = parser.parse_args(argv[:cut])
     try:
-        return run(args.root.resolve(), args.python, args.out, argv[cut + 1 :])
+        return run(args.root.resolve(), args.python, args.out, args.module, argv[cut + 1 :])
     except Failure as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

@@ -30,7 +30,7 @@ NO_SLOWER = OfRival(1.00)
 
 Peer = Literal["echo", "http"]
 Transport = Literal["tcp", "tls", "udp", "unix"]
-Load = Literal["requests", "churn", "idle", "send", "receive"]
+Load = Literal["requests", "churn", "idle", "schedule", "handshakes", "send", "receive"]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,6 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from benchmarks.kinds import Row
-from benchmarks.report import value
-from benchmarks.results import Series
-
 
 class Progress(Protocol):
     def __enter__(self) -> Progress: ...
@@ -26,8 +22,8 @@ class Progress(Protocol):
     def step(self, label: str) -> None:
         """One measurement begins."""
 
-    def row_done(self, row: Row, series: dict[str, Series]) -> None:
-        """All rounds of ``row`` are over."""
+    def done(self, what: str, found: str) -> None:
+        """All rounds of something are over."""
 
 
 def show(steps: int) -> Progress:
@@ -51,11 +47,10 @@ class _Lines:
     def step(self, label: str) -> None:
         self._begun += 1
 
-    def row_done(self, row: Row, series: dict[str, Series]) -> None:
-        medians = ", ".join(f"{loop} {value(row, entry)}" for loop, entry in series.items())
+    def done(self, what: str, found: str) -> None:
         elapsed = time.monotonic() - self._started
         percent = 100 * self._begun // self._steps
-        print(f"[{percent:3}% {elapsed:4.0f} s] {row.id}: {medians}", file=sys.stderr, flush=True)
+        print(f"[{percent:3}% {elapsed:4.0f} s] {what}: {found}", file=sys.stderr, flush=True)
 
 
 class _Bar:
@@ -91,5 +86,5 @@ class _Bar:
         self._bar.update(self._task, completed=self._begun, description=label)
         self._begun += 1
 
-    def row_done(self, row: Row, series: dict[str, Series]) -> None:
+    def done(self, what: str, found: str) -> None:
         pass

@@ -17,6 +17,7 @@ from benchmarks.kinds import MIB, Bridged, Micro, Row, Service
 from benchmarks.loops import BEFORE, LIMIT, OURS
 from benchmarks.processes import ROOT, Failure, cargo, finish, module, server
 from benchmarks.progress import Progress
+from benchmarks.report import value
 from benchmarks.results import Results, Sample, Series
 from benchmarks.system import Cores
 
@@ -80,7 +81,8 @@ class Runner:
                                 series[column].add(self._measure(row, column))
                             except Failure as failure:
                                 series[column].error = str(failure)
-                progress.row_done(row, series)
+                medians = ", ".join(f"{loop} {value(row, entry)}" for loop, entry in series.items())
+                progress.done(row.id, medians)
 
     def _measure(self, row: Row, column: str) -> Sample:
         return self._micro(row, column) if isinstance(row, Micro) else self._service(row, column)

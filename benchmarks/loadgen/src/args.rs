@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const USAGE: &str = "usage:
-  loadgen TARGET [--load requests|churn|idle|send|receive] [--protocol echo|http|websocket]
-          [--connections N] [--size BYTES] [--seconds S] [--warmup S] [--core N] [--server-pid PID]
+  loadgen TARGET [--load requests|churn|idle|schedule|handshakes|send|receive]
+          [--protocol echo|http|websocket] [--connections N] [--size BYTES] [--seconds S] [--warmup S]
+          [--percent N[,N...]] [--core N] [--server-pid PID]
     TARGET is tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH
   loadgen serve (echo|sink|source|http) (tcp|udp|unix:PATH) [--size BYTES] [--core N] [--spin]";
 
@@ -31,6 +32,10 @@ pub enum Load {
     Churn,
     /// Many connections that all say something at once, now and then.
     Idle,
+    /// What the server can take, then parts of that by schedule.
+    Schedule,
+    /// Connections that all come at once, until each has an answer.
+    Handshakes,
     /// Bytes to the server, as fast as it takes them.
     Send,
     /// Bytes from the server, as fast as they come.
@@ -54,6 +59,8 @@ pub struct LoadArgs {
     pub seconds: Duration,
     /// Time spent before anything is counted.
     pub warmup: Duration,
+    /// The parts of what the server can take that it is given by schedule.
+    pub percent: Vec<f64>,
     /// The core to spin on.
     pub core: Option<usize>,
     /// The process whose processor time and memory are measured over the same span.
@@ -106,6 +113,7 @@ fn parse_load(mut words: impl Iterator<Item = String>) -> Result<LoadArgs, Strin
         size: 1024,
         seconds: Duration::from_secs(2),
         warmup: Duration::from_millis(300),
+        percent: vec![50.0, 90.0],
         core: None,
         server_pid: None,
     };
@@ -117,6 +125,8 @@ fn parse_load(mut words: impl Iterator<Item = String>) -> Result<LoadArgs, Strin
                     "requests" => Load::Requests,
                     "churn" => Load::Churn,
                     "idle" => Load::Idle,
+                    "schedule" => Load::Schedule,
+                    "handshakes" => Load::Handshakes,
                     "send" => Load::Send,
                     "receive" => Load::Receive,
                     _ => return Err(unknown(&value)),
@@ -134,6 +144,10 @@ fn parse_load(mut words: impl Iterator<Item = String>) -> Result<LoadArgs, Strin
             "--size" => args.size = number(&word, &value)?,
             "--seconds" => args.seconds = seconds(&word, &value)?,
             "--warmup" => args.warmup = seconds(&word, &value)?,
+            "--percent" => {
+                args.percent =
+                    value.split(',').map(|part| number(&word, part)).collect::<Result<_, _>>()?;
+            }
             "--core" => args.core = Some(number(&word, &value)?),
             "--server-pid" => args.server_pid = Some(number(&word, &value)?),
             _ => return Err(unknown(&word)),
@@ -141,6 +155,9 @@ fn parse_load(mut words: impl Iterator<Item = String>) -> Result<LoadArgs, Strin
     }
     if args.connections == 0 || args.size == 0 {
         return Err("--connections and --size must be at least 1".into());
+    }
+    if !args.percent.iter().all(|part| part.is_finite() && *part > 0.0) {
+        return Err("--percent must be more than 0".into());
     }
     Ok(args)
 }

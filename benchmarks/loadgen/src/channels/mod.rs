@@ -27,7 +27,7 @@ impl Channel {
         match target {
             Target::Tcp(address) => connect::tcp(address, number).map(Self::Tcp),
             Target::Tls(address) => connect::tcp(address, number)
-                .and_then(|stream| TlsStream::open(stream).map(Box::new))
+                .and_then(|stream| TlsStream::shaken(stream).map(Box::new))
                 .map(Self::Tls),
             // A datagram that is lost is not sent again: the run ends as stuck. Over the loopback
             // interface none is, with one in flight a socket.
@@ -37,6 +37,16 @@ impl Channel {
             Target::Unix(path) => UnixStream::connect(path)
                 .map(Self::Unix)
                 .map_err(|error| format!("cannot connect to {}: {error}", path.display())),
+        }
+    }
+
+    /// Opened like the others, but a handshake is left to go on as bytes are sent and received.
+    pub fn connect(target: &Target, number: usize) -> Result<Self, String> {
+        match target {
+            Target::Tls(address) => connect::tcp(address, number)
+                .and_then(|stream| TlsStream::new(stream).map(Box::new))
+                .map(Self::Tls),
+            _ => Self::open(target, number),
         }
     }
 

@@ -20,15 +20,24 @@ pub struct TlsStream {
 
 impl TlsStream {
     /// Shakes hands over a socket that blocks.
-    pub fn open(mut socket: TcpStream) -> Result<Self, String> {
+    pub fn shaken(socket: TcpStream) -> Result<Self, String> {
+        let mut stream = Self::new(socket)?;
+        while stream.session.is_handshaking() {
+            stream
+                .session
+                .complete_io(&mut stream.socket)
+                .map_err(|error| format!("TLS: {error}"))?;
+        }
+        Ok(stream)
+    }
+
+    /// The handshake begins with the first bytes that are sent, and these follow it.
+    pub fn new(socket: TcpStream) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("TLS: {error}");
         let name = ServerName::try_from("localhost").map_err(|error| failed(&error))?;
         let mut session = ClientConnection::new(config()?, name).map_err(|error| failed(&error))?;
         session.set_buffer_limit(None);
-        while session.is_handshaking() {
-            session.complete_io(&mut socket).map_err(|error| failed(&error))?;
-        }
-        Ok(Self { socket, session, ciphertext: vec![0; CIPHERTEXT] })
+        Ok(Self { socket, session, ciphertext: Vec::new() })
     }
 
     pub fn socket(&self) -> &TcpStream {
@@ -38,6 +47,11 @@ impl TlsStream {
     /// Encrypts all of `bytes` and sends what the socket takes; the rest waits for the next call.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.session.writer().write_all(bytes)?;
+        self.flush()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
                 Ok(_) => (),
@@ -45,11 +59,14 @@ impl TlsStream {
                 Err(error) => return Err(error),
             }
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
-    /// Decrypts all that has arrived.
+    /// Decrypts all that has arrived; what a handshake has to answer to it is sent.
     pub fn receive(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        if self.ciphertext.is_empty() {
+            self.ciphertext = vec![0; CIPHERTEXT];
+        }
         let mut taken = 0;
         loop {
             let count = match self.socket.read(&mut self.ciphertext) {
@@ -78,6 +95,7 @@ impl TlsStream {
                 break;
             }
         }
+        self.flush()?;
         // Records without application data, such as session tickets, are no end.
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }

@@ -31,6 +31,18 @@ impl<P: Protocol> Connection<P> {
         Ok(Self { channel, started, sent: 0, answer: P::Answer::default(), compared: false })
     }
 
+    /// Connects, and leaves a handshake to go on beside the first exchange, whose time runs.
+    pub fn connect(target: &Target, number: usize) -> Result<Self, String> {
+        let started = Instant::now();
+        let channel = Channel::connect(target, number)?;
+        channel.unblock()?;
+        Ok(Self { channel, started, sent: 0, answer: P::Answer::default(), compared: false })
+    }
+
+    pub fn into_channel(self) -> Channel {
+        self.channel
+    }
+
     pub fn fd(&self) -> RawFd {
         self.channel.fd()
     }

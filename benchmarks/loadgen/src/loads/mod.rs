@@ -3,8 +3,11 @@
 mod bulk;
 mod churn;
 mod connection;
+mod crowd;
+mod handshakes;
 mod idle;
 mod requests;
+mod schedule;
 
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,8 @@ fn speak(args: &LoadArgs, protocol: &impl Protocol) -> Result<Report, String> {
         Load::Requests => requests::run(args, protocol),
         Load::Churn => churn::run(args, protocol),
         Load::Idle => idle::run(args, protocol),
+        Load::Schedule => schedule::run(args, protocol),
+        Load::Handshakes => handshakes::run(args, protocol),
         Load::Send => bulk::send(args),
         Load::Receive => bulk::receive(args),
     }?;

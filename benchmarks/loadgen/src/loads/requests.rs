@@ -16,14 +16,24 @@ pub fn run<P: Protocol>(args: &LoadArgs, protocol: &P) -> Result<Report, String>
         epoll.watch(connection.fd(), token, EDGES)?;
         connections.push(connection);
     }
-    for connection in &mut connections {
+    saturate(args, protocol, &mut epoll, &mut connections, &mut scratch)
+}
+
+/// Keeps a request in flight on each of the connections; at the end one still is.
+pub fn saturate<P: Protocol>(
+    args: &LoadArgs,
+    protocol: &P,
+    epoll: &mut Epoll,
+    connections: &mut [Connection<P>],
+    scratch: &mut [u8],
+) -> Result<Report, String> {
+    for connection in connections.iter_mut() {
         connection.begin(protocol)?;
     }
-
     let mut latencies: Vec<u32> = Vec::with_capacity(1 << 20);
-    let report = measure(args, &mut epoll, |_, token, counts| {
+    let report = measure(args, epoll, |_, token, counts| {
         let connection = &mut connections[token];
-        let advance = connection.advance(protocol, &mut scratch)?;
+        let advance = connection.advance(protocol, scratch)?;
         if advance.done {
             if counts {
                 latencies.push(connection.elapsed());
