@@ -5,6 +5,7 @@
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::VecDeque;
+use std::ffi::c_int;
 
 use pyo3::PyTypeInfo;
 use pyo3::call::PyCallArgs;
@@ -13,7 +14,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
-use crate::ffi::object;
+use crate::ffi::object::{self, Object};
+
+unsafe extern "C" {
+    /// Documented by CPython, and not declared by PyO3.
+    fn _PyBytes_Resize(bytes: *mut Object, size: ffi::Py_ssize_t) -> c_int;
+}
 
 /// As asyncio's, which has no text.
 #[cold]
@@ -39,6 +45,19 @@ pub(crate) fn uninitialised(py: Python<'_>, size: usize) -> PyResult<Bound<'_, P
     unsafe {
         let made = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
         Ok(object::owned(py, made)?.cast_into_unchecked())
+    }
+}
+
+/// Gives back what was not filled of `bytes` that nothing else has seen.
+pub(crate) fn shortened(bytes: Bound<'_, PyBytes>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+    let py = bytes.py();
+    let size = size.min(bytes.as_bytes().len()) as ffi::Py_ssize_t;
+    let mut raw = bytes.into_ptr();
+    // SAFETY: the reference is this function's own. If there is another one, or no memory, it is given up,
+    // and null left with an exception set.
+    unsafe {
+        _PyBytes_Resize(&mut raw, size);
+        Ok(object::owned(py, raw)?.cast_into_unchecked())
     }
 }
 

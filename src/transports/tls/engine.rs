@@ -21,7 +21,7 @@ use crate::ffi::memory;
 use crate::net::Buffer;
 
 /// The longest plaintext of one TLS record.
-const RECORD: usize = 16 * 1024;
+pub(super) const RECORD: usize = 16 * 1024;
 
 /// The parts of the `ssl` module that are needed per packet.
 struct SslModule {
@@ -294,19 +294,27 @@ impl Engine {
     }
 
     /// Decrypts all that was received, in whole records. How many bytes, and why it stopped.
-    pub(super) fn drain(&self, py: Python<'_>, into: &mut [u8]) -> (usize, Stop) {
+    ///
+    /// # Safety
+    /// `start` must be valid for writes of `room` bytes, throughout calls that may run Python code.
+    pub(super) unsafe fn drain(
+        &self,
+        py: Python<'_>,
+        start: *mut u8,
+        room: usize,
+    ) -> (usize, Stop) {
         let mut filled = 0;
         loop {
-            let room = &mut into[filled..];
-            if room.len() < RECORD {
+            let left = room - filled;
+            if left < RECORD {
                 return (filled, Stop::Full);
             }
             // Asking a dry engine costs an exception.
             if !self.partial.replace(false) && self.waiting(py) == 0 {
                 return (filled, Stop::Dry);
             }
-            // SAFETY: all of the room that is left.
-            match unsafe { self.read(py, room.as_mut_ptr(), room.len()) } {
+            // SAFETY: all of the room that is left, by the caller's promise.
+            match unsafe { self.read(py, start.add(filled), left) } {
                 Ok(Some(0)) => return (filled, Stop::End),
                 Ok(Some(count)) => filled += count,
                 Ok(None) => return (filled, Stop::Dry),

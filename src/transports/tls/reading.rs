@@ -4,7 +4,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::engine::Stop;
+use super::engine::{RECORD, Stop};
 use super::{State, Tls};
 use crate::ffi::memory;
 use crate::net::Buffer;
@@ -18,6 +18,12 @@ pub(super) const HIGH_WATER: usize = 256 * 1024;
 /// Bytes that the engine may answer on its own (to renegotiations, key updates) to a peer that does
 /// not read: then nothing more is read from that peer.
 const MOST_UNASKED: usize = 64 * 1024;
+
+/// Bytes of ciphertext from which on a protocol's `bytes` are decrypted in place.
+const MUCH: usize = 16 * 1024;
+
+/// The most plaintext that a protocol gets at once; asyncio's `max_size`.
+const MOST_AT_ONCE: usize = 256 * 1024;
 
 /// Decrypted bytes on the way to the protocol.
 enum Parcel<'py> {
@@ -124,10 +130,16 @@ impl Tls {
                 // `set_protocol` was called while there was more to read.
                 Delivery::Buffer => return self.read_into_buffer(slf),
             };
-            let (parcel, stop) = native.with_scratch(py, |scratch| {
-                let (count, stop) = self.counting_unasked(py, || self.engine.drain(py, scratch));
-                (pack(py, receiver, &scratch[..count]), stop)
-            });
+            let (parcel, stop) = match (receiver, self.room_for_much(py)) {
+                (Receiver::Protocol, Some(bytes)) => self.decrypt_into(py, bytes),
+                (receiver, _) => native.with_scratch(py, |scratch| {
+                    let (start, room) = (scratch.as_mut_ptr(), scratch.len());
+                    // SAFETY: all of the scratch buffer, which is lent until the closure returns.
+                    let decrypt = || unsafe { self.engine.drain(py, start, room) };
+                    let (count, stop) = self.counting_unasked(py, decrypt);
+                    (pack(py, receiver, &scratch[..count]), stop)
+                }),
+            };
             self.deliver(&protocol, parcel?)?;
             match stop {
                 Stop::Dry => return Ok(()),
@@ -138,6 +150,31 @@ impl Tls {
                 Stop::Full => {}
             }
         }
+    }
+
+    /// Where much has been received: `bytes` for all of it, which spares a copy.
+    fn room_for_much<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let waiting = self.engine.waiting(py);
+        if waiting < MUCH || !matches!(self.delivery.get(), Delivery::Data) {
+            return None;
+        }
+        memory::uninitialised(py, (waiting + RECORD).min(MOST_AT_ONCE)).ok()
+    }
+
+    fn decrypt_into<'py>(
+        &self,
+        py: Python<'py>,
+        bytes: Bound<'py, PyBytes>,
+    ) -> (PyResult<Parcel<'py>>, Stop) {
+        let (start, room) = (bytes.as_bytes().as_ptr().cast_mut(), bytes.as_bytes().len());
+        // SAFETY: `bytes` that were just made, of this size, and that nothing else has seen.
+        let decrypt = || unsafe { self.engine.drain(py, start, room) };
+        let (count, stop) = self.counting_unasked(py, decrypt);
+        let parcel = match count {
+            0 => Ok(Parcel::Nothing),
+            _ => memory::shortened(bytes, count).map(Parcel::Bytes),
+        };
+        (parcel, stop)
     }
 
     /// Counts the bytes that the engine wants to send while it decrypts, and not those that the
