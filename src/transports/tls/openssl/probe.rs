@@ -126,12 +126,14 @@ fn words_at(address: usize) -> Vec<usize> {
     }
     let mut words = [0usize; WORDS];
     // SAFETY: the kernel reads at the address, and fails where nothing is mapped. It writes to `words`,
-    // which has that size. The descriptors are this function's own.
+    // which has that size. The descriptors are this function's own. (Without libc's `write`: tools
+    // that watch memory take that for an access of the program's.)
     let read = unsafe {
         let [read_end, write_end] = ends;
-        let written = libc::write(write_end, address as *const c_void, size_of_val(&words));
+        let size = size_of_val(&words);
+        let written = libc::syscall(libc::SYS_write, write_end, address, size);
         let read = if written > 0 {
-            libc::read(read_end, words.as_mut_ptr().cast(), written.unsigned_abs())
+            libc::read(read_end, words.as_mut_ptr().cast(), size.min(written as usize))
         } else {
             0
         };
