@@ -124,9 +124,8 @@ fn is_within(object: &Bound<'_, PyAny>, raw: &Bound<'_, PyAny>) -> bool {
         let attributes = ffi::PyObject_GenericGetDict(object.as_ptr(), null_mut());
         Bound::from_owned_ptr_or_err(py, attributes)
     };
-    let within = attributes.and_then(|attributes| {
-        attributes.cast::<PyDict>()?.get_item(pyo3::intern!(py, "_sslobj"))
-    });
+    let within = attributes
+        .and_then(|attributes| attributes.cast::<PyDict>()?.get_item(pyo3::intern!(py, "_sslobj")));
     within.ok().flatten().is_some_and(|within| within.is(raw))
 }
 
