@@ -114,9 +114,19 @@ impl Library {
 
     /// Whether an address lies in the library that has `SSL_read_ex`.
     pub(super) fn has(&self, address: *const c_void) -> bool {
-        let function = self.ssl_read_ex as *const c_void;
-        base(function).is_some_and(|library| base(address) == Some(library))
+        together(self.ssl_read_ex as *const c_void, address)
     }
+
+    /// Whether an address lies in the library that has `BIO_new`. Where another one was loaded first,
+    /// for all to see, `_ssl` and this look-up may have different ones.
+    pub(super) fn makes_bios_with(&self, address: *const c_void) -> bool {
+        together(self.bio_new as *const c_void, address)
+    }
+}
+
+/// Whether two addresses lie in the same library.
+fn together(one: *const c_void, other: *const c_void) -> bool {
+    base(one).is_some_and(|library| base(other) == Some(library))
 }
 
 /// Where the library begins that has an address.
