@@ -87,7 +87,11 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
 }
 
 /// Whether an object is of the C type of this name, which no program can have made.
-fn is_genuine(module: &Bound<'_, PyModule>, object: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+fn is_genuine(
+    module: &Bound<'_, PyModule>,
+    object: &Bound<'_, PyAny>,
+    name: &str,
+) -> PyResult<bool> {
     let class = module.getattr(name)?;
     Ok(object.get_type().is(&class) && is_immutable(&object.get_type()))
 }
