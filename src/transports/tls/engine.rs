@@ -6,13 +6,13 @@
 //! where it lies and taken out of the outgoing BIO as one `bytes`.
 
 use std::cell::Cell;
-use std::ptr::copy;
+use std::ptr::{copy, null_mut};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::openssl::{Connection, Outcome, PIECE};
 use super::window::lend;
@@ -113,6 +113,20 @@ fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
     // SAFETY: the type of a live object; the field is constant once the type is made.
     let flags = unsafe { ffi::PyType_GetFlags(kind.as_type_ptr()) };
     kind.is(class) && flags & ffi::Py_TPFLAGS_IMMUTABLETYPE != 0
+}
+
+/// Whether an `SSLObject` still has the C object that it was made with.
+fn is_within(object: &Bound<'_, PyAny>, raw: &Bound<'_, PyAny>) -> bool {
+    let py = object.py();
+    // SAFETY: a live object; the result is a new reference, or null with an exception set. No attribute
+    // is asked for: a class may have been given code for that.
+    let attributes = unsafe {
+        let attributes = ffi::PyObject_GenericGetDict(object.as_ptr(), null_mut());
+        Bound::from_owned_ptr_or_err(py, attributes)
+    };
+    let within = attributes
+        .and_then(|attributes| attributes.cast::<PyDict>()?.get_item(pyo3::intern!(py, "_sslobj")));
+    within.ok().flatten().is_some_and(|within| within.is(raw))
 }
 
 impl Engine {
@@ -258,13 +272,24 @@ impl Engine {
         }
     }
 
+    /// What reads and writes, and whether that is the C object. A program that has taken it out of the
+    /// `SSLObject` may be in one of its methods, on another thread, or have put another in its place.
+    fn endpoint<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, bool)> {
+        let (raw, object) = (self.raw.get(py)?, self.object.get(py)?);
+        if !self.raw_is_lent {
+            return Some((raw, false));
+        }
+        let within = is_within(&object, &raw);
+        if within { Some((raw, true)) } else { Some((object, false)) }
+    }
+
     /// Encrypts. How many of the bytes were taken; `None` while bytes of the peer are needed first.
     pub(super) fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
-        let Some(raw) = self.raw.get(py) else {
+        let Some((raw, lent)) = self.endpoint(py) else {
             return Ok(None);
         };
         let mut data = data;
-        if let Some(direct) = &self.direct {
+        if let (Some(direct), true) = (&self.direct, lent) {
             // Bytes that OpenSSL could not write yet must be given again as they were, either way.
             data = &data[..data.len().min(PIECE)];
             // SAFETY: the object that the connection was made of.
@@ -277,7 +302,7 @@ impl Engine {
         let write = |data: &Bound<'_, PyAny>| {
             raw.call_method1(pyo3::intern!(py, "write"), (data,))?.extract::<usize>()
         };
-        let taken = if !self.raw_is_lent {
+        let taken = if !lent {
             // An object of the program's may claim to have taken more than there is.
             let taken = memory::bytes(py, data).and_then(|data| write(data.as_any()));
             taken.map(|count| count.min(data.len()))
@@ -351,10 +376,10 @@ impl Engine {
     /// # Safety
     /// `start` must be valid for writes of `room` bytes, throughout a call that may run Python code.
     unsafe fn read(&self, py: Python<'_>, start: *mut u8, room: usize) -> PyResult<Option<usize>> {
-        let Some(raw) = self.raw.get(py) else {
+        let Some((raw, lent)) = self.endpoint(py) else {
             return Ok(None);
         };
-        if let Some(direct) = &self.direct {
+        if let (Some(direct), true) = (&self.direct, lent) {
             // SAFETY: the caller's promise, and the object that the connection was made of.
             match unsafe { direct.read(&raw, start, room) } {
                 Outcome::Done(count) => return Ok(Some(count)),
@@ -363,7 +388,7 @@ impl Engine {
             }
         }
         let name = pyo3::intern!(py, "read");
-        let count = if !self.raw_is_lent {
+        let count = if !lent {
             raw.call_method1(name, (room,)).and_then(|data| {
                 let data = Buffer::readable(&data)?;
                 if data.len() > room {

@@ -16,6 +16,9 @@ use crate::ffi::memory;
 /// `SSL_READING`: OpenSSL stopped for want of ciphertext.
 const READING: c_int = 2;
 
+/// `SSL_OP_ALLOW_CLIENT_RENEGOTIATION`: a client may have the server's callbacks called at any time.
+const ALLOW_CLIENT_RENEGOTIATION: u64 = 1 << 8;
+
 /// The most plaintext of one `SSL_write`.
 pub(in super::super) const PIECE: usize = 256 * 1024;
 
@@ -81,9 +84,13 @@ impl Connection {
     /// # Safety
     /// `socket` must be the object that this was made of.
     pub(in super::super) unsafe fn settle(&self, _socket: &Bound<'_, PyAny>, plain: bool) {
-        if plain {
-            // SAFETY: the object is alive, by the caller's promise, and so is its `SSL`.
-            self.trusted.set(unsafe { (self.library.ssl_get_ssl_ctx)(self.ssl.as_ptr()) });
+        // SAFETY: the object is alive, by the caller's promise, and so is its `SSL`.
+        let (options, context) = unsafe {
+            let ssl = self.ssl.as_ptr();
+            ((self.library.ssl_get_options)(ssl), (self.library.ssl_get_ssl_ctx)(ssl))
+        };
+        if plain && options & ALLOW_CLIENT_RENEGOTIATION == 0 {
+            self.trusted.set(context);
         }
     }
 
@@ -113,32 +120,31 @@ impl Connection {
     }
 
     /// Whether nothing else can be in OpenSSL with this `SSL`, nor come in: nobody else has the object,
-    /// and no code of the program's is called.
+    /// and no code of the program's is called. Nor is the key log written, which gives the GIL up: a
+    /// server of TLS 1.2 may have a client make new keys at any time.
     fn is_ours(&self, socket: &Bound<'_, PyAny>) -> bool {
         // SAFETY: a live object, whose count only changes with the GIL held.
         let references = unsafe { ffi::Py_REFCNT(socket.as_ptr()) };
         // SAFETY: the object is alive, and so is its `SSL`.
         let context = unsafe { (self.library.ssl_get_ssl_ctx)(self.ssl.as_ptr()) };
+        // SAFETY: the context of a live `SSL`.
+        let logs = || unsafe { !(self.library.ssl_ctx_get_keylog_callback)(context).is_null() };
         // One is `socket` itself.
-        references == OURS + 1 && context == self.trusted.get()
+        references == OURS + 1 && context == self.trusted.get() && !logs()
     }
 
-    fn call(&self, f: impl FnOnce(*mut Ssl) -> c_int) -> Option<c_int> {
-        if self.busy.replace(true) {
-            return None;
-        }
+    fn call(&self, f: impl FnOnce(*mut Ssl) -> c_int) -> c_int {
+        self.busy.set(true);
         let result = f(self.ssl.as_ptr());
         self.busy.set(false);
-        Some(result)
+        result
     }
 
-    fn outcome(&self, result: Option<c_int>, count: usize) -> Outcome {
+    fn outcome(&self, result: c_int, count: usize) -> Outcome {
         match result {
-            Some(1) => Outcome::Done(count),
+            1 => Outcome::Done(count),
             // SAFETY: the caller has the object, and so the `SSL` is alive.
-            Some(_) if unsafe { (self.library.ssl_want)(self.ssl.as_ptr()) } != READING => {
-                Outcome::Ask
-            }
+            _ if unsafe { (self.library.ssl_want)(self.ssl.as_ptr()) } != READING => Outcome::Ask,
             _ => Outcome::Again,
         }
     }
@@ -154,14 +160,16 @@ impl Connection {
         start: *mut u8,
         room: usize,
     ) -> Outcome {
+        if self.busy.get() {
+            return Outcome::Again;
+        }
         if !self.is_ours(socket) {
             return Outcome::Ask;
         }
         let mut count = 0;
         // SAFETY: the `SSL` is alive, and nobody else is in OpenSSL with it; the caller's promise.
-        let result = self.call(|ssl| unsafe {
-            (self.library.ssl_read_ex)(ssl, start.cast(), room, &mut count)
-        });
+        let result = self
+            .call(|ssl| unsafe { (self.library.ssl_read_ex)(ssl, start.cast(), room, &mut count) });
         self.outcome(result, count)
     }
 
@@ -174,6 +182,9 @@ impl Connection {
         socket: &Bound<'_, PyAny>,
         data: &[u8],
     ) -> PyResult<Outcome> {
+        if self.busy.get() {
+            return Ok(Outcome::Again);
+        }
         if !self.is_ours(socket) {
             return Ok(Outcome::Ask);
         }

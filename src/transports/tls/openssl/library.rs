@@ -64,7 +64,9 @@ library! {
     ssl_get_rbio = c"SSL_get_rbio": fn(*const Ssl) -> *mut Bio;
     ssl_get_wbio = c"SSL_get_wbio": fn(*const Ssl) -> *mut Bio;
     ssl_set_bio = c"SSL_set_bio": fn(*mut Ssl, *mut Bio, *mut Bio);
+    ssl_get_options = c"SSL_get_options": fn(*const Ssl) -> u64;
     ssl_get_ssl_ctx = c"SSL_get_SSL_CTX": fn(*const Ssl) -> *mut SslContext;
+    ssl_ctx_get_keylog_callback = c"SSL_CTX_get_keylog_callback": fn(*const SslContext) -> *const c_void;
     bio_new = c"BIO_new": fn(*const BioMethod) -> *mut Bio;
     bio_set_data = c"BIO_set_data": fn(*mut Bio, *mut c_void);
     bio_get_data = c"BIO_get_data": fn(*mut Bio) -> *mut c_void;
@@ -93,8 +95,8 @@ impl Library {
         LOADED.get_or_init(|| Self::look_up(&Handle::of(module)?)?.if_known()).as_ref()
     }
 
-    /// OpenSSL 3 and later: before, a peer could renegotiate, which calls the program's callbacks in the
-    /// middle of `SSL_read`. (LibreSSL and its kin lack a function above or say 2.)
+    /// OpenSSL 3 and later: before, any client could renegotiate, which calls the program's callbacks in
+    /// the middle of `SSL_read`. (LibreSSL and its kin lack a function above or say 2.)
     fn if_known(self) -> Option<Self> {
         // SAFETY: takes nothing, returns a constant.
         let version = unsafe { (self.openssl_version_num)() };
@@ -114,9 +116,19 @@ impl Library {
 
     /// Whether an address lies in the library that has `SSL_read_ex`.
     pub(super) fn has(&self, address: *const c_void) -> bool {
-        let function = self.ssl_read_ex as *const c_void;
-        base(function).is_some_and(|library| base(address) == Some(library))
+        together(self.ssl_read_ex as *const c_void, address)
     }
+
+    /// Whether an address lies in the library that has `BIO_new`. Where another one was loaded first,
+    /// for all to see, `_ssl` and this look-up may have different ones.
+    pub(super) fn makes_bios_with(&self, address: *const c_void) -> bool {
+        together(self.bio_new as *const c_void, address)
+    }
+}
+
+/// Whether two addresses lie in the same library.
+fn together(one: *const c_void, other: *const c_void) -> bool {
+    base(one).is_some_and(|library| base(other) == Some(library))
 }
 
 /// Where the library begins that has an address.

@@ -21,7 +21,8 @@
 //!
 //! - while anybody else holds the C object, for another thread may be in one of its methods, which give
 //!   up the GIL: `Connection::is_ours` counts references;
-//! - if the context has a message callback, or is another one than at the end of the handshake;
+//! - if the context has a message callback or a key log, lets clients renegotiate, or is another one than
+//!   at the end of the handshake: OpenSSL calls code that may run Python's, or give the GIL up;
 //! - for whatever is no plain success and no wish for more bytes. The method meets the same state and
 //!   the same error queue, and so returns or raises what it would have.
 

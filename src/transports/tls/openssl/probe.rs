@@ -8,6 +8,7 @@
 //! whether its `BIO`s are those that it was made with.
 
 use std::ffi::c_void;
+use std::io;
 use std::ptr::NonNull;
 
 use pyo3::ffi;
@@ -29,10 +30,11 @@ pub(super) struct Layout {
     bio: usize,
 }
 
-/// The library and the layout, if both are as expected; the answer stays.
+/// The library and the layout, if both are as expected. The answer stays, unless something was missing
+/// for the question, such as descriptors: then the next connection asks again.
 pub(super) fn probed(py: Python<'_>) -> Option<(&'static Library, &'static Layout)> {
     static CACHE: PyOnceLock<Option<(&'static Library, Layout)>> = PyOnceLock::new();
-    let found = CACHE.get_or_init(py, || probe(py).ok().flatten());
+    let found = CACHE.get_or_try_init(py, || probe(py)).ok()?;
     found.as_ref().map(|(library, layout)| (*library, layout))
 }
 
@@ -62,13 +64,17 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
     if pair.contains(&0) || pair[0] == pair[1] {
         return Ok(None);
     }
+    // A `BIO` begins with pointers, one of them to the table of its kind.
+    if !words_at(pair[0])?.iter().take(3).any(|&it| library.makes_bios_with(it as *const c_void)) {
+        return Ok(None);
+    }
     for ssl in (bio..size(&socket).saturating_sub(WORD - 1)).step_by(WORD) {
         // SAFETY: within the object.
         let guess = unsafe { word(&socket, ssl) };
         if guess % WORD != 0 || guess == 0 {
             continue;
         }
-        let words = words_at(guess);
+        let words = words_at(guess)?;
         let in_library = words.iter().any(|&it| library.has(it as *const c_void));
         if words.windows(2).any(|two| two == pair) && in_library {
             let layout = Layout { ssl, bio };
@@ -81,7 +87,11 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
 }
 
 /// Whether an object is of the C type of this name, which no program can have made.
-fn is_genuine(module: &Bound<'_, PyModule>, object: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+fn is_genuine(
+    module: &Bound<'_, PyModule>,
+    object: &Bound<'_, PyAny>,
+    name: &str,
+) -> PyResult<bool> {
     let class = module.getattr(name)?;
     Ok(object.get_type().is(&class) && is_immutable(&object.get_type()))
 }
@@ -118,11 +128,11 @@ unsafe fn word(object: &Bound<'_, PyAny>, offset: usize) -> usize {
 }
 
 /// The words at an address, as many as there are; none if there is no memory.
-fn words_at(address: usize) -> Vec<usize> {
+fn words_at(address: usize) -> io::Result<Vec<usize>> {
     let mut ends = [0; 2];
     // SAFETY: two descriptors' room.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
-        return Vec::new();
+        return Err(io::Error::last_os_error());
     }
     let mut words = [0usize; WORDS];
     // SAFETY: the kernel reads at the address, and fails where nothing is mapped. It writes to `words`,
@@ -141,7 +151,7 @@ fn words_at(address: usize) -> Vec<usize> {
         libc::close(write_end);
         read
     };
-    words[..usize::try_from(read).unwrap_or(0) / WORD].to_vec()
+    Ok(words[..usize::try_from(read).unwrap_or(0) / WORD].to_vec())
 }
 
 impl Layout {
