@@ -12,7 +12,7 @@ from tokioloop import tls
 
 @pytest.fixture(params=[True, False], ids=["openssl", "ssl"], autouse=True)
 def calls_openssl(request, monkeypatch):
-    """Whether OpenSSL is called directly, or by the methods of ``ssl``: each test has it both ways."""
+    """Whether OpenSSL is called directly, or by the methods of ``ssl``: each test has both ways."""
     monkeypatch.setattr(tls, "calls_openssl", request.param)
     return request.param
 

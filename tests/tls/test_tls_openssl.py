@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-from support.recording import Recorder
 from tls.peers import OLDER_DESIGN, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
