@@ -152,6 +152,22 @@
 //!
 //! Called by `driver::reactor`, which learns by it that a signal interrupted tokio's system call.
 //!
+//! ## `memory`
+//!
+//! * `words_at(address, &mut [usize]) -> io::Result<usize>`: reads words at any address, as many as
+//!   there are, and returns how many; 0 if there is no memory. Errors: there is no descriptor left.
+//!
+//! Called by `transports::tls::openssl` once a process.
+//!
+//! ## `shared_library`
+//!
+//! * `SharedLibrary::loaded(path: Option<&CStr>)`: a library that is loaded already, with those that
+//!   it was linked with; the program itself without a path. `None` if it is not loaded.
+//!   * `symbol(&self, name) -> Option<*mut c_void>`: the address of a name of theirs.
+//! * `base(address) -> Option<*mut c_void>`: where the library begins in which an address lies.
+//!
+//! Called by `transports::tls::openssl` once a process.
+//!
 //! ## Forks
 //!
 //! A child has one thread, and inherits the parent's descriptors. On Linux they are still the

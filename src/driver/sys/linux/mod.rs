@@ -5,9 +5,11 @@ pub(crate) mod clock;
 pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
+pub(crate) mod memory;
 pub(crate) mod readiness;
 pub(crate) mod resolver;
 pub(crate) mod selector;
+pub(crate) mod shared_library;
 pub(crate) mod socket;
 pub(crate) mod timer;
 

@@ -1,13 +1,14 @@
 //! The functions of the OpenSSL that `_ssl` has loaded, and of no other that may be in the process.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong, c_void};
+use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::mem::transmute_copy;
-use std::ptr::null;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
+
+use crate::driver::sys::shared_library::{SharedLibrary, base};
 
 /// OpenSSL's own types, of which nothing but pointers is used.
 #[repr(C)]
@@ -42,10 +43,10 @@ macro_rules! library {
 
         impl Library {
             /// All of them, or nothing.
-            fn look_up(handle: &Handle) -> Option<Self> {
+            fn look_up(library: &SharedLibrary) -> Option<Self> {
                 Some(Self {
                     $($field: {
-                        let found = handle.symbol($name)?;
+                        let found = library.symbol($name)?;
                         // SAFETY: OpenSSL's function of this name has this signature, from 3.0 on.
                         unsafe { transmute_copy(&found) }
                     },)*
@@ -92,7 +93,7 @@ impl Library {
 
     /// Finds the library behind `_ssl`; the answer stays.
     pub(super) fn open(module: &Bound<'_, PyModule>) -> Option<&'static Self> {
-        LOADED.get_or_init(|| Self::look_up(&Handle::of(module)?)?.if_known()).as_ref()
+        LOADED.get_or_init(|| Self::look_up(&behind(module)?)?.if_known()).as_ref()
     }
 
     /// OpenSSL 3 and later: before, any client could renegotiate, which calls the program's callbacks in
@@ -131,37 +132,10 @@ fn together(one: *const c_void, other: *const c_void) -> bool {
     base(one).is_some_and(|library| base(other) == Some(library))
 }
 
-/// Where the library begins that has an address.
-fn base(address: *const c_void) -> Option<*mut c_void> {
-    let mut found = libc::Dl_info {
-        dli_fname: null(),
-        dli_fbase: std::ptr::null_mut(),
-        dli_sname: null(),
-        dli_saddr: std::ptr::null_mut(),
-    };
-    // SAFETY: any address may be asked for; `found` is the function's to fill in.
-    let known = unsafe { libc::dladdr(address, &mut found) } != 0;
-    (known && !found.dli_fbase.is_null()).then_some(found.dli_fbase)
-}
-
-/// What `dlopen` gave for `_ssl`, which stays loaded for good.
-struct Handle(*mut c_void);
-
-impl Handle {
-    /// The module's own shared library, or the program itself where `_ssl` is built into it. A look-up
-    /// goes through what that was linked with, and through nothing that was loaded otherwise.
-    fn of(module: &Bound<'_, PyModule>) -> Option<Self> {
-        let file = module.filename().ok();
-        let path = file.and_then(|file| CString::new(file.to_str().ok()?).ok());
-        let path = path.as_deref().map_or(null(), CStr::as_ptr);
-        // SAFETY: null or a path that ends with 0. Nothing new is loaded, so no code runs.
-        let handle = unsafe { libc::dlopen(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
-        (!handle.is_null()).then_some(Self(handle))
-    }
-
-    fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
-        // SAFETY: a handle of `dlopen`'s, which is never closed, and a name that ends with 0.
-        let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
-        (!found.is_null()).then_some(found)
-    }
+/// The shared library of `_ssl`, or the program itself where that is built in. A look-up goes through
+/// what it was linked with, and through nothing that was loaded otherwise.
+fn behind(module: &Bound<'_, PyModule>) -> Option<SharedLibrary> {
+    let file = module.filename().ok();
+    let path = file.and_then(|file| CString::new(file.to_str().ok()?).ok());
+    SharedLibrary::loaded(path.as_deref())
 }

@@ -17,6 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
 
 use super::library::{Bio, Library, Ssl};
+use crate::driver::sys::memory;
 
 /// A word of memory.
 const WORD: usize = size_of::<usize>();
@@ -129,29 +130,9 @@ unsafe fn word(object: &Bound<'_, PyAny>, offset: usize) -> usize {
 
 /// The words at an address, as many as there are; none if there is no memory.
 fn words_at(address: usize) -> io::Result<Vec<usize>> {
-    let mut ends = [0; 2];
-    // SAFETY: two descriptors' room.
-    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut words = [0usize; WORDS];
-    // SAFETY: the kernel reads at the address, and fails where nothing is mapped. It writes to `words`,
-    // which has that size. The descriptors are this function's own. (Without libc's `write`: tools
-    // that watch memory take that for an access of the program's.)
-    let read = unsafe {
-        let [read_end, write_end] = ends;
-        let size = size_of_val(&words);
-        let written = libc::syscall(libc::SYS_write, write_end, address, size);
-        let read = if written > 0 {
-            libc::read(read_end, words.as_mut_ptr().cast(), size.min(written as usize))
-        } else {
-            0
-        };
-        libc::close(read_end);
-        libc::close(write_end);
-        read
-    };
-    Ok(words[..usize::try_from(read).unwrap_or(0) / WORD].to_vec())
+    let mut words = [0; WORDS];
+    let count = memory::words_at(address, &mut words)?;
+    Ok(words[..count].to_vec())
 }
 
 impl Layout {
