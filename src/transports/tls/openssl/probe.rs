@@ -65,7 +65,7 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
         return Ok(None);
     }
     // A `BIO` begins with pointers, one of them to the table of its kind.
-    if !words_at(pair[0])?.iter().take(3).any(|&it| library.makes_bios_with(it as *const c_void)) {
+    if !words_at(pair[0], 3)?.iter().any(|&it| library.makes_bios_with(it as *const c_void)) {
         return Ok(None);
     }
     for ssl in (bio..size(&socket).saturating_sub(WORD - 1)).step_by(WORD) {
@@ -74,7 +74,7 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
         if guess % WORD != 0 || guess == 0 {
             continue;
         }
-        let words = words_at(guess)?;
+        let words = words_at(guess, WORDS)?;
         let in_library = words.iter().any(|&it| library.has(it as *const c_void));
         if words.windows(2).any(|two| two == pair) && in_library {
             let layout = Layout { ssl, bio };
@@ -127,19 +127,20 @@ unsafe fn word(object: &Bound<'_, PyAny>, offset: usize) -> usize {
     unsafe { object.as_ptr().cast::<u8>().add(offset).cast::<usize>().read() }
 }
 
-/// The words at an address, as many as there are; none if there is no memory.
-fn words_at(address: usize) -> io::Result<Vec<usize>> {
+/// The words at an address, at most `WORDS`, as many as there are; none if there is no memory.
+fn words_at(address: usize, most: usize) -> io::Result<Vec<usize>> {
     let mut ends = [0; 2];
     // SAFETY: two descriptors' room.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let mut words = [0usize; WORDS];
+    let size = most.min(WORDS) * WORD;
     // SAFETY: the kernel reads at the address, and fails where nothing is mapped. It writes to `words`,
-    // which has that size. The descriptors are this function's own.
+    // which has at least that size. The descriptors are this function's own.
     let read = unsafe {
         let [read_end, write_end] = ends;
-        let written = libc::write(write_end, address as *const c_void, size_of_val(&words));
+        let written = libc::write(write_end, address as *const c_void, size);
         let read = if written > 0 {
             libc::read(read_end, words.as_mut_ptr().cast(), written.unsigned_abs())
         } else {
