@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tls.peers import OLDER_DESIGN, secure, tls_pair
+from tls.peers import HOST, OLDER_DESIGN, secure, tls_pair
 
 pytestmark = pytest.mark.native_only(**OLDER_DESIGN)
 
@@ -59,17 +59,40 @@ def test_a_message_callback_hears_each_record(on_tls_pair, certificates):
     on_tls_pair(scenario, client_context=context)
 
 
+def shake_hands(client, server):
+    """Run both ends of a handshake, which write into each other's buffer."""
+    waiting = [client, server]
+    while waiting:
+        end = waiting.pop(0)
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(end)
+
+
 def test_so_does_that_of_a_context_that_comes_later(on_tls_pair, certificates):
     heard = []
     other = certificates.server_context()
     other._msg_callback = lambda connection, direction, *_rest: heard.append(direction)
+
+    # Not with every version of OpenSSL and CPython: as `ssl` has it without a loop.
+    buffers = ssl.MemoryBIO(), ssl.MemoryBIO()
+    by_hand = (
+        certificates.client_context().wrap_bio(*buffers, server_hostname=HOST),
+        certificates.server_context().wrap_bio(*reversed(buffers), server_side=True),
+    )
+    shake_hands(*by_hand)
+    by_hand[1].context = other
+    by_hand[1].write(b"data")
+    expected = {"read", "write"} if heard else set()
+    heard.clear()
 
     async def scenario(client, server):
         await echoed(client, server, 1000)
         server.transport.get_extra_info("ssl_object").context = other
         assert heard == []
         await echoed(client, server, 1000)
-        assert {"read", "write"} <= set(heard)
+        assert set(heard) == expected
 
     on_tls_pair(scenario)
 
@@ -140,8 +163,11 @@ def test_errors_are_those_of_the_ssl_module(loop, certificates, tls_version, how
     assert error.library == "SSL" and error.errno == ssl.SSL_ERROR_SSL
     assert str(error).startswith("[SSL") and "(_ssl.c:" in str(error)
     if how == "corrupt":
-        assert error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
-        assert f"[SSL: {error.reason}] decryption failed" in str(error)
+        # What OpenSSL from 3.2 on says in front of it.
+        reasons = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
+        assert error.reason in reasons
+        text = error.reason.lower().replace("_", " ")
+        assert str(error).startswith(f"[SSL: {error.reason}] {text} (_ssl.c:")
 
 
 def test_key_logs_and_sessions_stay_the_contexts(loop, certificates, tmp_path):

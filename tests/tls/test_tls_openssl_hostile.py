@@ -92,7 +92,7 @@ def test_an_ssl_object_without_its_c_object(on_tls_pair, way):
 
 
 def test_no_descriptors_for_the_first_connection(connect):
-    """How OpenSSL is called is found out with a pipe: without one the next connection asks."""
+    """Whether OpenSSL can be called takes a pipe to find out: without, the next one asks again."""
     connect(
         CONNECTING
         + """

@@ -66,7 +66,7 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
         return Ok(None);
     }
     // A `BIO` begins with pointers, one of them to the table of its kind.
-    if !words_at(pair[0])?.iter().take(3).any(|&it| library.makes_bios_with(it as *const c_void)) {
+    if !words_at(pair[0], 3)?.iter().any(|&it| library.makes_bios_with(it as *const c_void)) {
         return Ok(None);
     }
     for ssl in (bio..size(&socket).saturating_sub(WORD - 1)).step_by(WORD) {
@@ -75,7 +75,7 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
         if guess % WORD != 0 || guess == 0 {
             continue;
         }
-        let words = words_at(guess)?;
+        let words = words_at(guess, WORDS)?;
         let in_library = words.iter().any(|&it| library.has(it as *const c_void));
         if words.windows(2).any(|two| two == pair) && in_library {
             let layout = Layout { ssl, bio };
@@ -128,11 +128,12 @@ unsafe fn word(object: &Bound<'_, PyAny>, offset: usize) -> usize {
     unsafe { object.as_ptr().cast::<u8>().add(offset).cast::<usize>().read() }
 }
 
-/// The words at an address, as many as there are; none if there is no memory.
-fn words_at(address: usize) -> io::Result<Vec<usize>> {
-    let mut words = [0; WORDS];
+/// The words at an address, as many as there are up to `most`; none if there is no memory.
+fn words_at(address: usize, most: usize) -> io::Result<Vec<usize>> {
+    let mut words = vec![0; most];
     let count = memory::words_at(address, &mut words)?;
-    Ok(words[..count].to_vec())
+    words.truncate(count);
+    Ok(words)
 }
 
 impl Layout {
