@@ -129,6 +129,15 @@ fn is_within(object: &Bound<'_, PyAny>, raw: &Bound<'_, PyAny>) -> bool {
     within.ok().flatten().is_some_and(|within| within.is(raw))
 }
 
+/// Whether no code of the program's runs for each record of a `_SSLSocket`.
+fn has_no_message_callback(raw: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = raw.py();
+    // Neither runs code of the program's: they are attributes of C types.
+    let context = raw.getattr(pyo3::intern!(py, "context"))?;
+    let callback = ssl_module(py)?.message_callback.bind(py);
+    Ok(callback.call_method1(pyo3::intern!(py, "__get__"), (context,))?.is_none())
+}
+
 impl Engine {
     pub(super) fn new(
         object: &Bound<'_, PyAny>,
@@ -150,7 +159,9 @@ impl Engine {
         let untouched = incoming_is_lent
             && is_exactly(&outgoing, &ssl.memory_bio)
             && pending(&incoming) + pending(&outgoing) == 0;
-        let direct = if directly && !raw_is_object && untouched {
+        let possible = directly && !raw_is_object && untouched;
+        // OpenSSL takes the callback when it makes the `SSL`, or with another context later.
+        let direct = if possible && has_no_message_callback(&raw)? {
             // SAFETY: all three are of the C types, as was just seen, and nothing is in the BIOs.
             unsafe { Connection::new(&raw, &incoming, &outgoing) }
         } else {
@@ -181,10 +192,7 @@ impl Engine {
         let (Some(direct), Some(raw)) = (&self.direct, self.raw.get(py)) else {
             return Ok(());
         };
-        // Neither runs code of the program's: they are attributes of C types.
-        let context = raw.getattr(pyo3::intern!(py, "context"))?;
-        let callback = ssl_module(py)?.message_callback.bind(py);
-        let plain = callback.call_method1(pyo3::intern!(py, "__get__"), (context,))?.is_none();
+        let plain = has_no_message_callback(&raw)?;
         // SAFETY: the object that the connection was made of.
         unsafe { direct.settle(&raw, plain) };
         Ok(())
