@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use super::openssl::{Connection, Outcome, PIECE};
+use super::openssl::{Connection, Outcome, PIECE, is_exactly};
 use super::window::lend;
 use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
@@ -106,15 +106,6 @@ pub(super) struct Engine {
     incoming_is_lent: bool,
 }
 
-/// Whether an object is exactly of the C type that a name of `_ssl`'s stands for. (Classes written
-/// in Python are never immutable, whatever name they are installed under.)
-fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
-    let kind = object.get_type();
-    // SAFETY: the type of a live object; the field is constant once the type is made.
-    let flags = unsafe { ffi::PyType_GetFlags(kind.as_type_ptr()) };
-    kind.is(class) && flags & ffi::Py_TPFLAGS_IMMUTABLETYPE != 0
-}
-
 /// Whether an `SSLObject` still has the C object that it was made with.
 fn is_within(object: &Bound<'_, PyAny>, raw: &Bound<'_, PyAny>) -> bool {
     let py = object.py();
@@ -150,14 +141,15 @@ impl Engine {
         let mut raw = object.clone();
         if object.get_type().is(&ssl.object) {
             let within = object.getattr(pyo3::intern!(py, "_sslobj"))?;
-            if is_exactly(&within, &ssl.connection) {
+            if is_exactly(&within, ssl.connection.bind(py)) {
                 raw = within;
             }
         }
-        let incoming_is_lent = is_exactly(&incoming, &ssl.memory_bio);
+        let memory_bio = ssl.memory_bio.bind(py);
+        let incoming_is_lent = is_exactly(&incoming, memory_bio);
         let raw_is_object = raw.is(object);
         let untouched = incoming_is_lent
-            && is_exactly(&outgoing, &ssl.memory_bio)
+            && is_exactly(&outgoing, memory_bio)
             && pending(&incoming) + pending(&outgoing) == 0;
         let possible = directly && !raw_is_object && untouched;
         // OpenSSL takes the callback when it makes the `SSL`, or with another context later.

@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::engine::{RECORD, Stop};
 use super::{State, Tls};
+use crate::event_loop::NativeLoop;
 use crate::ffi::memory;
 use crate::net::Buffer;
 use crate::transports::core::class;
@@ -21,9 +22,6 @@ const MOST_UNASKED: usize = 64 * 1024;
 
 /// Bytes of ciphertext from which on a protocol's `bytes` are decrypted in place.
 const MUCH: usize = 16 * 1024;
-
-/// The most plaintext that a protocol gets at once; asyncio's `max_size`.
-const MOST_AT_ONCE: usize = 256 * 1024;
 
 /// Decrypted bytes on the way to the protocol.
 enum Parcel<'py> {
@@ -130,7 +128,7 @@ impl Tls {
                 // `set_protocol` was called while there was more to read.
                 Delivery::Buffer => return self.read_into_buffer(slf),
             };
-            let (parcel, stop) = match (receiver, self.room_for_much(py)) {
+            let (parcel, stop) = match (receiver, self.room_for_much(py, &native)) {
                 (Receiver::Protocol, Some(bytes)) => self.decrypt_into(py, bytes),
                 (receiver, _) => native.with_scratch(py, |scratch| {
                     let (start, room) = (scratch.as_mut_ptr(), scratch.len());
@@ -153,12 +151,16 @@ impl Tls {
     }
 
     /// Where much has been received: `bytes` for all of it, which spares a copy.
-    fn room_for_much<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+    fn room_for_much<'py>(
+        &self,
+        py: Python<'py>,
+        native: &NativeLoop,
+    ) -> Option<Bound<'py, PyBytes>> {
         let waiting = self.engine.waiting(py);
         if waiting < MUCH || !matches!(self.delivery.get(), Delivery::Data) {
             return None;
         }
-        memory::uninitialised(py, (waiting + RECORD).min(MOST_AT_ONCE)).ok()
+        memory::uninitialised(py, (waiting + RECORD).min(native.most_at_once())).ok()
     }
 
     fn decrypt_into<'py>(

@@ -32,3 +32,4 @@ mod probe;
 mod wire;
 
 pub(super) use connection::{Connection, Outcome, PIECE};
+pub(super) use probe::is_exactly;

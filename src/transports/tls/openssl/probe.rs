@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyType};
+use pyo3::types::PyType;
 
 use super::library::{Bio, Library, Ssl};
 use crate::driver::sys::memory;
@@ -49,9 +49,9 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
     let context = module.getattr("_SSLContext")?.call1((client,))?;
     let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
     let socket = context.call_method1("_wrap_bio", (&incoming, &outgoing, false))?;
-    let genuine = is_genuine(&module, &socket, "_SSLSocket")?
-        && is_genuine(&module, &incoming, "MemoryBIO")?
-        && is_genuine(&module, &outgoing, "MemoryBIO")?;
+    let genuine = is_exactly(&socket, &module.getattr("_SSLSocket")?)
+        && is_exactly(&incoming, &memory_bio)
+        && is_exactly(&outgoing, &memory_bio);
     if !genuine {
         return Ok(None);
     }
@@ -87,20 +87,13 @@ fn probe(py: Python<'_>) -> PyResult<Option<(&'static Library, Layout)>> {
     Ok(None)
 }
 
-/// Whether an object is of the C type of this name, which no program can have made.
-fn is_genuine(
-    module: &Bound<'_, PyModule>,
-    object: &Bound<'_, PyAny>,
-    name: &str,
-) -> PyResult<bool> {
-    let class = module.getattr(name)?;
-    Ok(object.get_type().is(&class) && is_immutable(&object.get_type()))
-}
-
-fn is_immutable(class: &Bound<'_, PyType>) -> bool {
-    // SAFETY: a live type; the flag is constant once the type is made.
-    let flags = unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) };
-    flags & ffi::Py_TPFLAGS_IMMUTABLETYPE != 0
+/// Whether an object is exactly of the C type that a name of `_ssl`'s stands for. (Classes written
+/// in Python are never immutable, whatever name they are installed under.)
+pub(in super::super) fn is_exactly(object: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> bool {
+    let kind = object.get_type();
+    // SAFETY: the type of a live object; the flag is constant once the type is made.
+    let flags = unsafe { ffi::PyType_GetFlags(kind.as_type_ptr()) };
+    kind.is(class) && flags & ffi::Py_TPFLAGS_IMMUTABLETYPE != 0
 }
 
 /// The size of what each object begins with, in this build of CPython.
