@@ -20,8 +20,12 @@ use crate::ffi::socket_fd::Descriptor;
 #[inline]
 pub(super) fn deliver(py: Python<'_>, event_loop: &NativeLoop, key: Key) -> PyResult<()> {
     match event_loop.sources.with(py, |sources| sources.object(py, key)) {
-        // SAFETY: the two were in the table together.
-        Some((object, kind)) => unsafe { (kind.ready)(py, event_loop, &object) },
+        Some((object, kind)) => {
+            // SAFETY: the two were in the table together.
+            let result = unsafe { (kind.ready)(py, event_loop, &object) };
+            drop(object.into_bound(py));
+            result
+        }
         None => Ok(()),
     }
 }

@@ -19,6 +19,11 @@ impl FlushList {
         self.0.with(py, |unflushed| unflushed.push((transport, flush)));
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self, py: Python<'_>) -> bool {
+        self.0.with(py, |unflushed| unflushed.is_empty())
+    }
+
     pub(super) fn take(&self, py: Python<'_>) -> Vec<(Py<PyAny>, Callback)> {
         self.0.take(py)
     }

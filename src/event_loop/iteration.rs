@@ -238,15 +238,17 @@ impl NativeLoop {
 
     /// Sends what transports wrote since the last flush.
     pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let unflushed = self.unflushed.take(py);
-        if !unflushed.is_empty() {
-            self.set_answered(py, true);
+        if self.unflushed.is_empty(py) {
+            return Ok(());
         }
+        let unflushed = self.unflushed.take(py);
+        self.set_answered(py, true);
         let mut result = Ok(());
         for (transport, flush) in unflushed {
             // A transport whose error ends the loop does not keep the others' bytes back.
             // SAFETY: the two were listed together.
             result = result.and(unsafe { flush(py, &transport) });
+            drop(transport.into_bound(py));
         }
         result
     }

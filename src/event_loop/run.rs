@@ -11,6 +11,7 @@ use super::NativeLoop;
 use super::iteration::Next;
 use crate::driver::reactor::{Patience, PollMode, Reactor};
 use crate::event_loop::handles::Handle;
+use crate::ffi::attachment;
 use crate::ffi::trampoline::without_panics;
 
 impl NativeLoop {
@@ -28,11 +29,13 @@ impl NativeLoop {
         if outer {
             self.begin_inner_run(py);
         }
+        attachment::begin(py);
         // A panic, too, ends the run and not what it has begun.
         let result = without_panics(py, || match run_once {
             None => self.run_natively(py),
             Some(run_once) => self.run_by(run_once),
         });
+        attachment::end(py);
         if outer {
             self.end_inner_run(py);
         }
@@ -131,6 +134,6 @@ impl NativeLoop {
         // Asked for each time: a callback may have forked, and this be the child.
         let reactor = self.reactor(py)?;
         // The GIL is held through a whole iteration and released only here.
-        Ok(py.detach(|| call(&reactor)))
+        Ok(attachment::detach(py, || call(&reactor)))
     }
 }

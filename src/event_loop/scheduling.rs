@@ -16,13 +16,17 @@ impl NativeLoop {
         self.wake(py);
     }
 
-    /// `push` of a call that no code has looked at, and of the handle that is its ticket.
+    /// `push` of a call that no code has looked at, whose ticket is the handle.
     #[inline]
-    pub fn push_call(&self, py: Python<'_>, call: Queued, handle: &Handle) -> PyResult<()> {
+    pub fn push_call(
+        &self,
+        py: Python<'_>,
+        handle: &Handle,
+        make: impl FnOnce() -> Queued,
+    ) -> PyResult<()> {
         // Again: to make the handle may have run the collector, and a finalizer closed the loop.
         self.check_closed(py)?;
-        if let Some(call) = self.ready.with(py, |ready| ready.push_call(py, call, handle)) {
-            drop(call);
+        if !self.ready.with(py, |ready| ready.push_call(py, handle, make)) {
             return Err(PyMemoryError::new_err(()));
         }
         if !self.state.in_run.get(py) {

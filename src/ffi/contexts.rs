@@ -263,8 +263,7 @@ pub(crate) fn within<R>(
     f: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
     enter(context)?;
-    let result = f();
-    exit(context, result)
+    leave(context, f())
 }
 
 /// The same in a copy of the context, if code on the stack has entered it: a callback of the group that
@@ -272,8 +271,7 @@ pub(crate) fn within<R>(
 #[inline]
 fn within_or_beside<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     if enter(context).is_ok() {
-        let result = f();
-        return exit(context, result);
+        return leave(context, f());
     }
     // SAFETY: a context; a new reference or null with an exception set.
     let copy = unsafe { object::owned(context.py(), ffi::PyContext_Copy(context.as_ptr()))? };
@@ -288,14 +286,30 @@ fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Leaves a context that was entered, and gives the result of what was done in it.
-#[inline]
-fn exit<R>(context: &Bound<'_, PyAny>, result: PyResult<R>) -> PyResult<R> {
+#[inline(always)]
+fn leave<R>(context: &Bound<'_, PyAny>, result: PyResult<R>) -> PyResult<R> {
+    // Apart, so that a result without an error, which nearly all are, is not moved with the room that
+    // an error would take.
+    let value = match result {
+        Ok(value) => value,
+        Err(error) => return Err(leave_with(context, error)),
+    };
     // SAFETY: a live object, which is checked to be the current context.
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
-        let error = object::fetch(context.py());
-        return result.and(Err(error));
+        return Err(object::fetch(context.py()));
     }
-    result
+    Ok(value)
+}
+
+/// The first error counts.
+#[cold]
+#[inline(never)]
+fn leave_with(context: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    // SAFETY: a live object, which is checked to be the current context.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+        drop(object::fetch(context.py()));
+    }
+    error
 }
 
 /// Whether a context is entered already, by code on the stack or in another thread.

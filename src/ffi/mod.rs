@@ -19,7 +19,7 @@ pub(crate) mod trashcan;
 pub(crate) mod tuples;
 
 pub(crate) use tokioloop_bridge::python::{
-    class, definitions, finalizing, gil, object, subinterpreters,
+    attachment, class, definitions, finalizing, gil, object, subinterpreters,
 };
 
 #[cfg(test)]

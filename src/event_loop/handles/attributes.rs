@@ -195,7 +195,7 @@ object_getter!(
         // SAFETY: a handle, which `slf` keeps alive, with the GIL held.
         let handle = unsafe {
             claim(py, object);
-            Handle(Bound::from_borrowed_ptr(py, object.cast()).unbind())
+            Handle::of(Bound::from_borrowed_ptr(py, object.cast()))
         };
         // SAFETY: a handle always has its loop.
         let (event_loop, run) = unsafe { (NativeLoop::of((*object).event_loop), (*object).run) };

@@ -8,7 +8,7 @@ use pyo3::types::PyType;
 
 use super::class::types;
 use crate::event_loop::NativeLoop;
-use crate::event_loop::queue::{FREE, Handle, HandleObject, INLINE, Queued, Run, State};
+use crate::event_loop::queue::{FREE, Handle, HandleObject, INLINE, Queued, Run, Shape, State};
 use crate::ffi::arguments::Arg;
 use crate::ffi::imports;
 use crate::ffi::object::{self, Object};
@@ -137,7 +137,7 @@ impl Handle {
             handle.keeps_time = false;
             handle.run = Run::No;
             handle.thread_safe = false;
-            Ok(Self(Bound::from_owned_ptr(py, made.cast()).unbind()))
+            Ok(Self::of(Bound::from_owned_ptr(py, made.cast())))
         }
     }
 
@@ -147,7 +147,7 @@ impl Handle {
         if !event_loop.state.in_run.get(py) {
             self.show(py);
         }
-        self.0.bind(py).clone()
+        self.bind(py).clone()
     }
 
     /// A handle that in debug mode remembers, as asyncio's do, where it was made.
@@ -172,15 +172,14 @@ impl Handle {
 }
 
 impl Queued {
-    /// A call for the queue, and the handle to give out, which holds nothing until it is tied.
+    /// Puts a call into the queue; the handle to give out is tied to it.
     #[inline]
-    pub fn new(
+    pub fn push(
         py: Python<'_>,
         event_loop: &NativeLoop,
         call: &Call<'_, '_>,
         thread_safe: bool,
-    ) -> PyResult<(Self, Handle)> {
-        debug_assert!(call.args.len() <= INLINE);
+    ) -> PyResult<Handle> {
         let types = types(py)?;
         let (class, thread_safe) = match &types.thread_safe {
             Some(class) if thread_safe => (class, true),
@@ -188,15 +187,18 @@ impl Queued {
         };
         let handle = Handle::bare(py, class, event_loop)?;
         let (context, shared) = call.take_context(py, event_loop)?;
-        let mut args = [null_mut(); INLINE];
-        for (to, from) in args.iter_mut().zip(call.args) {
-            *to = (*from).to_owned().into_ptr();
-        }
+        // SAFETY: a new reference.
+        let context = unsafe { Bound::from_owned_ptr(py, context) };
         // SAFETY: the handle was just made, of our layout.
         unsafe { (*handle.object()).thread_safe = thread_safe };
-        let callback = call.callback.to_owned().into_ptr();
-        let count = call.args.len() as u8;
-        Ok((Self { callback, context, args, handle: null_mut(), count, shared }, handle))
+        event_loop.push_call(py, &handle, || Self {
+            callback: call.callback.to_owned().into_ptr(),
+            context: context.into_ptr(),
+            args: held(call.args),
+            handle: null_mut(),
+            shape: Shape::of(call.args.len(), shared),
+        })?;
+        Ok(handle)
     }
 
     /// The call as a handle. It comes back if there is no memory for a handle. Not for one that is tied.
@@ -207,6 +209,18 @@ impl Queued {
         };
         self.fill(&handle);
         Ok(handle)
+    }
+}
+
+/// References to at most `INLINE` arguments.
+#[inline]
+fn held(args: &[Arg<'_, '_>]) -> [Object; INLINE] {
+    let hold = |arg: &Arg<'_, '_>| (**arg).clone().into_ptr();
+    match args {
+        [] => [null_mut(); INLINE],
+        [first] => [hold(first), null_mut(), null_mut()],
+        [first, second] => [hold(first), hold(second), null_mut()],
+        [first, second, third, ..] => [hold(first), hold(second), hold(third)],
     }
 }
 

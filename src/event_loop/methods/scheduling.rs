@@ -25,38 +25,49 @@ struct Scheduled<'a, 'py> {
 }
 
 /// Reads `([time,] callback, *args, context=None)`.
-#[inline]
+#[inline(always)]
 fn parse<'a, 'py>(
     method: &str,
     time: Option<&'static str>,
     args: &Args<'a, 'py>,
 ) -> PyResult<Scheduled<'a, 'py>> {
-    let own = 1 + usize::from(time.is_some());
     let only_context = args.only_context();
-    let named = args.has_keywords() && only_context.is_none();
-    let (bound_time, callback, context) = if named || args.positional.len() < own {
-        // As CPython names asyncio's method in the texts of errors.
-        let method = format!("BaseEventLoop.{method}");
-        let names = [time.unwrap_or("callback"), "callback", "context"];
-        let [first, second, context] = match time {
-            Some(_) => args.bind(&method, names, 2, 2)?,
-            None => {
-                let [callback, context] = args.bind(&method, ["callback", "context"], 1, 1)?;
-                [None, callback, context]
-            }
-        };
-        // `bind` has raised if there is none.
-        let Some(callback) = second else { return Err(PyTypeError::new_err("no callback")) };
-        (first, callback, context)
-    } else {
-        match time {
-            Some(_) => (Some(args.positional[0]), args.positional[1], only_context),
-            None => (None, args.positional[0], only_context),
-        }
+    let (time, callback, rest, context) = match (time, args.positional) {
+        _ if args.has_keywords() && only_context.is_none() => return parse_named(method, time, args),
+        (None, [callback, rest @ ..]) => (None, *callback, rest, only_context),
+        (Some(_), [time, callback, rest @ ..]) => (Some(*time), *callback, rest, only_context),
+        _ => return parse_named(method, time, args),
     };
     let context = context.filter(|context| !context.is_none());
+    Ok(Scheduled { time, call: Call { callback, args: rest, context } })
+}
+
+/// The same where more is named than the context, or something is missing.
+#[cold]
+fn parse_named<'a, 'py>(
+    method: &str,
+    time: Option<&'static str>,
+    args: &Args<'a, 'py>,
+) -> PyResult<Scheduled<'a, 'py>> {
+    // As CPython names asyncio's method in the texts of errors.
+    let method = format!("BaseEventLoop.{method}");
+    let (time, callback, context) = match time {
+        Some(time) => {
+            let [time, callback, context] =
+                args.bind(&method, [time, "callback", "context"], 2, 2)?;
+            (time, callback, context)
+        }
+        None => {
+            let [callback, context] = args.bind(&method, ["callback", "context"], 1, 1)?;
+            (None, callback, context)
+        }
+    };
+    // `bind` has raised if there is none.
+    let Some(callback) = callback else { return Err(PyTypeError::new_err("no callback")) };
+    let own = 1 + usize::from(time.is_some());
     let rest = args.positional.get(own..).unwrap_or(&[]);
-    Ok(Scheduled { time: bound_time, call: Call { callback, args: rest, context } })
+    let context = context.filter(|context| !context.is_none());
+    Ok(Scheduled { time, call: Call { callback, args: rest, context } })
 }
 
 /// What asyncio checks in debug mode, and the traceback it keeps.
@@ -103,8 +114,7 @@ fn soon<'py>(
         event_loop.set_answered(py, true);
     }
     if !debug && call.args.len() <= Queued::MOST_ARGUMENTS {
-        let (queued, handle) = Queued::new(py, event_loop, &call, caller == Caller::AnyThread)?;
-        event_loop.push_call(py, queued, &handle)?;
+        let handle = Queued::push(py, event_loop, &call, caller == Caller::AnyThread)?;
         return Ok(handle.into_ptr());
     }
     let handle = match caller {

@@ -3,6 +3,7 @@
 //! The states of a handle, and which code may touch its fields, are told in `event_loop::handles`,
 //! which makes, calls and cancels handles. Nothing in this file knows the loop.
 
+use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
 
 use pyo3::ffi;
@@ -80,7 +81,7 @@ static SHOWN: GilFlag<Object> = GilFlag::new(null_mut());
 ///
 /// When the loop lets go of a handle that other code holds, that becomes an object of its own
 /// to the collector.
-pub struct Handle(pub(in crate::event_loop) Py<PyAny>);
+pub struct Handle(ManuallyDrop<Py<PyAny>>);
 
 impl Drop for Handle {
     #[inline]
@@ -94,10 +95,22 @@ impl Drop for Handle {
             }
         }
         self.track_if_shared();
+        // SAFETY: this reference goes, and is not used again. The GIL is held, as above: a `Py` would look
+        // that up first.
+        unsafe { ffi::Py_DECREF(this.cast()) };
     }
 }
 
 impl Handle {
+    /// The loop's reference to a handle.
+    ///
+    /// # Safety
+    /// `object` must be a handle.
+    #[inline]
+    pub(in crate::event_loop) unsafe fn of(object: Bound<'_, PyAny>) -> Self {
+        Self(ManuallyDrop::new(object.unbind()))
+    }
+
     /// Makes the handle an object of its own to the collector, unless only the loop has it.
     #[inline]
     pub fn track_if_shared(&self) {
@@ -138,7 +151,7 @@ impl Handle {
         // nullable pointer to an object is what `Option<Py>` is.
         unsafe {
             if ffi::PyObject_GC_IsTracked(object.cast()) != 0 {
-                return visit.call(&self.0);
+                return visit.call(&*self.0);
             }
             if ffi::Py_REFCNT(object.cast()) > 1 {
                 return Ok(());
@@ -171,7 +184,7 @@ impl Handle {
     }
 
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py))
+        Self(ManuallyDrop::new(self.0.clone_ref(py)))
     }
 
     pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -180,7 +193,7 @@ impl Handle {
 
     /// This reference, for Python.
     pub fn into_ptr(self) -> Object {
-        std::mem::ManuallyDrop::new(self).0.as_ptr()
+        ManuallyDrop::new(self).0.as_ptr()
     }
 
     pub fn is_cancelled(&self, _py: Python<'_>) -> bool {

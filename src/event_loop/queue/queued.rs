@@ -32,8 +32,46 @@ pub struct Queued {
     pub(in crate::event_loop) args: [Object; INLINE],
     /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue.
     pub(in crate::event_loop) handle: *mut HandleObject,
-    pub(in crate::event_loop) count: u8,
-    pub(in crate::event_loop) shared: bool,
+    pub(in crate::event_loop) shape: Shape,
+}
+
+/// How many arguments a call has, and whether others have its context, too.
+///
+/// It fills a word, and so do all fields of a call. A call is moved soon after it was written, word by
+/// word or in larger pieces, and a processor that reads what narrower writes have just made has to
+/// wait until they have left for its cache.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+pub enum Shape {
+    Own0,
+    Own1,
+    Own2,
+    Own3,
+    Shared0,
+    Shared1,
+    Shared2,
+    Shared3,
+}
+
+impl Shape {
+    const OWN: [Self; INLINE + 1] = [Self::Own0, Self::Own1, Self::Own2, Self::Own3];
+    const SHARED: [Self; INLINE + 1] = [Self::Shared0, Self::Shared1, Self::Shared2, Self::Shared3];
+
+    /// `count` is at most `INLINE`.
+    #[inline]
+    pub(in crate::event_loop) const fn of(count: usize, shared: bool) -> Self {
+        if shared { Self::SHARED[count] } else { Self::OWN[count] }
+    }
+
+    #[inline]
+    const fn count(self) -> usize {
+        self as usize % Self::OWN.len()
+    }
+
+    #[inline]
+    const fn is_shared(self) -> bool {
+        self as usize >= Self::OWN.len()
+    }
 }
 
 impl Queued {
@@ -55,13 +93,13 @@ impl Queued {
     /// Moves the call into the handle that it is tied to, if there is one. The call is left empty.
     #[inline]
     pub fn untie(&mut self, py: Python<'_>) -> Option<Handle> {
-        let handle = std::mem::replace(&mut self.handle, null_mut());
-        if handle.is_null() {
+        if self.handle.is_null() {
             return None;
         }
+        let handle = std::mem::replace(&mut self.handle, null_mut());
         // SAFETY: alive: a ticket that dies takes itself out of the queue, where this call is. In
         // a destructor, for the sake of weak references, the handle comes back to life by this.
-        let handle = unsafe { Handle(Bound::from_borrowed_ptr(py, handle.cast()).unbind()) };
+        let handle = unsafe { Handle::of(Bound::from_borrowed_ptr(py, handle.cast())) };
         self.fill(&handle);
         Some(handle)
     }
@@ -78,8 +116,8 @@ impl Queued {
             whole.callback = std::mem::replace(&mut self.callback, null_mut());
             whole.context = std::mem::replace(&mut self.context, null_mut());
             whole.inline = std::mem::replace(&mut self.args, [null_mut(); INLINE]);
-            whole.count = self.count;
-            whole.shared = self.shared;
+            whole.count = self.shape.count() as u8;
+            whole.shared = self.shape.is_shared();
         }
     }
 
@@ -88,7 +126,7 @@ impl Queued {
     pub(in crate::event_loop) fn is_context_entered(&self, py: Python<'_>) -> bool {
         // SAFETY: the call holds its context.
         let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
-        !self.shared && is_entered(&context)
+        !self.shape.is_shared() && is_entered(&context)
     }
 
     /// Calls the callback in its context; the error is whatever it raised.
@@ -98,7 +136,7 @@ impl Queued {
     pub fn call(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
         // SAFETY: the call holds its context.
         let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
-        if !self.shared {
+        if !self.shape.is_shared() {
             return match self.call_in(&context) {
                 // It could not be entered, so nothing was called.
                 Err(_) if !is_context(&context) => self.call_by_run(&context),
@@ -125,7 +163,7 @@ impl Queued {
                     ffi::PyObject_Vectorcall(
                         self.callback,
                         stack.as_ptr().add(1),
-                        self.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                        self.shape.count() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                         null_mut(),
                     ),
                 )?
@@ -140,16 +178,18 @@ impl Queued {
     fn call_by_run(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
         // SAFETY: what the call holds lives until it is dropped, which is after this.
         unsafe {
-            let args = object::owned(context.py(), tuple_of(&self.args[..self.count as usize]))?;
+            let args = object::owned(context.py(), tuple_of(&self.args[..self.shape.count()]))?;
             call_by_run(context, self.callback, &args.cast_into_unchecked())
         }
     }
 
     /// A reference to the handle, if it still exists.
     pub fn handle(&self, py: Python<'_>) -> Option<Handle> {
-        // SAFETY: alive while it is tied: one that dies takes itself out.
-        let handle = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.handle.cast()) };
-        handle.map(|handle| Handle(handle.unbind()))
+        // SAFETY: a handle, alive while it is tied: one that dies takes itself out.
+        unsafe {
+            let handle = Bound::from_borrowed_ptr_or_opt(py, self.handle.cast());
+            handle.map(|handle| Handle::of(handle))
+        }
     }
 
     #[inline]
@@ -190,7 +230,7 @@ impl Drop for Queued {
         // call any more.
         unsafe {
             ffi::Py_XDECREF(self.callback);
-            for arg in &self.args[..self.count as usize] {
+            for arg in &self.args[..self.shape.count()] {
                 ffi::Py_XDECREF(*arg);
             }
             ffi::Py_XDECREF(self.context);

@@ -118,21 +118,22 @@ impl Ready {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
-    /// Takes a call and ties it to its handle. It comes back if there is no memory for it.
+    /// Takes a call, made in its place, and ties it to its handle; whether there is memory for it.
     #[inline]
     pub(in crate::event_loop) fn push_call(
         &mut self,
         py: Python<'_>,
-        mut call: Queued,
         handle: &Handle,
-    ) -> Option<Queued> {
+        make: impl FnOnce() -> Queued,
+    ) -> bool {
         if !self.make_room() {
-            return Some(call);
+            return false;
         }
         let before = self.earlier.len() + self.entries.len();
+        let mut call = make();
         call.tie(py, handle, self.served + before as Ticket + 1);
         self.entries.push_back(Entry::Call(call));
-        None
+        true
     }
 
     /// Takes the first entry out. A call whose handle is still referred to becomes the handle's.

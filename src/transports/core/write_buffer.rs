@@ -162,7 +162,7 @@ impl Queue {
                 break;
             }
             passed -= length;
-            self.chunks.pop_front();
+            drop(self.chunks.pop_front().map(|chunk| chunk.into_bound(py)));
         }
         self.sent = passed;
     }

@@ -104,7 +104,8 @@ impl PySlot {
     }
 
     pub fn set(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
-        drop(self.replace(py, value));
+        // Bound, as all that are dropped often: a `Py` first looks up whether the thread has the GIL.
+        drop(self.replace(py, value).map(|value| value.into_bound(py)));
     }
 
     pub fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {

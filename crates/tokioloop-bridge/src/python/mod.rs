@@ -4,6 +4,7 @@
 //! ABI of CPython 3.10; what differs between versions is asked at run time.
 
 pub mod arguments;
+pub mod attachment;
 pub mod class;
 pub mod coroutine;
 pub mod definitions;

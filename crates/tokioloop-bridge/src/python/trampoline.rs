@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::finalizing;
+use super::{attachment, finalizing};
 
 /// Runs the body of a C-level function: errors are raised, a panic becomes a `RuntimeError`.
 ///
@@ -17,27 +17,32 @@ use super::finalizing;
 /// given and does not ask CPython: destructors call methods even while the interpreter exits, when
 /// `Python::attach` panics (and a panic here ends the process).
 #[inline]
-pub fn enter<R>(_held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
-    let attached = |py: Python<'_>| {
-        finalizing::guard();
-        // Raising an error may panic as well, because that makes its text, a Python string.
-        let raised = || match body(py) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                error.restore(py);
-                None
-            }
-        };
-        match catch_unwind(AssertUnwindSafe(raised)) {
-            Ok(value) => value.unwrap_or(failed),
-            Err(payload) => {
-                raise_panic(py, &*payload);
-                failed
-            }
+pub fn enter<R>(held: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+    if attachment::is_counted(held) {
+        return framed(held, failed, body);
+    }
+    // SAFETY: the GIL is held, as `held` proves, so there is an interpreter to attach to.
+    unsafe { Python::attach_unchecked(|py| framed(py, failed, body)) }
+}
+
+#[inline(always)]
+fn framed<R>(py: Python<'_>, failed: R, body: impl FnOnce(Python<'_>) -> PyResult<R>) -> R {
+    finalizing::guard();
+    // Raising an error may panic as well, because that makes its text, a Python string.
+    let raised = || match body(py) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            error.restore(py);
+            None
         }
     };
-    // SAFETY: the GIL is held, as `_held` proves, so there is an interpreter to attach to.
-    unsafe { Python::attach_unchecked(attached) }
+    match catch_unwind(AssertUnwindSafe(raised)) {
+        Ok(value) => value.unwrap_or(failed),
+        Err(payload) => {
+            raise_panic(py, &*payload);
+            failed
+        }
+    }
 }
 
 /// Runs the body of a destructor. An exception that is being raised is saved and restored around it;

@@ -1,0 +1,58 @@
+//! Threads of which PyO3 knows, for a while, that they hold the GIL.
+//!
+//! PyO3 counts, a thread, how often it was told that the thread holds the GIL. Where the count is 0 a
+//! [`Py`] that is dropped is not released at once, but when a thread next attaches. So each function
+//! that CPython calls has to raise the count and to lower it again, which looks up thread-local
+//! variables, four times. In a shared library that is dear: as much as the rest of a short method.
+//!
+//! A loop that runs is inside of a call of PyO3's all the time, and so the count of its thread is
+//! raised all the time, but for the moments in which it polls without the GIL. It says so here.
+//! The functions that Python code calls in that thread then leave the count as it is.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// The thread whose count is raised, or 0. Only threads that hold the GIL read or write it.
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+#[inline]
+fn this_thread() -> usize {
+    // SAFETY: no arguments; answers in any thread.
+    unsafe { ffi::PyThread_get_thread_ident() as usize }
+}
+
+/// Whether the count of this thread, which holds the GIL, is raised for certain.
+#[inline]
+pub(super) fn is_counted(_held: Python<'_>) -> bool {
+    COUNTED.load(Ordering::Relaxed) == this_thread()
+}
+
+/// From now on the count of this thread is raised, until `end`. For a thread that is inside of a function
+/// whose frame raises it, and that ends this before it leaves the function.
+///
+/// Other threads may take the place: then this one's functions raise the count themselves.
+#[inline]
+pub fn begin(_py: Python<'_>) {
+    COUNTED.store(this_thread(), Ordering::Relaxed);
+}
+
+/// Takes back what `begin` said, if it still stands.
+#[inline]
+pub fn end(py: Python<'_>) {
+    if is_counted(py) {
+        COUNTED.store(0, Ordering::Relaxed);
+    }
+}
+
+/// `Python::detach` with a closure in which Python code may come to run: PyO3's count is 0 meanwhile.
+pub fn detach<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
+    let counted = is_counted(py);
+    end(py);
+    let result = py.detach(f);
+    if counted {
+        begin(py);
+    }
+    result
+}
