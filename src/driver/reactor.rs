@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 pub(crate) use super::events::{Events, Key};
@@ -234,15 +234,6 @@ pub enum Direction {
     Write,
 }
 
-impl Direction {
-    const fn interest(self) -> Interest {
-        match self {
-            Self::Read => Interest::READABLE,
-            Self::Write => Interest::WRITABLE,
-        }
-    }
-}
-
 /// The descriptor's readiness after an attempt that succeeded.
 pub enum After {
     /// The next attempt may succeed at once.
@@ -273,50 +264,51 @@ impl Registration {
         direction: Direction,
         mut op: impl FnMut() -> io::Result<(R, After)>,
     ) -> io::Result<Option<R>> {
-        loop {
-            let mut last = None;
-            // What would block clears the readiness, and so does what leaves nothing.
-            let tried = self.io.try_io(direction.interest(), |_| match op() {
-                Ok((value, After::StillReady)) => Ok(value),
-                Ok((value, After::Drained)) => {
-                    last = Some(value);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                Err(error) => Err(error),
-            });
-            match tried {
-                Ok(value) => return Ok(Some(value)),
-                Err(_) if last.is_some() => return Ok(last),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            }
-            // Leaves the waker, unless there was an event meanwhile.
-            match self.poll_ready(direction) {
-                Poll::Pending => return Ok(None),
-                Poll::Ready(ready) => ready?.retain_ready(),
-            }
-        }
-    }
-
-    fn poll_ready(&self, direction: Direction) -> Poll<io::Result<AsyncFdReadyGuard<'_, Fd>>> {
         let mut context = Context::from_waker(&self.waker);
-        match direction {
-            Direction::Read => self.io.poll_read_ready(&mut context),
-            Direction::Write => self.io.poll_write_ready(&mut context),
+        loop {
+            let polled = match direction {
+                Direction::Read => self.io.poll_read_ready(&mut context),
+                Direction::Write => self.io.poll_write_ready(&mut context),
+            };
+            let mut ready = match polled {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(ready) => ready?,
+            };
+            match op() {
+                Ok((value, After::StillReady)) => {
+                    ready.retain_ready();
+                    return Ok(Some(value));
+                }
+                Ok((value, After::Drained)) => {
+                    ready.clear_ready();
+                    return Ok(Some(value));
+                }
+                // The next round finds the readiness cleared, and leaves the waker.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => ready.retain_ready(),
+                Err(error) => {
+                    ready.retain_ready();
+                    return Err(error);
+                }
+            }
         }
     }
 
     /// Has the key notified when the descriptor becomes ready. Returns whether it is ready already:
     /// then the key is not notified.
     pub fn arm(&self, direction: Direction) -> bool {
-        self.poll_ready(direction).is_ready()
+        let mut context = Context::from_waker(&self.waker);
+        match direction {
+            Direction::Read => self.io.poll_read_ready(&mut context).is_ready(),
+            Direction::Write => self.io.poll_write_ready(&mut context).is_ready(),
+        }
     }
 
     /// Clears the readiness to read, after a call made outside of `attempt` which left nothing to
     /// read. Unlike `blocked` it tries once: the readiness of a socket that is shut down stays.
     pub fn drained(&self) {
-        if let Poll::Ready(Ok(mut ready)) = self.poll_ready(Direction::Read) {
+        let mut context = Context::from_waker(&self.waker);
+        if let Poll::Ready(Ok(mut ready)) = self.io.poll_read_ready(&mut context) {
             ready.clear_ready();
         }
     }
@@ -329,8 +321,13 @@ impl Registration {
     /// Clears the readiness, after a call made outside of `attempt` which would have blocked, and
     /// arms.
     pub fn blocked(&self, direction: Direction) {
+        let mut context = Context::from_waker(&self.waker);
         loop {
-            match self.poll_ready(direction) {
+            let polled = match direction {
+                Direction::Read => self.io.poll_read_ready(&mut context),
+                Direction::Write => self.io.poll_write_ready(&mut context),
+            };
+            match polled {
                 Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
                 Poll::Pending | Poll::Ready(Err(_)) => return,
             }

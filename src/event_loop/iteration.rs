@@ -24,6 +24,9 @@ const CALLBACKS_PER_CLOCK: usize = 32;
 /// has an event: other threads may want the GIL, and the runtime may have timers of its own.
 const BETWEEN_POLLS: f64 = 40e-6;
 
+/// After this many timers in one batch it is looked at whether most of them are due.
+const MANY_TIMERS: usize = 64;
+
 /// When the driver is polled next, while more and more callbacks are ready.
 #[derive(Default)]
 struct Pace {
@@ -226,10 +229,15 @@ impl NativeLoop {
         self.timers.with(py, |timers| {
             self.ready.with(py, |ready| {
                 // Timers that there is no memory for stay for the next batch.
+                let mut taken = 0;
                 while ready.make_room()
                     && let Some(timer) = timers.pop_due(py, now)
                 {
                     ready.push(timer.into_entry());
+                    taken += 1;
+                    if taken == MANY_TIMERS {
+                        timers.sort_due(now);
+                    }
                 }
             });
         });

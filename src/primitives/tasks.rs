@@ -6,7 +6,6 @@
 use std::ptr::null_mut;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -65,7 +64,11 @@ fn read_options<'py>(
 ) -> PyResult<Option<Option<Bound<'py, PyDict>>>> {
     let mut options = None;
     for (name, value) in args.named() {
-        if !is_option(&name) {
+        // SAFETY: a `str`, as the names of keywords are, and static text.
+        let is = |known: &&std::ffi::CStr| unsafe {
+            ffi::PyUnicode_CompareWithASCIIString(name.as_ptr(), known.as_ptr()) == 0
+        };
+        if !OPTIONS.iter().any(is) {
             return Ok(None);
         }
         if !value.is_none() {
@@ -73,22 +76,6 @@ fn read_options<'py>(
         }
     }
     Ok(Some(options))
-}
-
-#[inline]
-fn is_option(name: &Bound<'_, PyAny>) -> bool {
-    let py = name.py();
-    // Nearly always CPython's own strings, which need no comparison of their texts.
-    let interned = [intern!(py, "eager_start"), intern!(py, "name"), intern!(py, "context")];
-    let is_new = |at: usize| at == 0 && !cfg!(Py_3_14) || at == 2 && !cfg!(Py_3_11);
-    if let Some(at) = interned.iter().position(|known| known.is(name)) {
-        return !is_new(at);
-    }
-    // SAFETY: a `str`, as the names of keywords are, and static text.
-    let is = |known: &&std::ffi::CStr| unsafe {
-        ffi::PyUnicode_CompareWithASCIIString(name.as_ptr(), known.as_ptr()) == 0
-    };
-    OPTIONS.iter().any(is)
 }
 
 /// A new C task on the loop, with further options.

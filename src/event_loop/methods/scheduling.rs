@@ -33,7 +33,9 @@ fn parse<'a, 'py>(
 ) -> PyResult<Scheduled<'a, 'py>> {
     let only_context = args.only_context();
     let (time, callback, rest, context) = match (time, args.positional) {
-        _ if args.has_keywords() && only_context.is_none() => return parse_named(method, time, args),
+        _ if args.has_keywords() && only_context.is_none() => {
+            return parse_named(method, time, args);
+        }
         (None, [callback, rest @ ..]) => (None, *callback, rest, only_context),
         (Some(_), [time, callback, rest @ ..]) => (Some(*time), *callback, rest, only_context),
         _ => return parse_named(method, time, args),

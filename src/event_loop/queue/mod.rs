@@ -9,8 +9,8 @@ mod ready;
 
 pub(crate) use handle::Handle;
 pub(super) use handle::{FREE, HandleObject, INLINE, Run, State, track};
-pub(super) use queued::call_by_run;
 pub(super) use queued::Shape;
+pub(super) use queued::call_by_run;
 pub(crate) use queued::{Queued, Ticket};
 pub(super) use ready::Ready;
 pub(crate) use ready::{Callback, Entry};

@@ -42,7 +42,7 @@ pub struct Queued {
 /// wait until they have left for its cache.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-pub enum Shape {
+pub(in crate::event_loop) enum Shape {
     Own0,
     Own1,
     Own2,
