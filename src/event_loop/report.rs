@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::queue::{Handle, Queued};
+use super::queue::{Entry, Handle, Queued};
 use super::{NativeLoop, ends_loop};
 use crate::ffi::errors::made;
 use crate::ffi::imports;
@@ -24,12 +24,24 @@ impl NativeLoop {
     pub(super) fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
         match call.call(py, &self.contexts) {
             Ok(()) => Ok(()),
-            Err(error) if ends_loop(py, &error) => Err(error),
-            Err(error) => {
-                let handle = call.into_handle(py, self).map_err(|_call| memory::exhausted())?;
-                self.callback_failed(py, &handle, error)
-            }
+            Err(error) => self.call_failed(py, Some(Entry::Call(call)), error),
         }
+    }
+
+    /// Reports the exception of a call that has run.
+    #[cold]
+    pub(super) fn call_failed(
+        &self,
+        py: Python<'_>,
+        call: Option<Entry>,
+        error: PyErr,
+    ) -> PyResult<()> {
+        let Some(Entry::Call(call)) = call else { return Err(error) };
+        if ends_loop(py, &error) {
+            return Err(error);
+        }
+        let handle = call.into_handle(py, self).map_err(|_call| memory::exhausted())?;
+        self.callback_failed(py, &handle, error)
     }
 
     /// Reports the exception of a callback, as asyncio's handles do.

@@ -22,11 +22,11 @@ impl NativeLoop {
         &self,
         py: Python<'_>,
         handle: &Handle,
-        make: impl FnOnce() -> Queued,
+        fill: impl FnOnce(&mut Queued),
     ) -> PyResult<()> {
         // Again: to make the handle may have run the collector, and a finalizer closed the loop.
         self.check_closed(py)?;
-        if !self.ready.with(py, |ready| ready.push_call(py, handle, make)) {
+        if !self.ready.with(py, |ready| ready.push_call(py, handle, fill)) {
             return Err(PyMemoryError::new_err(()));
         }
         if !self.state.in_run.get(py) {

@@ -1,7 +1,5 @@
 //! Handles are made: from the arguments of `call_soon` and its like, in recycled memory.
 
-use std::ptr::null_mut;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -191,12 +189,13 @@ impl Queued {
         let context = unsafe { Bound::from_owned_ptr(py, context) };
         // SAFETY: the handle was just made, of our layout.
         unsafe { (*handle.object()).thread_safe = thread_safe };
-        event_loop.push_call(py, &handle, || Self {
-            callback: call.callback.to_owned().into_ptr(),
-            context: context.into_ptr(),
-            args: held(call.args),
-            handle: null_mut(),
-            shape: Shape::of(call.args.len(), shared),
+        event_loop.push_call(py, &handle, |queued| {
+            queued.callback = call.callback.to_owned().into_ptr();
+            queued.context = context.into_ptr();
+            for (to, from) in queued.args.iter_mut().zip(call.args) {
+                *to = (*from).to_owned().into_ptr();
+            }
+            queued.shape = Shape::of(call.args.len(), shared);
         })?;
         Ok(handle)
     }
@@ -209,18 +208,6 @@ impl Queued {
         };
         self.fill(&handle);
         Ok(handle)
-    }
-}
-
-/// References to at most `INLINE` arguments.
-#[inline]
-fn held(args: &[Arg<'_, '_>]) -> [Object; INLINE] {
-    let hold = |arg: &Arg<'_, '_>| (**arg).clone().into_ptr();
-    match args {
-        [] => [null_mut(); INLINE],
-        [first] => [hold(first), null_mut(), null_mut()],
-        [first, second] => [hold(first), hold(second), null_mut()],
-        [first, second, third, ..] => [hold(first), hold(second), hold(third)],
     }
 }
 

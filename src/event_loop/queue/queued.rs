@@ -26,7 +26,7 @@ pub(crate) type Ticket = u64;
 
 /// A call that the ready queue owns.
 pub struct Queued {
-    /// Never null, save after `fill`.
+    /// Null only while a call is made, and after `fill`.
     pub(in crate::event_loop) callback: Object,
     pub(in crate::event_loop) context: Object,
     pub(in crate::event_loop) args: [Object; INLINE],
@@ -37,9 +37,8 @@ pub struct Queued {
 
 /// How many arguments a call has, and whether others have its context, too.
 ///
-/// It fills a word, and so do all fields of a call. A call is moved soon after it was written, word by
-/// word or in larger pieces, and a processor that reads what narrower writes have just made has to
-/// wait until they have left for its cache.
+/// It fills a word, as all fields of a call do. A call is moved in pieces of a word and more, and a
+/// processor that reads what narrower writes have just made has to wait until those are in its cache.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub(in crate::event_loop) enum Shape {
@@ -75,6 +74,15 @@ impl Shape {
 }
 
 impl Queued {
+    /// A call of nothing, to be filled.
+    pub(in crate::event_loop) const EMPTY: Self = Self {
+        callback: null_mut(),
+        context: null_mut(),
+        args: [null_mut(); INLINE],
+        handle: null_mut(),
+        shape: Shape::Own0,
+    };
+
     /// As many arguments as a place has room for.
     pub const MOST_ARGUMENTS: usize = INLINE;
 

@@ -118,36 +118,49 @@ impl Ready {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
-    /// Takes a call, made in its place, and ties it to its handle; whether there is memory for it.
+    /// Takes a call, which `fill` writes in its place, and ties it to its handle; whether there is memory
+    /// for it.
     #[inline]
     pub(in crate::event_loop) fn push_call(
         &mut self,
         py: Python<'_>,
         handle: &Handle,
-        make: impl FnOnce() -> Queued,
+        fill: impl FnOnce(&mut Queued),
     ) -> bool {
         if !self.make_room() {
             return false;
         }
         let before = self.earlier.len() + self.entries.len();
-        let mut call = make();
-        call.tie(py, handle, self.served + before as Ticket + 1);
-        self.entries.push_back(Entry::Call(call));
+        self.entries.push_back(Entry::Call(Queued::EMPTY));
+        if let Some(Entry::Call(call)) = self.entries.back_mut() {
+            fill(call);
+            call.tie(py, handle, self.served + before as Ticket + 1);
+        }
         true
     }
 
     /// Takes the first entry out. A call whose handle is still referred to becomes the handle's.
     #[inline]
     pub(in crate::event_loop) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
+        if self.released() > 0 || !self.earlier.is_empty() {
+            return self.pop_earlier(py);
+        }
+        settle(py, self.entries.front_mut()?);
+        self.served += 1;
+        self.entries.pop_front()
+    }
+
+    /// The first entry of those that are not in the queue itself.
+    #[cold]
+    fn pop_earlier(&mut self, py: Python<'_>) -> Option<Entry> {
         if self.released() > 0 {
             self.retaken += 1;
             return self.aside.pop_front();
         }
-        let first = if self.earlier.is_empty() { &mut self.entries } else { &mut self.earlier };
-        settle(py, first.front_mut()?);
+        settle(py, self.earlier.front_mut()?);
         self.served += 1;
-        let entry = first.pop_front();
-        if self.earlier.is_empty() && self.earlier.capacity() > 0 {
+        let entry = self.earlier.pop_front();
+        if self.earlier.is_empty() {
             self.earlier = VecDeque::new();
         }
         entry
