@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use super::handle::{Handle, HandleObject, INLINE, State, track};
 use crate::ffi::contexts::{Contexts, is_context, is_entered, within};
@@ -143,7 +143,7 @@ impl Queued {
     #[inline]
     pub fn call(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
         // SAFETY: the call holds its context.
-        let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
+        let context = unsafe { Borrowed::from_ptr(py, self.context) };
         if !self.shape.is_shared() {
             return match self.call_in(&context) {
                 // It could not be entered, so nothing was called.
@@ -152,9 +152,11 @@ impl Queued {
             };
         }
         let copy = contexts.lend(py, &context)?;
-        let result = self.call_in(&copy);
+        if let Err(error) = self.call_in(&copy) {
+            return Err(failed_in(contexts, &context, copy, error));
+        }
         drop(contexts.take_back(&context, copy));
-        result
+        Ok(())
     }
 
     #[inline]
@@ -244,6 +246,18 @@ impl Drop for Queued {
             ffi::Py_XDECREF(self.context);
         }
     }
+}
+
+/// Apart, so that nothing is moved of a result without an error.
+#[cold]
+fn failed_in<'py>(
+    contexts: &Contexts,
+    context: &Bound<'py, PyAny>,
+    copy: Bound<'py, PyAny>,
+    error: PyErr,
+) -> PyErr {
+    drop(contexts.take_back(context, copy));
+    error
 }
 
 /// Has an object of the program's, passed for a context, call the callback: asyncio asks no more of
