@@ -8,14 +8,14 @@
 //! | file | what |
 //! |---|---|
 //! | `queue/` | handles' memory, calls, the ready queue |
-//! | `timers/` | the heap of timers, the clock, the alarm |
+//! | `timers/` | the timers by deadline, the clock, the alarm |
 //! | `sources` | the table of what is registered with the reactor |
 //! | `descriptors/` | the table of descriptors that the user owns |
 //! | `wake_targets` | Python objects that wakers of Rust futures call, from any thread |
 //! | `overrides`, `wakeups`, `backpressure`, `flush`, `scratch` | the loop's other parts |
 //! | `native_loop` | the class: what a loop is made of |
 //! | `reference` | references to loops that prove what they are |
-//! | `scheduling` | into the ready queue and into the heap |
+//! | `scheduling` | into the ready queue and among the timers |
 //! | `waking` | Rust futures that wake the loop |
 //! | `handles/` | handles are made, called and cancelled; their Python types |
 //! | `report` | callbacks are run, and their errors reported |

@@ -134,6 +134,12 @@ impl NativeLoop {
         // Asked for each time: a callback may have forked, and this be the child.
         let reactor = self.reactor(py)?;
         // The GIL is held through a whole iteration and released only here.
-        Ok(attachment::detach(py, || call(&reactor)))
+        attachment::end(py);
+        let result = py.detach(|| call(&reactor));
+        // Any thread may call `_run_once`, outside of a run as well.
+        if self.state.in_run.get(py) && self.runs_in_this_thread(py) {
+            attachment::begin(py);
+        }
+        Ok(result)
     }
 }

@@ -209,6 +209,69 @@ def test_cancelling_most_of_many_timers_leaves_the_rest_in_order(loop):
     assert order == list(range(0, 5000, 10))
 
 
+def deadlines_in_steps(generator, count):
+    """Rising for a while, then back: as of a program with a few time-outs."""
+    return [generator.choice([0.0, 0.25, 0.5]) + index / count for index in range(count)]
+
+
+ORDERS = {
+    "rising": lambda generator, count: sorted(generator.random() for _ in range(count)),
+    "falling": lambda generator, count: sorted(
+        (generator.random() for _ in range(count)), reverse=True
+    ),
+    "random": lambda generator, count: [generator.random() for _ in range(count)],
+    "few": lambda generator, count: [generator.randrange(5) / 5 for _ in range(count)],
+    "in steps": deadlines_in_steps,
+}
+
+
+@pytest.mark.parametrize("far", [0, 200, 20_000], ids="{} later ones".format)
+@pytest.mark.parametrize("count", [100, 5000])
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_is_due_at_once_fires_by_deadline_and_then_by_age(loop, order, count, far):
+    """However many are due of however many, and in whatever order they were set and cancelled."""
+    generator = random.Random(count + far)
+    past = loop.time() - 2
+    fired, wanted, others = [], [], []
+    late = [generator.random() for _ in range(far)]
+    deadlines = ORDERS[order](generator, count)
+    for number, deadline in enumerate(deadlines):
+        if far > number * 4:
+            others += [
+                loop.call_at(past + 3600 + each, fired.append, -1) for each in late[number::count]
+            ]
+        when = past + deadline
+        timer = loop.call_at(when, fired.append, number)
+        if generator.random() < 0.2:
+            timer.cancel()
+        else:
+            wanted.append((when, number))
+    others += [loop.call_at(past + 3600, fired.append, -1) for _ in range(far)]
+    run_until(loop, lambda: fired)
+    assert fired == [number for _, number in sorted(wanted)]
+    for timer in others:
+        timer.cancel()
+    run_until(loop, lambda: True)
+    assert len(fired) == len(wanted)
+
+
+def test_timers_set_by_those_of_a_crowd_fire_in_the_next_iteration(loop):
+    past = loop.time() - 1
+    fired = []
+
+    def fire(number):
+        fired.append(number)
+        if number % 2 == 0:
+            loop.call_at(past - number, fired.append, -number)
+
+    numbers = list(range(1, 3001))
+    random.Random(1).shuffle(numbers)
+    for number in numbers:
+        loop.call_at(past + number / 1e4, fire, number)
+    run_until(loop, lambda: len(fired) == 4500)
+    assert fired == sorted(numbers) + sorted(range(-3000, 0, 2))
+
+
 def test_a_timer_nearer_than_all_others_is_not_held_up_by_them(loop):
     start = time.monotonic()
     far = [loop.call_later(3600 + i, print) for i in range(100)]

@@ -30,7 +30,8 @@ pub(super) fn is_counted(_held: Python<'_>) -> bool {
 }
 
 /// From now on the count of this thread is raised, until `end`. For a thread that is inside of a function
-/// whose frame raises it, and that ends this before it leaves the function.
+/// whose frame raises it, and that ends this before it leaves the function, and before it releases the
+/// GIL through PyO3 for code that may come to run Python code.
 ///
 /// Other threads may take the place: then this one's functions raise the count themselves.
 #[inline]
@@ -44,15 +45,4 @@ pub fn end(py: Python<'_>) {
     if is_counted(py) {
         COUNTED.store(0, Ordering::Relaxed);
     }
-}
-
-/// `Python::detach` with a closure in which Python code may come to run: PyO3's count is 0 meanwhile.
-pub fn detach<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
-    let counted = is_counted(py);
-    end(py);
-    let result = py.detach(f);
-    if counted {
-        begin(py);
-    }
-    result
 }
