@@ -175,6 +175,9 @@ def _replace_current_task(
 ) -> asyncio.Task[Any] | None:
     """Make another task, or none, the one that runs on a loop. Return the one before."""
     if sys.version_info >= (3, 12):
+        if task is None and tasks.current_task(loop) is None:
+            # CPython 3.12.1 raises KeyError for none in the place of none.
+            return None
         return tasks._swap_current_task(loop, task)
     current: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = vars(tasks)["_current_tasks"]
     before = current.pop(loop, None)
