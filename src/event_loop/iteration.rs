@@ -133,8 +133,10 @@ impl NativeLoop {
             // of the time that it takes to run it.
             match next {
                 Some(Entry::Call(ref call)) if !instrumented && !self.is_debug(py) => {
-                    if let Err(error) = call.call(py, &self.contexts) {
-                        self.call_failed(py, next, error)?;
+                    if let Err(error) = call.call(py, &self.contexts)
+                        && let Some(Entry::Call(call)) = next
+                    {
+                        self.call_failed(py, call, error)?;
                     }
                 }
                 Some(entry) if instrumented => self.run_instrumented(py, entry)?,

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::queue::{Entry, Handle, Queued};
+use super::queue::{Handle, Queued};
 use super::{NativeLoop, ends_loop};
 use crate::ffi::errors::made;
 use crate::ffi::imports;
@@ -24,19 +24,13 @@ impl NativeLoop {
     pub(super) fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
         match call.call(py, &self.contexts) {
             Ok(()) => Ok(()),
-            Err(error) => self.call_failed(py, Some(Entry::Call(call)), error),
+            Err(error) => self.call_failed(py, call, error),
         }
     }
 
     /// Reports the exception of a call that has run.
     #[cold]
-    pub(super) fn call_failed(
-        &self,
-        py: Python<'_>,
-        call: Option<Entry>,
-        error: PyErr,
-    ) -> PyResult<()> {
-        let Some(Entry::Call(call)) = call else { return Err(error) };
+    pub(super) fn call_failed(&self, py: Python<'_>, call: Queued, error: PyErr) -> PyResult<()> {
         if ends_loop(py, &error) {
             return Err(error);
         }

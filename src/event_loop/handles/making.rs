@@ -178,6 +178,7 @@ impl Queued {
         call: &Call<'_, '_>,
         thread_safe: bool,
     ) -> PyResult<Handle> {
+        debug_assert!(call.args.len() <= INLINE);
         let types = types(py)?;
         let (class, thread_safe) = match &types.thread_safe {
             Some(class) if thread_safe => (class, true),

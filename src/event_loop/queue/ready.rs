@@ -118,8 +118,8 @@ impl Ready {
         self.entries.len() < self.entries.capacity() || self.entries.try_reserve(1).is_ok()
     }
 
-    /// Takes a call, which `fill` writes in its place, and ties it to its handle; whether there is memory
-    /// for it.
+    /// Takes a call, which `fill` writes in its place without running Python code, and ties it to its
+    /// handle; whether there is memory for it.
     #[inline]
     pub(in crate::event_loop) fn push_call(
         &mut self,

@@ -26,7 +26,9 @@ fn this_thread() -> usize {
 /// Whether the count of this thread, which holds the GIL, is raised for certain.
 #[inline]
 pub(super) fn is_counted(_held: Python<'_>) -> bool {
-    COUNTED.load(Ordering::Relaxed) == this_thread()
+    // Where no loop runs, as in an extension without one, the thread need not be asked for.
+    let counted = COUNTED.load(Ordering::Relaxed);
+    counted != 0 && counted == this_thread()
 }
 
 /// From now on the count of this thread is raised, until `end`. For a thread that is inside of a function
