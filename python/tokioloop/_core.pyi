@@ -420,6 +420,29 @@ class NativeLoop:
     def _own_fd(self, transport: object) -> bool:
         """Undo ``_disown_fd``. Return False if ``transport`` is not a native one."""
 
+    def _connect(self, host: object, port: object) -> ConnectionAttempt | None:
+        """Begin to connect to a TCP server.
+
+        Return None where asyncio has to do it, with a socket object: the address is no plain
+        literal, or the program has replaced methods of sockets or watches them by an audit hook.
+
+        Raises ``OSError`` if the attempt fails at once, ``RuntimeError`` if the loop is closed.
+        """
+
+    def _connected_transport(
+        self,
+        attempt: ConnectionAttempt,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any],
+    ) -> SocketTransport:
+        """Make a transport over the socket that an attempt has connected.
+
+        It schedules ``connection_made``, after which ``waiter`` is done.
+
+        Raises ``ConnectionAbortedError`` if the attempt was closed, ``ValueError`` if it is another
+        loop's, ``RuntimeError`` if the loop is closed.
+        """
+
     def _stream_transport(
         self,
         sock: socket.socket,
@@ -1310,6 +1333,16 @@ class WritePipeTransport(transports._FlowControlMixin):
         """Called when the descriptor is writable."""
 
 @final
+class ConnectionAttempt:
+    """An attempt to connect to a TCP server."""
+
+    @property
+    def future(self) -> asyncio.Future[None] | None:
+        """The future that ends with the attempt; ``None`` if there is nothing to wait for."""
+
+    def close(self) -> None:
+        """Give the attempt up. Does nothing once a transport has the socket."""
+
 class Clients:
     """The connections of an ``asyncio.Server``, in the place of its ``_clients``."""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 # The core calls the last three by name. They are loaded now, because a process that has no
 # descriptors left could not load them when it has an error to report.
 from . import _core, debug_mode, error_reports, servers  # noqa: F401
-from .connections import Connections
+from .connections import Connections, loop_methods
 from .coroutines import as_coroutine_function
 from .processes import ProcessHandling, ProcessTransport
 from .registry import NativeSelector, TransportMap
@@ -267,6 +267,8 @@ class Loop(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
 
+
+Loop._own_methods = loop_methods(Loop)
 
 for _name in ("sock_recv", "sock_recv_into", "sock_sendall", "sock_connect"):
     _original = getattr(asyncio.SelectorEventLoop, _name)

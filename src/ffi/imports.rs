@@ -127,19 +127,24 @@ pub(crate) fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     CACHE.import(py, "warnings", "warn")
 }
 
-/// `sys.audit`.
-pub(crate) fn audit(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CACHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CACHE.import(py, "sys", "audit")
-}
-
 /// Whether `socket.socket` still has CPython's own methods, which the core bypasses, and not those of
 /// a tool that forbids connections in tests, counts bytes or records them.
 pub(crate) fn sockets_are_unpatched(py: Python<'_>) -> PyResult<bool> {
     /// The class's version tag, which CPython renews with each change of the class, and the answer
     /// for that version.
     static SEEN: GilFlag<(u32, bool)> = GilFlag::new((0, false));
-    const METHODS: [&str; 6] = ["connect", "fileno", "getsockopt", "recv", "recv_into", "send"];
+    const METHODS: [&str; 10] = [
+        "connect",
+        "fileno",
+        "getpeername",
+        "getsockopt",
+        "recv",
+        "recv_into",
+        "send",
+        "sendmsg",
+        "setblocking",
+        "setsockopt",
+    ];
     let class = socket_class(py)?;
     // SAFETY: a type object; the GIL is held.
     let version = || unsafe { (*class.as_type_ptr()).tp_version_tag } as u32;

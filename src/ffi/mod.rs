@@ -4,6 +4,7 @@
 //! Knows nothing of event loops. The rest of the crate uses Python through PyO3.
 
 pub(crate) mod arguments;
+pub(crate) mod audit;
 pub(crate) mod class_cache;
 pub(crate) mod contexts;
 pub(crate) mod coroutine;

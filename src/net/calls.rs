@@ -14,9 +14,9 @@ use crate::driver::reactor::Direction;
 use crate::driver::sys::address::SockAddr;
 use crate::driver::sys::{self, Connecting};
 use crate::event_loop::NativeLoop;
+use crate::ffi::audit;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, PySlot};
-use crate::ffi::imports;
 use crate::ffi::socket_fd;
 
 /// Which of the loop's methods.
@@ -158,7 +158,7 @@ impl SocketCall {
             return Ok(None);
         };
         // As the method of Python's socket that is not called here.
-        imports::audit(py)?.call1((pyo3::intern!(py, "socket.connect"), socket, address))?;
+        audit::event(c"socket.connect", socket, &address)?;
         self.progress.with(py, |progress| *progress = Progress::Connecting);
         // (On the same machine the connection is usually there at once.)
         match sys::socket::connect(socket_fd::now(socket)?, &to) {

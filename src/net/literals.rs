@@ -3,7 +3,7 @@
 //! Only the plain forms are answered here: a dotted quad or an IPv6 address as libc would print it,
 //! a known type of socket or none, no flag that changes the answer. The rest is left to libc.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -52,6 +52,15 @@ fn constants(py: Python<'_>) -> PyResult<&SocketConstants> {
 
 /// Flags that do not change what a literal resolves to.
 const HARMLESS: i32 = libc::AI_PASSIVE | libc::AI_NUMERICHOST | libc::AI_NUMERICSERV;
+
+/// The address of a stream socket, as asyncio's `create_connection` reads a literal host and a port.
+/// `None`: leave it to asyncio.
+pub(super) fn stream_address(
+    host: &Bound<'_, PyAny>,
+    port: &Bound<'_, PyAny>,
+) -> Option<SocketAddr> {
+    Some(SocketAddr::new(literal(host)?, port_number(port)?))
+}
 
 fn port_number(port: &Bound<'_, PyAny>) -> Option<u16> {
     if port.is_none() {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `operation` | a `sock_*` call as a coroutine, and how it waits |
 //! | `calls` | the attempts of such a call, and its progress |
+//! | `attempt` | the making of a connection to a literal address |
 //! | `address` | addresses, between the kernel's form and Python's |
 //! | `literals` | `getaddrinfo` of numeric hosts, without a thread |
 //! | `buffer` | the buffers of Python objects |
@@ -13,6 +14,7 @@
 //! own, over this loop's `_add_reader` and `_add_writer`.
 
 pub(crate) mod address;
+mod attempt;
 mod buffer;
 mod calls;
 mod literals;
@@ -23,6 +25,7 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+pub(crate) use attempt::{ConnectionAttempt, Registered};
 pub(crate) use buffer::Buffer;
 
 use crate::event_loop::NativeLoop;
@@ -145,6 +148,7 @@ const METHODS: [(&CStr, ffi::vectorcallfunc, &CStr); 4] = [
 /// Adds the methods to the loop's class, and the rest to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operation::register(module)?;
+    module.add_class::<ConnectionAttempt>()?;
     module.add_function(wrap_pyfunction!(literals::literal_addrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(literals::looks_numeric, module)?)?;
     let class = module.py().get_type::<NativeLoop>();

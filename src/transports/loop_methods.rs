@@ -10,7 +10,7 @@ use super::pipes::{self, PipeConfig, ReadPipe, WritePipe};
 use super::sockets::lifecycle::{Socket, SocketConfig};
 use super::{datagram, stream, tls};
 use crate::event_loop::NativeLoop;
-use crate::net::address;
+use crate::net::{ConnectionAttempt, address};
 
 #[pymethods]
 impl NativeLoop {
@@ -41,6 +41,29 @@ impl NativeLoop {
                 },
                 server,
                 peername: address::remote(py, fd),
+            },
+        )
+    }
+
+    /// A transport over the socket that an attempt has connected; `connection_made` is scheduled.
+    fn _connected_transport<'py>(
+        slf: &Bound<'py, Self>,
+        attempt: &Bound<'py, ConnectionAttempt>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = Self::entered(slf);
+        stream::new(
+            py,
+            this,
+            stream::StreamConfig {
+                socket: SocketConfig {
+                    socket: Socket::Connected(attempt.clone()),
+                    core: CoreConfig { protocol, waiter: Some(waiter), extra: None },
+                },
+                server: None,
+                peername: attempt.get().remote(py),
             },
         )
     }

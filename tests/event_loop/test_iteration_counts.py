@@ -190,6 +190,30 @@ async def native_draining(stack):
         yield count
 
 
+async def connecting(stack):
+    loop = asyncio.get_running_loop()
+    listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    for _ in range(REPEATED):
+        ended = []
+        task = asyncio.create_task(loop.create_connection(Notes, *listening.getsockname()))
+        task.add_done_callback(ended.append)
+        yield await iterations(ended)
+        transport, protocol = task.result()
+        yield tuple(protocol.events)
+        transport.abort()
+        await iterations(protocol.events)
+
+
+async def refused_connecting(stack):
+    loop, ended = asyncio.get_running_loop(), []
+    bound = stack.enter_context(socket.socket())
+    bound.bind(("127.0.0.1", 0))
+    for _ in range(REPEATED):
+        task = asyncio.create_task(loop.create_connection(Notes, *bound.getsockname()))
+        task.add_done_callback(lambda done: ended.append(done.exception()))
+        yield await iterations(ended)
+
+
 async def accept(stack):
     loop, protocol = asyncio.get_running_loop(), Notes()
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
@@ -292,6 +316,8 @@ CASES = (
     native_stream_reader,
     draining,
     native_draining,
+    connecting,
+    refused_connecting,
     accept,
     datagram,
     timer_between_datagrams,

@@ -97,6 +97,7 @@
 //!
 //! ## `socket`
 //!
+//! * `open_stream(family) -> io::Result<OwnedFd>`: a TCP socket that is not connected.
 //! * `accept(fd) -> io::Result<(OwnedFd, SockAddr)>`: a connection and its peer. Never blocks if
 //!   the listening socket does not. `ECONNABORTED`: that connection is gone, others may wait.
 //!   `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: it goes on to wait.

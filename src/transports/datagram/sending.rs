@@ -1,7 +1,6 @@
 //! From `sendto` to the socket: at once, so that errors are the caller's. Datagrams that the kernel
 //! does not take wait in the buffer for the socket to become writable.
 
-use std::ffi::{c_char, c_int};
 use std::io;
 
 use pyo3::exceptions::{
@@ -16,9 +15,9 @@ use crate::driver::sys;
 use crate::event_loop::ends_loop;
 use crate::event_loop::handles::{Call, Handle};
 use crate::event_loop::watching;
+use crate::ffi::audit;
 use crate::ffi::errors::os_error;
 use crate::ffi::memory;
-use crate::ffi::object;
 use crate::net::Buffer;
 use crate::net::address::parse;
 use crate::transports::core::Lifecycle;
@@ -26,11 +25,6 @@ use crate::transports::core::flow_control::{pause_if_full, resume_if_drained};
 use crate::transports::core::lifecycle::lose_now;
 use crate::transports::core::report;
 use crate::transports::core::write_buffer::is_bytes_like;
-
-unsafe extern "C" {
-    /// Of CPython's API, and not of PyO3's.
-    fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
-}
 
 /// The outcome of sending a datagram.
 enum Sent {
@@ -128,22 +122,12 @@ impl Datagram {
         }
     }
 
-    /// Raises the audit event of the socket's method, which is not called here. Without an audit hook
-    /// CPython only looks at a pointer.
+    /// Raises the audit event of the socket's method, which is not called here.
     fn audit(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(socket) = self.file.socket(py) else {
-            return Ok(());
-        };
-        // SAFETY: the format asks for two objects, which live through the call; the GIL is held.
-        let result = unsafe {
-            PySys_Audit(
-                c"socket.sendto".as_ptr(),
-                c"OO".as_ptr(),
-                socket.as_ptr(),
-                address.as_ptr(),
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(object::fetch(py)) }
+        match self.file.socket(py) {
+            Some(socket) => audit::event(c"socket.sendto", &socket, address),
+            None => Ok(()),
+        }
     }
 
     /// One datagram to an address, or to the socket's peer.

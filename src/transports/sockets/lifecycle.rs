@@ -15,6 +15,7 @@ use crate::event_loop::{Source, SourceVTable, deregister};
 use crate::ffi::contexts::{Ground, Scope};
 use crate::ffi::errors::os_error;
 use crate::ffi::socket_fd::Descriptor;
+use crate::net::{ConnectionAttempt, Registered};
 use crate::transports::core::Lifecycle;
 use crate::transports::core::class::{self, Transport};
 use crate::transports::core::flow_control::{BufferLimits, Reading, Writing};
@@ -36,6 +37,8 @@ pub(crate) enum ForcedBy {
 pub(crate) enum Socket<'py> {
     /// A descriptor that nothing else refers to: dropped, it is closed.
     Bare(OwnedFd),
+    /// The descriptor of an attempt that has connected it, with the attempt's place in the loop's table.
+    Connected(Bound<'py, ConnectionAttempt>),
     /// The program's socket object, and its descriptor.
     Object(Bound<'py, PyAny>, RawFd),
 }
@@ -213,13 +216,23 @@ pub(crate) fn make<'py, T: SocketTransport>(
     let context = Ground::current(py, event_loop.contexts(), T::CONTEXT_SCOPE)?;
     // A bare one is held until the transport exists: where that fails it is closed here, and only
     // here.
+    let mut registered = None;
     let (file, bare) = match config.socket {
         Socket::Bare(fd) => (Descriptor::bare(fd.as_raw_fd()), Some(fd)),
+        Socket::Connected(attempt) => {
+            let Registered { registration, descriptor, key } =
+                ConnectionAttempt::take(&attempt, event_loop)?;
+            registered = Some((key, registration));
+            (Descriptor::bare(descriptor.as_raw_fd()), Some(descriptor))
+        }
         Socket::Object(object, fd) => (Descriptor::of(&object, fd)?, None),
     };
     let fd = file.number();
     // A place in the table first: the transport knows its key from birth.
-    let key = event_loop.sources().with(py, |sources| sources.insert(Source::Alarm));
+    let (key, registration) = match registered {
+        Some((key, registration)) => (key, Some(registration)),
+        None => (event_loop.sources().with(py, |sources| sources.insert(Source::Alarm)), None),
+    };
     let made = class::allocate(
         py,
         build(SocketCore {
@@ -227,7 +240,7 @@ pub(crate) fn make<'py, T: SocketTransport>(
             file,
             key,
             limits: BufferLimits::default(),
-            registration: None.into(),
+            registration: registration.into(),
             delivering: false.into(),
         }),
     );

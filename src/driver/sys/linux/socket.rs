@@ -12,6 +12,12 @@ use super::{check, owned};
 /// `SO_SELECT_ERR_QUEUE` of `asm-generic/socket.h`, which `libc` leaves out.
 const SELECT_ERR_QUEUE: c_int = 45;
 
+pub(crate) fn open_stream(family: c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; a new descriptor or an error.
+    unsafe { owned(libc::socket(family, kind, libc::IPPROTO_TCP)) }
+}
+
 pub(crate) fn accept(fd: RawFd) -> io::Result<(OwnedFd, SockAddr)> {
     let mut peer = SockAddr::new();
     let (address, length) = peer.as_mut_ptrs();
