@@ -71,6 +71,7 @@ class _Separator(ReadableBuffer, Sized, Protocol):
 __all__ = [
     "AsyncGenerators",
     "Clients",
+    "ConnectionAttempt",
     "DatagramTransport",
     "Handle",
     "Listener",
@@ -1343,6 +1344,7 @@ class ConnectionAttempt:
     def close(self) -> None:
         """Give the attempt up. Does nothing once a transport has the socket."""
 
+@final
 class Clients:
     """The connections of an ``asyncio.Server``, in the place of its ``_clients``."""
 
