@@ -152,7 +152,7 @@ impl NativeLoop {
         if self.sources.with(py, |sources| sources.has_objects()) {
             // A callback may have forked. In the child this makes the child's own reactor.
             let reactor = self.reactor(py)?;
-            if reactor.has_events() {
+            if self.wakeups.expects_events(py, &reactor) {
                 if shared {
                     return Ok(Found::MoreToPoll);
                 }

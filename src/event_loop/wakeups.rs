@@ -7,6 +7,12 @@ use pyo3::prelude::*;
 use crate::driver::reactor::{Key, Patience, PollMode, Reactor};
 use crate::ffi::gil::{GilCell, GilFlag};
 
+/// After so many looks in a row that found events the next ones are expected to.
+const SURE: u8 = 3;
+
+/// So many of those, before the reactor is asked again.
+const UNASKED: u8 = 3;
+
 pub(super) struct Wakeups {
     /// Made at first need, and made anew in a forked child.
     reactor: GilCell<Option<Arc<Reactor>>>,
@@ -16,6 +22,8 @@ pub(super) struct Wakeups {
     answered: GilFlag<bool>,
     /// Rust futures use the runtime: it may have tasks and timers, which no descriptor shows.
     runtime_is_shared: GilFlag<bool>,
+    /// How many looks in a row found events.
+    found: GilFlag<u8>,
     /// Room for the keys of events, kept from poll to poll.
     fired: GilCell<Vec<Key>>,
 }
@@ -27,6 +35,7 @@ impl Wakeups {
             idle: GilFlag::new(false),
             answered: GilFlag::new(false),
             runtime_is_shared: GilFlag::new(false),
+            found: GilFlag::new(0),
             fired: GilCell::new(Vec::new()),
         }
     }
@@ -42,6 +51,23 @@ impl Wakeups {
 
     pub(super) fn runtime_is_shared(&self, py: Python<'_>) -> bool {
         self.runtime_is_shared.get(py)
+    }
+
+    /// Whether polling the driver is likely to collect something. Where the last looks all did the reactor
+    /// is not asked before some of the next, which saves a busy server a system call.
+    pub(super) fn expects_events(&self, py: Python<'_>, reactor: &Reactor) -> bool {
+        let found = self.found.get(py);
+        let asks = !(SURE..SURE + UNASKED).contains(&found);
+        let expected = !asks || reactor.has_events();
+        self.found.set(
+            py,
+            match expected {
+                true if found == SURE + UNASKED => SURE,
+                true => found + 1,
+                false => 0,
+            },
+        );
+        expected
     }
 
     pub(super) fn fall_asleep(&self, py: Python<'_>) {

@@ -11,8 +11,8 @@ use pyo3::types::PyBytes;
 use super::Datagram;
 use crate::driver::reactor::Direction;
 use crate::driver::sys::address::SockAddr;
+use crate::driver::sys::clock::monotonic_nanos;
 use crate::driver::sys::datagram::{AT_ONCE, Batch};
-use crate::event_loop::timers::alarm::monotonic;
 use crate::event_loop::{Entry, NativeLoop};
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::GilCell;
@@ -28,9 +28,9 @@ pub(super) const LARGEST: usize = 256 * 1024;
 /// none, before the reactor is polled.
 const BUSY: usize = 4;
 
-/// Seconds for which one datagram follows the other before timers and other descriptors are polled,
+/// Nanoseconds for which one datagram follows the other before timers and other descriptors are polled,
 /// however many came with one system call.
-const LONGEST: f64 = 40e-6;
+const LONGEST: i64 = 40_000;
 
 /// The distance between datagrams: not a power of two, which would put them all into the same few
 /// sets of the processor's caches. (Only pages that were received into take up memory.)
@@ -68,7 +68,7 @@ pub(super) unsafe fn ready(
 
 impl Datagram {
     fn read(&self, py: Python<'_>, native: &NativeLoop) -> PyResult<()> {
-        let until = if self.inbox.borrow().is_empty() { 0.0 } else { monotonic() + LONGEST };
+        let until = if self.inbox.borrow().is_empty() { 0 } else { monotonic_nanos() + LONGEST };
         loop {
             // Apart from the match: the borrow must end before the protocol is called.
             let waiting = self.inbox.borrow_mut().pop_front();
@@ -76,7 +76,7 @@ impl Datagram {
                 break;
             };
             self.deliver(py, native, data.into_bound(py), &from)?;
-            if !self.goes_on(py, native) || monotonic() >= until {
+            if !self.goes_on(py, native) || monotonic_nanos() >= until {
                 return Ok(());
             }
         }
@@ -115,7 +115,7 @@ impl Datagram {
             }
         };
         let mut result = Ok(());
-        let until = if count > 1 { monotonic() + LONGEST } else { 0.0 };
+        let until = if count > 1 { monotonic_nanos() + LONGEST } else { 0 };
         for at in 0..count {
             // (Taken also if it is dropped: the batch must be as it was.)
             let (data, from) = batch.take(at);
@@ -127,8 +127,13 @@ impl Datagram {
                     continue;
                 }
             };
-            if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic() < until) {
-                result = self.deliver(py, native, data, from);
+            if at == 0 || (result.is_ok() && self.goes_on(py, native) && monotonic_nanos() < until)
+            {
+                // Set where there is an error: to move a result takes a good part of the time that the core
+                // has for a datagram.
+                if let Err(error) = self.deliver(py, native, data, from) {
+                    result = Err(error);
+                }
             } else if self.lifecycle() == Lifecycle::Open && self.file.open(py).is_ok() {
                 self.inbox.borrow_mut().push_back((data.unbind(), *from));
             }
