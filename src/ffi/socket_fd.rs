@@ -8,12 +8,13 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{ffi, intern};
 
 use crate::ffi::gil::{GilFlag, PySlot};
+use crate::ffi::imports;
 
 /// Where `sock_fd` lies in a `PySocketSockObject`.
 const OFFSET: usize = size_of::<ffi::PyObject>();
@@ -99,9 +100,25 @@ impl Descriptor {
     }
 }
 
+/// A socket object that has a descriptor, or may have: its class is Python code, which can fail after it
+/// was given it, and run code of the program's meanwhile. The descriptor is still the caller's, whose
+/// object must not close it then.
+pub(crate) fn adopting_object<'py>(
+    py: Python<'py>,
+    number: RawFd,
+    options: Bound<'py, PyDict>,
+) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+    let class = imports::socket_class(py)?;
+    let socket = class.call_method1(intern!(py, "__new__"), (class,))?;
+    options.set_item(intern!(py, "fileno"), number)?;
+    let initialise = class.getattr(intern!(py, "__init__"))?;
+    let initialised = initialise.call((&socket,), Some(&options)).map(drop);
+    Ok((socket, initialised))
+}
+
 #[cold]
 fn call(socket: &Bound<'_, PyAny>) -> RawFd {
-    let number = socket.call_method0(pyo3::intern!(socket.py(), "fileno"));
+    let number = socket.call_method0(intern!(socket.py(), "fileno"));
     number.and_then(|number| number.extract()).unwrap_or(-1)
 }
 
@@ -111,7 +128,7 @@ fn call(socket: &Bound<'_, PyAny>) -> RawFd {
 pub(crate) fn now(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     match in_field(socket)? {
         Some(number) => Ok(number),
-        None => socket.call_method0(pyo3::intern!(socket.py(), "fileno"))?.extract(),
+        None => socket.call_method0(intern!(socket.py(), "fileno"))?.extract(),
     }
 }
 

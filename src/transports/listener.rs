@@ -18,24 +18,26 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
 use crate::driver::sys::{self, address::SockAddr};
 use crate::event_loop::{Entry, LoopSlot, NativeLoop, ends_loop};
 use crate::event_loop::{Source, SourceVTable, deregister};
+use crate::ffi::audit;
 use crate::ffi::contexts::within;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::imports;
 use crate::ffi::object;
-use crate::ffi::socket_fd::Descriptor;
+use crate::ffi::socket_fd::{self, Descriptor};
 use crate::net::address::Address;
 use crate::transports::core::CoreConfig;
 use crate::transports::sockets::lifecycle::{Socket, SocketConfig};
@@ -90,7 +92,7 @@ impl Listener {
         protocol_factory: Bound<'_, PyAny>,
         server: Bound<'_, PyAny>,
     ) -> PyResult<Py<Self>> {
-        let fd = socket.call_method0(pyo3::intern!(py, "fileno"))?.extract::<RawFd>()?;
+        let fd = socket.call_method0(intern!(py, "fileno"))?.extract::<RawFd>()?;
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
         // Accepted sockets inherit the option, which saves a system call a connection.
@@ -214,12 +216,13 @@ impl Listener {
             };
             let protocol = factory.call0()?;
             let peername = Address::new(py, &peer)?;
+            let socket = self.accepted_socket(py, accepted)?;
             let transport = stream::new(
                 py,
                 event_loop,
                 stream::StreamConfig {
                     socket: SocketConfig {
-                        socket: Socket::Bare(accepted),
+                        socket,
                         core: CoreConfig { protocol, waiter: None, extra: None },
                     },
                     server: self.server.get(py),
@@ -245,6 +248,26 @@ impl Listener {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// What a transport gets: a socket object where an audit hook is to hear of it, as Python's `accept()`
+    /// makes one.
+    fn accepted_socket<'py>(&self, py: Python<'py>, accepted: OwnedFd) -> PyResult<Socket<'py>> {
+        if !audit::has_hooks(py) {
+            return Ok(Socket::Bare(accepted));
+        }
+        let Some(listening) = self.file.socket(py) else { return Ok(Socket::Bare(accepted)) };
+        let options = PyDict::new(py);
+        for name in [intern!(py, "family"), intern!(py, "type"), intern!(py, "proto")] {
+            options.set_item(name, listening.getattr(name)?)?;
+        }
+        let (object, initialised) = socket_fd::adopting_object(py, accepted.as_raw_fd(), options)?;
+        if let Err(error) = initialised {
+            // It may have the descriptor, which is closed here.
+            imports::detach(py)?.call1(py, (object,))?;
+            return Err(error);
+        }
+        Ok(Socket::Object(object, accepted.into_raw_fd()))
     }
 
     /// Runs `f` in a copy of the context that the server was started in.

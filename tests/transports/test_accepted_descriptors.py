@@ -18,6 +18,55 @@ from transports.bystanders import (
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+AUDITED = """
+import asyncio, socket, sys
+
+heard, made, refuse = [], 0, False
+
+def hook(event, args):
+    if event == "socket.__new__":
+        heard.append((type(args[0]).__name__, *map(int, args[1:])))
+        if refuse and int(args[3]) == 6:
+            raise LookupError("not to be accepted")
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        global made
+        made += 1
+        transport.write(transport.get_extra_info("peername")[0].encode())
+        transport.close()
+
+async def main():
+    global refuse
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    client = socket.socket(proto=0), socket.socket(proto=0)
+    sys.addaudithook(hook)
+    for refuse, sock in enumerate(client):
+        sock.setblocking(False)
+        sock.settimeout(20)
+        await loop.run_in_executor(None, sock.connect, server.sockets[0].getsockname())
+        if not refuse:
+            print(await loop.run_in_executor(None, sock.recv, 100))
+        else:
+            loop.set_exception_handler(lambda *_: None)
+            while len(heard) < 2:
+                await asyncio.sleep(0.001)
+            print(made)
+    print(heard)
+
+run(main())
+"""
+
+
+def test_accepting_is_audited(programs):
+    """The object is of the listening socket's family, type and protocol."""
+    done = programs.run(AUDITED)
+    first, *rest = done.stdout.splitlines()
+    assert first == "b'127.0.0.1'"
+    assert rest == ["1", "[('socket', 2, 1, 6), ('socket', 2, 1, 6)]"]
+
+
 # -- accepted connections ----------------------------------------------------------------------
 
 

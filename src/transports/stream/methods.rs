@@ -5,11 +5,11 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyString};
+use pyo3::types::{PyDict, PyString};
 
 use super::Stream;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
-use crate::ffi::imports;
+use crate::ffi::{imports, socket_fd};
 use crate::net::address::Address;
 use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
@@ -101,7 +101,7 @@ impl Stream {
         if self.lifecycle() == Lifecycle::Closed {
             return Ok(None);
         }
-        let made = self.adopting_socket(py);
+        let made = socket_fd::adopting_object(py, self.file.number(), PyDict::new(py));
         if let Ok((socket, Ok(()))) = &made
             && self.file.socket(py).is_none()
             && self.lifecycle() != Lifecycle::Closed
@@ -115,17 +115,6 @@ impl Stream {
         imports::detach(py)?.call1(py, (socket,))?;
         initialised?;
         Ok(self.file.socket(py).map(Bound::unbind))
-    }
-
-    /// A socket object that has the transport's descriptor, or may have: its class is Python code,
-    /// which can fail after it was given it, and ask the transport for its socket meanwhile.
-    fn adopting_socket<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
-        let class = imports::socket_class(py)?;
-        let socket = class.call_method1(pyo3::intern!(py, "__new__"), (class,))?;
-        let arguments = [(pyo3::intern!(py, "fileno"), self.file.number())].into_py_dict(py)?;
-        let initialise = class.getattr(pyo3::intern!(py, "__init__"))?;
-        let initialised = initialise.call((&socket,), Some(&arguments)).map(drop);
-        Ok((socket, initialised))
     }
 
     /// One of the values that `get_extra_info` has.
