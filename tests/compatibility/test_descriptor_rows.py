@@ -283,34 +283,3 @@ class Accepted(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.made.set_result(transport)
-
-
-@row("An accepted connection and audit hooks")
-def test_accepting_without_a_socket_object(both_programs):
-    done = both_programs(
-        """
-        import asyncio, socket, sys
-
-        class Accepted(asyncio.Protocol):
-            def connection_made(self, transport):
-                made.set_result(transport)
-
-        async def main():
-            global made
-            loop = asyncio.get_running_loop()
-            made = loop.create_future()
-            server = await loop.create_server(Accepted, "127.0.0.1", 0)
-            with socket.create_connection(server.sockets[0].getsockname()):
-                events = []
-                sys.addaudithook(lambda name, args: events.append(name))
-                transport = await made
-                print(events.count("socket.__new__"))
-                transport.get_extra_info("socket")
-                print(events.count("socket.__new__"))
-                transport.abort()
-            server.close()
-
-        run(main())
-        """
-    )
-    assert [each.stdout for each in done] == ["1\n1\n", "0\n1\n"]
