@@ -1342,7 +1342,7 @@ class ConnectionAttempt:
         """The future that ends with the attempt; ``None`` if there is nothing to wait for."""
 
     def close(self) -> None:
-        """Give the attempt up. Does nothing once a transport has the socket."""
+        """Give the attempt up. A transport that has the socket keeps it."""
 
 @final
 class Clients:

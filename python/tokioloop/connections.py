@@ -24,8 +24,9 @@ _base_events: Any = asyncio.base_events
 #: and in the module that asyncio's loop finds sockets in.
 LOOP_METHODS = frozenset({"sock_connect", "_make_socket_transport", "_create_connection_transport"})
 loop_methods = attrgetter(*LOOP_METHODS)
-_socket_class = attrgetter("socket", "socket.__init__", "socket.close")
-_SOCKET_CLASS = _socket_class(socket)
+_socket_methods = attrgetter("__init__", "close")
+_SOCKET = socket.socket
+_SOCKET_METHODS = _socket_methods(_SOCKET)
 
 
 class Connections(HookedLoop):
@@ -63,7 +64,8 @@ class Connections(HookedLoop):
         return (
             loop_methods(type(self)) == self._own_methods
             and vars(self).keys().isdisjoint(LOOP_METHODS)
-            and _socket_class(_base_events.socket) == _SOCKET_CLASS
+            and _base_events.socket.socket is _SOCKET
+            and _socket_methods(_SOCKET) == _SOCKET_METHODS
         )
 
     async def _connected(

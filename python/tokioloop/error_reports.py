@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 from asyncio import format_helpers
 from asyncio.log import logger
 from typing import Any
@@ -43,3 +44,11 @@ def describe_handle(handle: Any) -> str:
 def log_fatal(transport: Any, message: str, error: BaseException) -> None:
     """Log the ``OSError`` that ends a transport, as asyncio does in debug mode."""
     logger.debug("%r: %s", transport, message, exc_info=error)
+
+
+def connect_call_failed(number: int, family: int, host: str, port: int | str | None) -> OSError:
+    """Return the error of a connection to a literal address, in asyncio's words."""
+    address: tuple[Any, ...] = (host, int(port or 0))
+    if family == socket.AF_INET6:
+        address += (0, 0)
+    return OSError(number, f"Connect call failed {address}")

@@ -108,8 +108,10 @@ pub(crate) fn adopting_object<'py>(
     number: RawFd,
     options: Bound<'py, PyDict>,
 ) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
-    let class = imports::socket_class(py)?;
-    let socket = class.call_method1(intern!(py, "__new__"), (class,))?;
+    // As Python's `accept()`: the class that is there now, which a program may have replaced.
+    let replaced = py.import("socket")?.getattr(intern!(py, "socket"))?;
+    let class = replaced.cast_into::<PyType>().or_else(|_| imports::socket_class(py).cloned())?;
+    let socket = class.call_method1(intern!(py, "__new__"), (&class,))?;
     options.set_item(intern!(py, "fileno"), number)?;
     let initialise = class.getattr(intern!(py, "__init__"))?;
     let initialised = initialise.call((&socket,), Some(&options)).map(drop);

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyConnectionAbortedError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
@@ -22,7 +22,7 @@ use super::literals;
 use crate::driver::reactor::{Direction, Key, Reactor, Registration};
 use crate::driver::sys::address::SockAddr;
 use crate::driver::sys::{Connecting, socket};
-use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable};
+use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable, ends_loop};
 use crate::ffi::audit;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
@@ -44,9 +44,10 @@ pub(crate) struct ConnectionAttempt {
     event_loop: LoopSlot,
     /// Done when the attempt has succeeded or failed. Empty if it had succeeded at once.
     future: PySlot,
-    /// As the program spelled it, for the error.
+    /// As the program spelled them, for the error.
     host: PySlot,
-    to: SocketAddr,
+    port: PySlot,
+    family: i32,
 }
 
 impl Drop for ConnectionAttempt {
@@ -89,25 +90,31 @@ impl ConnectionAttempt {
         py: Python<'py>,
         event_loop: &NativeLoop,
         host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
         to: SocketAddr,
     ) -> PyResult<Bound<'py, Self>> {
+        // First, as it may be a method of the program's: it may fork, or close the loop.
+        let future = event_loop.bind(py).call_method0(intern!(py, "create_future"))?;
+        if future.is_none() {
+            // asyncio's error.
+            future.getattr(intern!(py, "add_done_callback"))?;
+        }
+        event_loop.check_closed(py)?;
         let reactor = event_loop.reactor(py)?;
+        let (descriptor, connecting) = connect(&to).map_err(|error| os_error(py, &error))?;
+        let future = (connecting == Connecting::InProgress).then(|| future.unbind());
         let attempt = Bound::new(
             py,
             Self {
                 registered: GilCell::new(None),
                 event_loop: LoopSlot::new(py, event_loop),
-                future: PySlot::empty(),
+                future: future.map_or_else(PySlot::empty, PySlot::new),
                 host: PySlot::new(host.clone().unbind()),
-                to,
+                port: PySlot::new(port.clone().unbind()),
+                family: if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 },
             },
         )?;
         let this = attempt.get();
-        let (descriptor, connecting) = connect(&to).map_err(|error| os_error(py, &error))?;
-        if connecting == Connecting::InProgress {
-            let future = event_loop.bind(py).call_method0(intern!(py, "create_future"))?;
-            this.future.set(py, Some(future.unbind()));
-        }
         let source = Source::Object(attempt.clone().into_any().unbind(), &VTABLE);
         let key = event_loop.sources().with(py, |sources| sources.insert(source));
         match reactor.register(descriptor.as_raw_fd(), key) {
@@ -148,23 +155,28 @@ impl ConnectionAttempt {
         let Some(error) = error else { return Ok(()) };
         let finished = match error {
             Ok(0) => finish(&future, None),
-            Ok(number) => self.refused(py, number).and_then(|error| finish(&future, Some(error))),
+            Ok(number) => finish(&future, Some(self.refused(py, number))),
             Err(error) => finish(&future, Some(os_error(py, &error))),
         };
+        // As asyncio: the caller hears of what went wrong here, too.
+        let finished = finished.or_else(|error| match ends_loop(py, &error) {
+            true => Err(error),
+            false => finish(&future, Some(error)),
+        });
         // The future is not one of asyncio's, and raised.
         finished.or_else(|error| {
             event_loop.report(py, "Exception in a connection attempt's callback", error, &[])
         })
     }
 
-    /// What asyncio raises.
-    fn refused(&self, py: Python<'_>, number: i32) -> PyResult<PyErr> {
-        let (host, port) = (self.host.get(py), self.to.port());
-        let address = match self.to {
-            SocketAddr::V4(_) => (host, port).into_pyobject(py)?,
-            SocketAddr::V6(_) => (host, port, 0, 0).into_pyobject(py)?.into_any().cast_into()?,
-        };
-        Ok(PyOSError::new_err((number, format!("Connect call failed {}", address.str()?))))
+    /// What asyncio raises, made where a lack of memory is an exception: the event comes once.
+    fn refused(&self, py: Python<'_>, number: i32) -> PyErr {
+        let (host, port) = (self.host.get(py), self.port.get(py));
+        let made = imports::error_reports(py).and_then(|reports| {
+            let name = intern!(py, "connect_call_failed");
+            reports.bind(py).call_method1(name, (number, self.family, host, port))
+        });
+        made.map_or_else(|error| error, PyErr::from_value)
     }
 
     /// After a fork: a registration with the child's own reactor.
@@ -230,9 +242,11 @@ impl ConnectionAttempt {
         self.future.get(py)
     }
 
-    /// Give the attempt up. Does nothing once a transport has the socket.
+    /// Give the attempt up. A transport that has the socket keeps it.
     fn close(&self, py: Python<'_>) {
         finalizing::guard();
+        // Its exception has frames that hold the attempt.
+        self.future.set(py, None);
         let Some(registered) = self.registered.take(py) else { return };
         if let Some(event_loop) = self.event_loop.get(py) {
             let source = event_loop.sources().with(py, |sources| sources.remove(registered.key));
@@ -243,7 +257,8 @@ impl ConnectionAttempt {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.event_loop.slot().traverse(&visit)?;
         self.future.traverse(&visit)?;
-        self.host.traverse(&visit)
+        self.host.traverse(&visit)?;
+        self.port.traverse(&visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
@@ -252,6 +267,7 @@ impl ConnectionAttempt {
         this.event_loop.slot().set(py, None);
         this.future.set(py, None);
         this.host.set(py, None);
+        this.port.set(py, None);
     }
 }
 
@@ -271,7 +287,6 @@ impl NativeLoop {
         if audit::has_hooks(py) || !imports::sockets_are_unpatched(py)? {
             return Ok(None);
         }
-        this.check_closed(py)?;
-        ConnectionAttempt::begin(py, this, host, to).map(Some)
+        ConnectionAttempt::begin(py, this, host, port, to).map(Some)
     }
 }

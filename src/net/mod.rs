@@ -147,6 +147,8 @@ const METHODS: [(&CStr, ffi::vectorcallfunc, &CStr); 4] = [
 
 /// Adds the methods to the loop's class, and the rest to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Now: a program that replaces it may do so before the first connection.
+    crate::ffi::imports::socket_class(module.py())?;
     operation::register(module)?;
     module.add_class::<ConnectionAttempt>()?;
     module.add_function(wrap_pyfunction!(literals::literal_addrinfo, module)?)?;

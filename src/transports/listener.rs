@@ -59,6 +59,8 @@ pub struct Listener {
     accepted: GilCell<VecDeque<Accepted>>,
 }
 
+const ACCEPT_FAILED: &str = "Exception in accept on a listening socket";
+
 /// A connection and its peer's address.
 type Accepted = (OwnedFd, SockAddr);
 
@@ -210,13 +212,18 @@ impl Listener {
         accepted: OwnedFd,
         peer: SockAddr,
     ) -> PyResult<()> {
+        let socket = match self.accepted_socket(py, accepted) {
+            Ok(socket) => socket,
+            Err(error) => {
+                return event_loop.report(py, ACCEPT_FAILED, error, &[]);
+            }
+        };
         let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
             let Some(factory) = self.protocol_factory.get(py) else {
                 return Ok(());
             };
             let protocol = factory.call0()?;
             let peername = Address::new(py, &peer)?;
-            let socket = self.accepted_socket(py, accepted)?;
             let transport = stream::new(
                 py,
                 event_loop,
@@ -301,8 +308,7 @@ impl Listener {
         }
         debug_assert!(raised.is_instance_of::<PyOSError>(py));
         // Also after an error that ends the loop, which may be run again.
-        let reported =
-            event_loop.report(py, "Exception in accept on a listening socket", raised, &[]);
+        let reported = event_loop.report(py, ACCEPT_FAILED, raised, &[]);
         if self.file.open(py).is_ok() {
             self.arm(py, event_loop);
         }

@@ -168,7 +168,7 @@ def test_lines_on_a_connection_that_is_lost(both):
         far.close()
         try:
             return transport.writelines([b"words"])
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             return str(error)
 
     theirs, ours = both(look)

@@ -7,6 +7,8 @@ import gc
 import socket
 import sys
 import textwrap
+import threading
+import weakref
 
 import pytest
 
@@ -154,9 +156,13 @@ def test_what_a_server_says_first_comes_after_connection_made(loop, server):
 
 def test_more_than_the_kernel_takes_arrives(loop, server):
     async def scenario():
+        written = threading.Event()
+
         def take():
             connection, _ = server.accept()
             with connection:
+                connection.settimeout(20)
+                written.wait(20)
                 received = 0
                 while data := connection.recv(1 << 16):
                     received += len(data)
@@ -167,6 +173,7 @@ def test_more_than_the_kernel_takes_arrives(loop, server):
         transport, protocol = await loop.create_connection(Recorder, *server.getsockname())
         for _ in range(8):
             transport.write(bytes(1 << 20))
+        written.set()
         assert "pause_writing" in protocol.calls
         transport.close()
         assert await taking == 8 << 20
@@ -192,6 +199,31 @@ def test_the_socket_of_a_connection_that_had_no_object(loop, server):
     loop.run_until_complete(scenario())
 
 
+def test_a_refusal_leaves_nothing_to_the_collector(loop):
+    class Factory:
+        def __call__(self):
+            return Recorder()
+
+    async def refused(address):
+        factory = Factory()
+        alive = weakref.ref(factory)
+        try:
+            await loop.create_connection(factory, *address)
+        except ConnectionRefusedError:
+            del factory
+        return alive
+
+    sock, address = refused_address()
+    with sock:
+        gc.collect()
+        gc.disable()
+        try:
+            alive = loop.run_until_complete(refused(address))
+            assert alive() is None
+        finally:
+            gc.enable()
+
+
 def test_the_loops_own_future_factory_is_used(loop, server, monkeypatch):
     made = []
 
@@ -208,6 +240,89 @@ def test_the_loops_own_future_factory_is_used(loop, server, monkeypatch):
     loop.run_until_complete(scenario())
     assert len(made) >= 2
     assert all(future.done() for future in made)
+
+
+@pytest.mark.native_only(reason="asyncio calls the future again and again")
+def test_a_future_that_takes_no_result(loop, server, monkeypatch):
+    class Picky(asyncio.Future):
+        def set_result(self, result):
+            raise LookupError("no results")
+
+    async def scenario():
+        monkeypatch.setattr(loop, "create_future", lambda: Picky(loop=loop), raising=False)
+        before = open_descriptors()
+        with pytest.raises(LookupError, match="no results"):
+            await loop.create_connection(Recorder, *server.getsockname())
+        assert open_descriptors() == before
+
+    loop.run_until_complete(scenario())
+
+
+def test_no_future_is_no_connection(loop, server, monkeypatch):
+    made = []
+
+    async def scenario():
+        monkeypatch.setattr(loop, "create_future", lambda: None, raising=False)
+        with pytest.raises(AttributeError, match="add_done_callback"):
+            await loop.create_connection(lambda: made.append(1), *server.getsockname())
+
+    loop.run_until_complete(scenario())
+    assert not made
+
+
+@pytest.mark.native_only(reason="asyncio leaves the socket to the collector, which warns of it")
+def test_a_future_factory_that_closes_the_loop(loop_factory, server):
+    loop = loop_factory()
+    before = open_descriptors()
+    steps = loop.create_connection(Recorder, *server.getsockname())
+    loop.create_future = lambda: loop.close() or asyncio.Future(loop=loop)
+    with pytest.raises(RuntimeError, match="closed"):
+        steps.send(None)
+    assert open_descriptors().keys() <= before.keys()
+
+
+MEMORYLESS = """
+import asyncio, json, socket, _testcapi
+
+bound = socket.socket()
+bound.bind(("127.0.0.1", 0))
+address = bound.getsockname()
+loop = new_event_loop()
+
+async def refused():
+    try:
+        await loop.create_connection(asyncio.Protocol, *address)
+    except OSError as error:
+        return type(error).__name__
+
+assert loop.run_until_complete(refused()) == "ConnectionRefusedError"
+outcomes = []
+for successes in range(40):
+    attempt = loop._connect(*address)
+    future = attempt.future
+    future.add_done_callback(lambda _: loop.stop())
+    # Where the allocation that fails is the one for the future's callback.
+    timer = loop.call_later(0.1, loop.stop)
+    # One allocation fails, in the iteration that hears of the refusal.
+    loop.call_soon(_testcapi.set_nomemory, successes, successes + 1)
+    try:
+        loop.run_forever()
+    except MemoryError:
+        asyncio._set_running_loop(None)  # the end of the run has allocations of its own
+    finally:
+        _testcapi.remove_mem_hooks()
+    timer.cancel()
+    outcomes.append(type(future.exception()).__name__ if future.done() else "pending")
+    attempt.close()
+print(*sorted(set(outcomes)))
+"""
+
+
+@pytest.mark.native_only(reason="asyncio has no attempts")
+def test_a_refusal_without_memory_is_an_error_all_the_same(programs):
+    pytest.importorskip("_testcapi")
+    done = programs.run(MEMORYLESS)
+    assert done.stdout == "ConnectionRefusedError MemoryError\n"
 
 
 # -- what a program has put in the place of asyncio's methods and of sockets ---------------------
@@ -271,6 +386,55 @@ def test_a_class_of_sockets_that_a_program_puts_in_the_place_of_pythons(loop, se
     loop.run_until_complete(connect_and_close(loop, server))
 
 
+def test_a_function_in_the_place_of_pythons_class_of_sockets(loop, server, monkeypatch):
+    def guard(*_args, **_options):
+        raise LookupError("no sockets in tests")
+
+    address, original = server.getsockname(), socket.socket
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", guard)
+        with pytest.raises(LookupError, match="no sockets in tests"):
+            loop.run_until_complete(loop.create_connection(Recorder, *address))
+        made = []
+        patched.setattr(
+            socket, "socket", lambda *args, **kw: made.append(original(*args, **kw)) or made[-1]
+        )
+        transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, *address))
+        assert [sock.getpeername() for sock in made] == [address]
+        transport.abort()
+        loop.run_until_complete(protocol.lost())
+
+
+PATCHED_FIRST = """
+import asyncio, socket
+
+server = socket.create_server(("127.0.0.1", 0))
+
+class Patched(socket.socket):
+    pass
+
+async def connect():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, *server.getsockname())
+    sock = transport.get_extra_info("socket")
+    transport.abort()
+    return type(getattr(sock, "_sock", sock)).__name__
+
+async def main():
+    original, socket.socket = socket.socket, Patched
+    names = [await connect()]
+    socket.socket = original
+    names.append(await connect())
+    print(*names)
+
+run(main())
+"""
+
+
+def test_a_class_that_was_replaced_for_the_first_connection_is_not_kept(programs):
+    assert programs.run(PATCHED_FIRST).stdout == "Patched socket\n"
+
+
 @pytest.mark.parametrize("method", ["connect", "setblocking", "__init__"])
 def test_a_method_of_sockets_that_a_program_replaces(loop, server, monkeypatch, method):
     called, original = [], getattr(socket.socket, method)
@@ -332,7 +496,7 @@ def test_connecting_is_audited(programs):
 WAITING = (
     textwrap.indent(FORK, "    ")
     + """
-    import asyncio, contextlib, gc, socket, warnings
+    import asyncio, socket, threading, warnings
 
     warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -362,9 +526,12 @@ WAITING = (
         loop.close()
 
     def accept_all():
-        for _ in range(2 + len(fillers)):
-            with contextlib.suppress(BlockingIOError):
-                listening.accept()[0].close()
+        # The kernel asks again after a second or more, and finds room then.
+        def accept():
+            while True:
+                accepted.append(listening.accept())
+        accepted = []
+        threading.Thread(target=accept, daemon=True).start()
 """
 )
 
@@ -377,8 +544,6 @@ def test_an_attempt_that_a_fork_meets_goes_on_in_the_parent(programs):
     loop = new_event_loop()
     task = loop.run_until_complete(waiting(loop))
     wait(fork(lambda: child(loop, task)))
-    listening.setblocking(False)
-    # The kernel asks again after a second, and finds room.
     accept_all()
     transport, _ = loop.run_until_complete(asyncio.wait_for(task, 20))
     assert transport.get_extra_info("peername") == address
@@ -400,7 +565,6 @@ def test_an_attempt_that_a_fork_meets_ends_in_the_child(programs):
     task = loop.run_until_complete(waiting(loop))
 
     def child():
-        listening.setblocking(False)
         accept_all()
         transport, _ = loop.run_until_complete(asyncio.wait_for(task, 20))
         assert transport.get_extra_info("peername") == address
@@ -442,7 +606,7 @@ def test_an_attempt_is_for_one_transport_of_its_own_loop(loop_factory, server):
     with pytest.raises(ConnectionAbortedError, match="was closed"):
         loop._connected_transport(given_up, *arguments)
     assert open_descriptors().keys() == before.keys()
-    assert given_up.future is not None and not given_up.future.done()
+    assert given_up.future is None
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         loop._connect(*server.getsockname())
