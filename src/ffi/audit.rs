@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::ffi::finalizing;
 use crate::ffi::object::{self, Object};
 
 unsafe extern "C" {
@@ -29,6 +30,7 @@ pub(crate) fn event(
 pub(crate) fn has_hooks(py: Python<'_>) -> bool {
     /// Called for the event's argument, which is only made where a hook would get it.
     extern "C" fn refuse(_: *mut c_void) -> Object {
+        finalizing::guard();
         // SAFETY: CPython calls this, and holds the GIL.
         let py = unsafe { Python::assume_attached() };
         PyRuntimeError::new_err("not raised").restore(py);
