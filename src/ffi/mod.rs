@@ -12,6 +12,7 @@ pub(crate) mod coroutine_function;
 pub(crate) mod errors;
 pub(crate) mod free_list;
 pub(crate) mod function_state;
+pub(crate) mod futures;
 pub(crate) mod imports;
 pub(crate) mod memory;
 pub(crate) mod socket_fd;

@@ -26,6 +26,7 @@ use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable, ends_
 use crate::ffi::audit;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
+use crate::ffi::futures::wake_unless_done;
 use crate::ffi::gil::{GilCell, PySlot};
 use crate::ffi::imports;
 
@@ -220,17 +221,11 @@ impl ConnectionAttempt {
     }
 }
 
-/// Sets the result or the exception, unless the program has done that.
+/// Wakes who awaits the attempt, unless the program has ended the future.
 fn finish(future: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
     let py = future.py();
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return Ok(());
-    }
-    match error {
-        None => future.call_method1(intern!(py, "set_result"), (py.None(),)),
-        Some(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
-    }
-    .map(drop)
+    let error = error.map(|error| error.into_value(py).into_bound(py).into_any());
+    wake_unless_done(future, error.as_ref())
 }
 
 #[pymethods]

@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use crate::driver::reactor::{After, Direction, Key, Reactor, Registration};
@@ -36,6 +35,7 @@ use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::imports;
+use crate::ffi::memory;
 use crate::ffi::object;
 use crate::ffi::socket_fd::{self, Descriptor};
 use crate::net::address::Address;
@@ -264,7 +264,7 @@ impl Listener {
             return Ok(Socket::Bare(accepted));
         }
         let Some(listening) = self.file.socket(py) else { return Ok(Socket::Bare(accepted)) };
-        let options = PyDict::new(py);
+        let options = memory::dict(py)?;
         for name in [intern!(py, "family"), intern!(py, "type"), intern!(py, "proto")] {
             options.set_item(name, listening.getattr(name)?)?;
         }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
-use super::waiter;
+use crate::ffi::futures;
 use crate::ffi::imports;
 use crate::streams::{self, is_method};
 
@@ -181,7 +181,7 @@ impl AsynciosReader<'_> {
         let waiter = reader.getattr(waiter_name)?;
         if !waiter.is_none() {
             reader.setattr(waiter_name, py.None())?;
-            waiter::wake(&waiter, None)?;
+            futures::wake(&waiter, None)?;
         }
         let limit = reader.getattr(pyo3::intern!(py, "_limit"))?;
         if limit.is_exact_instance_of::<PyInt>()

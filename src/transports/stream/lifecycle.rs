@@ -11,6 +11,7 @@ use crate::driver::reactor::{Direction, Reactor, Registration};
 use crate::event_loop::NativeLoop;
 use crate::event_loop::SourceVTable;
 use crate::ffi::contexts::Scope;
+use crate::ffi::futures;
 use crate::ffi::gil::PySlot;
 use crate::net::address::{self, Address};
 use crate::transports::core::Lifecycle;
@@ -18,7 +19,6 @@ use crate::transports::core::class::{state, state_of};
 use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::flow_control::{BufferLimits, Writing};
 use crate::transports::core::protocol::Delivery;
-use crate::transports::core::waiter;
 use crate::transports::sockets::lifecycle::{self, ForcedBy, SocketConfig, SocketTransport};
 
 /// What the maker of a stream transport passes.
@@ -189,7 +189,7 @@ impl SocketTransport for Stream {
             return Ok(());
         };
         let error = PyConnectionError::new_err("Connection is closed by peer");
-        waiter::wake_unless_done(&waiter, Some(error.into_value(py).bind(py)))
+        futures::wake_unless_done(&waiter, Some(error.into_value(py).bind(py)))
     }
 }
 

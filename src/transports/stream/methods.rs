@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::Stream;
 use crate::ffi::definitions::{fast_method, getter, plain_method};
-use crate::ffi::{imports, socket_fd};
+use crate::ffi::{imports, memory, socket_fd};
 use crate::net::address::Address;
 use crate::transports::core::Lifecycle;
 use crate::transports::core::context::FlushTrigger;
@@ -101,7 +101,7 @@ impl Stream {
         if self.lifecycle() == Lifecycle::Closed {
             return Ok(None);
         }
-        let made = socket_fd::adopting_object(py, self.file.number(), PyDict::new(py));
+        let made = socket_fd::adopting_object(py, self.file.number(), memory::dict(py)?);
         if let Ok((socket, Ok(()))) = &made
             && self.file.socket(py).is_none()
             && self.lifecycle() != Lifecycle::Closed

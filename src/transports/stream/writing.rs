@@ -15,6 +15,7 @@ use super::Stream;
 use crate::driver::reactor::Direction;
 use crate::driver::sys;
 use crate::ffi::errors::os_error;
+use crate::ffi::futures;
 use crate::ffi::memory;
 use crate::net::Buffer;
 use crate::transports::core::Lifecycle;
@@ -23,7 +24,6 @@ use crate::transports::core::context::FlushTrigger;
 use crate::transports::core::flow_control::{pause_if_full, resume_if_drained};
 use crate::transports::core::lifecycle::{lose, lose_now};
 use crate::transports::core::report;
-use crate::transports::core::waiter;
 use crate::transports::core::write_buffer::is_bytes_like;
 use crate::transports::sockets::lifecycle::{self, SocketTransport};
 
@@ -242,7 +242,7 @@ impl Stream {
             return Ok(());
         }
         if let Some(waiter) = self.empty_waiter(py) {
-            waiter::wake_unless_done(&waiter, None)?;
+            futures::wake_unless_done(&waiter, None)?;
         }
         if self.lifecycle() == Lifecycle::Closing {
             match trigger {
