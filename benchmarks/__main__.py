@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import bridging, charts, loops, progress, report, system
 from benchmarks.kinds import Bridged, Row
 from benchmarks.processes import ROOT, Failure
-from benchmarks.results import Results, Run
+from benchmarks.results import RETAKEN, Results, Run
 from benchmarks.rows import ROWS, select
 from benchmarks.runner import Runner, Settings, build_loadgen, needs_load
 
@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         machine=machine,
         loops=available,
-        settings=asdict(settings),
+        settings={**asdict(settings), RETAKEN: runner.retaken},
         results=results,
     )
     path = args.json or args.out / f"{stem()}.json"

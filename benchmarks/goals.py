@@ -13,6 +13,8 @@ class OfRival:
     """At least this many times as fast as the best rival."""
 
     ratio: float
+    alone: float | None = None
+    """The same of the best rival that has its transports from no other package."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,15 @@ from benchmarks.goals import (
     Above,
     AtMost,
     OfLimit,
+    OfRival,
     overlap,
     paired_speedup,
     speedup,
     verdict,
 )
 from benchmarks.kinds import BYTES, MEBIBYTES, REQUESTS, Bridged, Row
-from benchmarks.loops import BEFORE, LIMIT, OURS, is_ours
-from benchmarks.results import Run, Series
+from benchmarks.loops import BEFORE, FOREIGN, LIMIT, OURS, has_foreign_transports, is_ours
+from benchmarks.results import RETAKEN, Run, Series
 from benchmarks.rows import ROWS
 
 ABSENT = "-"
@@ -153,6 +154,11 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
         "Other rows: microseconds an operation; less is better. Rows marked native use the "
         f"primitives of {OURS} on {OURS} and asyncio's own on the others.",
     ]
+    if retaken := run.settings.get(RETAKEN):
+        lines.append(
+            f"{retaken:.0f} measurements were taken again, because the machine was slower before "
+            "or after them than it can be."
+        )
     if by_cpu:
         lines.append(
             "All of it in processor time: a second is one of the process that is measured."
@@ -280,7 +286,18 @@ def _goal(run: Run, row: Row, column: str) -> str:
         aim = f"{reached}{goal.ratio:.2f} of the limit"
     else:
         aim = f"{goal.ratio:.2f}x"
-    return f"{aim} {found or ABSENT}"
+    cell = f"{aim} {found or ABSENT}"
+    if isinstance(goal, OfRival) and goal.alone is not None:
+        cell += f", {_alone(row, series, column, goal.alone)}"
+    return cell
+
+
+def _alone(row: Row, series: dict[str, Series], column: str, ratio: float) -> str:
+    own = {loop: one for loop, one in series.items() if not has_foreign_transports(loop)}
+    rival = best_rival(row, own)
+    best = own[rival] if rival else None
+    found = verdict(OfRival(ratio), series[column], best, None, row.higher_is_better)
+    return f"{ratio:.2f}x without {FOREIGN} {found or ABSENT}"
 
 
 def _mark(row: Row, one: Series, other: Series) -> str:

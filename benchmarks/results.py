@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FORMAT = 1
+# Beside the settings: how many measurements were taken again because the machine was slow.
+RETAKEN = "retaken"
 
 
 @dataclass

@@ -61,12 +61,14 @@ PRECISION = {"sleep-200us": sleeping.overshoots, "bridge-sleep": bridging.oversh
 def mean(context: Context, operation: Operation, repeats: int) -> dict[str, float]:
     operation(context.with_count(max(context.count // 10, 1)))
     gc.collect()
-    cpu_before = time.process_time()
-    times = [operation(context) for _ in range(repeats)]
-    cpu = (time.process_time() - cpu_before) / repeats
+    times, cpu = [], []
+    for _ in range(repeats):
+        cpu_before = time.process_time()
+        times.append(operation(context))
+        cpu.append(time.process_time() - cpu_before)
     return {
         "value": statistics.median(times) / context.count * 1e6,
-        "cpu_us": cpu / context.count * 1e6,
+        "cpu_us": statistics.median(cpu) / context.count * 1e6,
     }
 
 

@@ -53,6 +53,21 @@ def test_a_difference_within_the_spread_is_marked():
     assert goal.endswith("✗")
 
 
+def test_a_row_over_tls_is_held_against_all_and_against_those_with_transports_of_their_own():
+    run = make_run(
+        {
+            "tls-10": {
+                "uvloop": series(70_000),
+                "uvloop+aiofastnet": series(95_000),
+                "tokioloop": series(100_000),
+            }
+        }
+    )
+    (*_, ratio, goal) = lines(report.table(run))[2]
+    assert ratio == "1.05x uvloop+aiofastnet"
+    assert goal == "1.10x ✗, 1.35x without aiofastnet ✓"
+
+
 def test_ours_with_foreign_transports_is_no_rival_and_rivals_with_them_are():
     run = echo_run()
     run.loops["tokioloop+aiofastnet"] = "0.1 with aiofastnet 1.2.0"
