@@ -23,7 +23,7 @@ from benchmarks.results import Results, Sample, Series
 from benchmarks.system import Cores
 
 # How often a measurement is begun that the machine then disturbs.
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Runner:
         self.before = before
         self.retaken = 0
         """Measurements that were taken again because the machine was slower than it can be."""
-        self._pace = Pace(cores)
+        self._pace = Pace()
         self._certificate: certificates.Certificate | None = None
 
     def steps(self, rows: list[Row], loops: list[str]) -> int:
@@ -95,11 +95,14 @@ class Runner:
         """A measurement with the machine at its pace before it and after it, or the least disturbed
         of several.
         """
+        used = [self.cores.server]
+        if needs_load(row) and self.cores.client is not None:
+            used.append(self.cores.client)
         found: list[tuple[float, Sample]] = []
         while not found or (found[-1][0] > TOLERATED and len(found) < ATTEMPTS):
-            before = self._pace.settle()
+            before = self._pace.settle(used)
             taken = self._measure(row, column)
-            found.append((max(before, self._pace.slowness()), taken))
+            found.append((max(before, self._pace.slowness(used)), taken))
         self.retaken += len(found) - 1
         return min(found, key=lambda attempt: attempt[0])[1]
 
