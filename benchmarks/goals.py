@@ -49,16 +49,27 @@ def speedup(one: Series, other: Series, higher_is_better: bool) -> float:
     return _faster(one.median, other.median, higher_is_better)
 
 
-def paired_speedup(one: Series, other: Series, higher_is_better: bool) -> float:
-    """The median of the rounds' speed-ups: what disturbs a round disturbs both in it. A round that
-    was interrupted has only one of them.
+def ratios(one: Series, other: Series, higher_is_better: bool) -> list[float]:
+    """How many times as fast as ``other`` is ``one``, round by round: a machine that is slower for
+    some minutes is so for both. A round that was interrupted has only one of them.
     """
     rounds = zip(one.values, other.values, strict=False)
-    return statistics.median(_faster(mine, theirs, higher_is_better) for mine, theirs in rounds)
+    return [_faster(mine, theirs, higher_is_better) for mine, theirs in rounds]
+
+
+def paired_speedup(one: Series, other: Series, higher_is_better: bool) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(ratios(one, other, higher_is_better))
+
+
+def level(one: Series, other: Series, higher_is_better: bool) -> bool:
+    """Whether each of the two is ahead in some of the rounds."""
+    found = ratios(one, other, higher_is_better)
+    return min(found) <= 1 <= max(found)
 
 
 def overlap(one: Series, other: Series) -> bool:
-    """Whether the rounds of one reach into those of the other."""
+    """Whether the rounds of one reach into those of the other, which is of another run."""
     return min(one.values) <= max(other.values) and min(other.values) <= max(one.values)
 
 
@@ -70,8 +81,8 @@ def verdict(
     higher_is_better: bool,
     base: Series | None = None,
 ) -> str | None:
-    """``MET`` or ``MISSED``; ``NEAR`` if missed while the goal is within the spread of the rounds;
-    ``None`` where there is nothing to hold it against.
+    """``MET`` or ``MISSED``; ``NEAR`` if missed while some round reached the goal; ``None`` where
+    there is nothing to hold it against.
     """
     if not ours.usable:
         return None
@@ -88,13 +99,10 @@ def verdict(
     other = rival if isinstance(goal, OfRival) else limit
     if other is None or not other.usable:
         return None
-    if speedup(ours, other, higher_is_better) >= goal.ratio:
+    found = ratios(ours, other, higher_is_better)
+    if statistics.median(found) >= goal.ratio:
         return MET
-    if higher_is_better:
-        best = _faster(max(ours.values), min(other.values), True)
-    else:
-        best = _faster(min(ours.values), max(other.values), False)
-    return NEAR if best >= goal.ratio else MISSED
+    return NEAR if max(found) >= goal.ratio else MISSED
 
 
 def _faster(one: float, other: float, higher_is_better: bool) -> float:

@@ -14,6 +14,7 @@ from benchmarks.goals import (
     AtMost,
     OfLimit,
     OfRival,
+    level,
     overlap,
     paired_speedup,
     speedup,
@@ -175,9 +176,10 @@ def legend(run: Run, *, by_cpu: bool = False) -> str:
         )
     if OURS in run.loops:
         lines.append(
-            f"The ratio says how many times as fast as the best rival {OURS} is; ≈ marks a "
-            "difference within the spread of the rounds. Goals: a ratio to the best rival unless "
-            f"said otherwise; {MET} met, {MISSED} missed, {NEAR} missed by less than the spread."
+            f"The ratio says how many times as fast as the best rival {OURS} is: the median of the "
+            "rounds' ratios, because a round is disturbed for both; ≈ marks those where either is "
+            "ahead in some round. Goals: a ratio to the best rival unless said otherwise; "
+            f"{MET} met, {MISSED} missed, {NEAR} missed, but reached in some round."
         )
     if BEFORE in run.loops:
         lines.append(f"The ratio to {BEFORE} is the median of the rounds' ratios.")
@@ -204,7 +206,8 @@ def compare(old: Run, new: Run, loops: list[str]) -> str:
                 continue
             change = ABSENT
             if before.usable and after.usable:
-                change = _mark(row, after, before)
+                ratio = speedup(after, before, row.higher_is_better)
+                change = f"{ratio:.2f}x{' ≈' if overlap(after, before) else ''}"
             lines.append([row.title, loop, _cell(row, before), _cell(row, after), change])
     return _markdown(lines)
 
@@ -232,10 +235,16 @@ def best_of(row: Row, series: dict[str, Series], candidates: list[str]) -> str |
     return pick(usable, key=lambda loop: series[loop].median)
 
 
-def best_rival(row: Row, series: dict[str, Series]) -> str | None:
+def best_rival(row: Row, series: dict[str, Series], column: str) -> str | None:
+    """The loop that ``column`` is the least ahead of, or the most behind."""
     ours = (BEFORE, LIMIT, *BRIDGES)
     others = [loop for loop in series if loop not in ours and not is_ours(loop)]
-    return best_of(row, series, others)
+    usable = [loop for loop in others if series[loop].usable]
+    if not usable or not series[column].usable:
+        return None
+    return min(
+        usable, key=lambda loop: paired_speedup(series[column], series[loop], row.higher_is_better)
+    )
 
 
 def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
@@ -254,10 +263,13 @@ def _cell(row: Row, series: Series | None, *, cpu: bool = True) -> str:
 
 
 def _ratio(row: Row, series: dict[str, Series], column: str) -> str:
-    rival, ours = best_rival(row, series), series[column]
-    if rival is None or not ours.usable:
+    rival = best_rival(row, series, column)
+    if rival is None:
         return ABSENT
-    return f"{_mark(row, ours, series[rival])} {WAYS[rival].of if rival in WAYS else rival}"
+    ours, best = series[column], series[rival]
+    ratio = paired_speedup(ours, best, row.higher_is_better)
+    mark = " ≈" if level(ours, best, row.higher_is_better) else ""
+    return f"{ratio:.2f}x{mark} {WAYS[rival].of if rival in WAYS else rival}"
 
 
 def _change(row: Row, series: dict[str, Series]) -> str:
@@ -271,7 +283,7 @@ def _goal(run: Run, row: Row, column: str) -> str:
     goal, series = row.goal_of(column), run.results[row.id]
     if goal is None:
         return ABSENT
-    ours, rival, limit = series[column], best_rival(row, series), series.get(LIMIT)
+    ours, rival, limit = series[column], best_rival(row, series, column), series.get(LIMIT)
     best = series[rival] if rival else None
     base = run.results.get(goal.row, {}).get(column) if isinstance(goal, Above) else None
     found = verdict(goal, ours, best, limit, row.higher_is_better, base)
@@ -282,7 +294,7 @@ def _goal(run: Run, row: Row, column: str) -> str:
     elif isinstance(goal, OfLimit):
         reached = ""
         if found and limit is not None:
-            reached = f"{speedup(ours, limit, row.higher_is_better):.2f}, goal "
+            reached = f"{paired_speedup(ours, limit, row.higher_is_better):.2f}, goal "
         aim = f"{reached}{goal.ratio:.2f} of the limit"
     else:
         aim = f"{goal.ratio:.2f}x"
@@ -294,15 +306,10 @@ def _goal(run: Run, row: Row, column: str) -> str:
 
 def _alone(row: Row, series: dict[str, Series], column: str, ratio: float) -> str:
     own = {loop: one for loop, one in series.items() if not has_foreign_transports(loop)}
-    rival = best_rival(row, own)
+    rival = best_rival(row, own, column)
     best = own[rival] if rival else None
     found = verdict(OfRival(ratio), series[column], best, None, row.higher_is_better)
     return f"{ratio:.2f}x without {FOREIGN} {found or ABSENT}"
-
-
-def _mark(row: Row, one: Series, other: Series) -> str:
-    ratio = speedup(one, other, row.higher_is_better)
-    return f"{ratio:.2f}x{' ≈' if overlap(one, other) else ''}"
 
 
 def _median(values: list[float]) -> str:

@@ -9,7 +9,9 @@ from benchmarks.goals import (
     AtMost,
     OfLimit,
     OfRival,
+    level,
     overlap,
+    paired_speedup,
     speedup,
     verdict,
 )
@@ -22,10 +24,23 @@ def test_speedup_knows_which_way_is_better():
     assert speedup(series(200), series(100), False) == 0.5
 
 
-def test_rounds_overlap_when_one_reaches_into_the_other():
+def test_a_ratio_is_that_of_the_rounds_and_not_of_the_medians():
+    ours, theirs = series(100, 150, 150), series(90, 90, 140)
+    assert speedup(ours, theirs, True) == 150 / 90
+    assert paired_speedup(ours, theirs, True) == 100 / 90
+    assert paired_speedup(ours, theirs, False) == 0.9
+
+
+def test_runs_overlap_when_one_reaches_into_the_other():
     assert overlap(series(1, 3), series(2, 4))
     assert overlap(series(1, 9), series(4, 5))
     assert not overlap(series(1, 2), series(3, 4))
+
+
+def test_two_are_level_if_each_is_ahead_in_some_round():
+    assert level(series(1, 3), series(2, 2), True)
+    assert not level(series(2, 20), series(1, 10), True)
+    assert level(series(1, 3), series(2, 2), False)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +48,7 @@ def test_rounds_overlap_when_one_reaches_into_the_other():
     [(series(109, 110, 111), MET), (series(100, 105, 111), NEAR), (series(99, 100, 101), MISSED)],
 )
 def test_a_ratio_to_the_best_rival(ours, expected):
-    assert verdict(OfRival(1.1), ours, series(100), None, True) == expected
+    assert verdict(OfRival(1.1), ours, series(100, 100, 100), None, True) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +56,7 @@ def test_a_ratio_to_the_best_rival(ours, expected):
     [(series(4.9, 5, 5.1), MET), (series(4.9, 5.2, 5.5), NEAR), (series(6, 7, 8), MISSED)],
 )
 def test_a_ratio_where_less_is_better(ours, expected):
-    assert verdict(OfRival(2), ours, series(10), None, False) == expected
+    assert verdict(OfRival(2), ours, series(10, 10, 10), None, False) == expected
 
 
 def test_a_part_of_the_limit_ignores_the_rivals():
