@@ -80,6 +80,8 @@ class Micro(Common):
     """With the loop's own primitives, where it has them, instead of asyncio's."""
     peer: Peer | None = None
     """The server that the operation talks to."""
+    transports: bool = False
+    """The operation has connections, and both ends of them."""
     fixed: bool = False
     """The number of operations is a part of what is measured."""
 
@@ -88,9 +90,8 @@ class Micro(Common):
         return MICROSECONDS
 
     def columns(self, loops: list[str]) -> list[str]:
-        if self.peer is not None:
+        if self.peer is not None or self.transports:
             return loops
-        # An operation without a peer has no transports.
         return [loop for loop in loops if not has_foreign_transports(loop)]
 
 

@@ -129,6 +129,16 @@ ROWS: tuple[Row, ...] = (
         goal=OfRival(1.10),
     ),
     Micro(
+        "start-tls",
+        "a connection, both its ends upgraded by `start_tls`, closed",
+        "clients",
+        150,
+        transports=True,
+        needs=("trustme",),
+        since=(3, 11),
+        goal=SECURE,
+    ),
+    Micro(
         "aiohttp-client",
         "aiohttp client, a request, 10 at once",
         "clients",

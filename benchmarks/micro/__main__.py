@@ -42,6 +42,7 @@ OPERATIONS: dict[str, Operation] = {
     "process-pipes": processes.spawn_with_pipes,
     "getaddrinfo-literal": clients.getaddrinfo_literal,
     "connect-close": clients.connect_close,
+    "start-tls": clients.start_tls,
     "aiohttp-client": clients.aiohttp_client,
     "bridge-empty": bridging.empty,
     "bridge-ready": bridging.ready,

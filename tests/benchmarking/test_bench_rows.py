@@ -95,10 +95,11 @@ def test_columns_of_other_rows_are_the_loops_and_the_limit():
 
 def test_foreign_transports_have_a_column_where_there_are_transports():
     loops = ["asyncio", "asyncio+aiofastnet"]
-    for id in ("protocol-10", "tls-10", "aiohttp-tls", "aiohttp-client", "connect-close"):
+    for id in ("protocol-10", "tls-10", "aiohttp-tls", "aiohttp-client", "start-tls"):
         assert row(id).columns(loops)[:2] == loops
     for id in ("call-soon-batch", "getaddrinfo-literal", "process-spawn"):
         assert row(id).columns(loops) == ["asyncio"]
+    assert row("connect-close").columns(loops) == loops
     assert row("bridge-ready").columns(["uvloop+aiofastnet"]) == []
 
 
