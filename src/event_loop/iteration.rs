@@ -132,11 +132,11 @@ impl NativeLoop {
             // Most are calls, which stay where they are until they have run: to move one takes a good part
             // of the time that it takes to run it.
             match next {
-                Some(Entry::Call(ref call)) if !instrumented && !self.is_debug(py) => {
-                    if let Err(error) = call.call(py, &self.contexts)
+                Some(Entry::Call(ref mut call)) if !instrumented && !self.is_debug(py) => {
+                    if !call.call(py, &self.contexts)
                         && let Some(Entry::Call(call)) = next
                     {
-                        self.call_failed(py, call, error)?;
+                        self.call_failed(py, call)?;
                     }
                 }
                 Some(entry) if instrumented => self.run_instrumented(py, entry)?,
@@ -252,10 +252,13 @@ impl NativeLoop {
     }
 
     /// Sends what transports wrote since the last flush.
+    #[inline(always)]
     pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        if self.unflushed.is_empty(py) {
-            return Ok(());
-        }
+        if self.unflushed.is_empty(py) { Ok(()) } else { self.flush_all(py) }
+    }
+
+    #[inline(never)]
+    fn flush_all(&self, py: Python<'_>) -> PyResult<()> {
         let unflushed = self.unflushed.take(py);
         self.set_answered(py, true);
         let mut result = Ok(());

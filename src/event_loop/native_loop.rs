@@ -221,7 +221,7 @@ impl NativeLoop {
 
     /// The Python object, for the time of a borrow.
     #[inline]
-    pub(super) fn borrowed<'a, 'py>(&'a self, py: Python<'py>) -> Borrowed<'a, 'py, PyAny> {
+    pub(crate) fn borrowed<'a, 'py>(&'a self, py: Python<'py>) -> Borrowed<'a, 'py, PyAny> {
         // SAFETY: `self` lives inside this object.
         unsafe { Borrowed::from_ptr(py, self.object()) }
     }

@@ -8,6 +8,7 @@ use super::{NativeLoop, ends_loop};
 use crate::ffi::errors::made;
 use crate::ffi::imports;
 use crate::ffi::memory;
+use crate::ffi::object;
 
 impl NativeLoop {
     /// Calls a handle; its exceptions go to the exception handler, except those that end the loop.
@@ -21,16 +22,14 @@ impl NativeLoop {
 
     /// Runs a call of the ready queue that has no handle.
     #[inline]
-    pub(super) fn run_call(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
-        match call.call(py, &self.contexts) {
-            Ok(()) => Ok(()),
-            Err(error) => self.call_failed(py, call, error),
-        }
+    pub(super) fn run_call(&self, py: Python<'_>, mut call: Queued) -> PyResult<()> {
+        if call.call(py, &self.contexts) { Ok(()) } else { self.call_failed(py, call) }
     }
 
-    /// Reports the exception of a call that has run.
+    /// Reports the exception of a call that has run, which is set.
     #[cold]
-    pub(super) fn call_failed(&self, py: Python<'_>, call: Queued, error: PyErr) -> PyResult<()> {
+    pub(super) fn call_failed(&self, py: Python<'_>, call: Queued) -> PyResult<()> {
+        let error = object::fetch(py);
         if ends_loop(py, &error) {
             return Err(error);
         }

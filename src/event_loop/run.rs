@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use super::NativeLoop;
 use super::iteration::Next;
+use super::queue::Ready;
 use crate::driver::reactor::{Patience, PollMode, Reactor};
 use crate::event_loop::handles::Handle;
 use crate::ffi::attachment;
@@ -41,6 +42,7 @@ impl NativeLoop {
         }
         // From here on the loop may become garbage.
         self.state.in_run.set(py, outer);
+        drop(self.ready.with(py, Ready::take_ticket));
         self.ready.with(py, |ready| ready.track_shared());
         self.timers.with(py, |timers| timers.handles().for_each(Handle::track_if_shared));
         self.descriptors.with(py, |watched| watched.handles().for_each(Handle::track_if_shared));

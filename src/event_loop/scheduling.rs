@@ -37,6 +37,29 @@ impl NativeLoop {
         Ok(())
     }
 
+    /// `push_call` with the ticket that was given out last, if nobody has that any more, the loop is
+    /// awake and there is room: so it cannot fail, nor panic.
+    #[inline(always)]
+    pub fn push_call_again(
+        &self,
+        py: Python<'_>,
+        fill: impl FnOnce(&mut Queued),
+    ) -> Option<Handle> {
+        if self.wakeups.is_asleep(py) {
+            return None;
+        }
+        self.ready.try_with(py, |ready| ready.push_call_again(py, fill)).flatten()
+    }
+
+    /// Keeps a ticket that is given out, so that the next call can have it. Only while the loop runs: else
+    /// it would keep the loop alive.
+    pub fn keep_ticket(&self, py: Python<'_>, handle: &Handle) {
+        if self.state.in_run.get(py) {
+            let handle = handle.clone_ref(py);
+            drop(self.ready.with(py, |ready| ready.keep_ticket(handle)));
+        }
+    }
+
     /// `push` of a handle that was made for the user.
     pub fn push_handle(&self, py: Python<'_>, handle: Handle) -> PyResult<()> {
         self.check_closed(py)?;

@@ -113,6 +113,11 @@ impl Wakeups {
         self.runtime_is_shared.set(py, true);
     }
 
+    #[inline]
+    pub(super) fn is_asleep(&self, py: Python<'_>) -> bool {
+        self.idle.get(py)
+    }
+
     /// Ends the loop's sleep.
     #[inline]
     pub(super) fn wake(&self, py: Python<'_>) {

@@ -12,6 +12,9 @@ use crate::ffi::gil::PySlot;
 use crate::ffi::memory;
 use crate::ffi::object::owned;
 
+/// The names of a call whose only keyword was `context`.
+static SEEN: PySlot = PySlot::empty();
+
 /// How a function reads its arguments.
 pub(crate) trait Matching<'a, 'py> {
     /// The value of `context`, if it is the only keyword.
@@ -19,6 +22,9 @@ pub(crate) trait Matching<'a, 'py> {
     /// Runs once a step of a task. A caller passes the same tuple of names each time, so the last one
     /// that was seen is kept and recognised by its address.
     fn only_context(&self) -> Option<Arg<'a, 'py>>;
+
+    /// The same where those names are known already, without looking at them. Cannot panic.
+    fn context_as_before(&self) -> Option<Arg<'a, 'py>>;
 
     /// Calls another function with the same arguments.
     fn forward(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
@@ -49,7 +55,6 @@ pub(crate) trait Matching<'a, 'py> {
 impl<'a, 'py> Matching<'a, 'py> for Args<'a, 'py> {
     #[inline]
     fn only_context(&self) -> Option<Arg<'a, 'py>> {
-        static SEEN: PySlot = PySlot::empty();
         let ([value], Some(names)) = (self.keywords, self.names) else { return None };
         if names.as_ptr() != SEEN.as_ptr(self.py) {
             // SAFETY: there is one keyword, so the tuple has one item, which is a `str`.
@@ -62,6 +67,13 @@ impl<'a, 'py> Matching<'a, 'py> for Args<'a, 'py> {
             SEEN.set(self.py, Some(names.to_owned().into_any().unbind()));
         }
         Some(*value)
+    }
+
+    #[inline(always)]
+    fn context_as_before(&self) -> Option<Arg<'a, 'py>> {
+        let names = self.names?;
+        // The tuple that was seen has one item.
+        (names.as_ptr() == SEEN.as_ptr(self.py)).then(|| self.keywords.first().copied()).flatten()
     }
 
     fn forward(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -18,7 +18,7 @@ impl<T: Copy> ClassCache<T> {
     }
 
     /// The answer for the class of `object`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_or_find(
         &self,
         object: &Bound<'_, PyAny>,
@@ -34,6 +34,17 @@ impl<T: Copy> ClassCache<T> {
         if version != 0 && version == known && self.class.as_ptr(py) == class.cast() {
             return Ok(answer);
         }
+        self.find(object, version, find)
+    }
+
+    #[inline(never)]
+    fn find(
+        &self,
+        object: &Bound<'_, PyAny>,
+        version: u32,
+        find: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<T> {
+        let py = object.py();
         let class: Py<PyAny> = object.get_type().into_any().unbind();
         let answer = find()?;
         self.found.set(py, (version, answer));

@@ -36,16 +36,23 @@ impl Contexts {
     /// A context equal to the current one, and whether others may share it (then copy it).
     #[inline]
     pub fn take(&self, py: Python<'_>) -> PyResult<(Object, bool)> {
-        let layout = Layout::get(py);
+        match self.last_if_current(py) {
+            // SAFETY: alive, it is in our slot.
+            Some(last) => Ok((unsafe { ffi::Py_NewRef(last) }, true)),
+            None => self.copy_current(py, Layout::get(py).comparable),
+        }
+    }
+
+    /// The last snapshot, borrowed, if it is known to be like the current context.
+    #[inline]
+    pub fn last_if_current(&self, py: Python<'_>) -> Option<Object> {
         let last = self.last.as_ptr(py);
         // SAFETY: both are contexts, and the probe found the map where it is read.
         unsafe {
-            let current = layout.current(py);
-            if !current.is_null() && !last.is_null() && values(last) == values(current) {
-                return Ok((ffi::Py_NewRef(last), true));
-            }
+            let current = Layout::get(py).current(py);
+            let same = !current.is_null() && !last.is_null() && values(last) == values(current);
+            same.then_some(last)
         }
-        self.copy_current(py, layout.comparable)
     }
 
     fn copy_current(&self, py: Python<'_>, comparable: bool) -> PyResult<(Object, bool)> {
@@ -257,7 +264,7 @@ impl Ground {
 }
 
 /// Runs `f` with a context entered.
-#[inline]
+#[inline(always)]
 pub(crate) fn within<R>(
     context: &Bound<'_, PyAny>,
     f: impl FnOnce() -> PyResult<R>,
@@ -301,10 +308,10 @@ fn leave<R>(context: &Bound<'_, PyAny>, result: PyResult<R>) -> PyResult<R> {
     Ok(value)
 }
 
-/// The first error counts.
+/// Leaves a context after `error`. The first error counts.
 #[cold]
 #[inline(never)]
-fn leave_with(context: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+pub(crate) fn leave_with(context: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     // SAFETY: a live object, which is checked to be the current context.
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
         drop(object::fetch(context.py()));

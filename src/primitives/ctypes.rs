@@ -21,6 +21,7 @@ use crate::ffi::function_state::FunctionState;
 use crate::ffi::gil::GilCell;
 use crate::ffi::imports;
 use crate::ffi::object::{self, Object};
+use crate::ffi::tuples::OneArgument;
 
 /// The types of `_asyncio` and their methods, as they are when first needed.
 pub(crate) struct CTypes {
@@ -179,18 +180,19 @@ impl CTypes {
     }
 
     /// `Task(coro, **options)`; without `options` on the loop that runs in this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new_task<'py>(
         &self,
         coro: Arg<'_, 'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        static ARGUMENT: OneArgument = OneArgument::new();
         let py = coro.py();
-        // SAFETY: one live object, as the count says; a new reference or null with an exception set.
-        let args = unsafe { object::owned(py, ffi::PyTuple_Pack(1, coro.as_ptr()))? };
         let options = options.map_or(null_mut(), |options| options.as_ptr());
-        // SAFETY: the C type of tasks, a tuple, and a dict or null.
-        unsafe { self.construct(py, self.task.as_ptr(), args.as_ptr(), options) }
+        // SAFETY: the C type of tasks, a tuple, which it does not keep, and a dict or null.
+        ARGUMENT.with(coro, |args| unsafe {
+            self.construct(py, self.task.as_ptr(), args.as_ptr(), options)
+        })
     }
 
     /// `Future(**options)`; without `options` on the loop that runs in this thread.
@@ -223,7 +225,7 @@ impl CTypes {
     ///
     /// # Safety
     /// `class` must be `task` or derived from `future`; `args` a tuple; `options` a dict or null.
-    #[inline]
+    #[inline(always)]
     unsafe fn construct<'py>(
         &self,
         py: Python<'py>,
@@ -353,7 +355,7 @@ pub(crate) fn plain_loop<'a>(
 }
 
 /// Whether the object's class is one of ours, with our methods.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_plain_class(types: &CTypes, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CHECKED: ClassCache<bool> = ClassCache::new(false);
     if !types.has_asyncios_code(event_loop.py()) {

@@ -35,9 +35,13 @@ fast_function!(pub(super) create_task, |py, slf, args| {
         && let Some(types) = ctypes::types(py)?
         && types.task_is_ours(py)
         && is_unwrapped(types, event_loop, py)?
-        && let Some(options) = read_options(py, &args)?
     {
-        return spawn(types, event_loop, *coro, options);
+        if args.names.is_none() {
+            return spawn(types, event_loop, *coro, None);
+        }
+        if let Some(options) = read_options(py, &args)? {
+            return spawn(types, event_loop, *coro, options);
+        }
     }
     // As it is now: a tool may have wrapped it.
     let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
@@ -46,10 +50,9 @@ fast_function!(pub(super) create_task, |py, slf, args| {
 });
 
 /// Whether no tool wrapped asyncio's method, which ours replaces.
-#[inline]
+#[inline(always)]
 fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyResult<bool> {
-    let event_loop = event_loop.bind(py);
-    if is_plain_class(types, &event_loop)? {
+    if is_plain_class(types, &event_loop.borrowed(py))? {
         return Ok(true);
     }
     // A class that overrides methods of ours may still call this one.
@@ -57,7 +60,6 @@ fn is_unwrapped(types: &CTypes, event_loop: &NativeLoop, py: Python<'_>) -> PyRe
 }
 
 /// The options that differ from their defaults; `None` if one of them is not known here.
-#[inline]
 fn read_options<'py>(
     py: Python<'py>,
     args: &Args<'_, 'py>,
@@ -79,7 +81,7 @@ fn read_options<'py>(
 }
 
 /// A new C task on the loop, with further options.
-#[inline]
+#[inline(always)]
 pub(super) fn spawn<'py>(
     types: &CTypes,
     event_loop: &NativeLoop,
@@ -87,7 +89,7 @@ pub(super) fn spawn<'py>(
     options: Option<Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = coro.py();
-    let this = event_loop.bind(py);
+    let this = event_loop.borrowed(py);
     if let Some(options) = options {
         options.set_item(pyo3::intern!(py, "loop"), this)?;
         return types.new_task(coro, Some(&options));

@@ -198,7 +198,38 @@ impl Queued {
             }
             queued.shape = Shape::of(call.args.len(), shared);
         })?;
+        if !thread_safe {
+            event_loop.keep_ticket(py, &handle);
+        }
         Ok(handle)
+    }
+
+    /// The same with the ticket that was given out last, if nobody has that any more; `None`, with
+    /// nothing done, if there is none or anything else is not at hand.
+    ///
+    /// Runs no Python code, and neither fails nor panics.
+    #[inline(always)]
+    pub fn push_again(
+        py: Python<'_>,
+        event_loop: &NativeLoop,
+        call: &Call<'_, '_>,
+    ) -> Option<Handle> {
+        if call.args.len() > INLINE {
+            return None;
+        }
+        let (context, shared) = match call.context {
+            Some(context) => (context.as_ptr(), false),
+            None => (event_loop.contexts.last_if_current(py)?, true),
+        };
+        event_loop.push_call_again(py, |queued| {
+            queued.callback = call.callback.to_owned().into_ptr();
+            // SAFETY: a live object: the caller's, or the loop's.
+            queued.context = unsafe { ffi::Py_NewRef(context) };
+            for (to, from) in queued.args.iter_mut().zip(call.args) {
+                *to = (*from).to_owned().into_ptr();
+            }
+            queued.shape = Shape::of(call.args.len(), shared);
+        })
     }
 
     /// The call as a handle. It comes back if there is no memory for a handle. Not for one that is tied.

@@ -14,6 +14,7 @@ use crate::event_loop::timers::Timer;
 use crate::event_loop::timers::alarm::monotonic;
 use crate::ffi::arguments::{Arg, Args, Matching};
 use crate::ffi::definitions::{Definitions, METHODS_END, add_methods, fast_method, plain_method};
+use crate::ffi::finalizing;
 use crate::ffi::object::Object;
 use crate::ffi::trampoline::enter;
 use crate::ffi::tuples::arguments;
@@ -131,6 +132,26 @@ fn soon<'py>(
     Ok(given.into_ptr())
 }
 
+/// `call_soon` as most code calls it while the loop runs; `None`, with nothing done, for all other calls.
+///
+/// It runs no Python code, releases nothing, and neither fails nor panics. So it needs no frame, and
+/// takes less time than that would.
+#[inline(always)]
+fn soon_again(event_loop: &NativeLoop, args: &Args<'_, '_>, py: Python<'_>) -> Option<Object> {
+    let context = match args.names {
+        Some(_) => Some(args.context_as_before()?),
+        None => None,
+    };
+    let ([callback, rest @ ..], false) =
+        (args.positional, event_loop.is_closed(py) || event_loop.is_debug(py))
+    else {
+        return None;
+    };
+    let context = context.filter(|context| !context.is_none());
+    let call = Call { callback: *callback, args: rest, context };
+    Queued::push_again(py, event_loop, &call).map(Handle::into_ptr)
+}
+
 /// A deadline: as the heap has it, and as it was given if that was not exactly a `float`.
 struct Deadline<'py> {
     when: f64,
@@ -196,7 +217,23 @@ macro_rules! loop_method {
     };
 }
 
-loop_method!(call_soon, |py, event_loop, args| {
+unsafe extern "C" fn call_soon(
+    slf: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    // SAFETY: CPython calls this with its own arguments, which it keeps for the call, for an instance of
+    // the loop's class, and holds the GIL.
+    unsafe {
+        finalizing::guard();
+        let py = Python::assume_attached();
+        let scheduled = soon_again(NativeLoop::of(slf), &Args::new(py, args, count, names), py);
+        scheduled.unwrap_or_else(|| call_soon_in_frame(slf, args, count, names))
+    }
+}
+
+loop_method!(call_soon_in_frame, |py, event_loop, args| {
     soon(event_loop, &args, py, "call_soon", Caller::LoopThread)
 });
 

@@ -10,6 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::queued::Ticket;
 use crate::ffi::free_list::FreeList;
 use crate::ffi::gil::GilFlag;
 use crate::ffi::object::Object;
@@ -179,6 +180,28 @@ impl Handle {
         unsafe { ffi::PyObject_GC_Track(self.0.as_ptr().cast()) };
     }
 
+    /// Whether this is a ticket, and the only reference to it.
+    #[inline]
+    pub(in crate::event_loop) fn is_unused(&self, _py: Python<'_>) -> bool {
+        let this = self.object();
+        // SAFETY: alive: this is a reference to it; the GIL is held, as `_py` says. A weak reference
+        // may become another strong one at any time.
+        unsafe {
+            (*this).state == State::Ticket
+                && ffi::Py_REFCNT(this.cast()) == 1
+                && (*this).weakrefs.is_null()
+        }
+    }
+
+    /// Unties a ticket from its place, which comes back for the other end of the tie; 0 if it had
+    /// none.
+    #[inline]
+    pub(in crate::event_loop) fn untied(&self, _py: Python<'_>) -> Ticket {
+        // SAFETY: alive: this is a reference to it; the GIL is held, as `_py` says.
+        unsafe { std::mem::replace(&mut (*self.object()).place, 0) }
+    }
+
+    #[inline]
     pub(in crate::event_loop) fn object(&self) -> *mut HandleObject {
         self.0.as_ptr().cast()
     }

@@ -17,7 +17,7 @@ use pyo3::types::PyTuple;
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use super::handle::{Handle, HandleObject, INLINE, State, track};
-use crate::ffi::contexts::{Contexts, is_context, is_entered, within};
+use crate::ffi::contexts::{Contexts, is_context, is_entered, leave_with};
 use crate::ffi::object::{self, Object};
 use crate::ffi::tuples::tuple_of;
 
@@ -25,14 +25,16 @@ use crate::ffi::tuples::tuple_of;
 pub(crate) type Ticket = u64;
 
 /// A call that the ready queue owns.
+#[repr(C)]
 pub struct Queued {
     /// Null only while a call is made, and after `fill`.
     pub(in crate::event_loop) callback: Object,
     pub(in crate::event_loop) context: Object,
-    pub(in crate::event_loop) args: [Object; INLINE],
-    /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue.
-    pub(in crate::event_loop) handle: *mut HandleObject,
     pub(in crate::event_loop) shape: Shape,
+    /// Borrowed: a handle that dies takes itself out. Null without one, and out of the queue. In front of
+    /// the arguments: there a callee may put a bound method's `self`, in a call that has no handle.
+    pub(in crate::event_loop) handle: *mut HandleObject,
+    pub(in crate::event_loop) args: [Object; INLINE],
 }
 
 /// How many arguments a call has, and whether others have its context, too.
@@ -137,50 +139,81 @@ impl Queued {
         !self.shape.is_shared() && is_entered(&context)
     }
 
-    /// Calls the callback in its context; the error is whatever it raised.
+    /// Calls the callback in its context; whether it returned. If not, what it raised is set.
     ///
     /// Only for a call whose handle is gone: no code can cancel it or look at it.
-    #[inline]
-    pub fn call(&self, py: Python<'_>, contexts: &Contexts) -> PyResult<()> {
-        // SAFETY: the call holds its context.
-        let context = unsafe { Borrowed::from_ptr(py, self.context) };
-        if !self.shape.is_shared() {
-            return match self.call_in(&context) {
-                // It could not be entered, so nothing was called.
-                Err(_) if !is_context(&context) => self.call_by_run(&context),
-                result => result,
-            };
+    #[inline(always)]
+    pub fn call(&mut self, py: Python<'_>, contexts: &Contexts) -> bool {
+        debug_assert!(self.handle.is_null());
+        if self.shape.is_shared() {
+            return self.call_in_copy(py, contexts);
         }
-        let copy = contexts.lend(py, &context)?;
-        if let Err(error) = self.call_in(&copy) {
-            return Err(failed_in(contexts, &context, copy, error));
+        // SAFETY: the call holds its context, which is asked for its type before anything else.
+        unsafe {
+            if ffi::PyContext_Enter(self.context) != 0 {
+                return self.call_without_entering(py);
+            }
+            self.call_in(py, self.context)
         }
-        drop(contexts.take_back(&context, copy));
-        Ok(())
     }
 
-    #[inline]
-    fn call_in(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = context.py();
-        // In front of the arguments room for a bound method's `self`.
-        let mut stack = [null_mut(); INLINE + 1];
-        stack[1..].copy_from_slice(&self.args);
-        within(context, || {
-            // SAFETY: what the call holds lives until it is dropped, which is after this.
-            let result = unsafe {
-                object::owned(
-                    py,
-                    ffi::PyObject_Vectorcall(
-                        self.callback,
-                        stack.as_ptr().add(1),
-                        self.shape.count() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                        null_mut(),
-                    ),
-                )?
-            };
-            drop(result);
-            Ok(())
-        })
+    fn call_in_copy(&mut self, py: Python<'_>, contexts: &Contexts) -> bool {
+        // SAFETY: the call holds its context.
+        let context = unsafe { Borrowed::from_ptr(py, self.context) };
+        let copy = match contexts.lend(py, &context) {
+            Ok(copy) => copy,
+            Err(error) => return raise(py, error),
+        };
+        // SAFETY: a context, which `copy` holds for the call.
+        unsafe {
+            if ffi::PyContext_Enter(copy.as_ptr()) != 0 {
+                return false;
+            }
+            let returned = self.call_in(py, copy.as_ptr());
+            // Destructors leave an exception that is set as it is.
+            drop(contexts.take_back(&context, copy));
+            returned
+        }
+    }
+
+    /// Calls the callback in a context that was entered, and leaves that.
+    ///
+    /// # Safety
+    /// The context must be alive through the call, and entered.
+    #[inline(always)]
+    unsafe fn call_in(&mut self, py: Python<'_>, context: Object) -> bool {
+        let this = std::ptr::from_mut(self);
+        // SAFETY: what the call holds lives until it is dropped, which is after this. The word in front of
+        // the arguments is this call's, and free, as it has no handle.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                (*this).callback,
+                this.cast::<Object>().byte_add(std::mem::offset_of!(Self, args)),
+                (*this).shape.count() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                null_mut(),
+            );
+            if result.is_null() {
+                return leave_raising(py, context);
+            }
+            ffi::Py_DECREF(result);
+            ffi::PyContext_Exit(context) == 0
+        }
+    }
+
+    /// For a context that could not be entered: it may be an object of the program's, which has a `run`.
+    #[cold]
+    fn call_without_entering(&mut self, py: Python<'_>) -> bool {
+        // SAFETY: the call holds its context.
+        let context = unsafe { Bound::from_borrowed_ptr(py, self.context) };
+        if is_context(&context) {
+            return false;
+        }
+        // What `enter` had to say of it.
+        drop(object::fetch(py));
+        match self.call_by_run(&context) {
+            Ok(()) => true,
+            Err(error) => raise(py, error),
+        }
     }
 
     /// Has an object of the program's call the callback, as asyncio has every context do it.
@@ -205,6 +238,11 @@ impl Queued {
     #[inline]
     pub fn has_handle(&self) -> bool {
         !self.handle.is_null()
+    }
+
+    #[inline]
+    pub fn is_tied_to(&self, handle: &Handle) -> bool {
+        self.handle == handle.object()
     }
 
     /// Leaves the call to the queue: the handle dies.
@@ -248,16 +286,21 @@ impl Drop for Queued {
     }
 }
 
-/// Apart, so that nothing is moved of a result without an error.
 #[cold]
-fn failed_in<'py>(
-    contexts: &Contexts,
-    context: &Bound<'py, PyAny>,
-    copy: Bound<'py, PyAny>,
-    error: PyErr,
-) -> PyErr {
-    drop(contexts.take_back(context, copy));
-    error
+fn raise(py: Python<'_>, error: PyErr) -> bool {
+    error.restore(py);
+    false
+}
+
+/// Leaves a context after a call that raised. The first exception counts.
+///
+/// # Safety
+/// An exception must be set, and the context alive.
+#[cold]
+unsafe fn leave_raising(py: Python<'_>, context: Object) -> bool {
+    // SAFETY: the caller's promise.
+    let context = unsafe { Borrowed::from_ptr(py, context) };
+    raise(py, leave_with(&context, object::fetch(py)))
 }
 
 /// Has an object of the program's, passed for a context, call the callback: asyncio asks no more of

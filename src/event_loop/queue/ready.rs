@@ -76,6 +76,9 @@ pub(in crate::event_loop) struct Ready {
     held: usize,
     /// How many entries of `aside` were taken out again.
     retaken: Ticket,
+    /// The ticket that was given out last, while the loop runs: most are dropped at once, and the next
+    /// call can have it. Nearly always the only reference.
+    last_ticket: Option<Handle>,
 }
 
 impl Ready {
@@ -87,6 +90,7 @@ impl Ready {
             aside: VecDeque::new(),
             held: 0,
             retaken: 0,
+            last_ticket: None,
         }
     }
 
@@ -120,7 +124,7 @@ impl Ready {
 
     /// Takes a call, which `fill` writes in its place without running Python code, and ties it to its
     /// handle; whether there is memory for it.
-    #[inline]
+    #[inline(always)]
     pub(in crate::event_loop) fn push_call(
         &mut self,
         py: Python<'_>,
@@ -139,13 +143,43 @@ impl Ready {
         true
     }
 
+    /// The same behind the ticket that was given out last, if nobody else has it, and there is room.
+    #[inline(always)]
+    pub(in crate::event_loop) fn push_call_again(
+        &mut self,
+        py: Python<'_>,
+        fill: impl FnOnce(&mut Queued),
+    ) -> Option<Handle> {
+        if self.entries.len() == self.entries.capacity() {
+            return None;
+        }
+        let handle = self.last_ticket.as_ref().filter(|handle| handle.is_unused(py))?.clone_ref(py);
+        let place = handle.untied(py);
+        if place != 0 {
+            self.give_up(place);
+        }
+        self.push_call(py, &handle, fill).then_some(handle)
+    }
+
+    /// Keeps a ticket to give it out again; gives back the one that it kept until now.
+    #[must_use]
+    pub(in crate::event_loop) fn keep_ticket(&mut self, handle: Handle) -> Option<Handle> {
+        self.last_ticket.replace(handle)
+    }
+
+    /// Lets go of the ticket that it keeps: the loop runs no more.
+    #[must_use]
+    pub(in crate::event_loop) fn take_ticket(&mut self) -> Option<Handle> {
+        self.last_ticket.take()
+    }
+
     /// Takes the first entry out. A call whose handle is still referred to becomes the handle's.
-    #[inline]
+    #[inline(always)]
     pub(in crate::event_loop) fn pop(&mut self, py: Python<'_>) -> Option<Entry> {
         if self.released() > 0 || !self.earlier.is_empty() {
             return self.pop_earlier(py);
         }
-        settle(py, self.entries.front_mut()?);
+        settle(py, self.entries.front_mut()?, &mut self.last_ticket);
         self.served += 1;
         self.entries.pop_front()
     }
@@ -157,7 +191,7 @@ impl Ready {
             self.retaken += 1;
             return self.aside.pop_front();
         }
-        settle(py, self.earlier.front_mut()?);
+        settle(py, self.earlier.front_mut()?, &mut self.last_ticket);
         self.served += 1;
         let entry = self.earlier.pop_front();
         if self.earlier.is_empty() {
@@ -215,17 +249,23 @@ impl Ready {
 
     #[inline]
     fn at(&mut self, ticket: Ticket) -> Option<&mut Entry> {
+        self.at_with_ticket(ticket).0
+    }
+
+    #[inline]
+    fn at_with_ticket(&mut self, ticket: Ticket) -> (Option<&mut Entry>, &mut Option<Handle>) {
         let place = ticket.wrapping_sub(self.served + 1) as usize;
-        match place.checked_sub(self.earlier.len()) {
+        let entry = match place.checked_sub(self.earlier.len()) {
             Some(place) => self.entries.get_mut(place),
             None => self.earlier.get_mut(place),
-        }
+        };
+        (entry, &mut self.last_ticket)
     }
 
     /// Has the handle of the call at this place take it over.
     pub(in crate::event_loop) fn claim(&mut self, py: Python<'_>, ticket: Ticket) {
-        if let Some(entry) = self.at(ticket) {
-            settle(py, entry);
+        if let (Some(entry), last_ticket) = self.at_with_ticket(ticket) {
+            settle(py, entry, last_ticket);
         }
     }
 
@@ -309,12 +349,31 @@ impl Ready {
 }
 
 /// Makes a call with a handle the handle's.
-#[inline]
-fn settle(py: Python<'_>, entry: &mut Entry) {
-    if let Entry::Call(call) = entry
-        && let Some(handle) = call.untie(py)
+#[inline(always)]
+fn settle(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>) {
+    let Entry::Call(call) = entry else { return };
+    if !call.has_handle() {
+        return;
+    }
+    if let Some(handle) = last_ticket
+        && call.is_tied_to(handle)
+        && handle.is_unused(py)
     {
+        handle.untied(py);
+        call.forget_handle();
+        return;
+    }
+    hand_over(py, entry, last_ticket);
+}
+
+#[inline(never)]
+fn hand_over(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>) {
+    let Entry::Call(call) = entry else { return };
+    let kept = last_ticket.take_if(|handle| call.is_tied_to(handle));
+    if let Some(handle) = call.untie(py) {
         // What is overwritten holds nothing any more.
         *entry = Entry::Handle(handle);
     }
+    // The program has it, and so does the entry: no ticket any more.
+    drop(kept);
 }

@@ -25,9 +25,15 @@ impl<T> GilCell<T> {
         Self(RefCell::new(value))
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn with<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.borrow_mut())
+    }
+
+    /// The same, or `None` while borrowed.
+    #[inline(always)]
+    pub fn try_with<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
     }
 
     /// For the garbage collector, which holds the GIL but has no token; `None` while borrowed.
