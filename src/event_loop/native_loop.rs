@@ -321,6 +321,22 @@ impl NativeLoop {
 
     /// Lends the buffer that reads go through. `f` may run Python code: see `Scratch::lend`.
     pub(crate) fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.scratch.lend(py, |scratch| f(scratch))
+    }
+
+    /// The same; `f` may keep the buffer for `return_scratch`, and leave an empty one.
+    pub(crate) fn with_whole_scratch<R>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> R {
         self.scratch.lend(py, f)
+    }
+
+    /// Takes back a buffer that was kept, as it was lent.
+    pub(crate) fn return_scratch(&self, py: Python<'_>, scratch: Vec<u8>) {
+        if !self.is_closed(py) {
+            self.scratch.put(py, scratch);
+        }
     }
 }

@@ -19,15 +19,20 @@ impl Scratch {
         drop(self.0.take(py));
     }
 
-    /// Lends the buffer to `f`. It is taken out meanwhile: should `f` come to run Python code that
-    /// reads as well, that gets one of its own.
-    pub(super) fn lend<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+    /// Lends the buffer to `f`, which may keep it and leave an empty one, and `put` it back later. It is
+    /// taken out meanwhile: should `f` come to run Python code that reads as well, that gets one of its
+    /// own.
+    pub(super) fn lend<R>(&self, py: Python<'_>, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let mut scratch = self.0.take(py);
         if scratch.is_empty() {
             scratch.resize(SIZE, 0);
         }
         let result = f(&mut scratch);
-        drop(self.0.with(py, |slot| std::mem::replace(slot, scratch)));
+        self.put(py, scratch);
         result
+    }
+
+    pub(super) fn put(&self, py: Python<'_>, scratch: Vec<u8>) {
+        drop(self.0.with(py, |slot| std::mem::replace(slot, scratch)));
     }
 }

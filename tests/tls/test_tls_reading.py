@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import ssl
 
 import pytest
 
@@ -187,6 +189,46 @@ def test_pausing_and_resuming_within_data_received(on_tls):
         assert protocol.received == data
 
     on_tls(scenario, Hesitant())
+
+
+def test_a_protocol_set_in_the_middle_of_much_data_gets_the_rest(on_tls):
+    rest = Buffered(100_000)
+
+    class Changes(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.set_protocol(rest)
+            self.transport.write(b"changed")
+
+    async def scenario(transport, protocol, peer):
+        rest.transport = transport
+        data = random.Random(6).randbytes(MEGABYTE)
+        sending = asyncio.ensure_future(in_thread(peer.send, data))
+        await protocol.until(lambda: protocol.received)
+        await rest.got(len(data) - len(protocol.received))
+        await sending
+        assert protocol.received + rest.received == data
+        assert await in_thread(peer.recv_exactly, 7) == b"changed"
+        transport.set_protocol(protocol)
+
+    on_tls(scenario, Changes())
+
+
+def test_an_abort_in_the_middle_of_much_data_is_the_end(on_tls):
+    class Aborts(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.abort()
+
+    async def scenario(_transport, protocol, peer):
+        data = random.Random(7).randbytes(MEGABYTE)
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await in_thread(peer.send, data)
+        await protocol.until(lambda: "connection_lost" in protocol.calls)
+        assert protocol.story == ["connection_made", "data_received", "connection_lost"]
+        assert data.startswith(protocol.received)
+
+    on_tls(scenario, Aborts())
 
 
 @pytest.mark.parametrize("notified", [True, False], ids=["close_notify", "plain end"])

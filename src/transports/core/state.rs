@@ -26,9 +26,10 @@ pub(crate) enum Lifecycle {
 ///
 /// Both functions may be called with a layer of that kind only.
 pub(crate) struct Sink {
-    /// Takes the bytes, while the scratch buffer that they lie in is lent.
-    pub feed: unsafe fn(Python<'_>, &Bound<'_, PyAny>, &[u8]) -> PyResult<()>,
-    /// Processes them.
+    /// Takes the first so many bytes of the loop's scratch buffer, or the buffer itself until they are
+    /// processed.
+    pub feed: unsafe fn(Python<'_>, &Bound<'_, PyAny>, &mut Vec<u8>, usize) -> PyResult<()>,
+    /// Processes them, and returns the buffer.
     pub process: unsafe fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 

@@ -126,14 +126,24 @@ impl Stream {
         native: &NativeLoop,
         take: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<Received<T>> {
-        native.with_scratch(py, |scratch| {
+        self.receive_whole_scratch(py, native, |scratch, count| take(&scratch[..count]))
+    }
+
+    /// The same; `take` gets the buffer and how many bytes are in it, and may keep it for a while.
+    fn receive_whole_scratch<T>(
+        &self,
+        py: Python<'_>,
+        native: &NativeLoop,
+        take: impl FnOnce(&mut Vec<u8>, usize) -> T,
+    ) -> io::Result<Received<T>> {
+        native.with_whole_scratch(py, |scratch| {
             // SAFETY: all of the buffer that is lent.
             let received =
                 unsafe { self.receive(py, scratch.as_mut_ptr(), scratch.len(), Expected::More)? };
             Ok(match received {
                 Received::Nothing => Received::Nothing,
                 Received::End => Received::End,
-                Received::Data(count) => Received::Data(take(&scratch[..count])),
+                Received::Data(count) => Received::Data(take(scratch, count)),
             })
         })
     }
@@ -259,8 +269,9 @@ impl Stream {
         };
         // SAFETY: the delivery is `Layer`, so the protocol is the layer that the sink came with:
         // `feed_natively` sets both for it, and another protocol comes with another delivery.
-        let received =
-            self.receive_scratch(py, native, |data| unsafe { (sink.feed)(py, protocol, data) });
+        let received = self.receive_whole_scratch(py, native, |scratch, count| unsafe {
+            (sink.feed)(py, protocol, scratch, count)
+        });
         self.conclude(slf, native, protocol, received, |fed| {
             // SAFETY: the same layer.
             let process = || unsafe { (sink.process)(protocol) };

@@ -241,6 +241,18 @@ impl Engine {
         unsafe { lend(py, data.as_ptr().cast_mut(), data.len(), write) }
     }
 
+    /// Takes the first `count` bytes of a buffer as ciphertext of the peer, and the buffer with them until
+    /// `adopted`. `false` where they can only be fed.
+    pub(super) fn adopt(&self, py: Python<'_>, buffer: &mut Vec<u8>, count: usize) -> bool {
+        let direct = self.direct.as_ref().filter(|_| self.raw.is_set(py));
+        direct.is_some_and(|direct| direct.is_settled() && direct.adopt(buffer, count))
+    }
+
+    /// The buffer that was adopted; what OpenSSL has not taken of it is kept.
+    pub(super) fn adopted(&self) -> Option<Vec<u8>> {
+        self.direct.as_ref()?.adopted()
+    }
+
     /// Passes all ciphertext for the peer to `send` in one piece, if there is any.
     pub(super) fn take(
         &self,

@@ -43,22 +43,40 @@ enum Receiver<'py> {
     Nothing,
 }
 
-/// Takes ciphertext from a transport of ours below.
+/// Takes ciphertext from a stream of ours below: much of it in the buffer that it was received into.
 ///
 /// # Safety
 /// `slf` must be a TLS transport.
-pub(super) unsafe fn feed(py: Python<'_>, slf: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+pub(super) unsafe fn feed(
+    py: Python<'_>,
+    slf: &Bound<'_, PyAny>,
+    scratch: &mut Vec<u8>,
+    count: usize,
+) -> PyResult<()> {
     // SAFETY: the caller's promise.
-    unsafe { class::state::<Tls>(slf) }.engine.feed(py, data)
+    let tls = unsafe { class::state::<Tls>(slf) };
+    // What is decrypted through the scratch buffer needs it.
+    let direct = count >= MUCH && matches!(tls.delivery.get(), Delivery::Data);
+    if direct && tls.engine.adopt(py, scratch, count) {
+        return Ok(());
+    }
+    tls.engine.feed(py, &scratch[..count])
 }
 
-/// Processes ciphertext from a transport of ours below.
+/// Processes ciphertext from a stream of ours below.
 ///
 /// # Safety
 /// `slf` must be a TLS transport.
 pub(super) unsafe fn process(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: the caller's promise.
-    unsafe { class::state::<Tls>(slf) }.process(slf)
+    let tls = unsafe { class::state::<Tls>(slf) };
+    let result = tls.process(slf);
+    if let Some(scratch) = tls.engine.adopted()
+        && let Some(native) = tls.native(slf.py())
+    {
+        native.return_scratch(slf.py(), scratch);
+    }
+    result
 }
 
 impl Tls {
@@ -199,7 +217,7 @@ impl Tls {
             }
             Parcel::Fed(reader, length) => reader.finish_feed(length),
             // SAFETY: a layer, see `Receiver`.
-            Parcel::Passed(layer) => unsafe { process(&layer) },
+            Parcel::Passed(layer) => unsafe { class::state::<Self>(&layer) }.process(&layer),
             Parcel::Nothing => Ok(()),
         }
     }
@@ -285,7 +303,7 @@ fn pack<'py>(py: Python<'py>, receiver: Receiver<'py>, data: &[u8]) -> PyResult<
         Receiver::Reader(reader) => reader.append(data).map(|length| Parcel::Fed(reader, length)),
         Receiver::Layer(layer) => {
             // SAFETY: a layer, see `Receiver`.
-            unsafe { feed(py, &layer, data)? };
+            unsafe { class::state::<Tls>(&layer) }.engine.feed(py, data)?;
             Ok(Parcel::Passed(layer))
         }
         Receiver::Nothing => Ok(Parcel::Nothing),

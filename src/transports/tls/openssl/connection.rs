@@ -111,6 +111,14 @@ impl Connection {
         if self.wire.feed(data) { Ok(()) } else { Err(memory::exhausted()) }
     }
 
+    pub(in super::super) fn adopt(&self, buffer: &mut Vec<u8>, count: usize) -> bool {
+        self.wire.adopt(buffer, count)
+    }
+
+    pub(in super::super) fn adopted(&self) -> Option<Vec<u8>> {
+        self.wire.adopted()
+    }
+
     pub(in super::super) fn take<R>(&self, send: impl FnOnce(&[u8]) -> R) -> R {
         self.wire.take(send)
     }

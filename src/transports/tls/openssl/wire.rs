@@ -30,11 +30,20 @@ pub(super) struct Wire(Mutex<Bytes>);
 
 #[derive(Default)]
 struct Bytes {
+    /// Ciphertext of the peer in the buffer that it was received into, in front of `incoming`.
+    adopted: Option<Adopted>,
     /// Ciphertext of the peer, the first `consumed` bytes of which OpenSSL has.
     incoming: Vec<u8>,
     consumed: usize,
     /// Ciphertext for the peer.
     outgoing: Vec<u8>,
+}
+
+/// A buffer, and which of its bytes OpenSSL has not taken.
+struct Adopted {
+    buffer: Vec<u8>,
+    consumed: usize,
+    end: usize,
 }
 
 impl Wire {
@@ -45,7 +54,7 @@ impl Wire {
 
     /// Ciphertext that OpenSSL has not taken yet, in bytes.
     pub(super) fn waiting(&self) -> usize {
-        self.bytes().waiting().len()
+        self.bytes().waiting()
     }
 
     /// Ciphertext that the transport below has not taken yet, in bytes.
@@ -58,6 +67,33 @@ impl Wire {
         let mut bytes = self.bytes();
         bytes.forget_consumed();
         append(&mut bytes.incoming, data)
+    }
+
+    /// Takes the first `count` bytes of a buffer and the buffer with them, and leaves an empty one.
+    /// `false` where bytes are waiting already: then nothing was taken.
+    pub(super) fn adopt(&self, buffer: &mut Vec<u8>, count: usize) -> bool {
+        let mut bytes = self.bytes();
+        if bytes.waiting() > 0 || bytes.adopted.is_some() || count > buffer.len() {
+            return false;
+        }
+        bytes.adopted = Some(Adopted { buffer: std::mem::take(buffer), consumed: 0, end: count });
+        true
+    }
+
+    /// The buffer that was adopted. Stays until the next time if there is no memory for what waits in it.
+    pub(super) fn adopted(&self) -> Option<Vec<u8>> {
+        let mut bytes = self.bytes();
+        let adopted = bytes.adopted.take()?;
+        let left = &adopted.buffer[adopted.consumed..adopted.end];
+        if !left.is_empty() {
+            if bytes.incoming.try_reserve(left.len()).is_err() {
+                bytes.adopted = Some(adopted);
+                return None;
+            }
+            let at = bytes.consumed;
+            bytes.incoming.splice(at..at, left.iter().copied());
+        }
+        Some(adopted.buffer)
     }
 
     /// Room for so many bytes more that `SSL_write` will want to send. `false` where there is no memory.
@@ -85,15 +121,16 @@ impl Wire {
 }
 
 impl Bytes {
-    fn waiting(&self) -> &[u8] {
-        &self.incoming[self.consumed..]
+    fn waiting(&self) -> usize {
+        let adopted = self.adopted.as_ref().map_or(0, |adopted| adopted.end - adopted.consumed);
+        adopted + self.incoming.len() - self.consumed
     }
 
     /// Moves what is left to the front once that is cheap: less of it than was consumed.
     fn forget_consumed(&mut self) {
         if self.consumed == self.incoming.len() {
             self.incoming.clear();
-        } else if self.waiting().len() <= self.consumed {
+        } else if self.incoming.len() - self.consumed <= self.consumed {
             self.incoming.drain(..self.consumed);
         } else {
             return;
@@ -102,8 +139,18 @@ impl Bytes {
     }
 
     fn read(&mut self, into: &mut [u8]) -> usize {
-        let count = self.waiting().len().min(into.len());
-        into[..count].copy_from_slice(&self.waiting()[..count]);
+        if let Some(adopted) = &mut self.adopted
+            && adopted.consumed < adopted.end
+        {
+            let left = &adopted.buffer[adopted.consumed..adopted.end];
+            let count = left.len().min(into.len());
+            into[..count].copy_from_slice(&left[..count]);
+            adopted.consumed += count;
+            return count;
+        }
+        let left = &self.incoming[self.consumed..];
+        let count = left.len().min(into.len());
+        into[..count].copy_from_slice(&left[..count]);
         self.consumed += count;
         if self.consumed == self.incoming.len() && self.incoming.capacity() > MOST_KEPT {
             self.incoming = Vec::new();
@@ -254,6 +301,30 @@ mod tests {
         let count = wire.bytes().read(&mut into);
         got.extend_from_slice(&into[..count]);
         assert_eq!(got, given);
+        assert_eq!(wire.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_left_of_an_adopted_buffer_comes_before_what_was_fed_since() {
+        let wire = Wire::default();
+        let mut buffer: Vec<u8> = (0..100).collect();
+        assert!(!wire.adopt(&mut buffer, 101));
+        assert!(wire.adopt(&mut buffer, 50));
+        assert!(buffer.is_empty());
+        assert!(!wire.adopt(&mut vec![1; 10], 10));
+        assert_eq!(wire.waiting(), 50);
+        let mut into = [0; 20];
+        assert_eq!(wire.bytes().read(&mut into), 20);
+        assert!(wire.feed(&[200, 201]));
+        assert_eq!(wire.waiting(), 32);
+        let back = wire.adopted();
+        assert_eq!(back.map(|back| back.len()), Some(100));
+        assert_eq!(wire.adopted(), None);
+        assert_eq!(wire.waiting(), 32);
+        let mut into = [0; 40];
+        assert_eq!(wire.bytes().read(&mut into), 32);
+        assert_eq!(into[..30], (20..50).collect::<Vec<u8>>());
+        assert_eq!(into[30..32], [200, 201]);
         assert_eq!(wire.waiting(), 0);
     }
 
