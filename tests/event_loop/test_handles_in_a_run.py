@@ -134,22 +134,46 @@ def test_what_a_kept_handles_call_holds_is_freed_with_the_handle(loop):
     loop.run_until_complete(main())
 
 
-def test_after_a_run_no_handle_keeps_its_loop(loop_factory):
-    loop = loop_factory()
-    kept = []
+@pytest.mark.parametrize("look", [False, True], ids=["kept", "looked at"])
+def test_the_last_handle_that_was_made_keeps_its_call_no_longer_than_the_program(loop, look):
+    kept, freed = [], []
 
-    def schedule(*, keep):
-        handle = loop.call_soon(loop.stop)
-        if keep:
-            kept.append(handle)
+    def schedule():
+        argument = Argument()
+        freed.append(weakref.ref(argument))
+        kept.append(loop.call_soon(id, argument))
+        if look:
+            repr(kept[0])
 
-    for keep in (False, True):
-        loop.call_soon(lambda keep=keep: schedule(keep=keep))
+    def check():
+        # Nothing was scheduled since, save by timers.
+        freed.append(freed[0]() is not None)
+        kept.clear()
+        freed.append(freed[0]() is None)
+        loop.stop()
+
+    loop.call_later(0.02, check)
+    loop.call_soon(schedule)
+    loop.run_forever()
+    assert freed[1:] == [True, True]
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["dropped", "kept"])
+def test_after_a_run_no_handle_keeps_its_loop(loop_factory, keep):
+    def run():
+        loop, kept = loop_factory(), []
+
+        def schedule():
+            handle = loop.call_soon(loop.stop)
+            if keep:
+                kept.append(handle)
+
+        loop.call_soon(schedule)
         loop.run_forever()
-    loop.close()
-    gone = weakref.ref(loop)
-    kept.clear()
-    del loop, schedule
+        loop.close()
+        return weakref.ref(loop)
+
+    gone = run()
     gc.collect()
     assert gone() is None
 
@@ -213,6 +237,9 @@ def test_more_calls_than_there_is_room_for(loop):
     assert ran == list(range(10_000))
 
 
+STEPS = ["drop", "drop", "keep", "cancel", "forget", "look", "weak", "turn"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_calls_run_in_order_whatever_becomes_of_their_handles(loop, seed):
     choices = random.Random(seed)
@@ -230,9 +257,8 @@ def test_calls_run_in_order_whatever_becomes_of_their_handles(loop, seed):
         expected[:] = [one for one in expected if one[0] != at or one in ran]
 
     async def main():
-        number = 0
-        for _ in range(400):
-            match choices.choice(["drop", "drop", "keep", "cancel", "forget", "look", "weak", "turn"]):
+        for number in range(400):
+            match choices.choice(STEPS):
                 case "drop":
                     schedule(number)
                 case "keep":
@@ -253,7 +279,6 @@ def test_calls_run_in_order_whatever_becomes_of_their_handles(loop, seed):
                         del kept[at]
                 case "turn":
                     await asyncio.sleep(0)
-            number += 1
             if choices.random() < 0.01:
                 gc.collect()
         await asyncio.sleep(0)

@@ -15,7 +15,8 @@
 //!   the handle holds is its loop; callback, context and arguments are null. The queue holds no
 //!   reference: the last one that goes leaves the call to the queue, and where weak references know
 //!   the handle the queue takes it (and the call becomes the handle's). Ends by `claim`, `give_up`,
-//!   or the queue's `pop`; never comes back.
+//!   or the queue's `pop`; never comes back. While the loop runs the queue keeps the last one, to give
+//!   it out again: that one stays a ticket without a place when its call has been taken out.
 //! - `Whole`: the handle holds its call, or nothing any more, after `cancel()` or the collector's
 //!   `clear`. The loop may hold it (in the ready queue, the heap, the table of descriptors) by a
 //!   [`Handle`], which is a reference like any other.

@@ -8,6 +8,9 @@
 //!   queue, and an entry is tied only while it is in the queue. [`Ready::pop`] is the only way out
 //!   and unties: what it gives holds no borrowed handle. So a handle that dies always finds its
 //!   entry (`give_up`), whichever thread or destructor lets go of it, at whichever moment.
+//! - **The last ticket may be given out again** (`last_ticket`) once the queue's reference to it is the only
+//!   one: then it is untied, on both sides, before it is tied anew, or when its call is taken out. A ticket
+//!   that becomes a handle like any other is the queue's no more.
 //! - **The queue is never taken, replaced or cleared as a whole.** It has no `Default`, so that
 //!   `GilCell::take` does not compile. Closing a loop pops entry by entry. Tickets count from the
 //!   loop's first entry and are never given twice. Where memory is short the queue is in two pieces,
@@ -348,7 +351,7 @@ impl Ready {
     }
 }
 
-/// Makes a call with a handle the handle's.
+/// Makes a call with a handle the handle's, unless only the queue has that.
 #[inline(always)]
 fn settle(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>) {
     let Entry::Call(call) = entry else { return };
@@ -366,6 +369,7 @@ fn settle(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>) {
     hand_over(py, entry, last_ticket);
 }
 
+/// The call becomes the handle's, which is no ticket any more.
 #[inline(never)]
 fn hand_over(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>) {
     let Entry::Call(call) = entry else { return };
@@ -374,6 +378,6 @@ fn hand_over(py: Python<'_>, entry: &mut Entry, last_ticket: &mut Option<Handle>
         // What is overwritten holds nothing any more.
         *entry = Entry::Handle(handle);
     }
-    // The program has it, and so does the entry: no ticket any more.
+    // Not the last reference: the entry has one. So nothing of Python's runs.
     drop(kept);
 }
