@@ -105,26 +105,14 @@ def test_what_a_dropped_handles_call_holds_is_freed_once_it_ran(loop):
     loop.run_until_complete(main())
 
 
-def test_what_a_looked_at_handles_call_holds_is_freed_with_the_handle(loop):
+@pytest.mark.parametrize("look", [False, True], ids=["kept", "looked at"])
+def test_what_a_handles_call_holds_is_freed_with_the_handle(loop, look):
     async def main():
         argument = Argument()
         freed = weakref.ref(argument)
         handle = loop.call_soon(id, argument)
-        repr(handle)
-        del argument
-        await asyncio.sleep(0)
-        assert freed() is not None
-        del handle
-        assert freed() is None
-
-    loop.run_until_complete(main())
-
-
-def test_what_a_kept_handles_call_holds_is_freed_with_the_handle(loop):
-    async def main():
-        argument = Argument()
-        freed = weakref.ref(argument)
-        handle = loop.call_soon(id, argument)
+        if look:
+            repr(handle)
         del argument
         await asyncio.sleep(0)
         assert freed() is not None
