@@ -186,9 +186,9 @@ def test_a_handle_kept_past_a_run_is_collected_with_its_cycle(loop_factory):
     assert found[0]() is None
 
 
-def test_a_call_in_a_context_that_cannot_be_entered_is_reported_as_the_standard_librarys(loop):
-    reported = []
-    loop.set_exception_handler(lambda _, context: reported.append(context))
+def test_a_call_in_a_context_that_cannot_be_entered_is_reported_as_the_standard_librarys(
+    loop, caplog
+):
     context = contextvars.copy_context()
 
     async def main():
@@ -196,8 +196,9 @@ def test_a_call_in_a_context_that_cannot_be_entered_is_reported_as_the_standard_
         await asyncio.sleep(0)
 
     context.run(loop.run_until_complete, main())
-    assert [type(one["exception"]) for one in reported] == [RuntimeError]
-    assert "cannot enter context" in str(reported[0]["exception"])
+    (record,) = caplog.records
+    assert record.exc_info[0] is RuntimeError
+    assert "cannot enter context" in str(record.exc_info[1])
 
 
 def test_an_error_after_the_context_was_left_is_the_callbacks(loop):
