@@ -1,5 +1,6 @@
 //! Handles are made: from the arguments of `call_soon` and its like, in recycled memory.
 
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -28,6 +29,17 @@ impl Call<'_, '_> {
             None => event_loop.contexts.take(py),
             Some(context) => Ok((context.to_owned().into_ptr(), false)),
         }
+    }
+
+    /// Writes the call in its place, which holds nothing, without running Python code.
+    #[inline(always)]
+    fn write(&self, queued: &mut Queued, context: Bound<'_, PyAny>, shared: bool) {
+        queued.callback = self.callback.to_owned().into_ptr();
+        queued.context = context.into_ptr();
+        for (to, from) in queued.args.iter_mut().zip(self.args) {
+            *to = (*from).to_owned().into_ptr();
+        }
+        queued.shape = Shape::of(self.args.len(), shared);
     }
 }
 
@@ -190,14 +202,7 @@ impl Queued {
         let context = unsafe { Bound::from_owned_ptr(py, context) };
         // SAFETY: the handle was just made, of our layout.
         unsafe { (*handle.object()).thread_safe = thread_safe };
-        event_loop.push_call(py, &handle, |queued| {
-            queued.callback = call.callback.to_owned().into_ptr();
-            queued.context = context.into_ptr();
-            for (to, from) in queued.args.iter_mut().zip(call.args) {
-                *to = (*from).to_owned().into_ptr();
-            }
-            queued.shape = Shape::of(call.args.len(), shared);
-        })?;
+        event_loop.push_call(py, &handle, |queued| call.write(queued, context, shared))?;
         if !thread_safe {
             event_loop.keep_ticket(py, &handle);
         }
@@ -221,15 +226,9 @@ impl Queued {
             Some(context) => (context.as_ptr(), false),
             None => (event_loop.contexts.last_if_current(py)?, true),
         };
-        event_loop.push_call_again(py, |queued| {
-            queued.callback = call.callback.to_owned().into_ptr();
-            // SAFETY: a live object: the caller's, or the loop's.
-            queued.context = unsafe { ffi::Py_NewRef(context) };
-            for (to, from) in queued.args.iter_mut().zip(call.args) {
-                *to = (*from).to_owned().into_ptr();
-            }
-            queued.shape = Shape::of(call.args.len(), shared);
-        })
+        // SAFETY: a live object: the caller's, or the loop's.
+        let context = unsafe { Borrowed::from_ptr(py, context) };
+        event_loop.push_call_again(py, |queued| call.write(queued, context.to_owned(), shared))
     }
 
     /// The call as a handle. It comes back if there is no memory for a handle. Not for one that is tied.
