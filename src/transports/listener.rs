@@ -41,7 +41,7 @@ use crate::ffi::socket_fd::{self, Descriptor};
 use crate::net::address::Address;
 use crate::transports::core::CoreConfig;
 use crate::transports::sockets::lifecycle::{Socket, SocketConfig};
-use crate::transports::stream;
+use crate::transports::{stream, tls};
 
 /// A socket that accepts connections for an ``asyncio.Server``.
 #[pyclass(frozen, module = "tokioloop._core")]
@@ -60,6 +60,7 @@ pub struct Listener {
 }
 
 const ACCEPT_FAILED: &str = "Exception in accept on a listening socket";
+const CREATION_FAILED: &str = "Error on transport creation for incoming connection";
 
 /// A connection and its peer's address.
 type Accepted = (OwnedFd, SockAddr);
@@ -218,11 +219,12 @@ impl Listener {
                 return event_loop.report(py, ACCEPT_FAILED, error, &[]);
             }
         };
+        let mut protocol = None;
         let made = self.in_own_context(py, event_loop, || -> PyResult<()> {
             let Some(factory) = self.protocol_factory.get(py) else {
                 return Ok(());
             };
-            let protocol = factory.call0()?;
+            let protocol = protocol.insert(factory.call0()?).clone();
             let peername = Address::new(py, &peer)?;
             let transport = stream::new(
                 py,
@@ -247,12 +249,11 @@ impl Listener {
         match made {
             Err(error) if ends_loop(py, &error) => Err(error),
             // As in asyncio: reported in debug mode only, and the connection is closed.
-            Err(error) if event_loop.is_debug(py) => event_loop.report(
-                py,
-                "Error on transport creation for incoming connection",
-                error,
-                &[],
-            ),
+            Err(error) if event_loop.is_debug(py) => {
+                let protocol = protocol.map(tls::application_protocol).transpose()?;
+                let about = protocol.as_ref().map(|protocol| ("protocol", protocol));
+                event_loop.report(py, CREATION_FAILED, error, about.as_slice())
+            }
             _ => Ok(()),
         }
     }

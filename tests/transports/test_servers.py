@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import re
 import socket
@@ -364,8 +365,40 @@ def test_an_exception_of_the_factory_does_not_stop_the_server(loop):
     [context] = contexts
     assert isinstance(context["exception"], LookupError)
     assert "Error on transport creation for incoming connection" in context["message"]
+    assert "protocol" not in context
     contexts.clear()
     del context
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the transport is nobody's
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+def test_a_transport_that_cannot_be_made_is_reported_with_the_protocol(loop, certificates, secure):
+    loop.set_debug(True)  # only then is it reported
+    contexts, made = [], []
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+
+    async def scenario():
+        def factory():
+            server.close()
+            made.append(Recorder())
+            return made[-1]
+
+        context = certificates.server_context() if secure else None
+        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            while not contexts:
+                await asyncio.sleep(0.001)
+        await server.wait_closed()
+
+    loop.run_until_complete(scenario())
+    [context] = contexts
+    assert context["message"] == "Error on transport creation for incoming connection"
+    assert isinstance(context["exception"], AssertionError)
+    assert context["protocol"] is made[0]
+    assert "transport" not in context
+    contexts.clear()
+    del context
+    gc.collect()
 
 
 def test_many_clients_in_a_short_time(loop):

@@ -193,6 +193,12 @@ pub(crate) fn new<'py>(
     )
 }
 
+/// The protocol that a TLS transport serves; any other protocol is that itself.
+pub(crate) fn application_protocol(protocol: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let served = state_of::<Tls>(&protocol)?.and_then(|tls| tls.protocol.get(protocol.py()));
+    Ok(served.unwrap_or(protocol))
+}
+
 /// How a protocol takes decrypted bytes.
 struct Intake<'py> {
     delivery: Delivery,
