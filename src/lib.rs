@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `embedding` | the loop inside of another extension module |
 //! | [`bridge`] | Rust futures and Python awaitables that await each other |
+//! | `processes` | child processes are watched and reaped |
 //! | `transports` | stream, datagram, pipe and TLS transports; accepting connections |
 //! | `streams` | `StreamReader` and `StreamWriter` |
 //! | `primitives` | `create_task`, `sleep`, `gather`, `run_coroutine_threadsafe` |
@@ -34,6 +35,7 @@ mod event_loop;
 mod ffi;
 mod net;
 mod primitives;
+mod processes;
 mod streams;
 mod transports;
 
@@ -60,6 +62,7 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
 fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::register(module)?;
     transports::register(module)?;
+    processes::register(module)?;
     net::register(module)?;
     primitives::register(module)?;
     streams::register(module)?;

@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import socket
 import ssl
+import subprocess
 import sys
 from asyncio import constants, transports
 from collections.abc import (
@@ -455,6 +456,17 @@ class NativeLoop:
         """Make a transport over a connected socket.
 
         It schedules ``connection_made``, after which ``waiter`` is done.
+
+        Raises ``RuntimeError`` if the loop is closed.
+        """
+
+    def _watch_child(
+        self, transport: asyncio.SubprocessTransport, process: subprocess.Popen[bytes]
+    ) -> ChildWatcher:
+        """Make what reaps a child and tells its transport.
+
+        It learns of the child's end through a pidfd. Where it could have none (its ``fileno()`` is
+        -1), call ``ended()`` when the child is dead.
 
         Raises ``RuntimeError`` if the loop is closed.
         """
@@ -1387,6 +1399,29 @@ class AsyncGenerators:
 @final
 class Listener:
     """A socket that accepts connections for an ``asyncio.Server``."""
+
+@final
+class ChildWatcher:
+    """Hears of a child's end, reaps it and tells its transport."""
+
+    def ended(self) -> None:
+        """Reap the child and tell its transport.
+
+        Call it in the loop's thread, once the child is dead. asyncio's transports are told by a
+        callback of ``loop.call_soon``, and have the exit status as ``Popen.returncode`` before.
+        """
+
+    def reap(self) -> None:
+        """Reap the child if it is dead, unless another thread is waiting for it."""
+
+    def fileno(self) -> int:
+        """Return the pidfd, -1 if there is none, or not any more."""
+
+    def notify(self, reaped: asyncio.Future[None]) -> bool:
+        """Have a future set once the transport was told of the end.
+
+        Return False if it was told already.
+        """
 
 def literal_addrinfo(
     host: object, port: object, family: int, type: int, proto: int, flags: int

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, debug_mode, error_reports, servers  # noqa: F401
 from .connections import Connections, loop_methods
 from .coroutines import as_coroutine_function
-from .processes import ProcessHandling, ProcessTransport
+from .processes import ProcessHandling
 from .registry import NativeSelector, TransportMap
 from .running import Running
 from .signals import SignalHandling
@@ -81,7 +81,6 @@ class Loop(
     def __init__(self) -> None:
         # By descriptor: the server's socket, and the listener that accepts on it.
         self._listeners: dict[int, tuple[socket.socket, _core.Listener]] = {}
-        self._children: set[ProcessTransport] = set()
         super().__init__(NativeSelector(self))
         self._open()
         self._transports = TransportMap(self)
@@ -110,7 +109,6 @@ class Loop(
             # A Ctrl-C may have interrupted the first call before it did this.
             self._give_wakeup_fd_back()
             return
-        self._leave_children()
         try:
             super().close()
         finally:

@@ -1,12 +1,11 @@
 """Child processes: started by ``subprocess.Popen``, watched and reaped through a pidfd.
 
-The code that reaps a child and the code that signals it must agree on whether it was reaped:
-otherwise a signal could reach another process that got the same pid. Here both use the pidfd, in
-the loop's thread, and the child is reaped under the lock that ``Popen.wait()`` itself takes.
+The core watches and reaps (``src/processes/``), where the kernel has pidfds; else a thread waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -19,8 +18,7 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from . import _core
     from ._hooks import HookedLoop
 else:
     HookedLoop = object
@@ -38,14 +36,12 @@ _thread_numbers = itertools.count()
 
 
 class ProcessTransport(base_subprocess.BaseSubprocessTransport):
-    """asyncio's transport of a child process, which also watches and reaps its child."""
+    """asyncio's transport of a child process, whose child the loop watches and reaps."""
 
     _proc: subprocess.Popen[bytes]
     _loop: ProcessHandling
-    #: Open until the child is reaped; ``None`` if a thread waits for the child instead.
-    _pidfd: int | None = None
-    #: Done once the child is reaped; made only if the transport's creation failed.
-    _reaped: asyncio.Future[None] | None = None
+    #: Reaps the child; ``None`` until it was started.
+    _watcher: _core.ChildWatcher | None = None
 
     def _start(
         self,
@@ -67,80 +63,27 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             bufsize=bufsize,
             **options,
         )
-        try:
-            self._watch()
-        except OSError:
+        self._watcher = self._loop._watch_child(self, self._proc)
+        if self._watcher.fileno() < 0:
             # The kernel has no pidfds, forbids them, or the process has no descriptors left.
             self._watch_in_thread()
-
-    def _watch(self) -> None:
-        if not hasattr(os, "pidfd_open"):
-            raise OSError("this Python was built without pidfds")
-        pidfd = os.pidfd_open(self._proc.pid)
-        try:
-            # Fails if the kernel cannot wait through a pidfd, or if other code has reaped the child
-            # already, so that another process may have its pid.
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            self._loop._add_reader(pidfd, self._exited)
-        except BaseException:
-            os.close(pidfd)
-            raise
-        self._pidfd = pidfd
-        self._loop._children.add(self)
 
     def _watch_in_thread(self) -> None:
         threading.Thread(
             target=_wait_in_thread,
-            args=(self._loop, self, self._proc.pid),
+            args=(self._loop, self._watcher, self._proc.pid),
             name=f"asyncio-waitpid-{next(_thread_numbers)}",
             daemon=True,
         ).start()
 
-    def _unwatch(self) -> None:
-        pidfd, self._pidfd = self._pidfd, None
-        if pidfd is not None:
-            self._loop._children.discard(self)
-            self._loop._remove_reader(pidfd)
-            os.close(pidfd)
+    def _status_taken(self) -> int:
+        """Report that other code has reaped the child, and return what is reported as its status."""
+        text = _UNKNOWN_CHILD if self._pidfd() < 0 else _STATUS_TAKEN
+        logger.warning(text, self._proc.pid)
+        return _UNKNOWN_STATUS
 
-    def _exited(self) -> None:
-        """Reap the child: its pidfd is readable, or a wait for it has returned."""
-        returncode = self._reap()
-        self._unwatch()
-        if returncode is None:
-            # A debugger traces the child and gets its status first. The pidfd does not show when it
-            # has done so; a wait does.
-            self._watch_in_thread()
-        else:
-            # After the data that its pipes have in this iteration.
-            self._loop.call_soon(self._process_exited, returncode)
-
-    def _reap(self, *, blocking: bool = True) -> int | None:
-        """Return the exit status of a dead child, ``None`` if it is alive.
-
-        A thread in ``Popen.wait()`` holds the lock until the child is dead, and sets
-        ``returncode`` before it releases it. For a child that may be alive, do not block on it.
-        """
-        proc = self._proc
-        lock = proc._waitpid_lock  # type: ignore[attr-defined]
-        if not lock.acquire(blocking):
-            return None
-        try:
-            if proc.returncode is None:
-                pidfd = self._pidfd
-                kind, number = (os.P_PID, proc.pid) if pidfd is None else (os.P_PIDFD, pidfd)
-                try:
-                    end = os.waitid(kind, number, os.WEXITED | os.WNOHANG)
-                except ChildProcessError:
-                    logger.warning(_UNKNOWN_CHILD if pidfd is None else _STATUS_TAKEN, proc.pid)
-                    proc.returncode = _UNKNOWN_STATUS
-                else:
-                    if end is not None:
-                        normal = end.si_code == os.CLD_EXITED
-                        proc.returncode = end.si_status if normal else -end.si_status
-            return proc.returncode
-        finally:
-            lock.release()
+    def _pidfd(self) -> int:
+        return -1 if self._watcher is None else self._watcher.fileno()
 
     async def _wait_until_reaped(self) -> None:
         """Wait for a child whose protocol was never connected to its transport.
@@ -148,48 +91,43 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         asyncio's ``_wait()`` also waits for the protocol's ``connection_lost``, which is never
         called then.
         """
-        if self._returncode is None:
-            self._reaped = self._loop.create_future()
-            await self._reaped
-
-    def _process_exited(self, returncode: int) -> None:
-        try:
-            super()._process_exited(returncode)
-        finally:
-            if self._reaped is not None and not self._reaped.done():
-                self._reaped.set_result(None)
+        if self._returncode is None and self._watcher is not None:
+            reaped = self._loop.create_future()
+            if self._watcher.notify(reaped):
+                await reaped
+            else:
+                await asyncio.sleep(0)  # the transport hears of it in this iteration
 
     def send_signal(self, signal: int) -> None:
         self._check_proc()
-        if self._pidfd is None:
+        pidfd = self._pidfd()
+        if pidfd < 0:
             self._proc.send_signal(signal)
         else:
             with contextlib.suppress(ProcessLookupError):
-                signals.pidfd_send_signal(self._pidfd, signal)
+                signals.pidfd_send_signal(pidfd, signal)
 
     def close(self) -> None:
-        if not self._closed and self._proc is not None:
+        if not self._closed and self._watcher is not None:
             # asyncio is about to ask `Popen`, which reports success for a child that other code
             # reaped.
-            self._reap(blocking=False)
+            self._watcher.reap()
         super().close()
 
 
-def _wait_in_thread(loop: HookedLoop, transport: ProcessTransport, pid: int) -> None:
+def _wait_in_thread(loop: HookedLoop, watcher: _core.ChildWatcher, pid: int) -> None:
     """Block until a child is dead; the loop's thread reaps it."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     try:
-        loop.call_soon_threadsafe(transport._exited)
+        loop.call_soon_threadsafe(watcher.ended)
     except RuntimeError:
         logger.warning("Loop %r that handles pid %r is closed", loop, pid)
-        transport._reap()
+        watcher.reap()
 
 
 class ProcessHandling(HookedLoop):
-    """The loop's child processes: starts them, and keeps those that are watched."""
-
-    _children: set[ProcessTransport]
+    """The loop's child processes: starts them."""
 
     async def _make_subprocess_transport(
         self,
@@ -226,8 +164,3 @@ class ProcessHandling(HookedLoop):
             await transport._wait_until_reaped()
             raise
         return transport
-
-    def _leave_children(self) -> None:
-        """Stop watching all children, as a part of ``close()``."""
-        for transport in list(self._children):
-            transport._unwatch()

@@ -115,6 +115,12 @@ pub(crate) fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     unsafe { Ok(object::owned(py, ffi::PyDict_New())?.cast_into_unchecked()) }
 }
 
+/// An `int`, in the same way.
+pub(crate) fn integer(py: Python<'_>, number: i32) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the GIL is held; a new reference or null with an exception set.
+    unsafe { object::owned(py, ffi::PyLong_FromLong(number.into())) }
+}
+
 /// A `str`, in the same way.
 pub(crate) fn string<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
     let length = ffi::Py_ssize_t::try_from(text.len()).map_err(|_| exhausted())?;

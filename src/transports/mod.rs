@@ -11,8 +11,8 @@
 //! | [`listener`] | accepting connections |
 //! | `loop_methods` | the loop's methods that make these |
 //!
-//! Uses go one way: `loop_methods` makes every kind, `listener` makes streams, `tls` passes bytes to and
-//! from streams without Python calls, `stream` and `datagram` build on `sockets`, and every kind builds
+//! Uses go one way: `loop_methods` makes every kind, `listener` makes streams and asks `tls` whom its
+//! transports serve, `tls` passes bytes to and from streams without Python calls, `stream` and `datagram` build on `sockets`, and every kind builds
 //! on `core`, which knows none of them.
 
 pub(crate) mod core;

@@ -357,7 +357,7 @@ def test_a_loop_that_there_is_no_memory_for(programs):
 {failing_allocations("n + 1")}
 class Loop(tokioloop.Loop):
     def __del__(self):
-        if not hasattr(self, "_children"):
+        if not hasattr(self, "_asyncgens"):
             closed.append(self.is_closed())
             self._dispose()
             self._closed = False

@@ -1,6 +1,7 @@
 """How the loop learns of a child's end: through its pidfd, and where that fails."""
 
 import asyncio
+import contextvars
 import errno
 import os
 import signal
@@ -9,38 +10,23 @@ import threading
 
 import pytest
 
-from support.children import PIPE, Witness, living, output_of
+from support.children import PIPE, Witness, living, output_of, python
+from support.recording import in_thread
+from support.refusals import refusal
 
 # -- where pidfds fail --------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["ENOSYS", "EPERM", "EMFILE", "absent", "unwaitable", "unwatchable"])
-def no_pidfds(request, monkeypatch, loop):
-    error = OSError(getattr(errno, request.param, errno.EINVAL), "as asked")
-    waitid = os.waitid
-
-    def refuse(*args, **kwargs):
-        raise error
-
-    def refuse_pidfd(kind, *args):
-        if kind == os.P_PIDFD:
-            raise error
-        return waitid(kind, *args)
+@pytest.fixture(params=["ENOSYS", "EPERM", "EMFILE", "absent", "another file's"])
+def no_pidfds(request, monkeypatch):
+    def refuse(pid):
+        raise OSError(getattr(errno, request.param), "as asked")
 
     if request.param == "absent":
         monkeypatch.delattr(os, "pidfd_open")
-    elif request.param == "unwaitable":
-        monkeypatch.setattr(os, "waitid", refuse_pidfd)
-    elif request.param == "unwatchable":
-        # The kernel's limit of watched descriptors.
-        add_reader = loop._add_reader
-        watched = lambda fd: os.readlink(f"/proc/self/fd/{fd}")  # noqa: E731
-        monkeypatch.setattr(
-            loop,
-            "_add_reader",
-            lambda fd, *args: refuse() if "pidfd" in watched(fd) else add_reader(fd, *args),
-            raising=False,
-        )
+    elif request.param == "another file's":
+        # The kernel cannot wait through it.
+        monkeypatch.setattr(os, "pidfd_open", lambda pid: os.open(os.devnull, os.O_RDONLY))
     else:
         monkeypatch.setattr(os, "pidfd_open", refuse)
 
@@ -104,20 +90,211 @@ def test_without_pidfds_a_child_outlives_its_loop(programs):
     assert "that handles pid" in done.stderr and "is closed" in done.stderr
 
 
+P_PIDFD, EPOLL_CTL_ADD = 3, 1
+
+
 @fallback
-def test_a_status_that_a_tracer_has_to_take_first(loop, monkeypatch):
-    """The pidfd reports the end, and yet there is nothing to reap for a while."""
-    waitid, asked = os.waitid, []
+@pytest.mark.parametrize(
+    "refused",
+    [
+        refusal("pidfd_open", errno.ENOSYS),
+        refusal("waitid", errno.EINVAL, 0, P_PIDFD),  # Linux 5.3
+        refusal("epoll_ctl", errno.ENOSPC, 1, EPOLL_CTL_ADD),  # the limit of watched descriptors
+    ],
+    ids=["opening", "waiting", "watching"],
+)
+def test_where_the_kernel_refuses_a_thread_waits(programs, refused):
+    program = """
+import asyncio, os, threading
 
-    def not_yet(kind, number, options):
-        if not options & os.WNOWAIT and not asked:
-            asked.append(number)
-            return None
-        return waitid(kind, number, options)
+async def main():
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec("sh", "-c", "read line; exit 5", stdin=reader)
+    print([each.name for each in threading.enumerate()][1:])
+    os.close(writer)
+    print(await process.wait())
 
-    monkeypatch.setattr(os, "waitid", not_yet)
-    assert loop.run_until_complete(output_of("sh", "-c", "exit 5")) == (5, b"")
-    assert len(asked) == 1
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0.001))  # it has all that it needs itself
+"""
+    done = programs.run(program + refused + "loop.run_until_complete(main())")
+    assert done.stdout.splitlines() == ["['asyncio-waitpid-0']", "5"]
+
+
+# -- telling the transport ----------------------------------------------------------------------
+
+
+async def dead_child():
+    """A child that has ended with 5, of which the loop does not know yet."""
+    process = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert process.returncode is None
+    return process
+
+
+def test_a_protocol_hears_of_the_end_in_the_context_of_the_start(loop):
+    variable = contextvars.ContextVar("variable", default="the runner's")
+
+    class Notes(asyncio.SubprocessProtocol):
+        def process_exited(self):
+            noted.set_result(variable.get())
+
+    async def start():
+        variable.set("the starter's")
+        return await loop.subprocess_exec(Notes, "true", stdin=None, stdout=None, stderr=None)
+
+    noted = loop.create_future()
+    transport, _protocol = loop.run_until_complete(loop.create_task(start()))
+    assert loop.run_until_complete(noted) == "the starter's"
+    transport.close()
+
+
+@fallback
+def test_an_error_on_the_way_to_the_transport_is_reported_and_the_end_is_not_lost(
+    loop, monkeypatch
+):
+    async def main():
+        process = await dead_child()
+        call_soon, failures = loop.call_soon, iter([LookupError("not now"), MemoryError()])
+
+        def fails(callback, *args, **options):
+            if getattr(callback, "__name__", "") == "_process_exited" and (
+                error := next(failures, None)
+            ):
+                raise error
+            return call_soon(callback, *args, **options)
+
+        monkeypatch.setattr(loop, "call_soon", fails, raising=False)
+        return process._transport, await process.wait()
+
+    reports = []
+    loop.set_exception_handler(lambda _loop, report: reports.append(report))
+    transport, status = loop.run_until_complete(main())
+    assert status == 5
+    assert [type(report["exception"]) for report in reports] == [LookupError, MemoryError]
+    for report in reports:
+        assert report["message"] == "Exception at the end of a child process"
+        assert report["transport"] is transport
+
+
+@fallback
+def test_an_interrupted_wait_for_the_lock_of_popen_loses_nothing(loop):
+    class Lock:
+        def acquire(self, blocking):
+            popen._waitpid_lock = lock
+            raise KeyboardInterrupt
+
+    async def interrupted():
+        nonlocal process, popen, lock
+        process = await dead_child()
+        popen = process._transport.get_extra_info("subprocess")
+        lock, popen._waitpid_lock = popen._waitpid_lock, Lock()
+        await process.wait()
+
+    process = popen = lock = None
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(interrupted())
+    assert loop.run_until_complete(process.wait()) == 5
+
+
+@fallback
+def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(programs):
+    pytest.importorskip("_testcapi")
+    done = programs.run(
+        """
+        import _testcapi, asyncio, os
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            reports = []
+            loop.set_exception_handler(lambda loop, report: reports.append(report))
+            # What is made once a process is made by now.
+            await (await asyncio.create_subprocess_exec("true")).wait()
+            for failing in range(60):
+                process = await asyncio.create_subprocess_exec("sh", "-c", "kill -9 $$")
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                # In one iteration: a callback, the event, and a timer.
+                loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
+                loop.call_later(0, _testcapi.remove_mem_hooks)
+                assert await process.wait() == -9
+            print({type(report["exception"]) for report in reports})
+
+        run(main())
+        """
+    )
+    assert done.stdout == "{<class 'MemoryError'>}\n", done.stderr
+
+
+@fallback
+def test_a_forked_process_that_goes_on_with_the_loop_is_not_the_parent_of_its_children(programs):
+    done = programs.run(
+        """
+        import asyncio, os, signal
+
+        async def main():
+            process = await asyncio.create_subprocess_exec("sleep", "600")
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                print("forked", await process.wait(), flush=True)
+                os._exit(0)
+            process.kill()
+            # Its own end is still to be reaped when the fork hears of it.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert os.waitpid(pid, 0)[1] == 0
+            print("parent", await process.wait())
+
+        run(main())
+        """,
+        flags=("-W", "ignore"),
+    )
+    assert done.stdout == "forked 255\nparent -9\n", done.stderr
+
+
+# -- ends that are seen too early, or too late --------------------------------------------------
+
+TRACED = python(
+    """
+import ctypes, sys
+allow_tracers = 0x59616D61
+ctypes.CDLL(None).prctl(allow_tracers, ctypes.c_ulong(-1), 0, 0, 0)
+print("ready", flush=True)
+sys.stdin.read()
+sys.exit(5)
+"""
+)
+TRACER = """
+import ctypes, os, sys
+pid, seize, wait_for_all = int(sys.argv[1]), 0x4206, 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.ptrace(seize, pid, None, None) == 0, ctypes.get_errno()
+print("attached", flush=True)
+sys.stdin.read()
+os.waitpid(pid, wait_for_all)
+"""
+
+
+@fallback
+def test_a_status_that_a_tracer_has_to_take_first(loop):
+    """The pidfd reports the end, and yet there is nothing to reap until the tracer has seen it."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*TRACED, stdin=PIPE, stdout=PIPE)
+        assert await process.stdout.readline() == b"ready\n"
+        with subprocess.Popen(
+            [*python(TRACER), str(process.pid)], stdin=PIPE, stdout=PIPE
+        ) as tracer:
+            assert await in_thread(tracer.stdout.readline) == b"attached\n"
+            process.stdin.close()
+            while not any(
+                each.name.startswith("asyncio-waitpid-") for each in threading.enumerate()
+            ):
+                await asyncio.sleep(0.001)
+            assert process.returncode is None
+            tracer.stdin.close()
+            return await process.wait()
+
+    assert loop.run_until_complete(asyncio.wait_for(main(), 60)) == 5
 
 
 @fallback

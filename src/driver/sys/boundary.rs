@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Names of `libc` that other modules may use: the same on every Unix, and laid out alike.
-const EVERYWHERE: [&str; 36] = [
+const EVERYWHERE: [&str; 37] = [
     "AF_INET",
     "AF_INET6",
     "AF_UNIX",
@@ -13,6 +13,7 @@ const EVERYWHERE: [&str; 36] = [
     "AI_NUMERICSERV",
     "AI_PASSIVE",
     "EBADF",
+    "ECHILD",
     "EIO",
     "EINTR",
     "EMFILE",

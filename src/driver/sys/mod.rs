@@ -160,6 +160,15 @@
 //!
 //! Called by `transports::tls::openssl` once a process.
 //!
+//! ## `process`
+//!
+//! * `reap(Child) -> io::Result<Option<i32>>`: the exit status of a dead child, minus the signal's
+//!   number if that ended it; the kernel forgets the child. `None` if it is alive. Never blocks.
+//!   `ECHILD`: not a child of this process, or reaped already.
+//! * `can_reap(Child) -> io::Result<()>`: the error that `reap` would have. Never blocks.
+//!
+//! Called by `processes` when a child was started, and when it has ended.
+//!
 //! ## `shared_library`
 //!
 //! * `SharedLibrary::loaded(path: Option<&CStr>)`: a library that is loaded already, with those that
@@ -191,7 +200,7 @@
 //! How threads end and what a fork leaves is the same for the bridge, and in its crate
 //! (`tokioloop_bridge::sys`).
 //!
-//! Child processes are reaped through a pidfd by Python code (`python/tokioloop/processes.py`),
+//! The descriptor that stands for a child is made by Python code (`python/tokioloop/processes.py`),
 //! with `os.pidfd_open`; where Python lacks it, a thread waits for each child.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
@@ -234,6 +243,15 @@ pub(crate) enum FileKind {
     Fifo,
     Socket,
     CharacterDevice,
+}
+
+/// A child process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Child {
+    /// A descriptor that stands for it, and never for another one.
+    Descriptor(RawFd),
+    /// Its number, which another process may have once the child was reaped.
+    Number(libc::pid_t),
 }
 
 /// An event of an entry, as `selector::Selector` reports it: its number and token, and which sides

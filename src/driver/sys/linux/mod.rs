@@ -6,6 +6,7 @@ pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod memory;
+pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod resolver;
 pub(crate) mod selector;
