@@ -126,7 +126,10 @@ loop.run_until_complete(asyncio.sleep(0.001))  # it has all that it needs itself
 
 async def dead_child():
     """A child that has ended with 5, of which the loop does not know yet."""
-    process = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec("sh", "-c", "read line; exit 5", stdin=reader)
+    os.close(reader)
+    os.close(writer)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert process.returncode is None
     return process
@@ -202,7 +205,7 @@ def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(program
     pytest.importorskip("_testcapi")
     done = programs.run(
         """
-        import _testcapi, asyncio, os
+        import _testcapi, asyncio, os, signal
 
         async def main():
             loop = asyncio.get_running_loop()
@@ -211,7 +214,8 @@ def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(program
             # What is made once a process is made by now.
             await (await asyncio.create_subprocess_exec("true")).wait()
             for failing in range(60):
-                process = await asyncio.create_subprocess_exec("sh", "-c", "kill -9 $$")
+                process = await asyncio.create_subprocess_exec("sleep", "600")
+                os.kill(process.pid, signal.SIGKILL)
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
                 # In one iteration: a callback, the event, and a timer.
                 loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
