@@ -159,8 +159,10 @@ impl NativeLoop {
                 reactor.poll(PollMode::NonBlocking);
                 return self.start_iteration(py).map(|()| Found::All);
             }
-        }
-        if self.descriptors.with(py, |descriptors| descriptors.is_watching()) {
+            // An event of a user's descriptor is one of the driver's, too: what is left is only what
+            // was told of already, and lasts.
+            watching::collect(py, self)?;
+        } else if self.descriptors.with(py, |descriptors| descriptors.is_watching()) {
             watching::poll(py, self)?;
         }
         Ok(Found::All)

@@ -329,9 +329,31 @@ CASES = (
 )
 
 
-def counts(loop_factory, case):
+async def nothing(stack):
+    pass
+
+
+async def a_silent_transport(stack):
+    near, _far = socket_pair(stack)
+    await connected(stack, near)
+
+
+async def a_silent_reader(stack):
+    loop = asyncio.get_running_loop()
+    near, _far = socket_pair(stack)
+    loop.add_reader(near, print)
+    stack.callback(loop.remove_reader, near)
+
+
+async def both(stack):
+    await a_silent_transport(stack)
+    await a_silent_reader(stack)
+
+
+def counts(loop_factory, case, neighbour):
     async def count():
         with contextlib.ExitStack() as stack:
+            await neighbour(stack)
             return [each async for each in case(stack)]
 
     loop = loop_factory()
@@ -341,9 +363,15 @@ def counts(loop_factory, case):
         loop.close()
 
 
+@pytest.mark.parametrize(
+    "neighbour",
+    [nothing, a_silent_transport, a_silent_reader, both],
+    ids=lambda neighbour: neighbour.__name__,
+)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_as_many_iterations_as_on_asyncio(case, loop_factory):
-    assert counts(loop_factory, case) == counts(asyncio.SelectorEventLoop, case)
+def test_as_many_iterations_as_on_asyncio(case, neighbour, loop_factory):
+    expected = counts(asyncio.SelectorEventLoop, case, neighbour)
+    assert counts(loop_factory, case, neighbour) == expected
 
 
 @pytest.mark.native_only(reason="asyncio's number depends on its child watcher, or on a thread")

@@ -17,12 +17,9 @@ pub(crate) fn is_non_blocking(fd: RawFd) -> io::Result<bool> {
 }
 
 pub(crate) fn set_non_blocking(fd: RawFd) -> io::Result<()> {
-    let flags = flags(fd)?;
-    if flags & libc::O_NONBLOCK != 0 {
-        return Ok(());
-    }
-    // SAFETY: no pointers; a bad descriptor is an error.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } as isize).map(drop)
+    let mut on: libc::c_int = 1;
+    // SAFETY: a local integer; a bad descriptor is an error.
+    check(unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut on) } as isize).map(drop)
 }
 
 fn flags(fd: RawFd) -> io::Result<i32> {
