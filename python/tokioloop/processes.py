@@ -107,6 +107,14 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             with contextlib.suppress(ProcessLookupError):
                 signals.pidfd_send_signal(pidfd, signal)
 
+    # Those of `Popen`, which asyncio calls, ask the kernel first, and report success for a child that
+    # other code reaped.
+    def terminate(self) -> None:
+        self.send_signal(signals.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signals.SIGKILL)
+
     def close(self) -> None:
         if not self._closed and self._watcher is not None:
             # asyncio is about to ask `Popen`, which reports success for a child that other code

@@ -3,6 +3,7 @@
 //! The head of `event_loop` describes states, access and deallocation.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
@@ -320,7 +321,11 @@ impl NativeLoop {
     }
 
     /// Lends the buffer that reads go through. `f` may run Python code: see `Scratch::lend`.
-    pub(crate) fn with_scratch<R>(&self, py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+    pub(crate) fn with_scratch<R>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> io::Result<R> {
         self.scratch.lend(py, |scratch| f(scratch))
     }
 
@@ -329,7 +334,7 @@ impl NativeLoop {
         &self,
         py: Python<'_>,
         f: impl FnOnce(&mut Vec<u8>) -> R,
-    ) -> R {
+    ) -> io::Result<R> {
         self.scratch.lend(py, f)
     }
 

@@ -5,10 +5,14 @@ use std::io;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-use crate::ffi::object;
+use crate::ffi::{memory, object};
 
-/// `OSError(errno, strerror)`, of the subclass that Python gives this number.
+/// `OSError(errno, strerror)`, of the subclass that Python gives this number; `MemoryError` for a lack of
+/// memory that the kernel has not reported.
 pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
+    if error.raw_os_error().is_none() && error.kind() == io::ErrorKind::OutOfMemory {
+        return memory::exhausted();
+    }
     let Some(number) = error.raw_os_error() else {
         return made(py, PyOSError::new_err(error.to_string()));
     };

@@ -17,6 +17,7 @@ use crate::event_loop::NativeLoop;
 use crate::ffi::audit;
 use crate::ffi::errors::os_error;
 use crate::ffi::gil::{GilCell, PySlot};
+use crate::ffi::memory;
 use crate::ffi::socket_fd;
 
 /// Which of the loop's methods.
@@ -215,19 +216,18 @@ impl SocketCall {
             }
         };
         let fd = socket_fd::now(socket)?;
-        event_loop.with_scratch(py, |scratch| {
-            // SAFETY: `room` was found to be no more than the buffer that is lent holds.
-            Ok(
-                match retrying(py, || unsafe {
-                    sys::socket::receive(fd, scratch.as_mut_ptr(), room)
-                })? {
-                    Some(length) => {
-                        Attempt::Done(PyBytes::new(py, &scratch[..length]).into_any().unbind())
-                    }
-                    None => Attempt::Blocked,
-                },
-            )
-        })
+        let attempt = event_loop.with_scratch(py, |scratch| {
+            let room = room.min(scratch.len());
+            // SAFETY: no more than the buffer that is lent holds.
+            let receive = || unsafe { sys::socket::receive(fd, scratch.as_mut_ptr(), room) };
+            Ok(match retrying(py, receive)? {
+                Some(length) => {
+                    Attempt::Done(memory::bytes(py, &scratch[..length])?.into_any().unbind())
+                }
+                None => Attempt::Blocked,
+            })
+        });
+        attempt.unwrap_or_else(|error| Err(os_error(py, &error)))
     }
 
     fn receive_into(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<Attempt> {

@@ -15,6 +15,7 @@ use watcher::ChildWatcher;
 
 /// Puts the class into the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    watcher::prepare(module.py())?;
     module.add_class::<ChildWatcher>()
 }
 

@@ -16,13 +16,16 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+use pyo3::{PyTraverseError, PyVisit, ffi};
 
+use crate::driver::fork;
 use crate::driver::reactor::{Direction, Key, Reactor, Registration};
 use crate::driver::sys::{Child, process};
-use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable};
+use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable, ends_loop};
 use crate::ffi::contexts::within;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
@@ -30,6 +33,52 @@ use crate::ffi::futures::wake_unless_done;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::memory;
 use crate::ffi::object;
+
+/// What a child's end needs of Python. Made with the module: at an end there may be no memory for it.
+struct Names {
+    os: Py<PyModule>,
+    pidfd_open: Py<PyString>,
+    pid: Py<PyString>,
+    lock: Py<PyString>,
+    acquire: Py<PyString>,
+    release: Py<PyString>,
+    returncode: Py<PyString>,
+    call_soon: Py<PyString>,
+    process_exited: Py<PyString>,
+    status_taken: Py<PyString>,
+    watch_in_thread: Py<PyString>,
+}
+
+static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+
+fn names(py: Python<'_>) -> PyResult<&Names> {
+    NAMES.get_or_try_init(py, || {
+        let name = |text| PyString::intern(py, text).unbind();
+        Ok(Names {
+            os: py.import("os")?.unbind(),
+            pidfd_open: name("pidfd_open"),
+            pid: name("pid"),
+            lock: name("_waitpid_lock"),
+            acquire: name("acquire"),
+            release: name("release"),
+            returncode: name("returncode"),
+            call_soon: name("call_soon"),
+            process_exited: name("_process_exited"),
+            status_taken: name("_status_taken"),
+            watch_in_thread: name("_watch_in_thread"),
+        })
+    })
+}
+
+/// Called with the module.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    names(py).map(drop)
+}
+
+/// After so many errors on the way to the transport the end is told of without `Popen`, which may be what
+/// fails; and after so many more not at all.
+const WITHOUT_POPEN: u8 = 2;
+const GIVEN_UP: u8 = 5;
 
 /// A descriptor that stands for a child. The registration is dropped first.
 struct Watched {
@@ -52,8 +101,20 @@ pub(crate) struct ChildWatcher {
     status: GilFlag<Option<i32>>,
     /// The protocol hears of the end in the context that the child was started in.
     context: PySlot,
+    /// In a forked process the child is another's.
+    forks: u32,
+    /// Errors on the way to the transport.
+    errors: GilFlag<u8>,
     /// A future that is done once the transport knows of the end.
     reaped: PySlot,
+}
+
+/// What a look at a child has found.
+enum Found<'py> {
+    /// Another thread has the lock of `Popen`.
+    Locked,
+    Alive,
+    Dead(Bound<'py, PyAny>),
 }
 
 impl Drop for ChildWatcher {
@@ -81,16 +142,14 @@ static VTABLE: SourceVTable = SourceVTable {
 /// reaped the child already, and another process may have its number.
 fn descriptor_of(number: &Bound<'_, PyAny>) -> PyResult<Option<OwnedFd>> {
     let py = number.py();
-    let os = py.import(intern!(py, "os"))?;
-    let Some(open) = os.getattr_opt(intern!(py, "pidfd_open"))? else { return Ok(None) };
+    let names = names(py)?;
+    let Some(open) = names.os.bind(py).getattr_opt(&names.pidfd_open)? else { return Ok(None) };
     let opened = match open.call1((number,)) {
-        Ok(opened) => opened.extract::<RawFd>()?,
+        Ok(opened) => opened.extract::<RawFd>(),
         Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if opened < 0 {
-        return Ok(None);
-    }
+    let Some(opened) = opened.ok().filter(|opened| *opened >= 0) else { return Ok(None) };
     // SAFETY: not negative, and made for this caller, who owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(opened) };
     Ok(process::can_reap(Child::Descriptor(descriptor.as_raw_fd())).is_ok().then_some(descriptor))
@@ -106,7 +165,7 @@ impl ChildWatcher {
     ) -> PyResult<Bound<'py, Self>> {
         // SAFETY: the GIL is held; a new reference or null with an exception set.
         let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
-        let number = process.getattr(intern!(py, "pid"))?;
+        let number = process.getattr(&names(py)?.pid)?;
         let descriptor = descriptor_of(&number)?;
         let watcher = Bound::new(
             py,
@@ -118,6 +177,8 @@ impl ChildWatcher {
                 process: PySlot::new(process.unbind()),
                 status: GilFlag::new(None),
                 context: PySlot::new(context.unbind()),
+                forks: fork::count(),
+                errors: GilFlag::new(0),
                 reaped: PySlot::empty(),
             },
         )?;
@@ -152,20 +213,21 @@ impl ChildWatcher {
         }
     }
 
-    /// The descriptor reports the child's end.
+    /// The descriptor reports the child's end. Or not: the event may be of what had the key before.
     fn ready(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        self.end(py, event_loop).or_else(|error| {
+        let Err(error) = self.end(py, event_loop) else { return Ok(()) };
+        let transport = self.transport.get(py);
+        if !ends_loop(py, &error) && !error.is_instance_of::<PyMemoryError>(py) {
+            self.errors.set(py, self.errors.get(py) + 1);
+        }
+        if self.errors.get(py) < GIVEN_UP {
             // The event comes once: the end is there to be heard of in the next iteration.
             self.arm(py, event_loop);
-            let transport = self.transport.get(py);
-            let about = transport.as_ref().map(|transport| ("transport", transport));
-            event_loop.report(
-                py,
-                "Exception at the end of a child process",
-                error,
-                about.as_slice(),
-            )
-        })
+        } else {
+            self.stop(py, event_loop);
+        }
+        let about = transport.as_ref().map(|transport| ("transport", transport));
+        event_loop.report(py, "Exception at the end of a child process", error, about.as_slice())
     }
 
     /// Reaps the child and tells the transport, in the child's context.
@@ -174,17 +236,22 @@ impl ChildWatcher {
         else {
             return Ok(());
         };
+        let names = names(py)?;
         within(&context, || {
-            let Some(status) = self.reap_child(py, true)? else {
+            let Some(status) = self.reap_child(py)? else {
+                if self.descriptor(py).is_some_and(|descriptor| !process::has_ended(descriptor)) {
+                    self.arm(py, event_loop);
+                    return Ok(());
+                }
                 // A debugger traces the child and gets its status first. The descriptor does not show
                 // when it has done so; a wait does.
-                transport.call_method0(intern!(py, "_watch_in_thread"))?;
+                transport.call_method0(&names.watch_in_thread)?;
                 self.stop(py, event_loop);
                 return Ok(());
             };
             // After the data that its pipes have in this iteration.
-            let told = transport.getattr(intern!(py, "_process_exited"))?;
-            event_loop.bind(py).call_method1(intern!(py, "call_soon"), (told, status))?;
+            let told = transport.getattr(&names.process_exited)?;
+            event_loop.bind(py).call_method1(&names.call_soon, (told, status))?;
             self.stop(py, event_loop);
             self.transport.set(py, None);
             self.process.set(py, None);
@@ -196,45 +263,76 @@ impl ChildWatcher {
     }
 
     /// The exit status of a dead child, which `Popen` has from here on; `None` if it is alive.
-    ///
-    /// A thread in `Popen.wait()` holds the lock until the child is dead, and sets `returncode` before
-    /// it releases it. For a child that may be alive, do not block on it.
-    fn reap_child<'py>(
-        &self,
-        py: Python<'py>,
-        blocking: bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn reap_child<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(process) = self.process.get(py) else { return Ok(None) };
-        let lock = process.getattr(intern!(py, "_waitpid_lock"))?;
-        if !lock.call_method1(intern!(py, "acquire"), (blocking,))?.is_truthy()? {
-            return Ok(None);
+        if self.forks != fork::count() {
+            // Nor is there the thread that may have had the lock.
+            return self.status_taken(py).map(Some);
         }
-        let status = self.reap_locked(&process);
-        let released = lock.call_method0(intern!(py, "release"));
-        status.and_then(|status| released.map(|_none| status))
+        if self.errors.get(py) >= WITHOUT_POPEN {
+            return self.take_status(py);
+        }
+        let found = match self.look(&process, false)? {
+            // A thread is in `Popen.wait()`. It holds the lock until the child is dead, and sets
+            // `returncode` before it releases it. That is soon, unless the child lives.
+            Found::Locked if self.descriptor(py).is_none_or(process::has_ended) => {
+                self.look(&process, true)?
+            }
+            found => found,
+        };
+        Ok(match found {
+            Found::Dead(status) => Some(status),
+            Found::Alive | Found::Locked => None,
+        })
     }
 
-    fn reap_locked<'py>(&self, process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// Reaps the child if it is dead, under the lock of `Popen`.
+    fn look<'py>(&self, process: &Bound<'py, PyAny>, blocking: bool) -> PyResult<Found<'py>> {
+        let names = names(process.py())?;
+        let lock = process.getattr(&names.lock)?;
+        if !lock.call_method1(&names.acquire, (blocking,))?.is_truthy()? {
+            return Ok(Found::Locked);
+        }
+        let status = self.reap_for(process);
+        let released = lock.call_method0(&names.release);
+        status.and_then(|status| released.map(|_none| status.map_or(Found::Alive, Found::Dead)))
+    }
+
+    fn reap_for<'py>(&self, process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = process.py();
-        let known = process.getattr(intern!(py, "returncode"))?;
+        let names = names(py)?;
+        let known = process.getattr(&names.returncode)?;
         if !known.is_none() {
             return Ok(Some(known));
         }
-        let status = match self.ask_kernel(py) {
-            Ok(None) => return Ok(None),
+        let status = self.take_status(py)?;
+        if let Some(status) = &status {
+            process.setattr(&names.returncode, status)?;
+        }
+        Ok(status)
+    }
+
+    fn take_status<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.ask_kernel(py) {
+            Ok(None) => Ok(None),
             // There may be no memory for the number now. It is not asked for twice.
             Ok(Some(status)) => {
                 self.status.set(py, Some(status));
-                memory::integer(py, status)?
+                memory::integer(py, status).map(Some)
             }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
-                let Some(transport) = self.transport.get(py) else { return Ok(None) };
-                transport.call_method0(intern!(py, "_status_taken"))?
+                self.status_taken(py).map(Some)
             }
-            Err(error) => return Err(os_error(py, &error)),
-        };
-        process.setattr(intern!(py, "returncode"), &status)?;
-        Ok(Some(status))
+            Err(error) => Err(os_error(py, &error)),
+        }
+    }
+
+    /// What is told of a child that other code has reaped.
+    fn status_taken<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.transport.get(py) {
+            Some(transport) => transport.call_method0(&names(py)?.status_taken),
+            None => Ok(py.None().into_bound(py)),
+        }
     }
 
     /// The exit status of a dead child.
@@ -300,7 +398,10 @@ impl ChildWatcher {
     /// Reap the child if it is dead, unless another thread is waiting for it.
     fn reap(&self, py: Python<'_>) -> PyResult<()> {
         finalizing::guard();
-        self.reap_child(py, false).map(drop)
+        match self.process.get(py) {
+            Some(process) if self.forks == fork::count() => self.look(&process, false).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Return the pidfd, -1 if there is none, or not any more.

@@ -9,6 +9,8 @@ import weakref
 
 import pytest
 
+from support.forking import FORK
+
 
 def test_a_dropped_handle_takes_nothing_of_its_call_along(loop):
     ran = []
@@ -295,11 +297,72 @@ def test_a_task_of_something_else_than_a_coroutine_leaves_the_next_one_alone(loo
         for wrong in (1, None, [], print):
             with pytest.raises(TypeError, match="a coroutine was expected"):
                 loop.create_task(wrong)
-        before = sys.getrefcount(None)
+        wrong = object()
+        before = sys.getrefcount(wrong), sys.getrefcount(None)
         for _ in range(1000):
             with pytest.raises(TypeError):
-                loop.create_task(1)
+                loop.create_task(wrong)
             await loop.create_task(asyncio.sleep(0))
-        assert abs(sys.getrefcount(None) - before) < 500
+        gc.collect()
+        assert sys.getrefcount(wrong) == before[0]
+        assert abs(sys.getrefcount(None) - before[1]) < 500
 
     loop.run_until_complete(main())
+
+
+def test_a_fork_between_two_calls_leaves_each_process_its_own(programs):
+    done = programs.run(
+        FORK
+        + """
+import asyncio
+
+async def main():
+    loop, ran = asyncio.get_running_loop(), []
+    loop.call_soon(ran.append, "before")
+    pid = os.fork()
+    loop.call_soon(ran.append, "after")
+    kept = loop.call_soon(ran.append, "cancelled")
+    loop.call_soon(ran.append, "last")
+    kept.cancel()
+    await asyncio.sleep(0)
+    kept = loop.call_soon(ran.append, "kept")
+    loop.call_soon(ran.append, "end")
+    await asyncio.sleep(0)
+    assert ran == ["before", "after", "last", "kept", "end"], ran
+    assert not kept.cancelled()
+    if pid:
+        wait(pid)
+        print("both")
+    else:
+        os._exit(0)
+
+run(main())
+"""
+    )
+    assert done.stdout == "both\n", done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03])
+def test_the_interpreter_ends_while_a_thread_makes_handles(programs, seconds):
+    done = programs.run(
+        f"""
+        import asyncio, threading, time
+
+        def again(loop):
+            loop.call_soon(int)
+            loop.call_soon(again, loop)
+            kept.append(loop.call_soon(int))
+
+        def endless():
+            loop = new_event_loop()
+            loop.call_soon(again, loop)
+            begun.set()
+            loop.run_forever()
+
+        kept, begun = [], threading.Event()
+        threading.Thread(target=endless, daemon=True).start()
+        begun.wait()
+        time.sleep({seconds})
+        """
+    )
+    assert (done.stdout, done.stderr) == ("", "")

@@ -169,3 +169,29 @@ assert len(noted) == 15
 assert not asyncio.all_tasks(loop)
 """,
     )
+
+
+def test_handles_of_an_inner_run_are_not_those_of_the_outer_one(programs):
+    check(
+        programs,
+        """
+async def inner():
+    loop.call_soon(note, "inside")
+    await asyncio.sleep(0)
+    loop.call_soon(note, "left by it")
+
+def outer():
+    loop.call_soon(note, "before")
+    run(inner())
+    kept = loop.call_soon(note, "cancelled")
+    loop.call_soon(note, "after")
+    again = loop.call_soon(note, "kept")
+    kept.cancel()
+    run(answer())
+    assert (kept.cancelled(), again.cancelled()) == (True, False)
+
+loop.call_soon(outer)
+run(answer(iterations=20))
+assert noted == ["before", "inside", "left by it", "after", "kept"], noted
+""",
+    )

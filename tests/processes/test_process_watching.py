@@ -5,8 +5,10 @@ import contextvars
 import errno
 import os
 import signal
+import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -201,19 +203,19 @@ def test_an_interrupted_wait_for_the_lock_of_popen_loses_nothing(loop):
 
 
 @fallback
-def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(programs):
+@pytest.mark.parametrize("first", range(12))
+def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(programs, first):
+    """The first child of a process is the one for which the most is missing."""
     pytest.importorskip("_testcapi")
     done = programs.run(
-        """
+        f"""
         import _testcapi, asyncio, os, signal
 
         async def main():
             loop = asyncio.get_running_loop()
             reports = []
             loop.set_exception_handler(lambda loop, report: reports.append(report))
-            # What is made once a process is made by now.
-            await (await asyncio.create_subprocess_exec("true")).wait()
-            for failing in range(60):
+            for failing in [{first}, *range(30)]:
                 process = await asyncio.create_subprocess_exec("sleep", "600")
                 os.kill(process.pid, signal.SIGKILL)
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -221,12 +223,118 @@ def test_no_allocation_at_an_end_can_fail_without_the_end_being_heard_of(program
                 loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
                 loop.call_later(0, _testcapi.remove_mem_hooks)
                 assert await process.wait() == -9
-            print({type(report["exception"]) for report in reports})
+            assert {{type(report["exception"]) for report in reports}} <= {{MemoryError}}, reports
+            print(len(reports) > 0)
 
         run(main())
         """
     )
-    assert done.stdout == "{<class 'MemoryError'>}\n", done.stderr
+    assert done.stdout == "True\n", done.stderr
+
+
+@fallback
+def test_what_fails_each_time_is_reported_a_few_times_and_the_end_is_told_of(loop):
+    class Lock:
+        def acquire(self, blocking):
+            return True
+
+        def release(self):
+            raise LookupError("never")
+
+    async def main():
+        process = await dead_child()
+        process._transport.get_extra_info("subprocess")._waitpid_lock = Lock()
+        return await process.wait()
+
+    reports = []
+    loop.set_exception_handler(lambda _loop, report: reports.append(report["exception"]))
+    assert loop.run_until_complete(main()) == 5
+    assert 0 < len(reports) < 10
+    assert {type(report) for report in reports} == {LookupError}
+
+
+class Waited(subprocess.Popen):
+    """A thread waits for it from the beginning."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.waiting = threading.Thread(target=self.wait)
+        self.waiting.start()
+        while not self._waitpid_lock.locked():
+            time.sleep(0.001)
+
+
+@fallback
+@pytest.mark.parametrize("ending", ["close", "abort"])
+@pytest.mark.parametrize("popen", [subprocess.Popen, Waited])
+def test_an_event_of_a_transport_that_is_gone_is_not_taken_for_a_childs(
+    loop, monkeypatch, popen, ending
+):
+    """It is delivered by a key, which the child may have by then."""
+
+    async def main():
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        transport, _protocol = await loop.create_connection(asyncio.Protocol, sock=near)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        getattr(transport, ending)()
+        starting = loop.create_task(
+            asyncio.create_subprocess_exec("sh", "-c", "read line; exit 5", stdin=PIPE)
+        )
+        far.send(b"x")
+        far.close()
+        process = await starting
+        await asyncio.sleep(0.01)
+        assert process._transport._watcher.fileno() >= 0
+        assert not any(each.name.startswith("asyncio-") for each in threading.enumerate())
+        process.stdin.close()
+        return await process.wait()
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert loop.run_until_complete(main()) == 5
+
+
+@fallback
+def test_a_forked_process_does_not_wait_for_a_lock_whose_thread_it_lacks(programs):
+    done = programs.run(
+        """
+        import asyncio, os, signal, threading
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            process = await asyncio.create_subprocess_exec("sleep", "0.3")
+            popen = process._transport.get_extra_info("subprocess")
+            waiting = threading.Thread(target=popen.wait)
+            waiting.start()
+            while not popen._waitpid_lock.locked():
+                await asyncio.sleep(0.001)
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                print("forked", await process.wait(), flush=True)
+                os._exit(0)
+            waiting.join()
+            assert os.waitpid(pid, 0)[1] == 0
+            print("parent", await process.wait())
+
+        run(main())
+        """,
+        flags=("-W", "ignore"),
+    )
+    assert done.stdout == "forked 255\nparent 0\n", done.stderr
+
+
+@fallback
+@pytest.mark.parametrize("signalling", ["kill", "terminate", "send_signal"])
+def test_a_signal_to_a_child_that_other_code_has_reaped_is_no_success(loop, signalling):
+    async def main():
+        process = await dead_child()
+        os.waitpid(process.pid, 0)
+        getattr(process, signalling)(*[signal.SIGTERM] * (signalling == "send_signal"))
+        return await process.wait()
+
+    assert loop.run_until_complete(main()) == 255
 
 
 @fallback

@@ -156,7 +156,7 @@ impl ReadPipe {
             // SAFETY: all of the buffer that is lent.
             let count = unsafe { self.read_into(scratch.as_mut_ptr(), scratch.len())? };
             Ok((count > 0).then(|| take(&scratch[..count])))
-        })
+        })?
     }
 
     /// One `read` as `bytes` of exactly its size; large ones are received in place.

@@ -145,7 +145,7 @@ impl Stream {
                 Received::End => Received::End,
                 Received::Data(count) => Received::Data(take(scratch, count)),
             })
-        })
+        })?
     }
 
     /// One read as `bytes` of exactly its size.

@@ -330,7 +330,8 @@ impl Engine {
         }
     }
 
-    /// Decrypts all that was received, in whole records. How many bytes, and why it stopped.
+    /// Decrypts all that was received, in whole records. How many bytes, and why it stopped. There has to
+    /// be room for a record, else none is ever read.
     ///
     /// # Safety
     /// `start` must be valid for writes of `room` bytes, throughout calls that may run Python code.

@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::engine::{RECORD, Stop};
 use super::{State, Tls};
 use crate::event_loop::NativeLoop;
+use crate::ffi::errors::os_error;
 use crate::ffi::memory;
 use crate::net::Buffer;
 use crate::transports::core::class;
@@ -148,13 +149,16 @@ impl Tls {
             };
             let (parcel, stop) = match (receiver, self.room_for_much(py, &native)) {
                 (Receiver::Protocol, Some(bytes)) => self.decrypt_into(py, bytes),
-                (receiver, _) => native.with_scratch(py, |scratch| {
-                    let (start, room) = (scratch.as_mut_ptr(), scratch.len());
-                    // SAFETY: all of the scratch buffer, which is lent until the closure returns.
-                    let decrypt = || unsafe { self.engine.drain(py, start, room) };
-                    let (count, stop) = self.counting_unasked(py, decrypt);
-                    (pack(py, receiver, &scratch[..count]), stop)
-                }),
+                (receiver, _) => {
+                    let decrypted = native.with_scratch(py, |scratch| {
+                        let (start, room) = (scratch.as_mut_ptr(), scratch.len());
+                        // SAFETY: all of the scratch buffer, which is lent until the closure returns.
+                        let decrypt = || unsafe { self.engine.drain(py, start, room) };
+                        let (count, stop) = self.counting_unasked(py, decrypt);
+                        (pack(py, receiver, &scratch[..count]), stop)
+                    });
+                    decrypted.map_err(|error| os_error(py, &error))?
+                }
             };
             self.deliver(&protocol, parcel?)?;
             match stop {

@@ -1,6 +1,7 @@
 //! Child processes, by their numbers or by descriptors of them (pidfds).
 
 use std::io;
+use std::os::fd::RawFd;
 
 use super::super::Child;
 use super::check;
@@ -14,6 +15,13 @@ pub(crate) fn reap(child: Child) -> io::Result<Option<i32>> {
 /// Whether it may be reaped: the error that `reap` would have, if any.
 pub(crate) fn can_reap(child: Child) -> io::Result<()> {
     wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).map(drop)
+}
+
+/// Whether the child that a descriptor stands for has ended, be it reaped or not.
+pub(crate) fn has_ended(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one local entry; a time-out of 0 never blocks.
+    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
 }
 
 fn wait(child: Child, options: i32) -> io::Result<Option<i32>> {
@@ -68,15 +76,30 @@ mod tests {
         assert_eq!(end(Child::Number(pid)), -9);
     }
 
+    fn descriptor(pid: libc::pid_t) -> OwnedFd {
+        // SAFETY: no pointers; a new descriptor, or -1.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: made just now; nothing else owns it.
+        unsafe { OwnedFd::from_raw_fd(pidfd.try_into().unwrap()) }
+    }
+
+    #[test]
+    fn a_living_child_has_not_ended() {
+        let pid = child("exec sleep 600");
+        let pidfd = descriptor(pid);
+        assert!(!has_ended(pidfd.as_raw_fd()));
+        // SAFETY: no pointers; a child that was not reaped.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        assert_eq!(end(Child::Descriptor(pidfd.as_raw_fd())), -9);
+    }
+
     #[test]
     fn a_descriptor_stands_for_its_child() {
         let pid = child("exit 7");
         can_reap(Child::Number(pid)).unwrap();
-        // SAFETY: no pointers; a new descriptor, or -1.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        // SAFETY: made just now; nothing else owns it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.try_into().unwrap()) };
+        let pidfd = descriptor(pid);
         assert_eq!(end(Child::Descriptor(pidfd.as_raw_fd())), 7);
+        assert!(has_ended(pidfd.as_raw_fd()));
         let again = reap(Child::Descriptor(pidfd.as_raw_fd()));
         assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::ECHILD));
         let could = can_reap(Child::Descriptor(pidfd.as_raw_fd()));
