@@ -49,8 +49,16 @@ pub(super) enum Event {
     Alarm,
 }
 
+/// A key is the number of a place in the table and, above these bits, how often the place was given up:
+/// an event may still be on its way to what had the place before.
+const PLACE_BITS: u32 = 26;
+const PLACE: Key = (1 << PLACE_BITS) - 1;
+
 pub struct Sources<L: 'static> {
     slots: Vec<Option<Source<L>>>,
+    /// How often each place was given up, as far as a key has bits for it.
+    generations: Vec<u8>,
+    /// The next keys of places that nothing has.
     free: Vec<Key>,
     /// Which transport uses a descriptor, for asyncio's "is used by transport" check.
     by_fd: FxHashMap<RawFd, Key>,
@@ -66,6 +74,7 @@ impl<L> Default for Sources<L> {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
+            generations: Vec::new(),
             free: Vec::new(),
             by_fd: FxHashMap::default(),
             alarm: None,
@@ -87,36 +96,54 @@ impl<L> Sources<L> {
         self.slots.iter().flatten().filter(|it| matches!(it, Source::Object(..))).count()
     }
 
+    /// The place of a key, if that is not an older one.
+    #[inline]
+    fn place(&self, key: Key) -> Option<usize> {
+        let place = (key & PLACE) as usize;
+        let generation = (key >> PLACE_BITS) as u8;
+        (self.generations.get(place) == Some(&generation)).then_some(place)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        let generations = self.generations.iter().zip(0..);
+        generations.map(|(generation, place)| place | Key::from(*generation) << PLACE_BITS)
+    }
+
     pub fn insert(&mut self, source: Source<L>) -> Key {
         self.own += usize::from(source.is_own());
         if let Some(key) = self.free.pop() {
-            self.slots[key as usize] = Some(source);
+            self.slots[(key & PLACE) as usize] = Some(source);
             return key;
         }
+        let key = self.slots.len() as Key;
+        assert!(key < PLACE, "more descriptors than any kernel has");
         self.slots.push(Some(source));
-        (self.slots.len() - 1) as Key
+        self.generations.push(0);
+        key
     }
 
     /// Frees a key. The source comes back to be dropped outside the borrow.
     pub fn remove(&mut self, key: Key) -> Option<Source<L>> {
-        let source = self.slots.get_mut(key as usize)?.take();
-        if let Some(source) = &source {
-            self.own -= usize::from(source.is_own());
-            self.free.push(key);
-        }
-        source
+        let place = self.place(key)?;
+        let source = self.slots[place].take()?;
+        self.own -= usize::from(source.is_own());
+        let next = key.wrapping_add(1 << PLACE_BITS);
+        self.generations[place] = (next >> PLACE_BITS) as u8;
+        self.free.push(next);
+        Some(source)
     }
 
     /// Puts another source in the place of an old one, which comes back.
     pub fn replace(&mut self, key: Key, source: Source<L>) -> Option<Source<L>> {
+        let place = self.place(key)?;
         self.own += usize::from(source.is_own());
-        let replaced = self.slots.get_mut(key as usize)?.replace(source);
+        let replaced = self.slots[place].replace(source);
         self.own -= usize::from(replaced.as_ref().is_some_and(Source::is_own));
         replaced
     }
 
     pub(super) fn event(&self, key: Key) -> Option<Event> {
-        Some(match self.slots.get(key as usize)?.as_ref()? {
+        Some(match self.slots[self.place(key)?].as_ref()? {
             Source::Object(..) | Source::Quiet(..) => Event::Object,
             Source::Descriptors => Event::Descriptors,
             Source::Alarm => Event::Alarm,
@@ -129,7 +156,7 @@ impl<L> Sources<L> {
         py: Python<'_>,
         key: Key,
     ) -> Option<(Py<PyAny>, &'static SourceVTable<L>)> {
-        match self.slots.get(key as usize)?.as_ref()? {
+        match self.slots[self.place(key)?].as_ref()? {
             Source::Object(object, kind) => Some((object.clone_ref(py), kind)),
             Source::Quiet(object, kind) => {
                 // SAFETY: alive: its destructor removes it from this table first.
@@ -148,16 +175,18 @@ impl<L> Sources<L> {
         &self,
         py: Python<'_>,
     ) -> Vec<(Py<PyAny>, &'static SourceVTable<L>)> {
-        (0..self.slots.len() as Key).filter_map(|key| self.object(py, key)).collect()
+        self.keys().filter_map(|key| self.object(py, key)).collect()
     }
 
     /// Before the objects are registered anew: the loop's own sources come back with new keys, when
     /// they are needed.
     pub(in crate::event_loop) fn forget_own(&mut self) {
-        for key in 0..self.slots.len() as Key {
-            if matches!(self.event(key), Some(Event::Alarm | Event::Descriptors)) {
-                self.remove(key);
-            }
+        let own = |sources: &Self, key: &Key| {
+            matches!(sources.event(*key), Some(Event::Alarm | Event::Descriptors))
+        };
+        let keys: Vec<_> = self.keys().filter(|key| own(self, key)).collect();
+        for key in keys {
+            self.remove(key);
         }
         self.alarm = None;
     }
@@ -189,5 +218,46 @@ impl<L> Sources<L> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_given_up_stands_for_nothing() {
+        let mut sources = Sources::<()>::default();
+        let old = sources.insert(Source::Alarm);
+        let other = sources.insert(Source::Descriptors);
+        assert!(sources.remove(old).is_some());
+        let new = sources.insert(Source::Descriptors);
+        assert_ne!(new, old);
+        assert!(sources.event(old).is_none());
+        assert!(matches!(sources.event(new), Some(Event::Descriptors)));
+        assert!(sources.replace(old, Source::Alarm).is_none());
+        assert!(sources.remove(old).is_none());
+        assert!(sources.replace(new, Source::Alarm).is_some());
+        assert!(matches!(sources.event(new), Some(Event::Alarm)));
+        assert!(matches!(sources.event(other), Some(Event::Descriptors)));
+        assert!(sources.event(7).is_none());
+    }
+
+    #[test]
+    fn a_place_is_used_again_and_again() {
+        let mut sources = Sources::<()>::default();
+        let mut keys = Vec::new();
+        for _ in 0..64 {
+            keys.push(sources.insert(Source::Alarm));
+            assert!(sources.remove(keys[keys.len() - 1]).is_some());
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!((keys.len(), sources.slots.len()), (64, 1));
+        let again = sources.insert(Source::Alarm);
+        assert!(keys.contains(&again));
+        sources.forget_own();
+        assert!(sources.event(again).is_none());
+        assert!(!sources.has_objects());
     }
 }

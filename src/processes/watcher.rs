@@ -213,7 +213,7 @@ impl ChildWatcher {
         }
     }
 
-    /// The descriptor reports the child's end. Or not: the event may be of what had the key before.
+    /// The descriptor reports the child's end.
     fn ready(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
         let Err(error) = self.end(py, event_loop) else { return Ok(()) };
         let transport = self.transport.get(py);
