@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use pyo3::prelude::*;
+use rustc_hash::FxHashSet;
 
 use super::descriptors::{
     Due, DueWatchers, NestedSelector, PendingOperation, Registered, Removed, Reported, Tried,
@@ -14,6 +15,7 @@ use super::queue::{Entry, Handle};
 use super::{NativeLoop, Source};
 use crate::driver::reactor::Direction;
 use crate::driver::sys::selector::{Room, Selector};
+use crate::driver::sys::{SelectorEvent, Token};
 use crate::ffi::errors::os_error;
 
 /// Cancels and drops what was removed.
@@ -208,31 +210,52 @@ pub(super) fn poll(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     collect(py, event_loop)
 }
 
+fn take_events<'a>(
+    py: Python<'_>,
+    event_loop: &NativeLoop,
+    room: &'a mut Room,
+) -> Option<impl Iterator<Item = SelectorEvent> + use<'a>> {
+    event_loop.descriptors.with(py, |descriptors| descriptors.poll_pending(room))
+}
+
+/// Has the loop call what waits for an event. Whether anything is known of its entry.
+fn tell(py: Python<'_>, event_loop: &NativeLoop, event: SelectorEvent) -> PyResult<bool> {
+    let due = event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event));
+    let Some(Due { watchers, reported }) = due else { return Ok(false) };
+    for (due, direction) in watchers.into_iter().zip([Direction::Read, Direction::Write]) {
+        if let Some(due) = due
+            && make_ready(py, event_loop, due, event.fd, direction)? == Called::Yes
+            && reported == Reported::WhileReady
+        {
+            event_loop.descriptors.with(py, |descriptors| descriptors.ask_again());
+        }
+    }
+    Ok(true)
+}
+
 /// Turns what the kernel reports into ready entries and finished waits.
 pub(super) fn collect(py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
     if !event_loop.descriptors.with(py, |descriptors| descriptors.is_pending()) {
         return Ok(());
     }
     let mut room = Room::new();
-    let events = event_loop.descriptors.with(py, |descriptors| descriptors.poll_pending(&mut room));
-    let (mut count, mut orphans) = (0, false);
-    for event in events.into_iter().flatten() {
-        count += 1;
-        let due = event_loop.descriptors.with(py, |descriptors| descriptors.due(py, event));
-        let Some(Due { watchers, reported }) = due else {
-            orphans = true;
-            continue;
-        };
-        for (due, direction) in watchers.into_iter().zip([Direction::Read, Direction::Write]) {
-            if let Some(due) = due
-                && make_ready(py, event_loop, due, event.fd, direction)? == Called::Yes
-                && reported == Reported::WhileReady
-            {
-                event_loop.descriptors.with(py, |descriptors| descriptors.ask_again());
+    let mut orphans = false;
+    for event in take_events(py, event_loop, &mut room).into_iter().flatten() {
+        orphans |= !tell(py, event_loop, event)?;
+    }
+    if room.is_full() {
+        // There may be more, which are this iteration's as well; and those that last come again.
+        let told: FxHashSet<Token> = room.events().map(|event| event.token).collect();
+        let entries = event_loop.descriptors.with(py, |descriptors| {
+            descriptors.ask_again();
+            descriptors.entries()
+        });
+        let mut room = Room::of(entries);
+        for event in take_events(py, event_loop, &mut room).into_iter().flatten() {
+            if !told.contains(&event.token) {
+                orphans |= !tell(py, event_loop, event)?;
             }
         }
-    }
-    if count == Room::EVENTS {
         event_loop.descriptors.with(py, |descriptors| descriptors.ask_again());
     }
     if orphans {

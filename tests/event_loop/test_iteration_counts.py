@@ -93,6 +93,27 @@ async def reader_that_stays_ready(stack):
         yield len(heard)
 
 
+async def many_readers_that_stay_ready(stack):
+    """More than a small buffer of events has room for, and not more than a small limit of files."""
+    loop, heard = asyncio.get_running_loop(), []
+    numbers = []
+    for _ in range(300):
+        near, far = socket_pair(stack)
+        far.send(b"x")
+        numbers.append(near.fileno())
+        loop.add_reader(numbers[-1], heard.append, numbers[-1])
+        stack.callback(loop.remove_reader, numbers[-1])
+    for _ in range(REPEATED):
+        await asyncio.sleep(0)
+        yield len(heard), len(set(heard))
+    for number in numbers[:20]:
+        loop.remove_reader(number)
+    heard.clear()
+    for _ in range(REPEATED):
+        await asyncio.sleep(0)
+        yield len(heard), len(set(heard))
+
+
 async def writer(stack):
     loop, heard = asyncio.get_running_loop(), []
     near, _ = socket_pair(stack)
@@ -307,6 +328,7 @@ async def signals(stack):
 CASES = (
     reader,
     reader_that_stays_ready,
+    many_readers_that_stay_ready,
     writer,
     sock_recv,
     data,

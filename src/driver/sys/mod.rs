@@ -71,10 +71,11 @@
 //!   * `change(&self, fd, EventMask, Token)`: gives the entry of number and file another mask and
 //!     token. `ENOENT` if `fd` is another file than the one that was added, `EBADF` if it is none.
 //!   * `remove(&self, fd)`: takes the entry of number and file back. Errors as of `change`.
-//!   * `select(&self, &mut Room)`: an iterator of the events that there are, at most
-//!     `Room::EVENTS`. Never blocks. After an error it is empty. If the room was filled there may
-//!     be more.
-//! * `Room`: room for events; `const fn new()`.
+//!   * `select(&self, &mut Room)`: an iterator of the events that there are, as many as there is room
+//!     for. Never blocks. After an error it is empty. If the room was filled there may be more; those
+//!     that last are reported again, after the others.
+//! * `Room`: room for events; `const fn new()`: for a few hundred; `of(count)`: for so many, if there is
+//!   memory for them; `is_full()`; `events()`: what the last `select` has found.
 //!
 //! An event is a [`SelectorEvent`]. As in Python's `selectors`, an error or a hang-up counts for
 //! both sides. A file that is open elsewhere too (in a child process, under another number) may go
@@ -267,7 +268,7 @@ pub(crate) struct SelectorEvent {
 }
 
 /// Which entry of a selector an event is of. The caller chooses it, and uses none twice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Token(pub u32);
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl Descriptors {
         self.awaited > 0
     }
 
+    /// How many entries the selector may have.
+    pub(crate) fn entries(&self) -> usize {
+        self.watched.len()
+    }
+
     /// How many descriptors are watched.
     pub(crate) fn awaited(&self) -> usize {
         self.awaited

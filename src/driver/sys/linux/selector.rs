@@ -82,10 +82,60 @@ impl Selector {
         &self,
         room: &'a mut Room,
     ) -> impl Iterator<Item = SelectorEvent> + use<'a> {
-        let (at, most) = (room.0.as_mut_ptr().cast(), Room::EVENTS as i32);
+        let events = room.all();
+        let most = i32::try_from(events.len()).unwrap_or(i32::MAX);
+        let at = events.as_mut_ptr().cast();
         // SAFETY: room for as many events as the kernel is offered; a time-out of 0 never blocks.
         let count = unsafe { libc::epoll_wait(self.as_raw_fd(), at, most, 0) };
-        room.0[..usize::try_from(count).unwrap_or(0)].iter().map(|event| {
+        room.filled = usize::try_from(count).unwrap_or(0);
+        room.events()
+    }
+}
+
+impl AsRawFd for Selector {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+type Event = MaybeUninit<libc::epoll_event>;
+
+/// Room for the events of one `select`, and what that has found.
+pub(crate) struct Room {
+    few: [Event; Self::EVENTS],
+    /// Used if it is not empty.
+    many: Vec<Event>,
+    /// How many the kernel has written.
+    filled: usize,
+}
+
+impl Room {
+    const EVENTS: usize = 256;
+
+    pub(crate) const fn new() -> Self {
+        Self { few: [const { Event::uninit() }; Self::EVENTS], many: Vec::new(), filled: 0 }
+    }
+
+    pub(crate) fn of(events: usize) -> Self {
+        let mut room = Self::new();
+        if events > Self::EVENTS && room.many.try_reserve_exact(events).is_ok() {
+            room.many.resize(events, Event::uninit());
+        }
+        room
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled == self.many.len().max(Self::EVENTS)
+    }
+
+    fn all(&mut self) -> &mut [Event] {
+        if self.many.is_empty() { &mut self.few } else { &mut self.many }
+    }
+
+    /// What the last `select` has found.
+    pub(crate) fn events(&self) -> impl Iterator<Item = SelectorEvent> + use<'_> {
+        let all = if self.many.is_empty() { &self.few[..] } else { &self.many };
+        all[..self.filled].iter().map(|event| {
             // SAFETY: the kernel has written as many as it says.
             let event = unsafe { event.assume_init() };
             let mask = event.events;
@@ -96,22 +146,5 @@ impl Selector {
                 writing: mask & !EventMask::READ.0 != 0,
             }
         })
-    }
-}
-
-impl AsRawFd for Selector {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-/// Room for the events of one `select`.
-pub(crate) struct Room([MaybeUninit<libc::epoll_event>; Self::EVENTS]);
-
-impl Room {
-    pub(crate) const EVENTS: usize = 256;
-
-    pub(crate) const fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; Self::EVENTS])
     }
 }
