@@ -71,6 +71,7 @@ class _Separator(ReadableBuffer, Sized, Protocol):
 
 __all__ = [
     "AsyncGenerators",
+    "ChildWatcher",
     "Clients",
     "ConnectionAttempt",
     "DatagramTransport",

@@ -77,7 +77,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         ).start()
 
     def _status_taken(self) -> int:
-        """Report that other code has reaped the child, and return what is reported as its status."""
+        """Log that other code has reaped the child, and return what is reported as its status."""
         text = _UNKNOWN_CHILD if self._pidfd() < 0 else _STATUS_TAKEN
         logger.warning(text, self._proc.pid)
         return _UNKNOWN_STATUS
@@ -107,8 +107,8 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             with contextlib.suppress(ProcessLookupError):
                 signals.pidfd_send_signal(pidfd, signal)
 
-    # Those of `Popen`, which asyncio calls, ask the kernel first, and report success for a child that
-    # other code reaped.
+    # Those of `Popen`, which asyncio calls, ask the kernel first, and report success for a child
+    # that other code reaped.
     def terminate(self) -> None:
         self.send_signal(signals.SIGTERM)
 
