@@ -320,6 +320,7 @@ async def main():
     loop, ran = asyncio.get_running_loop(), []
     loop.call_soon(ran.append, "before")
     pid = os.fork()
+    asyncio._set_running_loop(loop)
     loop.call_soon(ran.append, "after")
     kept = loop.call_soon(ran.append, "cancelled")
     loop.call_soon(ran.append, "last")

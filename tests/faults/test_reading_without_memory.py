@@ -129,7 +129,7 @@ def peer(sock):
     context.load_cert_chain(*{tuple(map(str, certificates.server))!r})
     secure = context.wrap_socket(sock, server_side=True)
     secure.sendall(b"go")
-    secure.recv(1)
+    os.read(reader, 1)
     secure.sendall(DATA)
     secure.unwrap()
 
@@ -143,15 +143,14 @@ async def main():
     protocol.paused = loop.create_future()
     transport.resume_reading()
     with only_small_pieces():
-        transport.write(b"x")
-        await asyncio.sleep(0)  # it leaves with this batch
-        while waiting() < 100_000:  # the loop gets as much at once
+        os.write(writer, b"x")
+        while waiting() < len(DATA):  # all of it is received at once
             time.sleep(0.001)
         first = await asyncio.wait_for(protocol.paused, 5)
         await asyncio.sleep(0.05)
         assert protocol.count == 2 + first <= 40_000, (first, protocol.count)
         transport.resume_reading()
-        while protocol.count < 200_000:
+        while protocol.count < 2 + len(DATA) and not protocol.lost.done():
             await asyncio.sleep(0.001)
     if error := await protocol.lost:
         raise error
@@ -159,11 +158,12 @@ async def main():
     print("all of it")
 
 signal.alarm(20)
+reader, writer = os.pipe()
 near, far = socket.socketpair()
 for each in (near, far):
     each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
 near.setblocking(False)
-DATA = os.urandom(300_000)
+DATA = os.urandom(120_000)
 child = os.fork()
 if not child:
     near.close()
