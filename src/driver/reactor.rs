@@ -187,10 +187,10 @@ impl Reactor {
         self.register_for(fd, key, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Registers a stream for reading only, or a file that is never written. The kernel reports that a
-    /// stream is writable as soon as it is registered, and of a Unix socket each time that the peer has
-    /// read: a loop which has nothing to send would be woken for nothing.
-    pub fn register_for_reading(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
+    /// Registers a stream for reading only. The kernel reports that a stream is writable as soon as it
+    /// is registered, and of a Unix socket each time that the peer has read: a loop which has nothing
+    /// to send would be woken for nothing.
+    pub fn register_stream_reader(&self, fd: RawFd, key: Key) -> io::Result<Registration> {
         self.register_for(fd, key, Interest::READABLE)
     }
 
@@ -368,7 +368,7 @@ mod tests {
     fn a_stream_that_reads_is_not_reported_as_writable() {
         let reactor = Reactor::new(|| ()).unwrap();
         let (mut near, mut far) = UnixStream::pair().unwrap();
-        let registration = reactor.register_for_reading(near.as_raw_fd(), 7).unwrap();
+        let registration = reactor.register_stream_reader(near.as_raw_fd(), 7).unwrap();
         assert!(!registration.notifies_writers());
         assert!(!registration.arm(Direction::Read));
         assert!(keys(&reactor).is_empty());
@@ -383,7 +383,7 @@ mod tests {
         let reactor = Reactor::new(|| ()).unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(b"x").unwrap();
-        let reader = reactor.register_for_reading(near.as_raw_fd(), 7).unwrap();
+        let reader = reactor.register_stream_reader(near.as_raw_fd(), 7).unwrap();
         assert!(!reader.arm(Direction::Read));
         assert_eq!(keys(&reactor), [7]);
         drop(reader);

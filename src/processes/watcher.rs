@@ -7,14 +7,15 @@
 //!
 //! # Who owns what
 //!
-//! - A watcher that has such a descriptor owns it, with its registration and its key, until the child is
-//!   reaped or the loop is closed. The loop's table holds the watcher as long.
+//! - A watcher that has such a descriptor owns it, with its key, until the child is reaped or the loop is
+//!   closed. The loop's table holds the watcher as long.
 //! - A watcher without one reaps by the child's number, when a thread has seen the child end.
+//! - The descriptor is watched beside those of `add_reader`, the one that tells of signals among them: the
+//!   kernel reports a child's end before it sends SIGCHLD, whose handler may be one that reaps every child.
 //! - `transport` and `process` are let go of once the transport was told of the end.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
@@ -23,9 +24,10 @@ use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::driver::fork;
-use crate::driver::reactor::{Direction, Key, Reactor, Registration};
+use crate::driver::reactor::{Direction, Key};
 use crate::driver::sys::{Child, process};
-use crate::event_loop::{Entry, LoopSlot, NativeLoop, Source, SourceVTable, ends_loop};
+use crate::event_loop::handles::{Call, Handle};
+use crate::event_loop::{LoopSlot, NativeLoop, Source, SourceVTable, ends_loop, watching};
 use crate::ffi::contexts::within;
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
@@ -44,6 +46,7 @@ struct Names {
     release: Py<PyString>,
     returncode: Py<PyString>,
     call_soon: Py<PyString>,
+    ended: Py<PyString>,
     process_exited: Py<PyString>,
     status_taken: Py<PyString>,
     watch_in_thread: Py<PyString>,
@@ -63,6 +66,7 @@ fn names(py: Python<'_>) -> PyResult<&Names> {
             release: name("release"),
             returncode: name("returncode"),
             call_soon: name("call_soon"),
+            ended: name("ended"),
             process_exited: name("_process_exited"),
             status_taken: name("_status_taken"),
             watch_in_thread: name("_watch_in_thread"),
@@ -80,11 +84,10 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
 const WITHOUT_POPEN: u8 = 2;
 const GIVEN_UP: u8 = 5;
 
-/// A descriptor that stands for a child. The registration is dropped first.
+/// A descriptor that stands for a child.
 struct Watched {
-    registration: Registration,
     descriptor: OwnedFd,
-    /// Of the loop's table.
+    /// Of the loop's table, whose `detach` closes the descriptor with the loop.
     key: Key,
 }
 
@@ -124,12 +127,11 @@ impl Drop for ChildWatcher {
     }
 }
 
-/// What the loop calls for watchers.
+/// What the loop calls for watchers. The table of users' descriptors has the events, and takes them along
+/// in a fork.
 static VTABLE: SourceVTable = SourceVTable {
-    ready: |py, event_loop, slf| slf.cast_bound::<ChildWatcher>(py)?.get().ready(py, event_loop),
-    move_to: |py, event_loop, slf, reactor| {
-        slf.cast_bound::<ChildWatcher>(py)?.get().move_to(py, event_loop, reactor)
-    },
+    ready: |_py, _event_loop, _slf| Ok(()),
+    move_to: |_py, _event_loop, _slf, _reactor| Ok(()),
     detach: |py, slf| {
         if let Ok(watcher) = slf.cast_bound::<ChildWatcher>(py) {
             drop(watcher.get().watched.take(py));
@@ -191,40 +193,28 @@ impl ChildWatcher {
     /// Has the loop watch the child through a descriptor, unless the kernel's limits forbid it.
     fn watch(slf: &Bound<'_, Self>, event_loop: &NativeLoop, descriptor: OwnedFd) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let reactor = event_loop.reactor(py)?;
+        let ended = slf.getattr(&names(py)?.ended)?;
+        let call = Call { callback: ended.as_borrowed(), args: &[], context: None };
+        let handle = Handle::new(py, event_loop, &call)?;
+        match watching::add(py, event_loop, descriptor.as_raw_fd(), Direction::Read, handle) {
+            Ok(()) => {}
+            Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(()),
+            Err(error) => return Err(error),
+        }
         let source = Source::Object(slf.clone().into_any().unbind(), &VTABLE);
         let key = event_loop.sources().with(py, |sources| sources.insert(source));
-        if let Ok(registration) = reactor.register_for_reading(descriptor.as_raw_fd(), key) {
-            let watched = Watched { registration, descriptor, key };
-            this.watched.with(py, |slot| *slot = Some(watched));
-            this.arm(py, event_loop);
-        } else {
-            drop(event_loop.sources().with(py, |sources| sources.remove(key)));
-        }
+        this.watched.with(py, |slot| *slot = Some(Watched { descriptor, key }));
         Ok(())
     }
 
-    fn arm(&self, py: Python<'_>, event_loop: &NativeLoop) {
-        let dead = self.watched.with(py, |watched| {
-            watched.as_ref().and_then(|it| it.registration.arm(Direction::Read).then_some(it.key))
-        });
-        if let Some(key) = dead {
-            event_loop.push(py, Entry::Io(key));
-        }
-    }
-
-    /// The descriptor reports the child's end.
-    fn ready(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        let Err(error) = self.end(py, event_loop) else { return Ok(()) };
+    /// The end is there to be heard of in the next iteration, if there is a descriptor.
+    fn failed(&self, py: Python<'_>, event_loop: &NativeLoop, error: PyErr) -> PyResult<()> {
         let transport = self.transport.get(py);
         if !ends_loop(py, &error) && !error.is_instance_of::<PyMemoryError>(py) {
             self.errors.set(py, self.errors.get(py) + 1);
         }
-        if self.errors.get(py) < GIVEN_UP {
-            // The event comes once: the end is there to be heard of in the next iteration.
-            self.arm(py, event_loop);
-        } else {
-            self.stop(py, event_loop);
+        if self.errors.get(py) >= GIVEN_UP {
+            self.stop(py, event_loop)?;
         }
         let about = transport.as_ref().map(|transport| ("transport", transport));
         event_loop.report(py, "Exception at the end of a child process", error, about.as_slice())
@@ -240,25 +230,24 @@ impl ChildWatcher {
         within(&context, || {
             let Some(status) = self.reap_child(py)? else {
                 if self.descriptor(py).is_some_and(|descriptor| !process::has_ended(descriptor)) {
-                    self.arm(py, event_loop);
                     return Ok(());
                 }
                 // A debugger traces the child and gets its status first. The descriptor does not show
                 // when it has done so; a wait does.
                 transport.call_method0(&names.watch_in_thread)?;
-                self.stop(py, event_loop);
-                return Ok(());
+                return self.stop(py, event_loop);
             };
             // After the data that its pipes have in this iteration.
             let told = transport.getattr(&names.process_exited)?;
             event_loop.bind(py).call_method1(&names.call_soon, (told, status))?;
-            self.stop(py, event_loop);
             self.transport.set(py, None);
             self.process.set(py, None);
-            match self.reaped.take(py) {
+            let stopped = self.stop(py, event_loop);
+            let woken = match self.reaped.take(py) {
                 Some(reaped) => wake_unless_done(reaped.bind(py), None),
                 None => Ok(()),
-            }
+            };
+            stopped.and(woken)
         })
     }
 
@@ -351,32 +340,12 @@ impl ChildWatcher {
     }
 
     /// Closes the descriptor.
-    fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) {
-        if let Some(watched) = self.watched.take(py) {
-            let source = event_loop.sources().with(py, |sources| sources.remove(watched.key));
-            drop(watched);
-            drop(source);
-        }
-    }
-
-    /// After a fork: a registration with the child's own reactor.
-    fn move_to(
-        &self,
-        py: Python<'_>,
-        event_loop: &NativeLoop,
-        reactor: &Arc<Reactor>,
-    ) -> PyResult<()> {
-        let Some(Watched { registration, descriptor, key }) = self.watched.take(py) else {
-            return Ok(());
-        };
-        // The parent's.
-        drop(registration);
-        let registered = reactor.register_for_reading(descriptor.as_raw_fd(), key);
-        let registration = registered.map_err(|error: io::Error| os_error(py, &error))?;
-        let watched = Watched { registration, descriptor, key };
-        self.watched.with(py, |slot| *slot = Some(watched));
-        self.arm(py, event_loop);
-        Ok(())
+    fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
+        let Some(Watched { descriptor, key }) = self.watched.take(py) else { return Ok(()) };
+        let removed = watching::remove(py, event_loop, descriptor.as_raw_fd(), Direction::Read);
+        drop(descriptor);
+        drop(event_loop.sources().with(py, |sources| sources.remove(key)));
+        removed.map(drop)
     }
 }
 
@@ -390,7 +359,9 @@ impl ChildWatcher {
         finalizing::guard();
         let (py, this) = (slf.py(), slf.get());
         match this.event_loop.get(py) {
-            Some(event_loop) => this.end(py, &event_loop),
+            Some(event_loop) => {
+                this.end(py, &event_loop).or_else(|error| this.failed(py, &event_loop, error))
+            }
             None => Ok(()),
         }
     }

@@ -6,12 +6,13 @@ import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 
 import pytest
 
-from support.children import PIPE, SLEEPER, Witness, living, none_left
+from support.children import PIPE, SLEEPER, Witness, living, none_left, output_of
 from support.recording import in_thread
 
 # -- signals and closing ------------------------------------------------------------------------
@@ -454,6 +455,36 @@ def test_a_handler_of_the_loop_that_reaps_everything(programs):
         """
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.native_only(reason="a watcher of asyncio's may be what reaps everything")
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_loop_hears_of_an_end_before_a_handler_of_sigchld_does(loop, busy):
+    """The kernel reports it first. A handler may reap every child, as asyncio's watchers did."""
+
+    def reap():
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    async def spin():
+        while True:
+            await asyncio.sleep(0)
+
+    async def main():
+        loop.add_signal_handler(signal.SIGCHLD, reap)
+        spinning = [asyncio.ensure_future(spin()) for _ in range(3 * busy)]
+        near, far = socket.socketpair()
+        with near, far:
+            near.setblocking(False)
+            transport, _protocol = await loop.create_connection(asyncio.Protocol, sock=near)
+            for _ in range(200):
+                assert await output_of("sh", "-c", "echo; exit 5") == (5, b"\n")
+            transport.abort()
+        for task in spinning:
+            task.cancel()
+
+    loop.run_until_complete(main())
 
 
 def test_a_child_that_a_thread_waits_for_is_closed_at_once(loop):

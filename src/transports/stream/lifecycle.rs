@@ -113,7 +113,7 @@ impl SocketTransport for Stream {
         if self.blocked.get() {
             reactor.register(self.file.number(), self.key)
         } else {
-            reactor.register_for_reading(self.file.number(), self.key)
+            reactor.register_stream_reader(self.file.number(), self.key)
         }
     }
 
