@@ -1408,8 +1408,9 @@ class ChildWatcher:
     def ended(self) -> None:
         """Reap the child and tell its transport.
 
-        Call it in the loop's thread, once the child is dead. asyncio's transports are told by a
-        callback of ``loop.call_soon``, and have the exit status as ``Popen.returncode`` before.
+        Call it in the loop's thread and the child's context, once the child is dead. asyncio's
+        transports are told by a callback of ``loop.call_soon``, and have the exit status as
+        ``Popen.returncode`` before.
         """
 
     def reap(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import os
 import signal as signals
@@ -71,7 +72,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
     def _watch_in_thread(self) -> None:
         threading.Thread(
             target=_wait_in_thread,
-            args=(self._loop, self._watcher, self._proc.pid),
+            args=(self._loop, self._watcher, self._proc.pid, contextvars.copy_context()),
             name=f"asyncio-waitpid-{next(_thread_numbers)}",
             daemon=True,
         ).start()
@@ -123,12 +124,14 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         super().close()
 
 
-def _wait_in_thread(loop: HookedLoop, watcher: _core.ChildWatcher, pid: int) -> None:
+def _wait_in_thread(
+    loop: HookedLoop, watcher: _core.ChildWatcher, pid: int, context: contextvars.Context
+) -> None:
     """Block until a child is dead; the loop's thread reaps it."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     try:
-        loop.call_soon_threadsafe(watcher.ended)
+        loop.call_soon_threadsafe(watcher.ended, context=context)
     except RuntimeError:
         logger.warning("Loop %r that handles pid %r is closed", loop, pid)
         watcher.reap()

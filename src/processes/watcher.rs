@@ -7,8 +7,8 @@
 //!
 //! # Who owns what
 //!
-//! - A watcher that has such a descriptor owns it, with its key, until the child is reaped or the loop is
-//!   closed. The loop's table holds the watcher as long.
+//! - A watcher that has such a descriptor owns it until the child is reaped, or the watcher is dropped. The
+//!   loop's table of users' descriptors holds the watcher as long, unless the loop is closed before.
 //! - A watcher without one reaps by the child's number, when a thread has seen the child end.
 //! - The descriptor is watched beside those of `add_reader`, the one that tells of signals among them: the
 //!   kernel reports a child's end before it sends SIGCHLD, whose handler may be one that reaps every child.
@@ -21,20 +21,18 @@ use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::driver::fork;
-use crate::driver::reactor::{Direction, Key};
+use crate::driver::reactor::Direction;
 use crate::driver::sys::{Child, process};
 use crate::event_loop::handles::{Call, Handle};
-use crate::event_loop::{LoopSlot, NativeLoop, Source, SourceVTable, ends_loop, watching};
-use crate::ffi::contexts::within;
+use crate::event_loop::{LoopSlot, NativeLoop, ends_loop, watching};
 use crate::ffi::errors::os_error;
 use crate::ffi::finalizing;
 use crate::ffi::futures::wake_unless_done;
 use crate::ffi::gil::{GilCell, GilFlag, PySlot};
 use crate::ffi::memory;
-use crate::ffi::object;
 
 /// What a child's end needs of Python. Made with the module: at an end there may be no memory for it.
 struct Names {
@@ -84,17 +82,11 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
 const WITHOUT_POPEN: u8 = 2;
 const GIVEN_UP: u8 = 5;
 
-/// A descriptor that stands for a child.
-struct Watched {
-    descriptor: OwnedFd,
-    /// Of the loop's table, whose `detach` closes the descriptor with the loop.
-    key: Key,
-}
-
 /// Hears of a child's end, reaps it and tells its transport.
 #[pyclass(frozen, module = "tokioloop._core")]
 pub(crate) struct ChildWatcher {
-    watched: GilCell<Option<Watched>>,
+    /// What stands for the child.
+    descriptor: GilCell<Option<OwnedFd>>,
     event_loop: LoopSlot,
     transport: PySlot,
     number: i32,
@@ -102,8 +94,6 @@ pub(crate) struct ChildWatcher {
     process: PySlot,
     /// The exit status of a child that was reaped, which `Popen` may not have yet.
     status: GilFlag<Option<i32>>,
-    /// The protocol hears of the end in the context that the child was started in.
-    context: PySlot,
     /// In a forked process the child is another's.
     forks: u32,
     /// Errors on the way to the transport.
@@ -112,32 +102,12 @@ pub(crate) struct ChildWatcher {
     reaped: PySlot,
 }
 
-/// What a look at a child has found.
-enum Found<'py> {
-    /// Another thread has the lock of `Popen`.
-    Locked,
-    Alive,
-    Dead(Bound<'py, PyAny>),
-}
-
 impl Drop for ChildWatcher {
     fn drop(&mut self) {
         // Before the fields, whose destructors may run Python code.
         finalizing::guard();
     }
 }
-
-/// What the loop calls for watchers. The table of users' descriptors has the events, and takes them along
-/// in a fork.
-static VTABLE: SourceVTable = SourceVTable {
-    ready: |_py, _event_loop, _slf| Ok(()),
-    move_to: |_py, _event_loop, _slf, _reactor| Ok(()),
-    detach: |py, slf| {
-        if let Ok(watcher) = slf.cast_bound::<ChildWatcher>(py) {
-            drop(watcher.get().watched.take(py));
-        }
-    },
-};
 
 /// The descriptor that stands for a child; `None` where there are none: the kernel has no pidfds,
 /// forbids them or cannot wait through them, or this process has no descriptors left. Or other code has
@@ -165,20 +135,17 @@ impl ChildWatcher {
         transport: Bound<'py, PyAny>,
         process: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
-        // SAFETY: the GIL is held; a new reference or null with an exception set.
-        let context = unsafe { object::owned(py, ffi::PyContext_CopyCurrent())? };
         let number = process.getattr(&names(py)?.pid)?;
         let descriptor = descriptor_of(&number)?;
         let watcher = Bound::new(
             py,
             Self {
-                watched: GilCell::new(None),
+                descriptor: GilCell::new(None),
                 event_loop: LoopSlot::new(py, event_loop),
                 transport: PySlot::new(transport.unbind()),
                 number: number.extract()?,
                 process: PySlot::new(process.unbind()),
                 status: GilFlag::new(None),
-                context: PySlot::new(context.unbind()),
                 forks: fork::count(),
                 errors: GilFlag::new(0),
                 reaped: PySlot::empty(),
@@ -197,13 +164,10 @@ impl ChildWatcher {
         let call = Call { callback: ended.as_borrowed(), args: &[], context: None };
         let handle = Handle::new(py, event_loop, &call)?;
         match watching::add(py, event_loop, descriptor.as_raw_fd(), Direction::Read, handle) {
-            Ok(()) => {}
-            Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(()),
+            Ok(()) => this.descriptor.with(py, |slot| *slot = Some(descriptor)),
+            Err(error) if error.is_instance_of::<PyOSError>(py) => {}
             Err(error) => return Err(error),
         }
-        let source = Source::Object(slf.clone().into_any().unbind(), &VTABLE);
-        let key = event_loop.sources().with(py, |sources| sources.insert(source));
-        this.watched.with(py, |slot| *slot = Some(Watched { descriptor, key }));
         Ok(())
     }
 
@@ -220,38 +184,31 @@ impl ChildWatcher {
         event_loop.report(py, "Exception at the end of a child process", error, about.as_slice())
     }
 
-    /// Reaps the child and tells the transport, in the child's context.
+    /// Reaps the child and tells the transport.
     fn end(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        let (Some(transport), Some(context)) = (self.transport.get(py), self.context.get(py))
-        else {
-            return Ok(());
-        };
+        let Some(transport) = self.transport.get(py) else { return Ok(()) };
         let names = names(py)?;
-        within(&context, || {
-            let Some(status) = self.reap_child(py)? else {
-                if self.descriptor(py).is_some_and(|descriptor| !process::has_ended(descriptor)) {
-                    return Ok(());
-                }
-                // A debugger traces the child and gets its status first. The descriptor does not show
-                // when it has done so; a wait does.
-                transport.call_method0(&names.watch_in_thread)?;
-                return self.stop(py, event_loop);
-            };
-            // After the data that its pipes have in this iteration.
-            let told = transport.getattr(&names.process_exited)?;
-            event_loop.bind(py).call_method1(&names.call_soon, (told, status))?;
-            self.transport.set(py, None);
-            self.process.set(py, None);
-            let stopped = self.stop(py, event_loop);
-            let woken = match self.reaped.take(py) {
-                Some(reaped) => wake_unless_done(reaped.bind(py), None),
-                None => Ok(()),
-            };
-            stopped.and(woken)
-        })
+        let Some(status) = self.reap_child(py)? else {
+            // A debugger traces the child and gets its status first. The descriptor does not show when it
+            // has done so; a wait does.
+            transport.call_method0(&names.watch_in_thread)?;
+            return self.stop(py, event_loop);
+        };
+        // After the data that its pipes have in this iteration.
+        let told = transport.getattr(&names.process_exited)?;
+        event_loop.bind(py).call_method1(&names.call_soon, (told, status))?;
+        self.transport.set(py, None);
+        self.process.set(py, None);
+        let stopped = self.stop(py, event_loop);
+        let woken = match self.reaped.take(py) {
+            Some(reaped) => wake_unless_done(reaped.bind(py), None),
+            None => Ok(()),
+        };
+        stopped.and(woken)
     }
 
-    /// The exit status of a dead child, which `Popen` has from here on; `None` if it is alive.
+    /// The exit status of a child that has ended, which `Popen` has from here on; `None` if it cannot be
+    /// had yet.
     fn reap_child<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(process) = self.process.get(py) else { return Ok(None) };
         if self.forks != fork::count() {
@@ -261,30 +218,25 @@ impl ChildWatcher {
         if self.errors.get(py) >= WITHOUT_POPEN {
             return self.take_status(py);
         }
-        let found = match self.look(&process, false)? {
-            // A thread is in `Popen.wait()`. It holds the lock until the child is dead, and sets
-            // `returncode` before it releases it. That is soon, unless the child lives.
-            Found::Locked if self.descriptor(py).is_none_or(process::has_ended) => {
-                self.look(&process, true)?
-            }
-            found => found,
-        };
-        Ok(match found {
-            Found::Dead(status) => Some(status),
-            Found::Alive | Found::Locked => None,
-        })
+        // A thread that is in `Popen.wait()` holds the lock until the child is dead, which it is, and sets
+        // `returncode` before it releases it.
+        self.look(&process, true)
     }
 
-    /// Reaps the child if it is dead, under the lock of `Popen`.
-    fn look<'py>(&self, process: &Bound<'py, PyAny>, blocking: bool) -> PyResult<Found<'py>> {
+    /// Reaps the child if it is dead, under the lock of `Popen`, and gives its exit status.
+    fn look<'py>(
+        &self,
+        process: &Bound<'py, PyAny>,
+        blocking: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let names = names(process.py())?;
         let lock = process.getattr(&names.lock)?;
         if !lock.call_method1(&names.acquire, (blocking,))?.is_truthy()? {
-            return Ok(Found::Locked);
+            return Ok(None);
         }
         let status = self.reap_for(process);
         let released = lock.call_method0(&names.release);
-        status.and_then(|status| released.map(|_none| status.map_or(Found::Alive, Found::Dead)))
+        status.and_then(|status| released.map(|_none| status))
     }
 
     fn reap_for<'py>(&self, process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -329,22 +281,21 @@ impl ChildWatcher {
         if let Some(status) = self.status.get(py) {
             return Ok(Some(status));
         }
-        process::reap(match self.descriptor(py) {
+        process::reap(match self.pidfd(py) {
             Some(descriptor) => Child::Descriptor(descriptor),
             None => Child::Number(self.number),
         })
     }
 
-    fn descriptor(&self, py: Python<'_>) -> Option<RawFd> {
-        self.watched.with(py, |watched| watched.as_ref().map(|it| it.descriptor.as_raw_fd()))
+    fn pidfd(&self, py: Python<'_>) -> Option<RawFd> {
+        self.descriptor.with(py, |descriptor| descriptor.as_ref().map(AsRawFd::as_raw_fd))
     }
 
     /// Closes the descriptor.
     fn stop(&self, py: Python<'_>, event_loop: &NativeLoop) -> PyResult<()> {
-        let Some(Watched { descriptor, key }) = self.watched.take(py) else { return Ok(()) };
+        let Some(descriptor) = self.descriptor.take(py) else { return Ok(()) };
         let removed = watching::remove(py, event_loop, descriptor.as_raw_fd(), Direction::Read);
         drop(descriptor);
-        drop(event_loop.sources().with(py, |sources| sources.remove(key)));
         removed.map(drop)
     }
 }
@@ -353,8 +304,9 @@ impl ChildWatcher {
 impl ChildWatcher {
     /// Reap the child and tell its transport.
     ///
-    /// Call it in the loop's thread, once the child is dead. asyncio's transports are told by a
-    /// callback of ``loop.call_soon``, and have the exit status as ``Popen.returncode`` before.
+    /// Call it in the loop's thread and the child's context, once the child is dead. asyncio's
+    /// transports are told by a callback of ``loop.call_soon``, and have the exit status as
+    /// ``Popen.returncode`` before.
     fn ended(slf: &Bound<'_, Self>) -> PyResult<()> {
         finalizing::guard();
         let (py, this) = (slf.py(), slf.get());
@@ -378,7 +330,7 @@ impl ChildWatcher {
     /// Return the pidfd, -1 if there is none, or not any more.
     fn fileno(&self, py: Python<'_>) -> RawFd {
         finalizing::guard();
-        self.descriptor(py).unwrap_or(-1)
+        self.pidfd(py).unwrap_or(-1)
     }
 
     /// Have a future set once the transport was told of the end.
@@ -397,7 +349,6 @@ impl ChildWatcher {
         self.event_loop.slot().traverse(&visit)?;
         self.transport.traverse(&visit)?;
         self.process.traverse(&visit)?;
-        self.context.traverse(&visit)?;
         self.reaped.traverse(&visit)
     }
 
@@ -407,7 +358,6 @@ impl ChildWatcher {
         this.event_loop.slot().set(py, None);
         this.transport.set(py, None);
         this.process.set(py, None);
-        this.context.set(py, None);
         this.reaped.set(py, None);
     }
 }

@@ -137,7 +137,7 @@ async def dead_child():
     return process
 
 
-def test_a_protocol_hears_of_the_end_in_the_context_of_the_start(loop):
+def check_the_context_of_an_end(loop):
     variable = contextvars.ContextVar("variable", default="the runner's")
 
     class Notes(asyncio.SubprocessProtocol):
@@ -152,6 +152,16 @@ def test_a_protocol_hears_of_the_end_in_the_context_of_the_start(loop):
     transport, _protocol = loop.run_until_complete(loop.create_task(start()))
     assert loop.run_until_complete(noted) == "the starter's"
     transport.close()
+
+
+def test_a_protocol_hears_of_the_end_in_the_context_of_the_start(loop):
+    check_the_context_of_an_end(loop)
+
+
+@fallback
+@pytest.mark.usefixtures("no_pidfds")
+def test_without_pidfds_the_context_is_that_of_the_start_as_well(loop):
+    check_the_context_of_an_end(loop)
 
 
 @fallback

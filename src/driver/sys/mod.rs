@@ -167,8 +167,6 @@
 //!   number if that ended it; the kernel forgets the child. `None` if it is alive. Never blocks.
 //!   `ECHILD`: not a child of this process, or reaped already.
 //! * `can_reap(Child) -> io::Result<()>`: the error that `reap` would have. Never blocks.
-//! * `has_ended(fd) -> bool`: whether the child that a descriptor stands for is dead, also where it cannot
-//!   be reaped yet, or was. Never blocks.
 //!
 //! Called by `processes` when a child was started, and when it has ended.
 //!

@@ -1,7 +1,6 @@
 //! Child processes, by their numbers or by descriptors of them (pidfds).
 
 use std::io;
-use std::os::fd::RawFd;
 
 use super::super::Child;
 use super::check;
@@ -15,13 +14,6 @@ pub(crate) fn reap(child: Child) -> io::Result<Option<i32>> {
 /// Whether it may be reaped: the error that `reap` would have, if any.
 pub(crate) fn can_reap(child: Child) -> io::Result<()> {
     wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).map(drop)
-}
-
-/// Whether the child that a descriptor stands for has ended, be it reaped or not.
-pub(crate) fn has_ended(fd: RawFd) -> bool {
-    let mut asked = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one local entry; a time-out of 0 never blocks.
-    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
 }
 
 fn wait(child: Child, options: i32) -> io::Result<Option<i32>> {
@@ -84,10 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn a_living_child_has_not_ended() {
+    fn a_living_child_has_no_status() {
         let pid = child("exec sleep 600");
         let pidfd = descriptor(pid);
-        assert!(!has_ended(pidfd.as_raw_fd()));
+        can_reap(Child::Descriptor(pidfd.as_raw_fd())).unwrap();
+        assert_eq!(reap(Child::Descriptor(pidfd.as_raw_fd())).unwrap(), None);
         // SAFETY: no pointers; a child that was not reaped.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         assert_eq!(end(Child::Descriptor(pidfd.as_raw_fd())), -9);
@@ -99,7 +92,6 @@ mod tests {
         can_reap(Child::Number(pid)).unwrap();
         let pidfd = descriptor(pid);
         assert_eq!(end(Child::Descriptor(pidfd.as_raw_fd())), 7);
-        assert!(has_ended(pidfd.as_raw_fd()));
         let again = reap(Child::Descriptor(pidfd.as_raw_fd()));
         assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::ECHILD));
         let could = can_reap(Child::Descriptor(pidfd.as_raw_fd()));
