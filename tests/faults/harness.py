@@ -103,23 +103,31 @@ class Bystander(asyncio.Protocol):
 
 
 class Echo(asyncio.Protocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+
     def connection_made(self, transport):
         self.transport = transport
 
     def data_received(self, data):
         self.transport.write(data)
 
+    def connection_lost(self, exc):
+        self.lost.set_result(None)
+
 
 @contextlib.asynccontextmanager
 async def bystander():
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    echo = Echo()
+    server = await loop.create_server(lambda: echo, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     transport, protocol = await loop.create_connection(Bystander, *address)
     try:
         yield protocol
     finally:
         transport.close()
+        await asyncio.wait_for(echo.lost, 30)
         server.close()
         await server.wait_closed()
 

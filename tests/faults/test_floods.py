@@ -93,12 +93,15 @@ def test_a_flood_through_a_pipe(loop):
 
 def test_a_flood_of_connections(loop):
     """A backlog of them is accepted at once; the next batch waits for a later iteration."""
-    made = []
+    made, lost = [], []
 
     class Leaves(asyncio.Protocol):
         def connection_made(self, transport):
             made.append(None)
             transport.abort()
+
+        def connection_lost(self, exc):
+            lost.append(None)
 
     async def scenario():
         server = await loop.create_server(Leaves, "127.0.0.1", 0, backlog=20)
@@ -108,12 +111,17 @@ def test_a_flood_of_connections(loop):
             with contextlib.suppress(ConnectionError), socket.create_connection(address) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
+        def hung_up_on():
+            with socket.create_connection(address) as sock, contextlib.suppress(ConnectionError):
+                assert sock.recv(1) == b""
+
         async with flooding(connect):
             await until(lambda: len(made) > 10)
             await served_fairly(lambda: len(made), most=200)
+        await in_thread(hung_up_on)  # nobody is left in the queue before it
         server.close()
         await server.wait_closed()
-        await asyncio.sleep(0.001)
+        await until(lambda: len(lost) == len(made))
 
     loop.run_until_complete(scenario())
 

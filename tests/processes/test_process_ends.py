@@ -107,8 +107,8 @@ def test_a_cancelled_start_kills_the_child(loop):
         started = []
 
         def remember():
-            started.append(None)
-            return Witness()
+            started.append(Witness())
+            return started[0]
 
         task = asyncio.ensure_future(loop.subprocess_exec(remember, *SLEEPER))
         while not started:
@@ -116,6 +116,7 @@ def test_a_cancelled_start_kills_the_child(loop):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.wait_for(started[0].lost, 20)  # once its pipes are closed
 
     begin = time.monotonic()
     with none_left() as started:
