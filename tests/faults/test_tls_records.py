@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 
 import pytest
 
@@ -15,6 +16,10 @@ from support.recording import Recorder, in_thread, read_all, reset
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 ENDED = ["eof_received", "connection_lost"]
+
+with_shutdown_timeout = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="ssl_shutdown_timeout is new in 3.11"
+)
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda version: version.name)
@@ -176,6 +181,7 @@ def test_a_peer_that_half_closes_and_goes_on_reading(loop, both):
 # --- the shutdown ---
 
 
+@with_shutdown_timeout
 def test_a_peer_that_never_answers_our_close_notify(loop, both, ours):
     async def fault():
         transport, protocol, peer = await tls_pair(loop, both, ours, ssl_shutdown_timeout=0.02)
@@ -217,6 +223,7 @@ def test_a_peer_that_leaves_in_the_shutdown(loop, both, ours, end):
     assert not endure(loop, fault, rounds=8, most=SESSION)
 
 
+@with_shutdown_timeout
 def test_a_peer_that_never_reads_the_data_to_be_flushed(loop, both):
     async def fault():
         transport, protocol, peer = await tls_pair(

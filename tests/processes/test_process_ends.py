@@ -189,6 +189,23 @@ def test_a_loop_that_is_closed_while_children_live(programs, streams):
     assert "Event loop is closed" not in done.stderr
 
 
+@pytest.mark.native_only(reason="the standard library's thread reaps the child before Popen can")
+def test_a_child_takes_signals_after_its_loop_was_closed(programs):
+    done = programs.run(
+        """
+        import asyncio
+
+        loop = new_event_loop()
+        process = loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "600"))
+        loop.close()
+        process.kill()
+        print(process._transport.get_extra_info("subprocess").wait())
+        """,
+        flags=("-W", "ignore"),
+    )
+    assert done.stdout == "-9\n"
+
+
 @pytest.mark.native_only(reason="the standard library's loop is shared with a child")
 def test_a_fork_while_children_live(programs):
     done = programs.run(
